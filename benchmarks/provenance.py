@@ -1,0 +1,48 @@
+"""What every committed figure carries: the machine and commit it was measured on, and its uncertainty."""
+
+import math
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "ray", "torch")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in islice(_lines("/proc/cpuinfo"), 200) if "model name" in line),
+        platform.processor(),
+    )
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"cpu": cpu, "num_cores": os.cpu_count(), "python": platform.python_version(), **libraries}
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
+
+
+def commit() -> str:
+    """Return the commit of the code, marked where the tree holds more than it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def wilson(num_hits: int, num_trials: int, z: float = 1.96) -> tuple[float, float] | None:
+    """Return the Wilson score interval of a proportion, 95 % by default; None without trials."""
+    if num_trials == 0:
+        return None
+    share, spread = num_hits / num_trials, z * z / num_trials
+    centre = (share + spread / 2) / (1 + spread)
+    half = z * math.sqrt(share * (1 - share) / num_trials + spread / num_trials / 4) / (1 + spread)
+    return round(max(0.0, centre - half), 4), round(min(1.0, centre + half), 4)

@@ -1,0 +1,1 @@
+"""Recipes that come with the package; `facecaptionhq curate ... --recipe facecaptionhq-4m` finds them by name."""

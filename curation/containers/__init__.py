@@ -1,0 +1,87 @@
+"""What a picture file says of itself before any decoder sees it, and the same picture without its metadata.
+
+Pure functions on bytes, with walkers of our own for JPEG, PNG and WEBP; nothing in here decodes a pixel.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from curation.containers import jpeg, png, webp
+from curation.containers.parts import Container, ContainerError, ImageFormat, Part
+
+__all__ = [
+    "Container",
+    "ContainerError",
+    "ImageFormat",
+    "Part",
+    "image_end",
+    "read_container",
+    "sniff_format",
+    "strip_container",
+    "strip_metadata",
+]
+
+
+class Walker(Protocol):
+    """What each of the three modules offers."""
+
+    def read(self, image_bytes: bytes) -> Container:
+        """Walk a file; see `read_container`."""
+        ...
+
+    def strip(self, container: Container) -> bytes:
+        """Rebuild a whole file; see `strip_container`."""
+        ...
+
+
+WALKERS: Mapping[ImageFormat, Walker] = {"jpg": jpeg, "png": png, "webp": webp}
+
+
+def sniff_format(image_bytes: bytes) -> ImageFormat | None:
+    """Return which of the three formats the first bytes announce; names and suffixes are never asked."""
+    if image_bytes.startswith(jpeg.START + b"\xff"):
+        return "jpg"
+    if image_bytes.startswith(png.START):
+        return "png"
+    return "webp" if image_bytes[:4] == webp.START and image_bytes[8:12] == webp.FORM else None
+
+
+def read_container(image_bytes: bytes, image_format: ImageFormat) -> Container:
+    """Walk a file up to the end of its first picture.
+
+    Raises:
+        ContainerError: a segment or chunk breaks the container's rules, or a whole file holds no picture. A file that
+            is merely cut raises nothing; its `end` is None.
+    """
+    container = WALKERS[image_format].read(image_bytes)
+    if container.end is not None and container.size is None:
+        raise ContainerError(f"{image_format}: the file is whole but holds no picture")
+    return container
+
+
+def image_end(image_bytes: bytes, image_format: ImageFormat) -> int | None:
+    """Return the offset just after the first picture (EOI, IEND, RIFF chunk), None where the file is cut before it.
+
+    Raises:
+        ContainerError: the container cannot be walked.
+    """
+    return read_container(image_bytes, image_format).end
+
+
+def strip_metadata(image_bytes: bytes, image_format: ImageFormat) -> bytes:
+    """Return the picture with its coded pixels untouched and all metadata gone but orientation and ICC profile.
+
+    Bytes after the picture go too, and so do the further pictures of an MPO. An orientation other than 1 stays as an
+    EXIF block that holds nothing else. Stripping twice changes nothing more.
+
+    Raises:
+        ContainerError: the container cannot be walked, is cut, or is an animated WEBP, which has no single picture.
+    """
+    return strip_container(read_container(image_bytes, image_format))
+
+
+def strip_container(container: Container) -> bytes:
+    """Do what `strip_metadata` does to a container that has been walked already."""
+    if container.end is None:
+        raise ContainerError(f"{container.format}: the file is cut before the end of its picture")
+    return WALKERS[container.format].strip(container)

@@ -1,0 +1,180 @@
+"""The decode gate: the only door through which web bytes become pixels, so that no detector's parser ever meets them.
+
+What a file claims is read from its container and held against the limits first. Pillow then decodes the picture
+stripped of its metadata, so that a broken EXIF block or a text chunk that unpacks to gigabytes reaches no parser.
+"""
+
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from curation.containers import (
+    Container,
+    ContainerError,
+    ImageFormat,
+    read_container,
+    sniff_format,
+    strip_container,
+)
+from curation.settings import DecodeLimits
+from curation.srgb import to_srgb
+from filters.base import FaceCaptionError, RgbImage
+
+REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        "empty": "there are no bytes",
+        "too_many_bytes": "the file is larger than max_bytes",
+        "not_an_image": "the first bytes are those of no image format known here; often an HTML page",
+        "format_not_allowed": "an image, but neither JPEG nor PNG nor WEBP",
+        "animated": "a PNG or WEBP that announces an animation, even of one frame",
+        "too_many_pixels": "the header claims more than max_pixels",
+        "side_too_small": "the header claims a side shorter than min_side_px",
+        "aspect_too_extreme": "the header claims a longer side of more than max_aspect times the shorter",
+        "truncated": "the file ends before its picture does",
+        "corrupt": "the file breaks its format's rules, or its coded pixels cannot be decoded",
+    }
+)
+"""Every reason for which the gate refuses a file, and what it means."""
+
+OTHER_FORMATS = (
+    b"GIF8",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"8BPS",
+    b"\0\0\1\0",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x0a",
+    b"%!PS",
+    b"<svg",
+    b"P5",
+    b"P6",
+)
+"""How other images begin: GIF, BMP, TIFF, PSD, ICO, JPEG 2000, JPEG XL, EPS, SVG, PGM, PPM."""
+ISO_BRANDS = (b"ftypavi", b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")
+"""The same at byte 4: AVIF and HEIF."""
+
+PILLOW_NAMES: Mapping[ImageFormat, str] = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+
+UPRIGHT = MappingProxyType(
+    {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+)
+"""EXIF orientation -> what sets the picture upright (CIPA DC-008, 4.6.5.1.8)."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture."""
+
+    rgb: RgbImage
+    """Contiguous, 8-bit sRGB, upright."""
+    width: int
+    """Of `rgb`, in pixels."""
+    height: int
+    """Of `rgb`, in pixels."""
+    format: ImageFormat
+    """What the bytes are, whatever their name says."""
+    orientation: int
+    """EXIF orientation 1..8 of the file, which `rgb` has already followed."""
+
+
+class UnreadableError(FaceCaptionError):
+    """A file that the gate refuses; `reason` is a key of `REASONS`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.args[1]}"
+
+
+def decode(image_bytes: bytes, limits: DecodeLimits) -> Picture:
+    """Decode one JPEG, PNG or WEBP picture, once and in full, to upright 8-bit sRGB.
+
+    An MPO is its first picture. `curation.srgb` defines how every other colour model becomes sRGB.
+
+    Raises:
+        UnreadableError: the file is refused; limits are held against the header before any pixel is decoded.
+        RuntimeError: somebody set Pillow's global `ImageFile.LOAD_TRUNCATED_IMAGES`, which would let cut files pass.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: some library set it; cut files would pass")
+    container = _admit(image_bytes, limits)
+    image = _decoded(container)
+    if container.orientation != 1:
+        image = image.transpose(UPRIGHT[container.orientation])
+    return Picture(
+        rgb=np.array(image),
+        width=image.width,
+        height=image.height,
+        format=container.format,
+        orientation=container.orientation,
+    )
+
+
+def _admit(image_bytes: bytes, limits: DecodeLimits) -> Container:
+    """Return the container of a file whose bytes and claims are within the limits."""
+    if not image_bytes:
+        raise UnreadableError("empty", "0 bytes")
+    if len(image_bytes) > limits.max_bytes:
+        raise UnreadableError("too_many_bytes", f"{len(image_bytes)} bytes; at most {limits.max_bytes}")
+    image_format = sniff_format(image_bytes)
+    if image_format is None:
+        is_other = image_bytes.startswith(OTHER_FORMATS) or image_bytes.startswith(ISO_BRANDS, 4)
+        raise UnreadableError("format_not_allowed" if is_other else "not_an_image", f"begins {image_bytes[:12]!r}")
+    try:
+        container = read_container(image_bytes, image_format)
+    except ContainerError as error:
+        raise UnreadableError("corrupt", str(error)) from None
+    if container.is_animated:
+        raise UnreadableError("animated", f"{image_format} with animation chunks")
+    if container.size is not None:
+        _require_size(*container.size, limits)
+    if container.end is None:
+        raise UnreadableError("truncated", f"{image_format} of {len(image_bytes)} bytes has no end")
+    return container
+
+
+def _require_size(width: int, height: int, limits: DecodeLimits) -> None:
+    short, long = sorted((width, height))
+    claim = f"{width}x{height} pixels"
+    if width * height > limits.max_pixels:
+        raise UnreadableError("too_many_pixels", f"{claim}; at most {limits.max_pixels}")
+    if short < limits.min_side_px:
+        raise UnreadableError("side_too_small", f"{claim}; each side at least {limits.min_side_px}")
+    if long > limits.max_aspect * short:
+        raise UnreadableError("aspect_too_extreme", f"{claim}; at most {limits.max_aspect:g}:1")
+
+
+def _decoded(container: Container) -> Image.Image:
+    """Return the picture in mode RGB, not yet upright; whatever a parser raises on these bytes is `corrupt`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = io.BytesIO(strip_container(container))
+            image = Image.open(file, formats=(PILLOW_NAMES[container.format],))
+            if image.size != container.size:
+                raise UnreadableError("corrupt", f"claims to be {container.size} and {image.size} pixels")
+            image.load()
+            return to_srgb(image, container.bit_depth)
+    except (UnreadableError, MemoryError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UnreadableError("too_many_pixels", f"{container.size} pixels; Pillow allows fewer") from error
+    except Exception as error:  # untrusted bytes: any exception of a parser is a reason, never a crash
+        raise UnreadableError("corrupt", f"Pillow raised {type(error).__name__}") from error

@@ -1,0 +1,127 @@
+"""Looks at the machine before a long run does: each finding says what is, and how to mend it where it is wrong."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from curation.errors import FaceCaptionError
+
+CV2_OWNER = "opencv-python-headless"
+CV2_RIVALS = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+TORCH_PAIRS = {"2.14.1": "0.29.1"}
+"""torch -> torchvision that loads beside it."""
+MIN_RAY = (2, 56)
+MIN_DISK_BYTES = 10 << 30
+MIN_MEMORY_BYTES_PER_WORKER = 2 << 30
+
+GPL_BACKEND = "pip install --no-deps yolov5-face==0.0.2 (GPL-3.0; --no-deps keeps its second cv2 out)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    ok: bool
+    fact: str
+    mend: str = ""
+
+
+def examine(recipe: str) -> list[Finding]:
+    """Return every finding about this environment, and about the weights that `recipe` needs."""
+    return [_python(), *_cv2(), _torch(), _ray(), *_weights(recipe), _disk(), _memory()]
+
+
+def _python() -> Finding:
+    found = sys.version_info[:2]
+    text = f"{found[0]}.{found[1]}" + ("" if found == (3, 11) else "; only 3.11 is tested")
+    return Finding("python", (3, 11) <= found < (3, 13), text, "use CPython 3.11")
+
+
+def _cv2() -> Iterator[Finding]:
+    rivals = [name for name in CV2_RIVALS if _version(name) is not None]
+    mend = f"pip uninstall -y {' '.join(rivals)} && pip install --no-deps --force-reinstall '{CV2_OWNER}>=4.14,<5'"
+    owner = _version(CV2_OWNER)
+    yield Finding(
+        "cv2 has one owner", owner is not None and not rivals, ", ".join([f"{CV2_OWNER} {owner}", *rivals]), mend
+    )
+    if importlib.util.find_spec("cv2") is None:
+        yield Finding("cv2", False, "cannot be imported", mend)
+        return
+    import cv2
+
+    yield Finding(
+        "cv2 has the cascade classifier", hasattr(cv2, "CascadeClassifier"), f"OpenCV {cv2.__version__}", mend
+    )
+
+
+def _torch() -> Finding:
+    torch, vision = _version("torch"), _version("torchvision")
+    wanted = TORCH_PAIRS.get((torch or "").split("+")[0])
+    try:
+        import torchvision  # noqa: F401  (loading is the test: a wrong pair fails on torchvision::nms)
+    except (ImportError, RuntimeError) as error:
+        return Finding("torch and torchvision", False, f"{torch} and {vision}: {error}", _torch_mend(wanted))
+    known = wanted is None or (vision or "").split("+")[0] == wanted
+    return Finding("torch and torchvision", known, f"{torch} and {vision}", _torch_mend(wanted))
+
+
+def _torch_mend(wanted: str | None) -> str:
+    return f"pip install torchvision=={wanted}" if wanted else "pip install torch==2.14.1 torchvision==0.29.1"
+
+
+def _ray() -> Finding:
+    found = _version("ray")
+    numbers = tuple(int(part) for part in (found or "0.0").split(".")[:2])
+    mend = "pip install 'ray>=2.56' (older ones read untrusted Parquet unsafely: CVE-2026-41486, CVE-2026-57516)"
+    return Finding("ray", numbers >= MIN_RAY, str(found), mend)
+
+
+def _weights(recipe: str) -> Iterator[Finding]:
+    from curation.recipe import load_recipe
+    from filters.weights import find_weights
+
+    try:
+        loaded = load_recipe(recipe)
+    except FaceCaptionError as error:
+        yield Finding(f"recipe {recipe}", False, str(error), "mend the recipe")
+        return
+    for name in sorted({name for plan in loaded.filters for name in plan.module.weights(plan.measure)}):
+        try:
+            found = find_weights(name)
+        except FaceCaptionError as error:
+            yield Finding(f"weights {name}", False, "missing or wrong", str(error))
+        else:
+            yield Finding(f"weights {name}", True, f"{found.path} (sha256 {found.sha256[:12]})")
+    if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.filters):
+        here = importlib.util.find_spec("yolov5_face") is not None
+        yield Finding("package yolov5-face (GPL-3.0)", here, "installed" if here else "missing", GPL_BACKEND)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    return Finding(
+        "disk", free >= MIN_DISK_BYTES, f"{free / 2**30:.1f} GiB free here", "free some space, or work elsewhere"
+    )
+
+
+def _memory() -> Finding:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    num_cores = os.cpu_count() or 1
+    fits = int(total // MIN_MEMORY_BYTES_PER_WORKER)
+    return Finding(
+        "memory", fits >= num_cores, f"{total / 2**30:.1f} GiB for {num_cores} cores", f"use --workers {max(1, fits)}"
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        distribution(name)
+        return version(name)
+    except PackageNotFoundError:
+        return None

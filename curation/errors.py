@@ -1,0 +1,56 @@
+"""Every error the pipeline raises on purpose, and the exit code it leaves with.
+
+FaceCaptionError                 70  a bug, unless a subclass says otherwise
+ ├── UsageError                   2  a path or an argument is wrong
+ │    └── RecipeError             2  a recipe does not hold; names file, key and choices
+ ├── ShardError                   1  one shard cannot be read or written; names the file; the others go on
+ ├── VerificationError            5  what lies on disk is not what the manifest says
+ ├── SafetyError                  6  a gate refuses the run
+ ├── WeightsError                 6  weights have another sha256 (`filters.weights`)
+ │    └── MissingWeightsError     6  weights are not here; says how to get them
+ ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
+ ├── BackendError                 2  an optional detector's package is not installed
+ ├── UnreadableError              -  the decode gate refuses a file; becomes a recorded reason (`curation.decode`)
+ └── ContainerError               -  a picture's container cannot be walked; becomes a recorded reason
+"""
+
+from filters.base import FaceCaptionError
+from filters.weights import WeightsError
+
+__all__ = [
+    "FaceCaptionError",
+    "RecipeError",
+    "SafetyError",
+    "ShardError",
+    "UsageError",
+    "VerificationError",
+    "WeightsError",
+]
+
+
+class UsageError(FaceCaptionError):
+    """A path or an argument is wrong."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe does not hold: the message names the file, the key, what is wrong and what would be right."""
+
+
+class ShardError(FaceCaptionError):
+    """One shard cannot be read or written: the message names its file."""
+
+    exit_code = 1
+
+
+class VerificationError(FaceCaptionError):
+    """What lies on disk is not what the manifest says."""
+
+    exit_code = 5
+
+
+class SafetyError(FaceCaptionError):
+    """A gate refuses the run."""
+
+    exit_code = 6

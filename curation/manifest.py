@@ -1,0 +1,145 @@
+"""What a stage says of its output: a done record per shard, and one manifest that names them all.
+
+A reader trusts only what `manifest.json` names; it is written last, so a folder without it is not finished.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curation.commit import FileRecord, publish_json, record_of
+from curation.errors import UsageError, VerificationError
+from curation.version import CODE_VERSION
+
+MANIFEST_NAME = "manifest.json"
+RECIPE_NAME = "recipe.json"
+SCHEMA_VERSION = 1
+
+Rejections = Mapping[str, Mapping[str, int]]
+"""rejected_by -> reason -> number of samples."""
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What happened to one shard: its counts obey `num_seen == num_kept + sum of rejections`."""
+
+    shard: str
+    work_id: str
+    num_seen: int
+    num_kept: int
+    rejected: Rejections
+    files: Mapping[str, FileRecord]
+    run: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Times, host, attempts: what may differ between equal runs."""
+
+    def __post_init__(self) -> None:
+        num_rejected = sum(sum(reasons.values()) for reasons in self.rejected.values())
+        if self.num_seen != self.num_kept + num_rejected:
+            raise VerificationError(
+                f"shard {self.shard}: {self.num_seen} seen, but {self.num_kept} kept + {num_rejected} rejected"
+            )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished stage: its shards, files, counts, recipe, code version and weights."""
+
+    stage: str
+    recipe_name: str
+    recipe_digest: str
+    work_digest: str
+    """Digest of what this stage's output depends on; a folder that holds other work is refused."""
+    num_seen: int
+    num_kept: int
+    rejected: Rejections
+    shards: Sequence[ShardReport]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Shards that could not be finished, with the error; they count nowhere else."""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    """Files that belong to no single shard, such as an index."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Name -> sha256 of every weights file that was used."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What only this stage knows, such as the cut value of a ranking."""
+    code_version: str = CODE_VERSION
+    schema_version: int = SCHEMA_VERSION
+
+
+def total(reports: Sequence[ShardReport], before: Rejections) -> tuple[int, int, dict[str, dict[str, int]]]:
+    """Return (num_seen, num_kept, rejected) summed over shards and what was rejected before any shard began."""
+    rejected: dict[str, dict[str, int]] = {}
+    for part in (before, *(report.rejected for report in reports)):
+        for by, reasons in part.items():
+            counts = rejected.setdefault(by, {})
+            for reason, count in reasons.items():
+                counts[reason] = counts.get(reason, 0) + count
+    num_before = sum(sum(reasons.values()) for reasons in before.values())
+    num_seen = num_before + sum(report.num_seen for report in reports)
+    return num_seen, sum(report.num_kept for report in reports), rejected
+
+
+def stats_path(folder: Path, shard: str) -> Path:
+    """Return where the done record of a shard lies."""
+    return folder / f"{shard}_stats.json"
+
+
+def write_report(folder: Path, report: ShardReport) -> None:
+    """Commit a shard: its files must already be durable, this record claims them."""
+    publish_json(stats_path(folder, report.shard), asdict(report))
+
+
+def committed(folder: Path, shard: str, work_id: str) -> ShardReport | None:
+    """Return the done record of `shard` if it is of this very work and its files are whole, else None.
+
+    A record of other work (another input, recipe, weights or code version) does not count: the shard is redone.
+    """
+    path = stats_path(folder, shard)
+    if not path.exists():
+        return None
+    report = read_report(path)
+    if report.work_id != work_id:
+        return None
+    whole = all(
+        (folder / name).is_file() and record_of(folder / name) == record for name, record in report.files.items()
+    )
+    return report if whole else None
+
+
+def read_report(path: Path) -> ShardReport:
+    """Read a done record."""
+    return _report(json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) -> None:
+    """Commit a stage: the resolved recipe, then the one pointer that readers trust."""
+    publish_json(folder / RECIPE_NAME, recipe)
+    value = asdict(manifest)
+    for shard in value["shards"]:
+        del shard["run"]
+    publish_json(folder / MANIFEST_NAME, value)
+
+
+def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
+    """Read the manifest of a finished stage.
+
+    Raises:
+        UsageError: there is none in `folder`, or it belongs to another stage.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise UsageError(f"{path}: no manifest; the stage that writes {folder} has not finished: run it again")
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(f"{path}: schema_version {value.get('schema_version')!r}; this code reads {SCHEMA_VERSION}")
+    if stage is not None and value["stage"] != stage:
+        raise UsageError(f"{path}: written by {value['stage']!r}; expected the output of {stage!r}")
+    shards = tuple(_report(shard) for shard in value.pop("shards"))
+    files = {name: FileRecord(**record) for name, record in value.pop("files").items()}
+    return Manifest(shards=shards, files=files, **value)
+
+
+def _report(value: Mapping[str, Any]) -> ShardReport:
+    files = {name: FileRecord(**record) for name, record in value["files"].items()}
+    return ShardReport(**{**value, "files": files})

@@ -1,0 +1,236 @@
+"""The stage `pack`: the kept samples of all curated shards, cut into the final shards that a trainer reads.
+
+What goes where is planned from the ledgers alone; then every final shard is a job of its own.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation.commit import digest, publish
+from curation.containers import ImageFormat, strip_metadata
+from curation.errors import ShardError, UsageError
+from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
+from curation.manifest import Manifest, ShardReport, committed, write_report
+from curation.recipe import Recipe
+from curation.runner import OnOutcome, Spread, run_shards, silent, told
+from curation.sample import Sample
+from curation.stage import claim, finish, finished
+from curation.tar import read_samples, write_tar
+from curation.training_sample import has_face_fields, training_sample
+from curation.version import CODE_VERSION
+
+STAGE = "pack"
+INDEX_NAME = "index.parquet"
+LEDGER_NAME = "ledger.parquet"
+EXTRA_FIELDS = (
+    pa.field("source_shard", pa.string(), nullable=False),
+    pa.field("source_sha256", pa.string()),
+    pa.field("format", pa.string(), nullable=False),
+    pa.field("shard", pa.string()),
+    pa.field("offset", pa.int64()),
+    pa.field("num_bytes", pa.int64()),
+    pa.field("caption_source", pa.string()),
+    pa.field("caption_binding", pa.string()),
+)
+SCHEMA = pa.schema([*BASE_FIELDS, *EXTRA_FIELDS])
+"""Columns of `ledger.parquet` and `index.parquet`; `offset` is that of the picture's tar header, in bytes."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One kept sample on its way into a final shard."""
+
+    uid: str
+    source_shard: str
+    row: int
+    """Row of the source shard's ledger."""
+    format: ImageFormat
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """All that one final shard depends on."""
+
+    shard: str
+    source: Path
+    target: Path
+    recipe: Recipe
+    placed: tuple[Placed, ...]
+    inputs: tuple[str, ...]
+    """Sha256s of the source tars and ledgers that it draws from."""
+
+
+def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome: OnOutcome = silent) -> Manifest:
+    """Pack a curated folder into `{format}-NNNNN.tar`, `index.parquet`, `ledger.parquet` and a manifest.
+
+    Raises:
+        UsageError: `source` is not a finished `curate` folder, or `target` holds the output of other work.
+    """
+    curated = finished(source, "curate")
+    if curated.extra.get("curate_digest") != recipe.curate_digest:
+        raise UsageError(
+            f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
+            f"pack it with that recipe, or curate again with this one"
+        )
+    inputs = {report.shard: tuple(record.sha256 for record in report.files.values()) for report in curated.shards}
+    work_digest = digest([STAGE, inputs, recipe.digest, CODE_VERSION])
+    claim(target, STAGE, work_digest)
+    placed, rejected = plan(source, curated)
+    jobs = [
+        PackJob(shard, source, target, recipe, chunk, tuple(h for s in sorted(_sources(chunk)) for h in inputs[s]))
+        for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
+    ]
+    outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
+    reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
+    footer = {"stage": STAGE, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
+    tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
+    packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [SCHEMA.empty_table()])
+    ledger = pa.concat_tables([packed, pa.Table.from_pylist(rejected, schema=SCHEMA)])
+    files = {
+        INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed, footer)),
+        LEDGER_NAME: publish(target / LEDGER_NAME, lambda temp: write_table(temp, ledger, footer)),
+    }
+    return finish(
+        target, STAGE, recipe, work_digest, outcomes,
+        weights=curated.weights, files=files, rejected_before=count_rejections(rejected),
+        extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest},
+    )  # fmt: skip
+
+
+def plan(source: Path, curated: Manifest) -> tuple[list[Placed], list[dict[str, Any]]]:
+    """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
+
+    A uid that came before is a duplicate; a sample without any caption is of no use to a text-to-image trainer.
+    """
+    placed: list[Placed] = []
+    rejected: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    columns = ["uid", "url", "sha256", "width", "height", "kept", "format", "num_captions"]
+    for report in curated.shards:
+        rows = read_ledger(source / f"{report.shard}.parquet", columns).to_pylist()
+        for number, row in enumerate(rows):
+            if not row["kept"]:
+                continue
+            reason = "duplicate_uid" if row["uid"] in seen else None if row["num_captions"] else "no_caption"
+            seen.add(row["uid"])
+            if reason is None:
+                placed.append(Placed(row["uid"], report.shard, number, row["format"]))
+            else:
+                rejected.append(_rejected_row(row, report.shard, reason))
+    return placed, rejected
+
+
+def cut(placed: Sequence[Placed], num_shard_samples: int) -> Iterator[tuple[str, tuple[Placed, ...]]]:
+    """Yield (shard name, its samples): one series per image format, every shard full but the last of its series."""
+    for image_format in sorted({one.format for one in placed}):
+        series = [one for one in placed if one.format == image_format]
+        for number, start in enumerate(range(0, len(series), num_shard_samples)):
+            yield f"{image_format}-{number:05d}", tuple(series[start : start + num_shard_samples])
+
+
+def sample_fields(recipe: Recipe) -> dict[str, Any]:
+    """Return what the manifest says of the `.json` member: whether faces are guaranteed, and the scores by filter."""
+    return {
+        "has_face_fields": has_face_fields(recipe),
+        "scores": {plan.name: [*plan.module.SCORES] for plan in recipe.filters},
+        "joint_scores": [name for plan in recipe.filters for name in plan.joint],
+    }
+
+
+def pack_shard(job: PackJob) -> ShardReport:
+    """Write one final shard: `{shard}.tar`, its rows as `{shard}.parquet`, and last `{shard}_stats.json`.
+
+    Raises:
+        ShardError: a source shard does not hold what its ledger says.
+    """
+    places = [(one.uid, one.source_shard, one.row) for one in job.placed]
+    work_id = digest([STAGE, job.shard, job.inputs, places, job.recipe.digest, CODE_VERSION])
+    if (report := committed(job.target, job.shard, work_id)) is not None:
+        return report
+    rows: list[dict[str, Any]] = []
+    tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
+
+    def write(temp: Path) -> None:
+        written = write_tar(temp, _members(job, rows))
+        offsets = {member.name: member for member in written}
+        for row in rows:
+            member = offsets[f"{row['key']}.{row['format']}"]
+            row.update(shard=job.shard, offset=member.offset, num_bytes=member.num_bytes)
+
+    footer = {"stage": STAGE, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
+    files = {tar.name: publish(tar, write)}
+    files[ledger.name] = publish(ledger, lambda temp: write_ledger(temp, rows, SCHEMA, footer))
+    report = ShardReport(job.shard, work_id, len(rows), len(rows), {}, files)
+    write_report(job.target, report)
+    return report
+
+
+def _members(job: PackJob, rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    for one, sample, measured in _with_evidence(job):
+        row = _row(one, sample, measured)
+        rows.append(row)
+        image_bytes = _stored(sample.image_bytes, one.format, job.recipe)
+        fields = training_sample(sample, measured, image_bytes, job.recipe)
+        row.update(
+            sha256=fields["sha256"], caption_source=fields["caption_source"], caption_binding=fields["caption_binding"]
+        )
+        yield f"{one.uid}.{one.format}", image_bytes
+        yield f"{one.uid}.json", json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+        yield f"{one.uid}.txt", str(fields["caption"]).encode()
+
+
+def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
+    """Yield each placed sample with its bytes and its ledger row, reading every source shard once."""
+    for shard in dict.fromkeys(one.source_shard for one in job.placed):
+        here = [one for one in job.placed if one.source_shard == shard]
+        table = read_ledger(job.source / f"{shard}.parquet")
+        measured = table.take(pa.array([one.row for one in here])).to_pylist()
+        wanted = {one.uid: (one, row) for one, row in zip(here, measured, strict=True)}
+        path = job.source / f"{shard}.tar"
+        for sample in read_samples(path, wanted.keys()):
+            one, row = wanted.pop(sample.key)
+            if hashlib.sha256(sample.image_bytes).hexdigest() != row["sha256"]:
+                raise ShardError(f"{path}: {sample.key}: its bytes are not those that the ledger names")
+            yield one, sample, row
+        if wanted:
+            raise ShardError(f"{path}: {next(iter(wanted))} is kept in the ledger but not in the tar")
+
+
+def _stored(image_bytes: bytes, image_format: ImageFormat, recipe: Recipe) -> bytes:
+    return image_bytes if recipe.file.pack.metadata == "keep" else strip_metadata(image_bytes, image_format)
+
+
+def _row(one: Placed, sample: Sample, measured: Mapping[str, Any]) -> dict[str, Any]:
+    row = base_row(
+        one.uid, one.uid, url=measured["url"], sha256=None, width=measured["width"], height=measured["height"]
+    )
+    source_sha256 = hashlib.sha256(sample.image_bytes).hexdigest()
+    return {
+        **_no_place(),
+        **row,
+        "source_shard": one.source_shard,
+        "source_sha256": source_sha256,
+        "format": one.format,
+    }
+
+
+def _rejected_row(row: Mapping[str, Any], shard: str, reason: str) -> dict[str, Any]:
+    base = base_row(
+        row["uid"], row["uid"], url=row["url"], width=row["width"], height=row["height"],
+        rejected_by=STAGE, reason=reason,
+    )  # fmt: skip
+    return {**_no_place(), **base, "source_shard": shard, "source_sha256": row["sha256"], "format": row["format"]}
+
+
+def _no_place() -> dict[str, Any]:
+    return dict.fromkeys(("shard", "offset", "num_bytes", "caption_source", "caption_binding"))
+
+
+def _sources(placed: Sequence[Placed]) -> set[str]:
+    return {one.source_shard for one in placed}

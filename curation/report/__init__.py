@@ -1,0 +1,38 @@
+"""One static page that accounts for every sample of a run, and the same numbers as JSON."""
+
+from pathlib import Path
+
+from curation.commit import publish, publish_json
+from curation.errors import UsageError
+from curation.report.contents import read_report, report_values
+from curation.report.page import render
+
+PAGE_NAME = "index.html"
+VALUES_NAME = "report.json"
+
+__all__ = ["PAGE_NAME", "VALUES_NAME", "write_report"]
+
+
+def write_report(run: Path) -> Path:
+    """Write `report/index.html` and `report/report.json` into a run's folder and return the page's path.
+
+    Both depend on the run alone: no clock, no host. The stages `rank`, `fetch` and `pack` are reported where they
+    are finished; `curate` must be. Pictures of rejected samples are read from `fetch`.
+
+    Raises:
+        UsageError: there is no finished `curate` in the run.
+        ShardError: a ledger that a manifest names cannot be read.
+        VerificationError: a shard's own counts do not add up.
+    """
+    if not (run / "curate").is_dir():
+        raise UsageError(f"{run}: holds no folder `curate`; give the folder that holds rank, fetch, curate and pack")
+    report = read_report(run)
+    page = render(report)
+    target = run / "report"
+    publish_json(target / VALUES_NAME, report_values(report))
+    publish(target / PAGE_NAME, lambda temp: _write(temp, page))
+    return target / PAGE_NAME
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

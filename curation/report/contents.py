@@ -1,0 +1,208 @@
+"""Everything a report says, gathered once: the page and `report.json` are two forms of the same values."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.decode import REASONS
+from curation.manifest import RECIPE_NAME
+from curation.report.criteria import criteria_of
+from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
+from curation.report.ledgers import ledger_paths
+from curation.report.sampling import choose
+from curation.report.scores import Spread, check_verdicts, spread_of
+from curation.report.sheets import Sheet, Tile, read_sheets
+from filters.weights import catalogue
+
+REPORT_SCHEMA_VERSION = 1
+CASCADE = "lbpcascade_animeface"
+SOURCE_STAGE = "fetch"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights that the run used, and what the catalogue says of them."""
+
+    name: str
+    sha256: str
+    licence: str
+    terms: str
+    about: str
+    is_catalogued: bool
+    """Whether the catalogue knows this name with these very bytes."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason why a file never reached the filters."""
+
+    stage: str
+    rejected_by: str
+    reason: str
+    meaning: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the report of one run says."""
+
+    recipe: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    unfinished: tuple[str, ...]
+    checks: tuple[Check, ...]
+    spreads: tuple[Spread, ...]
+    sheets: tuple[Sheet, ...]
+    problems: tuple[Problem, ...]
+    weights: tuple[Weights, ...]
+    has_source: bool
+    """Whether the shards that were curated are in the run, so that rejected pictures can be shown."""
+
+    @property
+    def curated(self) -> Stage:
+        """The stage that every report has."""
+        return next(stage for stage in self.stages if stage.name == REQUIRED_STAGE)
+
+    @property
+    def filter_names(self) -> tuple[str, ...]:
+        """The recipe's filters in declared order."""
+        return tuple(stanza["name"] for stanza in self.recipe["filters"])
+
+    @property
+    def faults(self) -> Mapping[str, Mapping[str, int]]:
+        """Dirt that `rank` found in the metadata: source -> fault -> number of rows; empty without that stage."""
+        faults: Mapping[str, Mapping[str, int]] = self._ranking.get("faults", {})
+        return faults
+
+    @property
+    def num_metadata_rows(self) -> Mapping[str, int]:
+        """Rows of metadata that `rank` read, by source; empty without that stage."""
+        return {source: self._ranking[f"num_{source}_rows"] for source in self.faults}
+
+    @property
+    def _ranking(self) -> Mapping[str, Any]:
+        return next((stage.manifest.extra for stage in self.stages if stage.name == "rank"), {})
+
+
+def read_report(run: Path) -> Report:
+    """Read a run's stages and gather what the report says of them.
+
+    Raises:
+        UsageError: there is no finished `curate` in the run.
+        ShardError: a ledger that a manifest names cannot be read.
+        VerificationError: a shard's own counts do not add up.
+    """
+    stages, unfinished = read_stages(run)
+    curated = next(stage for stage in stages if stage.name == REQUIRED_STAGE)
+    recipe = json.loads((curated.folder / RECIPE_NAME).read_text(encoding="utf-8"))
+    ledgers = ledger_paths(curated.folder, curated.manifest)
+    spreads = tuple(spread_of(criterion, ledgers) for criterion in criteria_of(recipe))
+    filter_names = [stanza["name"] for stanza in recipe["filters"]]
+    rejectors = [by for by, _ in curated.losses(filter_names) if by != "unreadable"]
+    choices = choose(ledgers, spreads, rejectors)
+    source = run / SOURCE_STAGE
+    return Report(
+        recipe=recipe,
+        stages=stages,
+        unfinished=unfinished,
+        checks=(*check_stages(stages), check_verdicts(spreads)),
+        spreads=spreads,
+        sheets=read_sheets(curated.folder, source, choices, spreads, recipe),
+        problems=tuple(problem for stage in stages for problem in _problems(stage, filter_names)),
+        weights=tuple(_weights(name, sha256) for name, sha256 in sorted(curated.manifest.weights.items())),
+        has_source=source.is_dir(),
+    )
+
+
+def report_values(report: Report) -> dict[str, Any]:
+    """Return the report as plain values for JSON: every number that the page shows."""
+    return {
+        "schema_version": REPORT_SCHEMA_VERSION,
+        "recipe": report.recipe,
+        "recipe_digest": report.curated.manifest.recipe_digest,
+        "stages": [_stage_values(stage) for stage in report.stages],
+        "unfinished": list(report.unfinished),
+        "all_hold": all(check.holds for check in report.checks),
+        "checks": [vars(check) for check in report.checks],
+        "scores": [_spread_values(spread) for spread in report.spreads],
+        "sheets": [
+            {
+                "kind": sheet.choice.kind,
+                "name": sheet.choice.name,
+                "num_available": sheet.choice.num_available,
+                "samples": [_tile_values(tile) for tile in sheet.tiles],
+            }
+            for sheet in report.sheets
+        ],
+        "problems": [vars(problem) for problem in report.problems],
+        "metadata_faults": report.faults,
+        "num_metadata_rows": report.num_metadata_rows,
+        "weights": [vars(weights) for weights in report.weights],
+    }
+
+
+def _problems(stage: Stage, filter_names: list[str]) -> list[Problem]:
+    """Return what stopped files before the filters: in `fetch` anything, in `curate` all but the filters."""
+    if stage.name not in (SOURCE_STAGE, REQUIRED_STAGE):
+        return []
+    return [
+        Problem(stage.name, by, reason, REASONS.get(reason, "") if by == "unreadable" else "", count)
+        for by, reasons in stage.losses(filter_names)
+        if by not in filter_names
+        for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
+
+
+def _weights(name: str, sha256: str) -> Weights:
+    entry = next((entry for entry in catalogue() if entry.name == name and entry.sha256 == sha256), None)
+    if entry is None:
+        return Weights(name, sha256, "unstated", "not in the catalogue: vouched for by whoever ran this", "", False)
+    return Weights(name, sha256, entry.licence or "unstated", entry.terms, entry.about, True)
+
+
+def _stage_values(stage: Stage) -> dict[str, Any]:
+    manifest = stage.manifest
+    return {
+        "stage": stage.name,
+        "num_seen": manifest.num_seen,
+        "num_kept": manifest.num_kept,
+        "num_rejected": stage.num_rejected,
+        "rejected": manifest.rejected,
+        "num_shards": len(manifest.shards),
+        "failed": manifest.failed,
+        "recipe_digest": manifest.recipe_digest,
+        "code_version": manifest.code_version,
+        "manifest_sha256": stage.manifest_sha256,
+    }
+
+
+def _spread_values(spread: Spread) -> dict[str, Any]:
+    values = {name: value for name, value in vars(spread).items() if name not in ("criterion", "histogram")}
+    criterion, histogram = spread.criterion, spread.histogram
+    return {
+        "filter": criterion.filter,
+        "score": criterion.score,
+        "min": criterion.min,
+        "max": criterion.max,
+        **values,
+        "histogram": None if histogram is None else vars(histogram),
+    }
+
+
+def _tile_values(tile: Tile) -> dict[str, Any]:
+    decision = tile.decision
+    score = None if decision is None else decision.score
+    return {
+        "uid": tile.uid,
+        "shard": tile.shard,
+        "key": tile.key,
+        "kept": tile.kept,
+        "rejected_by": tile.rejected_by or None,
+        "reason": tile.reason or None,
+        "deciding": None if decision is None else decision.criterion.name,
+        "score": score if score is None or math.isfinite(score) else str(score),
+        "picture": tile.thumbnail.problem or "shown",
+    }

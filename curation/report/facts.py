@@ -1,0 +1,147 @@
+"""What a report says of the stages: their counts, and whether every sample is accounted for, checked twice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from curation.commit import sha256_of
+from curation.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
+from curation.report.ledgers import batches, ledger_paths
+
+STAGES = ("rank", "fetch", "curate", "pack")
+"""Stages that a report covers, in the order in which samples flow."""
+REQUIRED_STAGE = "curate"
+Counts = tuple[int, int, dict[str, dict[str, int]]]
+"""(num_seen, num_kept, rejected_by -> reason -> number), nothing at zero."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One finished stage as its manifest states it."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def num_rejected(self) -> int:
+        """Samples that this stage turned away."""
+        return num_rejected(self.manifest.rejected)
+
+    def losses(self, filter_names: Sequence[str]) -> tuple[tuple[str, Mapping[str, int]], ...]:
+        """Return (rejected_by, reason -> number): the stage itself, `unreadable`, then the filters in their order."""
+        order = {name: rank for rank, name in enumerate((self.name, "unreadable", *filter_names))}
+        return tuple(sorted(self.manifest.rejected.items(), key=lambda loss: (order.get(loss[0], len(order)), loss[0])))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim about the counts, and whether it holds."""
+
+    claim: str
+    holds: bool
+    figures: str
+    """The two sides of the claim, as numbers."""
+    note: str = ""
+    """Why it may be broken, where that is known."""
+
+
+def read_stages(run: Path) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+    """Return the finished stages of a run, and the names of the folders that hold an unfinished one.
+
+    Raises:
+        UsageError: `curate` is missing, unfinished or another stage's output.
+    """
+    stages, unfinished = [], []
+    for name in STAGES:
+        folder = run / name
+        if name == REQUIRED_STAGE or (folder / MANIFEST_NAME).is_file():
+            manifest = read_manifest(folder, name)
+            stages.append(Stage(name, folder, manifest, sha256_of(folder / MANIFEST_NAME)))
+        elif folder.is_dir():
+            unfinished.append(name)
+    return tuple(stages), tuple(unfinished)
+
+
+def check_stages(stages: Sequence[Stage]) -> tuple[Check, ...]:
+    """Return every conservation check: within each stage, against its ledger, and from each stage to the next.
+
+    Raises:
+        ShardError: a ledger that a manifest names cannot be read.
+    """
+    checks: list[Check] = []
+    for before, stage in zip((None, *stages), stages, strict=False):
+        if before is not None and STAGES.index(stage.name) == STAGES.index(before.name) + 1:
+            checks.append(_flow_check(before, stage))
+        checks += [_balance_check(stage), _ledger_check(stage)]
+    return tuple(checks)
+
+
+def num_rejected(rejected: Rejections) -> int:
+    """Return how many samples were rejected, by whomever and for whatever reason."""
+    return sum(sum(reasons.values()) for reasons in rejected.values())
+
+
+def count_ledgers(paths: Sequence[Path]) -> Counts:
+    """Count seen, kept and rejected rows of ledgers."""
+    num_seen = num_kept = 0
+    rejected: dict[str, dict[str, int]] = {}
+    for path in paths:
+        for batch in batches(path, ["kept", "rejected_by", "reason"]):
+            groups = pa.table(batch).group_by(["kept", "rejected_by", "reason"]).aggregate([([], "count_all")])
+            for row in groups.to_pylist():
+                count = row["count_all"]
+                num_seen += count
+                if row["kept"]:
+                    num_kept += count
+                    continue
+                reasons = rejected.setdefault(row["rejected_by"] or "(nobody)", {})
+                reasons[row["reason"] or "(none)"] = reasons.get(row["reason"] or "(none)", 0) + count
+    return num_seen, num_kept, rejected
+
+
+def _balance_check(stage: Stage) -> Check:
+    manifest = stage.manifest
+    accounted = manifest.num_kept + stage.num_rejected
+    return Check(
+        f"{stage.name}: seen = kept + rejected",
+        manifest.num_seen == accounted,
+        f"{manifest.num_seen:,} {_sign(manifest.num_seen, accounted)} {manifest.num_kept:,} + {stage.num_rejected:,}",
+    )
+
+
+def _ledger_check(stage: Stage) -> Check:
+    manifest = stage.manifest
+    num_seen, num_kept, rejected = count_ledgers(ledger_paths(stage.folder, manifest))
+    differing = _differences(manifest.rejected, rejected)
+    same = (num_seen, num_kept) == (manifest.num_seen, manifest.num_kept)
+    note = f"rejections differ at {', '.join(differing)}" if differing else ""
+    figures = (
+        f"{manifest.num_seen:,} seen and {manifest.num_kept:,} kept; the ledger has {num_seen:,} rows, "
+        f"{num_kept:,} of them kept"
+    )
+    return Check(f"{stage.name}: manifest = ledger, by reason", same and not differing, figures, note)
+
+
+def _flow_check(before: Stage, stage: Stage) -> Check:
+    left, right = before.manifest.num_kept, stage.manifest.num_seen
+    num_failed = len(stage.manifest.failed)
+    note = f"{num_failed} shard(s) of {stage.name} failed and count nowhere" if left != right and num_failed else ""
+    claim = f"{before.name} kept = {stage.name} seen"
+    return Check(claim, left == right, f"{left:,} {_sign(left, right)} {right:,}", note)
+
+
+def _differences(one: Rejections, other: Rejections) -> list[str]:
+    pairs = {(by, reason) for rejected in (one, other) for by, reasons in rejected.items() for reason in reasons}
+    return [f"{by}/{reason}" for by, reason in sorted(pairs) if _count(one, by, reason) != _count(other, by, reason)]
+
+
+def _count(rejected: Mapping[str, Mapping[str, int]], by: str, reason: str) -> int:
+    return rejected.get(by, {}).get(reason, 0)
+
+
+def _sign(left: int, right: int) -> str:
+    return "=" if left == right else "≠"

@@ -1,0 +1,190 @@
+"""Which samples a report shows: a seeded choice that depends on the ledgers' rows alone, never on their order."""
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.report.criteria import Criterion, Floats, scores_in
+from curation.report.ledgers import batches, column_names
+from curation.report.scores import Spread
+
+SEED = b"facecaptionhq report 1"
+NUM_PER_SHEET = 12
+NUM_PER_SIDE = 6
+REACH_FRACTION = 0.25
+"""How far from a limit a near score may lie, as a share of the axis of its histogram."""
+Fate = tuple[str | None, str | None]
+"""(rejected_by, reason), or two times None for kept samples."""
+ROW_COLUMNS = ("uid", "key", "url", "sha256", "width", "height", "kept", "rejected_by", "reason")
+EVIDENCE_COLUMNS = ("faces_evidence", "text_evidence", "anime_evidence")
+"""Evidence that can be drawn over a picture."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A row of a ledger: the shard's name and the number of the row."""
+
+    shard: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Samples to show under one heading."""
+
+    kind: str
+    """`kept`, `rejected` or `near`."""
+    name: str
+    """Who rejected, or which criterion is near; empty for `kept`."""
+    num_available: int
+    """How many samples the choice was made from."""
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of one limit."""
+
+    criterion: Criterion
+    limit: float
+    is_inside: bool
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A batch of rows of one ledger."""
+
+    shard: str
+    first: int
+    """Number of the first of them."""
+    uids: tuple[str, ...]
+
+    def place(self, number: int) -> Place:
+        return Place(self.shard, self.first + number)
+
+    def token(self, number: int) -> bytes:
+        """What ranks a sample: as good as random, yet the same each time."""
+        return hashlib.blake2b(self.uids[number].encode(), key=SEED, digest_size=8).digest()
+
+
+@dataclass
+class _Smallest:
+    """The entries with the smallest ranks among all that were offered."""
+
+    size: int
+    num_offered: int = 0
+    entries: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def offer(self, entries: list[tuple[Any, ...]], num_offered: int) -> None:
+        self.num_offered += num_offered
+        self.entries = heapq.nsmallest(self.size, [*self.entries, *entries])
+
+
+def choose(ledgers: Sequence[Path], spreads: Sequence[Spread], rejectors: Sequence[str]) -> tuple[Choice, ...]:
+    """Choose kept samples, rejected ones of each of `rejectors` (in turn from each reason), and near ones.
+
+    Near a limit are the samples whose score is closest to it, on either side, within `reach_of` the score.
+    """
+    groups: dict[Fate, _Smallest] = {}
+    near = {
+        _Side(spread.criterion, limit, is_inside): _Smallest(NUM_PER_SIDE)
+        for spread in spreads
+        if reach_of(spread)
+        for limit in spread.criterion.limits
+        for is_inside in (False, True)
+    }
+    reaches = {spread.criterion: reach_of(spread) for spread in spreads}
+    columns = ["uid", "kept", "rejected_by", "reason", *dict.fromkeys(side.criterion.column for side in near)]
+    for path in ledgers:
+        first = 0
+        for batch in batches(path, columns):
+            rows = _Rows(path.stem, first, tuple(batch.column("uid").to_pylist()))
+            _offer_groups(groups, batch, rows)
+            for side, nearest in near.items():
+                _offer_nearest(nearest, side, scores_in(batch, side.criterion), reaches[side.criterion], rows)
+            first += batch.num_rows
+    return tuple(
+        choice
+        for choice in (
+            _kept(groups),
+            *(_near(near, criterion) for criterion in dict.fromkeys(side.criterion for side in near)),
+            *(_rejected(groups, rejector) for rejector in rejectors),
+        )
+        if choice.places
+    )
+
+
+def reach_of(spread: Spread) -> float:
+    """Return how far from a limit a score may lie and still be near it; 0 for counts, which have no near cases."""
+    if spread.criterion.is_whole or spread.histogram is None:
+        return 0.0
+    return REACH_FRACTION * (spread.histogram.edges[-1] - spread.histogram.edges[0])
+
+
+def read_rows(path: Path, rows: Iterable[int], criteria: Sequence[Criterion]) -> dict[Place, dict[str, Any]]:
+    """Return chosen rows of one ledger: base columns, `scores` by criterion name, and evidence that can be drawn."""
+    evidence = [name for name in column_names(path) if name in EVIDENCE_COLUMNS]
+    wanted = np.array(sorted(rows), dtype=np.int64)
+    found: dict[Place, dict[str, Any]] = {}
+    first = 0
+    for batch in batches(path, [*ROW_COLUMNS, *evidence, *dict.fromkeys(c.column for c in criteria)]):
+        here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)]
+        for row, values in zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True):
+            values["scores"] = {c.name: _score(values, c) for c in criteria}
+            found[Place(path.stem, row)] = values
+        first += batch.num_rows
+    return found
+
+
+def _kept(groups: Mapping[Fate, _Smallest]) -> Choice:
+    kept = groups.get((None, None), _Smallest(NUM_PER_SHEET))
+    return Choice("kept", "", kept.num_offered, tuple(place for _, place in kept.entries))
+
+
+def _near(near: Mapping[_Side, _Smallest], criterion: Criterion) -> Choice:
+    sides = [nearest for side, nearest in near.items() if side.criterion == criterion]
+    by_score = sorted((score, place) for nearest in sides for _, _, score, place in nearest.entries)
+    num_available = sum(nearest.num_offered for nearest in sides)
+    return Choice("near", criterion.name, num_available, tuple(dict.fromkeys(place for _, place in by_score)))
+
+
+def _rejected(groups: Mapping[Fate, _Smallest], rejector: str) -> Choice:
+    """Take one of each reason, then a second of each, until the sheet is full."""
+    reasons = [groups[fate] for fate in sorted(groups, key=str) if fate[0] == rejector]
+    turns = (group.entries[turn][1] for turn in range(NUM_PER_SHEET) for group in reasons if turn < len(group.entries))
+    return Choice("rejected", rejector, sum(group.num_offered for group in reasons), tuple(turns)[:NUM_PER_SHEET])
+
+
+def _offer_groups(groups: dict[Fate, _Smallest], batch: pa.RecordBatch, rows: _Rows) -> None:
+    offers: dict[Fate, list[tuple[Any, ...]]] = {}
+    fates = zip(*(batch.column(name).to_pylist() for name in ("kept", "rejected_by", "reason")), strict=True)
+    for number, (kept, by, reason) in enumerate(fates):
+        offers.setdefault((None, None) if kept else (by, reason), []).append((rows.token(number), rows.place(number)))
+    for fate, entries in offers.items():
+        groups.setdefault(fate, _Smallest(NUM_PER_SHEET)).offer(entries, len(entries))
+
+
+def _offer_nearest(nearest: _Smallest, side: _Side, scores: Floats, reach: float, rows: _Rows) -> None:
+    """Offer the closest of a batch; all that are equally close, so that the choice among them is by token."""
+    distances = np.abs(scores - side.limit)
+    is_inside = scores >= side.limit if side.limit == side.criterion.min else scores <= side.limit
+    distances = np.where((is_inside == side.is_inside) & (distances <= reach), distances, np.inf)
+    num_near = int(np.count_nonzero(np.isfinite(distances)))
+    if num_near == 0:
+        return
+    last = min(nearest.size, num_near) - 1
+    numbers = np.flatnonzero(distances <= np.partition(distances, last)[last]).tolist()
+    entries = [(float(distances[n]), rows.token(n), float(scores[n]), rows.place(n)) for n in numbers]
+    nearest.offer(entries, num_near)
+
+
+def _score(values: Mapping[str, Any], criterion: Criterion) -> float | None:
+    struct, _, name = criterion.column.partition(".")
+    score: float | None = (values[struct] or {}).get(name)
+    return score

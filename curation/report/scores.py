@@ -1,0 +1,73 @@
+"""How each score with a keep range is spread over the samples of a run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from curation.report.criteria import KEPT, REJECTED_HERE, Criterion, read_scores
+from curation.report.facts import Check
+from curation.report.histograms import Histogram, histogram_of
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One criterion, and what the ledgers say of its score."""
+
+    criterion: Criterion
+    num_measured: int
+    num_not_measured: int
+    num_not_finite: int
+    num_outside: int
+    """Measured samples outside the keep range, whoever is named for their rejection."""
+    num_kept_outside: int
+    """Samples that were kept although their score lies outside: 0 unless the run is broken."""
+    num_rejected: int
+    """Samples whose recorded reason is this very criterion."""
+    lowest: float | None
+    highest: float | None
+    histogram: Histogram | None
+    """None where nothing finite was measured."""
+
+
+def spread_of(criterion: Criterion, ledgers: Sequence[Path]) -> Spread:
+    """Read one score's column, a batch at a time, as often as needed to place the bins.
+
+    Raises:
+        ShardError: a ledger cannot be read or has no such score.
+    """
+    num_seen = num_measured = num_outside = num_kept_outside = num_rejected = num_finite = 0
+    low, high = math.inf, -math.inf
+    for scores, fates in read_scores(criterion, ledgers):
+        num_seen += len(scores)
+        num_rejected += int(np.count_nonzero(fates == REJECTED_HERE))
+        measured = scores[~np.isnan(scores)]
+        finite = measured[np.isfinite(measured)]
+        num_measured += len(measured)
+        num_finite += len(finite)
+        outside = ~np.isnan(scores) & ~criterion.holds(scores)
+        num_outside += int(np.count_nonzero(outside))
+        num_kept_outside += int(np.count_nonzero(outside & (fates == KEPT)))
+        low, high = min(low, finite.min(initial=low)), max(high, finite.max(initial=high))
+    return Spread(
+        criterion=criterion,
+        num_measured=num_measured,
+        num_not_measured=num_seen - num_measured,
+        num_not_finite=num_measured - num_finite,
+        num_outside=num_outside,
+        num_kept_outside=num_kept_outside,
+        num_rejected=num_rejected,
+        lowest=float(low) if num_finite else None,
+        highest=float(high) if num_finite else None,
+        histogram=histogram_of(criterion, ledgers, float(low), float(high)) if num_finite else None,
+    )
+
+
+def check_verdicts(spreads: Sequence[Spread]) -> Check:
+    """Return the check that no kept sample has a score outside a keep range."""
+    broken = {spread.criterion.name: spread.num_kept_outside for spread in spreads if spread.num_kept_outside}
+    num_broken = sum(broken.values())
+    note = f"not so for {', '.join(broken)}" if broken else ""
+    return Check("curate: every kept sample is within every keep range", not broken, f"{num_broken:,} outside", note)

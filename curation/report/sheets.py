@@ -1,0 +1,152 @@
+"""Contact sheets: the chosen samples, each with its verdict, the score that decided and the limit it met."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.report.criteria import Criterion
+from curation.report.sampling import Choice, Place, read_rows
+from curation.report.scores import Spread
+from curation.report.thumbnails import Mark, Thumbnail, load_thumbnails, marks_of
+from curation.settings import DecodeLimits
+
+MAX_DIGITS = 17
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The score that a tile names, and the keep range it is held against."""
+
+    criterion: Criterion
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One sample on a sheet."""
+
+    uid: str
+    shard: str
+    key: str
+    url: str
+    kept: bool
+    rejected_by: str
+    reason: str
+    width: int | None
+    height: int | None
+    decision: Decision | None
+    thumbnail: Thumbnail
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Tiles under one heading."""
+
+    choice: Choice
+    tiles: tuple[Tile, ...]
+
+
+def read_sheets(
+    curate: Path, source: Path, choices: Sequence[Choice], spreads: Sequence[Spread], recipe: Mapping[str, Any]
+) -> tuple[Sheet, ...]:
+    """Fetch what the chosen samples need: their ledger rows, then their pictures.
+
+    Without `source`, the folder that was curated, only kept samples can be shown; sheets left empty are left out.
+    """
+    criteria = [spread.criterion for spread in spreads]
+    rows: dict[Place, dict[str, Any]] = {}
+    places = {place for choice in choices for place in choice.places}
+    for shard in sorted({place.shard for place in places}):
+        here = [place.row for place in places if place.shard == shard]
+        rows |= read_rows(curate / f"{shard}.parquet", here, criteria)
+    if not source.is_dir():
+        rows = {place: row for place, row in rows.items() if row["kept"]}
+    limits = DecodeLimits.model_validate(recipe["decode"])
+    thumbnails = load_thumbnails(curate, source, rows, limits)
+    counts = _face_settings(recipe)
+    sheets = []
+    for choice in choices:
+        near = next((c for c in criteria if choice.kind == "near" and c.name == choice.name), None)
+        tiles = tuple(
+            _tile(place, rows[place], thumbnails[place], near or deciding(rows[place], spreads), counts)
+            for place in choice.places
+            if place in rows
+        )
+        if tiles:
+            sheets.append(Sheet(choice, tiles))
+    return tuple(sheets)
+
+
+def deciding(row: Mapping[str, Any], spreads: Sequence[Spread]) -> Criterion | None:
+    """Return the criterion that rejected a sample; for a kept one, the one whose limit it came closest to.
+
+    Closeness is the distance to the limit over the range of the score in this run; counts come last, since most
+    of them sit on their limit.
+    """
+    if not row["kept"]:
+        criteria = (spread.criterion for spread in spreads)
+        return next((c for c in criteria if c.filter == row["rejected_by"] and row["reason"] in c.reasons), None)
+    margins = []
+    for number, spread in enumerate(spreads):
+        score = row["scores"][spread.criterion.name]
+        if score is None or spread.lowest is None or spread.highest is None:
+            continue
+        span = (spread.highest - spread.lowest) or 1.0
+        margin = min(abs(score - limit) for limit in spread.criterion.limits) / span
+        margins.append((spread.criterion.is_whole, margin, number))
+    return spreads[min(margins)[2]].criterion if margins else None
+
+
+def format_score(score: float | None, limits: Sequence[float] = ()) -> str:
+    """Return a score in few digits, but enough that it reads on the right side of every limit."""
+    if score is None:
+        return "not measured"
+    for digits in range(4, MAX_DIGITS + 1):
+        text = f"{score:.{digits}g}"
+        if all((float(text) > limit) - (float(text) < limit) == (score > limit) - (score < limit) for limit in limits):
+            return text
+    return repr(score)
+
+
+def format_range(criterion: Criterion) -> str:
+    """Return a keep range in words: `at least 2`, `at most 0.1`, `exactly 1` or `2 to 5`."""
+    low, high = (None if limit is None else f"{limit:g}" for limit in (criterion.min, criterion.max))
+    if low is None:
+        return f"at most {high}"
+    if high is None:
+        return f"at least {low}"
+    return f"exactly {low}" if low == high else f"{low} to {high}"
+
+
+def format_limits(criterion: Criterion) -> str:
+    """Return a keep range in signs: `≥ 2`, `≤ 0.1`, `= 1` or `2 … 5`."""
+    words = format_range(criterion)
+    for word, sign in (("at least", "≥"), ("at most", "≤"), ("exactly", "="), ("to", "…")):
+        words = words.replace(word, sign)
+    return words
+
+
+def _tile(
+    place: Place, row: Mapping[str, Any], thumbnail: Thumbnail, criterion: Criterion | None, counts: Mapping[str, Any]
+) -> Tile:
+    return Tile(
+        uid=row["uid"],
+        shard=place.shard,
+        key=row["key"],
+        url=row["url"] or "",
+        kept=row["kept"],
+        rejected_by=row["rejected_by"] or "",
+        reason=row["reason"] or "",
+        width=row["width"],
+        height=row["height"],
+        decision=None if criterion is None else Decision(criterion, row["scores"][criterion.name]),
+        thumbnail=thumbnail,
+        marks=marks_of(row, counts),
+    )
+
+
+def _face_settings(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return which faces count, as the recipe says it; the defaults where it has no faces filter."""
+    return next((stanza["score"] for stanza in recipe["filters"] if stanza["name"] == "faces"), {})

@@ -1,0 +1,160 @@
+"""What spreads shards over processes and machines: plain Ray tasks, one per shard, or a loop without Ray.
+
+The work itself is an ordinary function of one frozen job. Whatever becomes of a job is yielded as an outcome;
+nothing is lost because a neighbour failed.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from curation.errors import FaceCaptionError, UsageError
+from curation.manifest import ShardReport
+
+log = logging.getLogger(__name__)
+
+NUM_IN_FLIGHT_PER_WORKER = 2
+NUM_TASK_RETRIES = 3
+NUM_OOM_RETRIES = 2
+CONNECT_TIMEOUT_S = 10
+
+
+class Job(Protocol):
+    """One shard's work: frozen, picklable, named."""
+
+    @property
+    def shard(self) -> str:
+        """Name of the shard."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShardFailure:
+    """A shard that could not be finished, and why; the others go on."""
+
+    shard: str
+    error: str
+    is_bug: bool = False
+    """Whether an error that nobody foresaw stopped it; `error` then holds the traceback."""
+
+
+Outcome = ShardReport | ShardFailure
+OnOutcome = Callable[[Outcome], None]
+"""Told of every outcome as it comes, for progress; changes nothing."""
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the work goes: how many workers, on which cluster, with how much of a GPU each."""
+
+    num_workers: int = 1
+    """0 runs in this process without Ray; otherwise the number of shards that are worked on at once."""
+    ray_address: str | None = None
+    """An existing cluster (`auto`, `host:port`, `ray://...`); None starts a private one on this machine."""
+    num_gpus: float = 0.0
+
+
+def run_shards(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
+    """Yield the outcome of `work` on every job, as they finish.
+
+    Raises:
+        UsageError: the Ray cluster cannot be reached.
+    """
+    if spread.num_workers == 0:
+        for job in jobs:
+            yield _attempt(work, job)
+    elif jobs:
+        with _ray(spread) as ray:
+            yield from _run_on_ray(ray, jobs, work, spread)
+
+
+def told(outcomes: Iterator[Outcome], on_outcome: OnOutcome) -> Iterator[Outcome]:
+    """Yield the outcomes, telling `on_outcome` of each as it comes."""
+    for outcome in outcomes:
+        on_outcome(outcome)
+        yield outcome
+
+
+def silent(outcome: Outcome) -> None:
+    """Say nothing of an outcome."""
+
+
+def _attempt(work: Callable[[J], ShardReport], job: J) -> Outcome:
+    try:
+        return work(job)
+    except FaceCaptionError as error:
+        return ShardFailure(job.shard, str(error))
+    except Exception:  # noqa: BLE001  one shard's bug must not stop the others; the traceback is kept
+        return ShardFailure(job.shard, traceback.format_exc(), is_bug=True)
+
+
+def _run_on_ray(ray: Any, jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
+    task = ray.remote(_attempt).options(
+        num_cpus=1, num_gpus=spread.num_gpus, max_retries=NUM_TASK_RETRIES, name=getattr(work, "__name__", "work")
+    )
+    waiting = iter(jobs)
+    in_flight: dict[Any, J] = {}
+    max_in_flight = NUM_IN_FLIGHT_PER_WORKER * spread.num_workers
+    while True:
+        while len(in_flight) < max_in_flight and (job := next(waiting, None)) is not None:
+            in_flight[task.remote(work, job)] = job
+        if not in_flight:
+            return
+        (reference,), _ = ray.wait(list(in_flight), num_returns=1)
+        yield _outcome(ray, reference, in_flight.pop(reference))
+
+
+def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:
+    """Unwrap what Ray brings back; only the loss of the worker itself arrives here as an exception."""
+    try:
+        outcome: Outcome = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return ShardFailure(job.shard, f"the task could not run on its worker: {error.cause!r}", is_bug=True)
+    except ray.exceptions.RayError as error:
+        return ShardFailure(job.shard, f"the worker was lost {NUM_TASK_RETRIES + 1} times: {type(error).__name__}")
+    return outcome
+
+
+@contextmanager
+def _ray(spread: Spread) -> Iterator[Any]:
+    """Connect to the named cluster, or start a private one in a temporary folder of its own and end it afterwards.
+
+    The address is always explicit: without one, Ray joins whatever cluster the host's current-cluster file names.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_task_oom_retries", str(NUM_OOM_RETRIES))
+    import ray
+
+    common = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+    folder = None
+    try:
+        if spread.ray_address is None:
+            folder = tempfile.mkdtemp(prefix="fchq-")
+            ray.init(address="local", num_cpus=spread.num_workers, include_dashboard=False, _temp_dir=folder, **common)
+        else:
+            _connect(ray, spread.ray_address, common)
+        yield ray
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
+    """Join a cluster; a plain connection is tried first, since Ray itself waits many minutes for a dead address."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+        ray.init(address=address, **common)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UsageError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error

@@ -1,0 +1,74 @@
+"""The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from filters.base import Settings
+
+
+class RankSettings(Settings):
+    """How the images worth fetching are chosen."""
+
+    top: int | None = Field(default=None, ge=1)
+    """How many images to keep; none keeps all that can be ranked."""
+    key: Literal["image_area"] = "image_area"
+    """What ranks first: `image_area` is WIDTH x HEIGHT as LAION recorded them, the published rule."""
+    rows_per_part: int = Field(default=10_000, ge=1)
+    """Rows of one part of the selection; one part becomes one fetched shard."""
+
+
+class FetchSettings(Settings):
+    """How images are downloaded."""
+
+    timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
+    """Seconds that a connection may stay silent; with retries, a dead host costs a multiple of it."""
+    num_retries: int = Field(default=1, ge=0, le=10)
+    """How often a URL that failed is asked for again at once."""
+    num_threads: int = Field(default=32, ge=1, le=1024)
+    """Downloads at a time in each worker; changes no byte of the output."""
+    user_agent_token: str = Field(default="facecaptionhq", pattern=r"^[a-z0-9-]+$")
+    """How the downloader names itself; an `X-Robots-Tag` may address it by this name."""
+    opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    """Values of the header `X-Robots-Tag` that forbid us a picture."""
+
+
+class DecodeLimits(Settings):
+    """What a file may claim before any of its pixels are decoded."""
+
+    max_bytes: int = Field(default=32 << 20, ge=1)
+    """Size of the file in bytes."""
+    max_pixels: int = Field(default=64_000_000, ge=1, le=89_478_485)
+    """Width times height, in pixels."""
+    max_aspect: float = Field(default=20.0, ge=1.0)
+    """Longer side over shorter side."""
+    min_side_px: int = Field(default=16, ge=1)
+    """Shorter side, in pixels."""
+
+
+class CurateSettings(Settings):
+    """How pictures are measured."""
+
+    measure: Literal["needed", "all"] = "needed"
+    """`needed` stops measuring a picture once its verdict is certain; `all` measures everything, for calibration."""
+    order: tuple[str, ...] = ()
+    """Execution order of the filters, cheapest first; the declared order where empty. Never changes who is kept."""
+    num_batch_samples: int = Field(default=4, ge=1, le=4096)
+    """Pictures that are decoded and handed to a filter together; evidence does not depend on it."""
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """Where the detectors run: `cpu`, `cuda` or `cuda:N`."""
+    num_gpus: float = Field(default=0.0, ge=0.0)
+    """GPUs that each shard's Ray task asks for; fractions share a GPU between tasks."""
+
+
+class PackSettings(Settings):
+    """How the final shards are cut."""
+
+    num_shard_samples: int = Field(default=1000, ge=1, le=100_000)
+    """Samples per final shard; the last of each series holds the rest."""
+    metadata: Literal["strip", "keep"] = "strip"
+    """`strip` losslessly removes all metadata but orientation and ICC, and trailing bytes; `keep` keeps every byte."""
+    min_caption_box_iou: float = Field(default=0.5, gt=0.0, le=1.0)
+    """A FaceCaption box is bound to the detected face of greatest IoU, if that reaches this."""
+    max_caption_characters: int = Field(default=2000, ge=1)
+    """Captions are cut here, after control characters are removed and Unicode is composed (NFC)."""

@@ -1,0 +1,136 @@
+"""WebDataset tars, written the same way every time and read without forgiving anything."""
+
+import io
+import json
+import tarfile
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from curation.errors import ShardError
+from curation.sample import Sample
+
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bin", "gif", "bmp", "tif", "tiff", "img"})
+"""Member suffixes that hold a picture; what it really is, its bytes say."""
+MAX_MEMBER_BYTES = 256 << 20
+BLOCK_BYTES = 512
+END_OF_ARCHIVE_BYTES = 2 * BLOCK_BYTES
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where a member lies in a tar: its name, the offset of its header and the size of its content, in bytes."""
+
+    name: str
+    offset: int
+    num_bytes: int
+
+
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
+    """Write a USTAR file whose bytes depend on `members` alone: mtime 0, no owner, mode 0644, the order given."""
+    written: list[Member] = []
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            info.mode = 0o644
+            written.append(Member(name, tar.offset, info.size))
+            tar.addfile(info, io.BytesIO(content))
+    return written
+
+
+def read_samples(path: Path, keys: Container[str] | None = None) -> Iterator[Sample]:
+    """Yield the samples of a WebDataset tar in order, or only those named by `keys`.
+
+    Raises:
+        ShardError: the tar is cut, holds anything but regular files, a member is too large, or a key comes back
+            after another key. Nothing of a broken sample is yielded.
+    """
+    seen: set[str] = set()
+    for key, group in groupby(_read_members(path, keys), key=lambda member: member[0]):
+        if key in seen:
+            raise ShardError(f"{path}: key {key!r} comes twice; members of a sample must be adjacent")
+        seen.add(key)
+        members: dict[str, bytes] = {}
+        for _, suffix, content in group:
+            if suffix in members:
+                raise ShardError(f"{path}: member {f'{key}.{suffix}'!r} comes twice")
+            members[suffix] = content
+        yield _sample(key, members)
+
+
+def _read_members(path: Path, keys: Container[str] | None) -> Iterator[tuple[str, str, bytes]]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (info := tar.next()) is not None:
+                if info.isdir():
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise ShardError(f"{path}: member {info.name!r} is not a regular file")
+                if info.size > MAX_MEMBER_BYTES:
+                    raise ShardError(f"{path}: member {info.name!r} claims {info.size} bytes")
+                key, suffix = _split(path, info.name)
+                if keys is not None and key not in keys:
+                    continue
+                file = tar.extractfile(info)
+                content = file.read() if file is not None else b""
+                if len(content) != info.size:
+                    raise ShardError(f"{path}: member {info.name!r} is cut: {len(content)} of {info.size} bytes")
+                yield key, suffix, content
+            _require_end(path, tar.offset)
+    except FileNotFoundError as error:
+        raise ShardError(f"{path}: no such file") from error
+    except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
+        raise ShardError(f"{path}: not a whole tar: {error}") from error
+
+
+def _require_end(path: Path, offset: int) -> None:
+    """A tar that was cut between two members looks finished to tarfile; only the two zero blocks prove its end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        tail = file.read(END_OF_ARCHIVE_BYTES)
+    if tail != bytes(END_OF_ARCHIVE_BYTES):
+        raise ShardError(f"{path}: cut: no end-of-archive blocks at byte {offset}")
+
+
+def _split(path: Path, name: str) -> tuple[str, str]:
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    if not stem or not dot or not suffix:
+        raise ShardError(f"{path}: member {name!r} has no key or no suffix; expected KEY.SUFFIX")
+    return folder + slash + stem, suffix.lower()
+
+
+def _sample(key: str, members: dict[str, bytes]) -> Sample:
+    images = [content for suffix, content in members.items() if suffix in IMAGE_SUFFIXES]
+    caption, caption_ok = _text(members.get("txt"))
+    metadata, metadata_ok = _json(members.get("json"))
+    problem = None
+    if len(images) != 1:
+        problem = "several_images" if images else "no_image"
+    elif not caption_ok:
+        problem = "broken_caption"
+    elif not metadata_ok:
+        problem = "broken_metadata"
+    return Sample(key, images[0] if len(images) == 1 else b"", caption, metadata, problem)
+
+
+def _text(content: bytes | None) -> tuple[str | None, bool]:
+    if content is None:
+        return None, True
+    try:
+        return content.decode("utf-8"), True
+    except UnicodeDecodeError:
+        return None, False
+
+
+def _json(content: bytes | None) -> tuple[dict[str, Any], bool]:
+    if content is None:
+        return {}, True
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        return {}, False
+    return (value, True) if isinstance(value, dict) else ({}, False)

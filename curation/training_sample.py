@@ -1,0 +1,100 @@
+"""The `.json` member of a packed sample: one fixed schema without nulls, so that every loader infers the same types."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from curation.arrow import from_struct
+from curation.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
+from curation.errors import ShardError
+from curation.recipe import FilterPlan, Recipe
+from curation.sample import Sample
+
+
+def has_face_fields(recipe: Recipe) -> bool:
+    """Whether every kept sample certainly has a detected face, so that the schema can promise one."""
+    plan = _faces_plan(recipe)
+    keep = plan.keep.get("num_faces") if plan is not None else None
+    return keep is not None and keep.min is not None and keep.min >= 1
+
+
+def training_sample(sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe) -> dict[str, Any]:
+    """Return the fields of the `.json` member.
+
+    `measured` is the sample's row of the curate ledger. Face fields stand only where `has_face_fields`: box
+    [x1, y1, x2, y2] and landmarks [x, y] * 5 in pixels of the decoded picture, of the face that the caption is bound
+    to, else of the largest confident one. What may be missing is inside `captions_json`, a JSON text.
+
+    Raises:
+        ShardError: the ledger lacks what the recipe promises.
+    """
+    settings = recipe.file.pack
+    faces = _confident_faces(measured, recipe)
+    size = (int(measured["width"]), int(measured["height"]))
+    crawled = _crawled_size(sample.metadata, size)
+    captions = captions_of(sample.caption, sample.metadata)
+    binding = bind(captions, [face.box for face in faces], size, crawled, settings.min_caption_box_iou)
+    if binding is None:
+        raise ShardError(f"{sample.key}: the ledger counts captions but none is there")
+    fields: dict[str, Any] = {
+        "uid": measured["uid"],
+        "url": measured["url"] or f"urn:sha256:{measured['sha256']}",
+        "caption": clean_caption(binding.caption.text, settings.max_caption_characters),
+        "caption_source": binding.caption.source,
+        "caption_binding": binding.status,
+        "captions": [clean_caption(caption.text, settings.max_caption_characters) for caption in captions],
+        "captions_json": _captions_json(captions, binding, crawled),
+        "format": measured["format"],
+        "width": size[0],
+        "height": size[1],
+        "num_bytes": len(image_bytes),
+        "sha256": hashlib.sha256(image_bytes).hexdigest(),
+        "source_sha256": measured["sha256"],
+        "scores": _scores(measured, recipe),
+    }
+    if has_face_fields(recipe):
+        face = faces[binding.face] if binding.face is not None else max(faces, key=lambda face: face.area_px)
+        fields["face_box"] = [float(x) for x in face.box]
+        fields["face_landmarks"] = [float(x) for x in face.landmarks]
+        fields["face_confidence"] = float(face.confidence)
+    return fields
+
+
+def _faces_plan(recipe: Recipe) -> FilterPlan | None:
+    return next((plan for plan in recipe.filters if plan.name == "faces"), None)
+
+
+def _confident_faces(measured: Mapping[str, Any], recipe: Recipe) -> list[Any]:
+    plan = _faces_plan(recipe)
+    if plan is None or measured["faces_evidence"] is None:
+        return []
+    evidence = from_struct(plan.module.EVIDENCE, measured["faces_evidence"])
+    return [face for face in evidence.faces if face.confidence >= plan.score.model_dump()["confidence"]]
+
+
+def _crawled_size(metadata: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+    width, height = metadata.get("crawled_width"), metadata.get("crawled_height")
+    if type(width) is int and type(height) is int and 0 < width < MAX_COORDINATE and 0 < height < MAX_COORDINATE:
+        return width, height
+    return size
+
+
+def _captions_json(captions: tuple[Caption, ...], binding: Binding, crawled: tuple[int, int]) -> str:
+    listed = [
+        {
+            "text": caption.text,
+            "source": caption.source,
+            "box": None if caption.box is None else list(caption.box),
+            "iou": binding.iou if caption is binding.caption and binding.status == "bound" else None,
+        }
+        for caption in captions
+    ]
+    return json.dumps({"crawled_size": list(crawled), "captions": listed}, sort_keys=True, allow_nan=False)
+
+
+def _scores(measured: Mapping[str, Any], recipe: Recipe) -> dict[str, dict[str, float]]:
+    scores: dict[str, dict[str, float]] = {plan.name: measured[f"{plan.name}_scores"] for plan in recipe.filters}
+    if measured.get("joint_scores") is not None:
+        scores["joint"] = measured["joint_scores"]
+    return scores

@@ -1,0 +1,27 @@
+"""The version that is written beside everything the code makes."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+
+def _installed() -> str:
+    try:
+        return version("facecaptionhq")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+CODE_VERSION = _installed()
+"""Version of the installed distribution; part of every work id."""
+
+
+RUNTIME = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "torch")
+
+
+def runtime() -> dict[str, str]:
+    """Return what evidence may depend on beside recipe and weights: library versions and the machine's architecture."""
+    return {
+        **{name: version(name) for name in RUNTIME},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

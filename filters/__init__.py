@@ -1,0 +1,1 @@
+"""Filters: pictures in, evidence out; they know nothing of the pipeline above them, nor of one another."""

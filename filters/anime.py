@@ -1,0 +1,102 @@
+"""Measures where an LBP cascade sees drawn faces; real ones fool it, so each hit says how drawn its face looks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.boxes import area
+from filters.detectors.lbp_cascade import Hit, LbpCascade
+
+VERSION = 1
+SCORES = ("num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction")
+
+
+class Measure(Settings):
+    """Parameters of the evidence.
+
+    The cascade's README scans differently: `view_side = 65535`, `scale_factor = 1.1`, `equalise = true`.
+    """
+
+    weights: str = "lbpcascade_animeface"
+    """Catalogue name or path of the cascade."""
+    view_side: int = Field(default=512, ge=24, le=65535)
+    """Longest side of the view that is scanned, pixels; larger pictures are shrunk to it, smaller ones stay."""
+    scale_factor: float = Field(default=1.05, gt=1, le=2)
+    """Ratio of one window size to the next."""
+    min_neighbours: int = Field(default=5, ge=1)
+    """Windows that must agree on a hit for it to be recorded."""
+    min_side_px: int = Field(default=24, ge=24)
+    """Smallest window, pixels of the view."""
+    equalise: bool = False
+    """Whether the view's histogram is equalised first."""
+
+
+class Score(Settings):
+    """Which of the recorded hits count."""
+
+    min_neighbours: int = Field(default=22, ge=1)
+    """Windows that must agree on a hit for it to count."""
+
+
+@dataclass(frozen=True)
+class AnimeEvidence(Evidence):
+    """Every hit of the cascade, those with most neighbours first."""
+
+    width: int
+    height: int
+    hits: tuple[Hit, ...]
+
+
+EVIDENCE = AnimeEvidence
+
+
+def scores(evidence: AnimeEvidence, score: Score) -> dict[str, float]:
+    """Return how many hits count, how drawn the most drawn one looks, and the most agreed and the largest one.
+
+    Each is 0 where no hit counts; `largest_hit_fraction` is a share of the picture.
+    """
+    hits = [hit for hit in evidence.hits if hit.num_neighbours >= score.min_neighbours]
+    return {
+        "num_hits": float(len(hits)),
+        "max_line_to_nose": max((hit.line_to_nose for hit in hits), default=0.0),
+        "max_neighbours": float(max((hit.num_neighbours for hit in hits), default=0)),
+        "largest_hit_fraction": max((area(hit.box) for hit in hits), default=0.0) / (evidence.width * evidence.height),
+    }
+
+
+def weights(measure: Measure) -> tuple[str, ...]:
+    """Return the cascade."""
+    return (measure.weights,)
+
+
+def build(measure: Measure, device: str) -> Filter:
+    """Return the filter; it runs on the CPU whatever the device.
+
+    Raises:
+        WeightsError: the cascade is missing or not the expected one.
+    """
+    from filters.weights import find_weights
+
+    cascade = LbpCascade(
+        find_weights(measure.weights).path,
+        view_side=measure.view_side,
+        scale_factor=measure.scale_factor,
+        min_neighbours=measure.min_neighbours,
+        min_side_px=measure.min_side_px,
+        equalise=measure.equalise,
+    )
+    return Anime(cascade)
+
+
+class Anime:
+    """The filter around one cascade."""
+
+    def __init__(self, cascade: LbpCascade) -> None:
+        """Keep the cascade."""
+        self._cascade = cascade
+
+    def measure(self, images: Sequence[RgbImage]) -> list[AnimeEvidence]:
+        """Return one evidence per picture."""
+        return [AnimeEvidence(image.shape[1], image.shape[0], self._cascade.detect(image)) for image in images]

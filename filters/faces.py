@@ -1,0 +1,120 @@
+"""Measures every face of a picture: box, confidence and five landmarks, from one of several detectors."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.detectors.base import Face, FaceDetector
+
+VERSION = 1
+SCORES = ("num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence")
+
+_DETECTORS = {
+    "yolov5-face": ("filters.detectors.yolov5_face", "Yolov5Face"),
+    "yolov5-face-torch": ("filters.detectors.yolov5_face_torch", "Yolov5FaceTorch"),
+    "centerface": ("filters.detectors.centerface", "CenterFace"),
+}
+
+
+class Measure(Settings):
+    """Parameters of the evidence."""
+
+    detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
+    """Network and runtime; `yolov5-face-torch` needs the GPL package yolov5-face."""
+    weights: str = "yolov5n-face"
+    """Catalogue name or path of the detector's weights."""
+    side: int = Field(default=640, ge=32, le=4096, multiple_of=32)
+    """Longer side of what the network sees, pixels."""
+    confidence_floor: float = Field(default=0.1, gt=0, lt=1)
+    """Faces at or below this confidence are not recorded."""
+    nms_iou: float = Field(default=0.5, gt=0, lt=1)
+    """A face goes when a surer one overlaps it by more than this intersection over union."""
+
+
+class Score(Settings):
+    """Which of the recorded faces count."""
+
+    confidence: float = Field(default=0.5, ge=0, le=1)
+    """Least confidence of a face that counts."""
+    relative_area: float = Field(default=0.0, ge=0, le=1)
+    """Least area of a face that counts, as a share of the largest confident face's area; 0 counts all."""
+    min_side_px: float = Field(default=0.0, ge=0)
+    """Least side (the smaller of width and height) of a face that counts, pixels."""
+
+
+@dataclass(frozen=True)
+class FacesEvidence(Evidence):
+    """Every face above the confidence floor, most confident first."""
+
+    width: int
+    height: int
+    faces: tuple[Face, ...]
+
+
+EVIDENCE = FacesEvidence
+
+
+def scores(evidence: FacesEvidence, score: Score) -> dict[str, float]:
+    """Return how many faces count, the largest one's side and share of the picture, and the greatest confidence.
+
+    The greatest confidence is over every recorded face; the others are over those that count.
+    """
+    faces = counted(evidence, score)
+    largest = max(faces, key=lambda face: face.area_px, default=None)
+    return {
+        "num_faces": float(len(faces)),
+        "largest_face_side_px": largest.side_px if largest else 0.0,
+        "largest_face_fraction": largest.area_px / (evidence.width * evidence.height) if largest else 0.0,
+        "max_confidence": max((face.confidence for face in evidence.faces), default=0.0),
+    }
+
+
+def counted(evidence: FacesEvidence, score: Score) -> tuple[Face, ...]:
+    """Return the faces that count: confident, large enough, and not small beside the largest of these."""
+    faces = [f for f in evidence.faces if f.confidence >= score.confidence and f.side_px >= score.min_side_px]
+    least_area = score.relative_area * max((face.area_px for face in faces), default=0.0)
+    return tuple(face for face in faces if face.area_px >= least_area)
+
+
+def weights(measure: Measure) -> tuple[str, ...]:
+    """Return the detector's weights."""
+    return (measure.weights,)
+
+
+def build(measure: Measure, device: str) -> Filter:
+    """Return the filter with its detector on "cpu" or "cuda:N".
+
+    Raises:
+        WeightsError: the weights are missing or not the expected ones.
+    """
+    return Faces(_build_detector(measure, device))
+
+
+def _build_detector(measure: Measure, device: str) -> FaceDetector:
+    from filters.weights import find_weights
+
+    module_name, class_name = _DETECTORS[measure.detector]
+    detector: FaceDetector = getattr(importlib.import_module(module_name), class_name)(
+        find_weights(measure.weights).path,
+        side=measure.side,
+        confidence_floor=measure.confidence_floor,
+        max_iou=measure.nms_iou,
+        device=device,
+    )
+    return detector
+
+
+class Faces:
+    """The filter around one detector."""
+
+    def __init__(self, detector: FaceDetector) -> None:
+        """Keep the detector."""
+        self._detector = detector
+
+    def measure(self, images: Sequence[RgbImage]) -> list[FacesEvidence]:
+        """Return one evidence per picture."""
+        return [FacesEvidence(image.shape[1], image.shape[0], self._detector.detect(image)) for image in images]

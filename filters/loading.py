@@ -1,0 +1,102 @@
+"""How models come onto a device: one thread each, since workers are spread one to a core."""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.base import FaceCaptionError, RgbImage
+from filters.boxes import Letterbox
+
+if TYPE_CHECKING:
+    import torch
+    from onnxruntime import InferenceSession
+
+
+class DeviceError(FaceCaptionError):
+    """A device is named that cannot be used here; the message says which can."""
+
+    exit_code = 2
+
+
+@cache
+def single_thread() -> None:
+    """Keep OpenCV to one thread in this process; called by every builder."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+@cache
+def single_thread_torch() -> None:
+    """Keep torch to one thread in this process."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
+    """Return an onnxruntime session for a file or for serialised bytes, on "cpu" or "cuda:N".
+
+    Raises:
+        DeviceError: the installed onnxruntime cannot run on that device.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    provider: Any = "CPUExecutionProvider"
+    if device != "cpu":
+        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device)})
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
+    return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def torch_state_dict(path: str) -> dict[str, "torch.Tensor"]:
+    """Return a file's tensors by name, without the prefix that DataParallel adds; nothing else is unpickled."""
+    import torch
+
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def torch_device(device: str) -> "torch.device":
+    """Return the torch device for "cpu" or "cuda:N".
+
+    Raises:
+        DeviceError: torch sees no such device.
+    """
+    import torch
+
+    if device != "cpu" and not (torch.cuda.is_available() and _cuda_index(device) < torch.cuda.device_count()):
+        raise DeviceError(f"device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices; use cpu")
+    return torch.device(device)
+
+
+def lay_out(image: RgbImage, box: Letterbox, fill: int) -> npt.NDArray[np.uint8]:
+    """Return a picture on its letterbox canvas, (canvas height, canvas width, 3) uint8, the margin filled."""
+    canvas = np.full((box.canvas_height, box.canvas_width, 3), fill, dtype=np.uint8)
+    target = canvas[box.top : box.top + box.height, box.left : box.left + box.width]
+    target[:] = resize(image, box.width, box.height)
+    return canvas
+
+
+def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Return a picture at another size: by area when it shrinks, linearly when it grows."""
+    import cv2
+
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+def _cuda_index(device: str) -> int:
+    kind, _, index = device.partition(":")
+    index = index or "0"
+    if kind != "cuda" or not index.isdecimal():
+        raise DeviceError(f"device {device!r}: use cpu or cuda:N")
+    return int(index)

@@ -1,0 +1,108 @@
+"""Measures where text stands in a picture, with EasyOCR's detector (CRAFT); nothing is read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from filters import boxes
+from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.detectors.craft import Craft, Polygon
+
+VERSION = 1
+SCORES = ("area_fraction", "num_characters", "num_regions", "largest_region_fraction")
+
+
+class Measure(Settings):
+    """Parameters of the evidence; the thresholds are EasyOCR's own defaults."""
+
+    weights: str = "craft_mlt_25k"
+    """Catalogue name or path of CRAFT's state dict."""
+    canvas_side: int = Field(default=640, ge=64, le=4096)
+    """Longest side that the network sees, pixels; larger pictures are shrunk to it (EasyOCR: 2560)."""
+    mag_ratio: float = Field(default=1.0, gt=0, le=16)
+    """Factor by which a picture is enlarged before `canvas_side` limits it."""
+    text_threshold: float = Field(default=0.7, ge=0, le=1)
+    """Least peak of the text map within a region."""
+    link_threshold: float = Field(default=0.4, ge=0, le=1)
+    """Link map above which characters belong together."""
+    low_text: float = Field(default=0.4, ge=0, le=1)
+    """Text map above which pixels belong to a region."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network."""
+
+
+class Score(Settings):
+    """The scores have no parameters."""
+
+
+@dataclass(frozen=True)
+class TextEvidence(Evidence):
+    """Every text region of the picture."""
+
+    width: int
+    height: int
+    polygons: tuple[Polygon, ...]
+    """Corners x, y, x, y, ... clockwise; they may reach beyond the picture."""
+    num_characters: tuple[int, ...]
+    """EasyOCR's estimate for each polygon."""
+
+
+EVIDENCE = TextEvidence
+
+
+def scores(evidence: TextEvidence, score: Score) -> dict[str, float]:
+    """Return the picture's share under text (overlaps once), characters and regions, and the largest region's share."""
+    picture = (0.0, 0.0, float(evidence.width), float(evidence.height))
+    each = [boxes.covered_fraction(picture, [polygon]) for polygon in evidence.polygons]
+    return {
+        "area_fraction": boxes.covered_fraction(picture, evidence.polygons),
+        "num_characters": float(sum(evidence.num_characters)),
+        "num_regions": float(len(each)),
+        "largest_region_fraction": max(each, default=0.0),
+    }
+
+
+def weights(measure: Measure) -> tuple[str, ...]:
+    """Return the detector's weights."""
+    return (measure.weights,)
+
+
+def build(measure: Measure, device: str) -> Filter:
+    """Return the filter with its detector on "cpu" or "cuda:N".
+
+    Raises:
+        WeightsError: the weights are missing or not the expected ones.
+    """
+    from filters.weights import find_weights
+
+    detector = Craft(
+        find_weights(measure.weights).path,
+        canvas_side=measure.canvas_side,
+        mag_ratio=measure.mag_ratio,
+        text_threshold=measure.text_threshold,
+        link_threshold=measure.link_threshold,
+        low_text=measure.low_text,
+        dtype=measure.dtype,
+        device=device,
+    )
+    return Text(detector)
+
+
+class Text:
+    """The filter around one detector."""
+
+    def __init__(self, detector: Craft) -> None:
+        """Keep the detector."""
+        self._detector = detector
+
+    def measure(self, images: Sequence[RgbImage]) -> list[TextEvidence]:
+        """Return one evidence per picture."""
+        return [self._measure_one(image) for image in images]
+
+    def _measure_one(self, image: RgbImage) -> TextEvidence:
+        regions = self._detector.detect(image)
+        polygons = tuple(region.polygon for region in regions)
+        num_characters = tuple(region.num_characters for region in regions)
+        return TextEvidence(image.shape[1], image.shape[0], polygons, num_characters)

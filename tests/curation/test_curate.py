@@ -1,0 +1,296 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from curation.commit import TEMP_FOLDER, sha256_of
+from curation.curate import CurateJob, curate, curate_shard
+from curation.errors import ShardError, UsageError
+from curation.ledger import read_ledger
+from curation.manifest import Manifest, ShardReport, read_manifest
+from curation.pack import pack
+from curation.runner import Spread
+from curation.tar import read_samples
+from tests.curation.shards import (
+    RECIPE,
+    bytes_of,
+    colourful,
+    grey,
+    mixed_source,
+    recipe_from,
+    sample_members,
+    write_shard,
+)
+
+ALONE = Spread(num_workers=0)
+
+
+def rejections(path: Path) -> dict[str, str | None]:
+    return {row["key"]: row["rejected_by"] for row in read_ledger(path).to_pylist()}
+
+
+def job(tmp_path: Path, name: str = "00000") -> CurateJob:
+    target = tmp_path / "out"
+    target.mkdir(exist_ok=True)
+    return CurateJob(name, tmp_path / "in" / f"{name}.tar", target, recipe_from(tmp_path), {})
+
+
+def test_the_ledger_accounts_for_every_sample(tmp_path: Path) -> None:
+    samples = [
+        sample_members("red", colourful(1)),
+        sample_members("grey", grey(2)),
+        sample_members("torn", colourful(3)[:-60]),
+        sample_members("copy", colourful(4), url="http://EXAMPLE.org:80/red.jpg#x"),
+        [("captiononly.txt", b"no picture")],
+    ]
+    write_shard(tmp_path / "in", "00000", samples)
+    report = curate_shard(job(tmp_path))
+    assert rejections(tmp_path / "out" / "00000.parquet") == {
+        "red": None, "grey": "colour", "torn": "unreadable", "copy": "curate", "captiononly": "curate",
+    }  # fmt: skip
+    assert (report.num_seen, report.num_kept) == (5, 1)
+    assert report.rejected == {
+        "colour": {"mean_channel_std_low": 1},
+        "curate": {"duplicate_uid": 1, "no_image": 1},
+        "unreadable": {"truncated": 1},
+    }
+
+
+def test_kept_bytes_and_captions_are_those_that_came_in(tmp_path: Path) -> None:
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1)), sample_members("grey", grey(2))])
+    curate_shard(job(tmp_path))
+    (kept,) = read_samples(tmp_path / "out" / "00000.tar")
+    (came, _) = read_samples(tmp_path / "in" / "00000.tar")
+    assert (kept.image_bytes, kept.caption, kept.metadata) == (came.image_bytes, came.caption, came.metadata)
+    assert kept.key == came.uid("00000")
+
+
+def test_a_broken_shard_leaves_nothing_behind_and_is_named(tmp_path: Path) -> None:
+    source = write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1))])
+    source.write_bytes(source.read_bytes()[:700])
+    with pytest.raises(ShardError, match=r"00000\.tar"):
+        curate_shard(job(tmp_path))
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_a_broken_shard_stops_no_other_and_is_named_in_the_manifest(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 2)
+    broken = source / "00001.tar"
+    broken.write_bytes(broken.read_bytes()[:-12000])
+    manifest = curate(source, tmp_path / "out", recipe_from(tmp_path), ALONE)
+    assert [report.shard for report in manifest.shards] == ["00000"]
+    assert list(manifest.failed) == ["00001"] and "00001.tar" in manifest.failed["00001"]
+
+
+def test_seen_equals_kept_plus_rejected_in_every_shard_and_in_the_manifest(tmp_path: Path) -> None:
+    curate(mixed_source(tmp_path / "in"), tmp_path / "out", recipe_from(tmp_path), ALONE)
+    manifest = read_manifest(tmp_path / "out", "curate")
+    parts: list[Manifest | ShardReport] = [manifest, *manifest.shards]
+    counts = [(part.num_seen, part.num_kept, part.rejected) for part in parts]
+    for num_seen, num_kept, rejected in counts:
+        assert num_seen == num_kept + sum(sum(reasons.values()) for reasons in rejected.values())
+    assert manifest.num_seen == sum(
+        read_ledger(tmp_path / "out" / f"{r.shard}.parquet").num_rows for r in manifest.shards
+    )
+    for report in manifest.shards:
+        for name, record in report.files.items():
+            assert record.sha256 == sha256_of(tmp_path / "out" / name)
+
+
+def test_the_ledger_names_its_recipe_and_what_each_column_depends_on(tmp_path: Path) -> None:
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1))])
+    recipe = recipe_from(tmp_path)
+    curate_shard(job(tmp_path))
+    footer = read_ledger(tmp_path / "out" / "00000.parquet").schema.metadata
+    assert footer[b"recipe_digest"].decode() == recipe.curate_digest
+    assert list(json.loads(footer[b"measurement_keys"])) == ["colour"]
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+    source, recipe = mixed_source(tmp_path / "in"), recipe_from(tmp_path)
+    outputs = []
+    for num_workers in (0, 1, 2):
+        target = tmp_path / f"out{num_workers}"
+        curate(source, target, recipe, Spread(num_workers))
+        outputs.append(bytes_of(target) | {"manifest.json": (target / "manifest.json").read_bytes()})
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert len(outputs[0]) == 7
+
+
+def test_batching_changes_no_byte(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 1)
+    outputs = []
+    for number in (1, 3, 64):
+        text = RECIPE.replace("[[filters]]", f"[curate]\nnum_batch_samples = {number}\n[[filters]]")
+        target = tmp_path / f"out{number}"
+        curate(source, target, recipe_from(tmp_path, text), ALONE)
+        outputs.append(bytes_of(target))
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_a_rerun_measures_nothing_and_changes_nothing(tmp_path: Path) -> None:
+    source, recipe, target = mixed_source(tmp_path / "in"), recipe_from(tmp_path), tmp_path / "out"
+    curate(source, target, recipe, ALONE)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.glob("0*")}
+    curate(source, target, recipe, ALONE)
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.glob("0*")}
+
+
+def test_a_damaged_output_is_made_again(tmp_path: Path) -> None:
+    source, recipe, target = mixed_source(tmp_path / "in"), recipe_from(tmp_path), tmp_path / "out"
+    curate(source, target, recipe, ALONE)
+    whole = bytes_of(target)
+    (target / "00001.tar").write_bytes(b"rot")
+    (target / "00002.parquet").unlink()
+    curate(source, target, recipe, ALONE)
+    assert bytes_of(target) == whole
+
+
+def test_a_folder_of_another_recipe_is_refused_finished_or_not(tmp_path: Path) -> None:
+    source, target = mixed_source(tmp_path / "in", 1), tmp_path / "out"
+    curate(source, target, recipe_from(tmp_path), ALONE)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="holds the output of other work"):
+            curate(source, target, recipe_from(tmp_path, RECIPE.replace("2.0", "3.0")), ALONE)
+        (target / "manifest.json").unlink(missing_ok=True)
+
+
+def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 1)
+    before = bytes_of(source)
+    with pytest.raises(UsageError, match="not empty, and not the output of curate"):
+        curate(source, source, recipe_from(tmp_path), ALONE)
+    assert bytes_of(source) == before
+
+
+def test_a_shard_whose_source_was_taken_out_leaves_no_trace_after_a_rerun(tmp_path: Path) -> None:
+    source, recipe, target = mixed_source(tmp_path / "in", 2), recipe_from(tmp_path), tmp_path / "out"
+    curate(source, target, recipe, ALONE)
+    (source / "00001.tar").unlink()
+    curate(source, target, recipe, ALONE)
+    assert sorted(bytes_of(target)) == ["00000.parquet", "00000.tar"]
+    assert not (target / TEMP_FOLDER).exists()
+
+
+def test_a_torn_copy_does_not_shadow_the_whole_one(tmp_path: Path) -> None:
+    url = "http://example.org/same.jpg"
+    torn, whole = sample_members("a", colourful(1)[:-60], url=url), sample_members("b", colourful(1), url=url)
+    write_shard(tmp_path / "in", "00000", [torn, whole])
+    curate_shard(job(tmp_path))
+    assert rejections(tmp_path / "out" / "00000.parquet") == {"a": "unreadable", "b": None}
+
+
+def test_a_new_version_of_a_filter_is_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, recipe, target = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path), tmp_path / "out"
+    curate(source, target, recipe, ALONE)
+    monkeypatch.setattr("filters.colour.VERSION", 99)
+    with pytest.raises(UsageError, match="holds the output of other work"):
+        curate(source, target, recipe, ALONE)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b'{"facecaptions": [{"caption": "x", "box": [1, 2, 1%s, 4]}]}' % (b"0" * 400),
+        b'{"facecaptions": [{"caption": "x", "box": [NaN, -Infinity, Infinity, 4]}]}',
+        b'{"facecaptions": "%s"}' % (b"[" * 100_000),
+        b'{"crawled_width": 1%s, "crawled_height": true}' % (b"0" * 400),
+        b'{"url": "http://[::1/", "facecaptions": {"caption": 1}}',
+        b'{"url": "http://a.org/\\ud800"}',
+    ],
+)
+def test_hostile_metadata_costs_no_other_sample(tmp_path: Path, metadata: bytes) -> None:
+    hostile = [("h.jpg", colourful(5)), ("h.json", metadata), ("h.txt", b"caption")]
+    write_shard(tmp_path / "in", "00000", [hostile, sample_members("red", colourful(1))])
+    recipe = recipe_from(tmp_path)
+    manifest = curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
+    assert (manifest.num_seen, manifest.num_kept, manifest.failed) == (2, 2, {})
+    assert pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE).num_kept == 2
+
+
+def test_names_that_are_not_utf8_are_named_in_the_manifest_all_the_same(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.jpg")
+    write_shard(tmp_path / "in", "00000", [[(name, colourful(1)), (name, colourful(2))]])
+    write_shard(tmp_path / "in", "00001", [[(os.fsdecode(b"\xff.txt"), b"no picture")]])
+    manifest = curate(tmp_path / "in", tmp_path / "out", recipe_from(tmp_path), ALONE)
+    assert "comes twice" in manifest.failed["00000"]
+    assert manifest.rejected == {"curate": {"no_image": 1}}
+    assert read_manifest(tmp_path / "out").failed == manifest.failed
+
+
+@pytest.mark.parametrize("folder", ["gone", "."])
+def test_a_source_without_shards_is_refused(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(UsageError, match=r"no such folder|no \*\.tar"):
+        curate(tmp_path / folder, tmp_path / "out", recipe_from(tmp_path / "r"), ALONE)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from curation import commit
+from curation.curate import curate
+from curation.pack import pack
+from curation.recipe import load_recipe
+from curation.runner import Spread
+
+step, kill_at = 0, int(sys.argv[4])
+def killing(function):
+    def wrapped(*args, **kwargs):
+        global step
+        for moment in ("before", "after"):
+            if moment == "after":
+                result = function(*args, **kwargs)
+            if step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            step += 1
+        return result
+    return wrapped
+os.fsync = killing(os.fsync)
+Path.replace = killing(Path.replace)
+stage = {"curate": curate, "pack": pack}[sys.argv[5]]
+stage(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]), Spread(0))
+print("steps", step)
+"""
+
+
+def run_killed(
+    source: Path, target: Path, recipe: str, kill_at: int, stage: str = "curate"
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", KILLED_RUN, str(source), str(target), recipe, str(kill_at), stage]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_killed_at_every_commit_point_and_run_again_the_result_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
+    source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path)
+    whole = run_killed(source, tmp_path / "whole", recipe.path, -1)
+    num_steps = int(whole.stdout.split()[1])
+    assert num_steps >= 2 * 3 * 5
+    expected = bytes_of(tmp_path / "whole")
+    for step in range(num_steps):
+        target = tmp_path / f"killed{step}"
+        killed = run_killed(source, target, recipe.path, step)
+        assert killed.returncode == -signal.SIGKILL
+        for path in target.glob("0*"):
+            if path.suffix in {".tar", ".parquet"}:
+                assert path.read_bytes() == expected[path.name], f"step {step}: {path.name} appeared unfinished"
+        curate(source, target, recipe, ALONE)
+        assert bytes_of(target) == expected
+        assert read_manifest(target).num_seen == 8
+        assert not (target / TEMP_FOLDER).exists()
+
+
+def test_a_pack_that_is_killed_and_run_again_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    recipe = recipe_from(tmp_path)
+    curate(mixed_source(tmp_path / "in", 1), tmp_path / "curate", recipe, ALONE)
+    whole = run_killed(tmp_path / "curate", tmp_path / "whole", recipe.path, -1, "pack")
+    num_steps = int(whole.stdout.split()[1])
+    expected = bytes_of(tmp_path / "whole")
+    for step in range(0, num_steps, 4):
+        target = tmp_path / f"killed{step}"
+        assert run_killed(tmp_path / "curate", target, recipe.path, step, "pack").returncode == -signal.SIGKILL
+        pack(tmp_path / "curate", target, recipe, ALONE)
+        assert bytes_of(target) == expected

@@ -1,0 +1,229 @@
+"""Fetching: the real img2dataset against a real server; every row of the selection has its outcome, byte for byte."""
+
+import json
+import socket
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.download import LOST, UrlOutcome, account, reason_of
+from curation.errors import ShardError, UsageError
+from curation.fetch import fetch
+from curation.ledger import read_ledger
+from curation.manifest import Manifest, ShardReport
+from curation.rank import rank
+from curation.runner import ShardFailure, Spread
+from curation.tar import read_samples
+from demo.metadata import FATES
+from demo.server import PLACEHOLDER, DemoServer, Route, serve
+from tests.curation.shards import bytes_of, colourful, recipe_from
+
+RECIPE = """
+schema_version = 1
+name = "fetching"
+[rank]
+rows_per_part = {rows_per_part}
+[fetch]
+timeout_s = 0.5
+num_retries = 1
+num_threads = {num_threads}
+[[filters]]
+name = "colour"
+"""
+SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+DETOURS = (Route.MOVED, Route.FLAKY, Route.PAGE, Route.REMOVED, *FATES)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DemoServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed, (image_format, suffix) in enumerate(SUFFIXES.items()):
+        (folder / f"{suffix}-picture.{suffix}").write_bytes(colourful(seed, image_format))
+    for seed in range(20):
+        (folder / f"picture-{seed:02d}.jpg").write_bytes(colourful(100 + seed))
+    (folder / PLACEHOLDER).write_bytes(colourful(99, "PNG"))
+    with serve(folder) as running:
+        yield running
+
+
+def usual_paths() -> list[str]:
+    """Paths of pictures that arrive, in all formats."""
+    pictures = [f"/images/picture-{number:02d}.jpg" for number in range(20)]
+    return [*pictures, *(f"/images/{suffix}-picture.{suffix}" for suffix in SUFFIXES.values())]
+
+
+def ranked(folder: Path, urls: list[str], rows_per_part: int = 100) -> Path:
+    """Rank metadata that names `urls`, so that they are selected in the order given."""
+    num_urls = len(urls)
+    faces = {"_id": [f"f{i}" for i in range(num_urls)], "caption": [["A face."]] * num_urls, "url": urls}
+    boxes = {"box": ["[1, 2, 30, 40]"] * num_urls}
+    scenes = {
+        "URL": urls,
+        "TEXT": [None if i == 1 else f"alt {i} é" for i in range(num_urls)],
+        "WIDTH": [1000 - i for i in range(num_urls)],
+        "HEIGHT": [500] * num_urls,
+        "NSFW": ["UNLIKELY"] * num_urls,
+        "similarity": [None if i == 2 else 0.25 for i in range(num_urls)],
+        "LICENSE": ["?"] * num_urls,
+        "SAMPLE_ID": list(range(num_urls)),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(faces | boxes), folder / "facecaption.parquet")
+    pq.write_table(pa.table(scenes), folder / "laion.parquet")
+    recipe = recipe_from(folder, RECIPE.format(rows_per_part=rows_per_part, num_threads=4))
+    rank(folder / "facecaption.parquet", folder / "laion.parquet", folder / "rank", recipe)
+    return folder / "rank"
+
+
+def run(source: Path, target: Path, num_threads: int = 4, num_workers: int = 0) -> Manifest:
+    """Fetch a selection."""
+    recipe = recipe_from(target.parent, RECIPE.format(rows_per_part=100, num_threads=num_threads))
+    return fetch(source, target, recipe, Spread(num_workers=num_workers))
+
+
+def ledger(target: Path) -> list[dict[str, Any]]:
+    """The rows of all ledgers in order."""
+    return [row for path in sorted(target.glob("0*.parquet")) for row in read_ledger(path).to_pylist()]
+
+
+def test_pictures_arrive_with_their_own_bytes_and_all_that_is_known_of_them(tmp_path: Path, server: DemoServer) -> None:
+    urls = [server.base_url + path for path in usual_paths()[-4:]]
+    manifest = run(ranked(tmp_path, urls), tmp_path / "fetch")
+    samples = list(read_samples(tmp_path / "fetch" / "00000.tar"))
+    assert [sample.url for sample in samples] == urls
+    for sample in samples:
+        name = str(sample.url).rpartition("/")[2]
+        assert sample.image_bytes == (tmp_path / "pictures" / name).read_bytes()
+    with tarfile.open(tmp_path / "fetch" / "00000.tar") as tar:
+        names = tar.getnames()
+    suffixes = [name.partition(".")[2] for name in names]
+    assert suffixes == ["jpg", "json", "txt", "jpg", "json", "png", "json", "txt", "webp", "json", "txt"]
+    assert [sample.caption for sample in samples] == ["alt 0 é", None, "alt 2 é", "alt 3 é"]
+    assert samples[0].metadata["facecaptions"] == [{"id": "f0", "caption": "A face.", "box": [1, 2, 30, 40]}]
+    assert (samples[0].metadata["crawled_width"], samples[0].metadata["crawled_height"]) == (1000, 500)
+    assert "similarity" not in samples[2].metadata
+    assert manifest.num_kept == 4
+
+
+def test_every_row_has_its_outcome_and_every_failure_its_reason(tmp_path: Path, server: DemoServer) -> None:
+    urls = [f"{server.base_url}/{route}/picture-{number:02d}.jpg" for number, route in enumerate(DETOURS)]
+    manifest = run(ranked(tmp_path, urls), tmp_path / "fetch")
+    rows = ledger(tmp_path / "fetch")
+    assert [row["url"] for row in rows] == urls
+    for route, row in zip(DETOURS, rows, strict=True):
+        assert row["reason"] == FATES.get(route), route
+        assert row["rejected_by"] == (None if row["kept"] else "fetch")
+        assert (row["sha256"] is None) == (not row["kept"])
+    assert manifest.num_seen == len(urls) == manifest.num_kept + sum(manifest.rejected["fetch"].values())
+
+
+def test_what_is_no_picture_is_kept_for_the_decode_gate_to_name(tmp_path: Path, server: DemoServer) -> None:
+    run(ranked(tmp_path, [f"{server.base_url}/page/a.jpg"]), tmp_path / "fetch")
+    with tarfile.open(tmp_path / "fetch" / "00000.tar") as tar:
+        assert tar.getnames()[0].endswith(".bin")
+
+
+def test_hosts_that_are_not_there_are_named_so(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    run(ranked(tmp_path, [f"http://127.0.0.1:{port}/a.jpg", "http://127.0.0.1/a picture.jpg"]), tmp_path / "fetch")
+    assert [row["reason"] for row in ledger(tmp_path / "fetch")] == ["connection", "bad_url"]
+
+
+def test_the_order_of_arrival_changes_no_byte(tmp_path: Path, server: DemoServer) -> None:
+    urls = [server.base_url + path for path in usual_paths()]
+    urls.insert(0, f"{server.base_url}/flaky/picture-00.jpg")
+    source = ranked(tmp_path, urls, rows_per_part=9)
+    run(source, tmp_path / "one" / "fetch", num_threads=1)
+    run(source, tmp_path / "many" / "fetch", num_threads=16)
+    assert len(bytes_of(tmp_path / "one" / "fetch")) == 6
+    assert bytes_of(tmp_path / "one" / "fetch") == bytes_of(tmp_path / "many" / "fetch")
+
+
+def test_workers_change_no_byte(tmp_path: Path, server: DemoServer) -> None:
+    source = ranked(tmp_path, [server.base_url + path for path in usual_paths()], rows_per_part=12)
+    run(source, tmp_path / "zero" / "fetch")
+    run(source, tmp_path / "two" / "fetch", num_workers=2)
+    assert bytes_of(tmp_path / "zero" / "fetch") == bytes_of(tmp_path / "two" / "fetch")
+
+
+def test_a_second_run_asks_only_for_what_is_not_committed(tmp_path: Path, server: DemoServer) -> None:
+    source = ranked(tmp_path, [server.base_url + path for path in usual_paths()], rows_per_part=12)
+    target = tmp_path / "fetch"
+    run(source, target)
+    before = bytes_of(target)
+    (target / "manifest.json").unlink()
+    (target / "00001_stats.json").unlink()
+    (target / "00001.tar").write_bytes(b"half")
+    server.requests.clear()
+    run(source, target)
+    assert sum(server.requests.values()) == 11
+    assert bytes_of(target) == before
+    assert not (target / "_tmp").exists()
+
+
+def test_a_changed_part_is_refused_and_the_others_go_on(tmp_path: Path, server: DemoServer) -> None:
+    source = ranked(tmp_path, [server.base_url + path for path in usual_paths()], rows_per_part=12)
+    (source / "00000.parquet").write_bytes((source / "00001.parquet").read_bytes())
+    outcomes: list[ShardReport | ShardFailure] = []
+    recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=12, num_threads=4))
+    manifest = fetch(source, tmp_path / "fetch", recipe, Spread(num_workers=0), outcomes.append)
+    assert "not the part that rank's manifest names" in manifest.failed["00000"]
+    assert [report.shard for report in manifest.shards] == ["00001"]
+    assert len(outcomes) == 2
+
+
+def test_a_folder_that_rank_did_not_finish_is_refused(tmp_path: Path) -> None:
+    recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=12, num_threads=4))
+    with pytest.raises(UsageError, match="no manifest"):
+        fetch(tmp_path, tmp_path / "fetch", recipe, Spread(num_workers=0))
+
+
+def test_equal_inputs_leave_times_in_the_done_record_alone(tmp_path: Path, server: DemoServer) -> None:
+    run(ranked(tmp_path, [server.base_url + usual_paths()[0]]), tmp_path / "fetch")
+    stats = json.loads((tmp_path / "fetch" / "00000_stats.json").read_text())
+    assert stats["run"]["seconds"] > 0
+    assert "seconds" not in (tmp_path / "fetch" / "manifest.json").read_text()
+
+
+def test_a_row_that_the_downloader_lost_is_said_to_be_lost() -> None:
+    assert account(None, None) == UrlOutcome(None, LOST)
+    assert account({"status": "success", "error_message": None, "sha256": "aa"}, None) == UrlOutcome(None, LOST)
+    with pytest.raises(ShardError, match="has no row"):
+        account(None, "aa")
+    with pytest.raises(ShardError, match="stored others"):
+        account({"status": "success", "error_message": None, "sha256": "aa"}, "bb")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("HTTP Error 404: Not Found", "http_404"),
+        ("HTTP Error 429: Too Many Requests", "http_429"),
+        ("HTTP Error 503: Service Unavailable", "http_5xx"),
+        ("<urlopen error timed out>", "timeout"),
+        ("The read operation timed out", "timeout"),
+        ("<urlopen error [Errno -2] Name or service not known>", "dns"),
+        ("<urlopen error [Errno -3] Temporary failure in name resolution>", "dns"),
+        ("<urlopen error [Errno 111] Connection refused>", "connection"),
+        ("Remote end closed connection without response", "connection"),
+        ("[Errno 104] Connection reset by peer", "connection"),
+        ("<urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>", "tls"),
+        ("IncompleteRead(100 bytes read, 50 more expected)", "truncated_body"),
+        ("Use of image disallowed by X-Robots-Tag directive", "opted_out"),
+        ("URL can't contain control characters. '/a b' (found at least ' ')", "bad_url"),
+        ("'ascii' codec can't encode character '\\xe9' in position 5: ordinal not in range(128)", "bad_url"),
+        ("something that nobody has seen yet", "not_downloaded"),
+        ("", "not_downloaded"),
+    ],
+)
+def test_messages_become_stable_reasons(message: str, reason: str) -> None:
+    assert reason_of(message) == reason

@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curation.curate import curate
+from curation.decode import decode
+from curation.errors import UsageError
+from curation.ledger import read_ledger
+from curation.manifest import read_manifest
+from curation.pack import pack
+from curation.runner import Spread
+from curation.settings import DecodeLimits
+from curation.tar import read_samples
+from tests.curation.shards import RECIPE, bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
+
+ALONE = Spread(num_workers=0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three curated and packed shards."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = recipe_from(folder)
+    curate(mixed_source(folder / "in"), folder / "curate", recipe, ALONE)
+    pack(folder / "curate", folder / "pack", recipe, ALONE)
+    return folder
+
+
+def test_every_kept_sample_is_packed_once_in_series_of_one_format(run: Path) -> None:
+    manifest = read_manifest(run / "pack", "pack")
+    assert (manifest.num_seen, manifest.num_kept) == (12, 12)
+    assert {r.shard: r.num_kept for r in manifest.shards} == {
+        "jpg-00000": 4, "jpg-00001": 4, "jpg-00002": 1, "png-00000": 3,
+    }  # fmt: skip
+    curated = {s.key for shard in sorted((run / "curate").glob("*.tar")) for s in read_samples(shard)}
+    packed = [s.key for shard in sorted((run / "pack").glob("*.tar")) for s in read_samples(shard)]
+    assert len(packed) == len(set(packed)) and set(packed) == curated
+
+
+def test_the_index_finds_every_picture_by_offset(run: Path) -> None:
+    index = read_ledger(run / "pack" / "index.parquet").to_pylist()
+    assert len(index) == 12
+    for row in index:
+        with (run / "pack" / f"{row['shard']}.tar").open("rb") as tar:
+            tar.seek(row["offset"])
+            assert tar.read(100).rstrip(b"\0").decode() == f"{row['key']}.{row['format']}"
+            tar.seek(row["offset"] + 512)
+            assert decode(tar.read(row["num_bytes"]), DecodeLimits()).width == row["width"]
+
+
+def test_no_field_of_the_json_member_is_null_and_all_samples_have_the_same(run: Path) -> None:
+    def shape(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: shape(inner) for key, inner in value.items()}
+        return [shape(value[0])] if isinstance(value, list) else type(value).__name__
+
+    shapes = [
+        json.dumps(shape(s.metadata), sort_keys=True)
+        for p in sorted((run / "pack").glob("*.tar"))
+        for s in read_samples(p)
+    ]
+    assert len(set(shapes)) == 1
+    assert "NoneType" not in shapes[0]
+
+
+def test_webdataset_reads_every_field(run: Path) -> None:
+    import webdataset
+
+    shards = sorted(str(path) for path in (run / "pack").glob("*.tar"))
+    loaded = list(webdataset.WebDataset(shards, shardshuffle=False, empty_check=False))
+    expected = [sample for path in shards for sample in read_samples(Path(path))]
+    assert [sample["__key__"] for sample in loaded] == [sample.key for sample in expected]
+    for sample, wanted in zip(loaded, expected, strict=True):
+        assert sample.get("jpg", sample.get("png")) == wanted.image_bytes
+        assert sample["txt"].decode() == wanted.caption == wanted.metadata["caption"]
+        assert json.loads(sample["json"]) == wanted.metadata
+
+
+@pytest.mark.parametrize("series", ["jpg", "png"])
+def test_hugging_face_datasets_reads_every_field_equal(run: Path, series: str, tmp_path: Path) -> None:
+    import datasets
+
+    files = sorted(str(path) for path in (run / "pack").glob(f"{series}-*.tar"))
+    loaded = datasets.load_dataset(
+        "webdataset", data_files={"train": files}, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    expected = [sample for path in files for sample in read_samples(Path(path))]
+    assert len(loaded) == len(expected)
+    for row, wanted in zip(loaded, expected, strict=True):
+        assert (row["__key__"], row["txt"], row["json"]) == (wanted.key, wanted.caption, wanted.metadata)
+        assert np.array_equal(np.array(row[series]), decode(wanted.image_bytes, DecodeLimits()).rgb)
+
+
+def test_workers_and_reruns_change_no_byte(run: Path, tmp_path: Path) -> None:
+    recipe, expected = recipe_from(tmp_path), bytes_of(run / "pack")
+    for num_workers in (0, 2):
+        target = tmp_path / f"pack{num_workers}"
+        pack(run / "curate", target, recipe, Spread(num_workers))
+        assert bytes_of(target) == expected
+    pack(run / "curate", run / "pack", recipe, ALONE)
+    assert bytes_of(run / "pack") == expected
+
+
+def test_a_picture_that_came_in_two_shards_is_packed_once_and_one_without_caption_not_at_all(tmp_path: Path) -> None:
+    url = "http://example.org/same.jpg"
+    write_shard(tmp_path / "in", "00000", [sample_members("a", colourful(1), url=url)])
+    no_caption = sample_members("c", colourful(3))[:2]
+    write_shard(tmp_path / "in", "00001", [sample_members("b", colourful(2), url=url), no_caption])
+    recipe = recipe_from(tmp_path)
+    curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
+    manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
+    assert (manifest.num_seen, manifest.num_kept) == (3, 1)
+    assert manifest.rejected == {"pack": {"duplicate_uid": 1, "no_caption": 1}}
+    ledger = read_ledger(tmp_path / "pack" / "ledger.parquet").to_pylist()
+    assert sorted((row["source_shard"], row["reason"]) for row in ledger if not row["kept"]) == [
+        ("00001", "duplicate_uid"), ("00001", "no_caption"),
+    ]  # fmt: skip
+
+
+def test_metadata_goes_and_coded_pixels_stay_unless_the_recipe_keeps_every_byte(tmp_path: Path) -> None:
+    tail = b"<html>hidden</html>"
+    picture = colourful(1)
+    comment = picture[:2] + b"\xff\xfe\x00\x08secret" + picture[2:] + tail
+    write_shard(tmp_path / "in", "00000", [sample_members("a", comment)])
+    stored = {}
+    for metadata in ("strip", "keep"):
+        recipe = recipe_from(tmp_path, RECIPE.replace("[pack]", f'[pack]\nmetadata = "{metadata}"'))
+        curate(tmp_path / "in", tmp_path / f"curate-{metadata}", recipe, ALONE)
+        pack(tmp_path / f"curate-{metadata}", tmp_path / metadata, recipe, ALONE)
+        (stored[metadata],) = read_samples(tmp_path / metadata / "jpg-00000.tar")
+    assert stored["keep"].image_bytes == comment
+    assert b"secret" not in stored["strip"].image_bytes and tail not in stored["strip"].image_bytes
+    keep, strip = (decode(stored[name].image_bytes, DecodeLimits()).rgb for name in ("keep", "strip"))
+    assert np.array_equal(keep, strip)
+    assert stored["strip"].metadata["source_sha256"] == stored["keep"].metadata["sha256"]
+
+
+def test_only_a_finished_curate_folder_is_packed(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no manifest"):
+        pack(run / "in", tmp_path / "out", recipe_from(tmp_path), ALONE)
+    with pytest.raises(UsageError, match="written by 'pack'; expected the output of 'curate'"):
+        pack(run / "pack", tmp_path / "out", recipe_from(tmp_path), ALONE)
+
+
+def test_a_folder_curated_with_other_filters_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="curated with recipe 'laws', whose filters are not those of 'laws'"):
+        pack(run / "curate", tmp_path / "out", recipe_from(tmp_path, RECIPE.replace("2.0", "90.0")), ALONE)
+
+
+def test_a_curated_folder_with_a_failed_shard_is_not_packed_in_silence(tmp_path: Path) -> None:
+    source, recipe = mixed_source(tmp_path / "in", 2), recipe_from(tmp_path)
+    (source / "00001.tar").write_bytes(b"torn")
+    curate(source, tmp_path / "curate", recipe, ALONE)
+    with pytest.raises(UsageError, match=r"1 shards failed in curate \(first: 00001"):
+        pack(tmp_path / "curate", tmp_path / "out", recipe, ALONE)

@@ -1,0 +1,114 @@
+import pickle
+from pathlib import Path
+
+import pytest
+
+from curation.errors import RecipeError
+from curation.recipe import Recipe, bundled_recipes, filter_names, load_recipe
+
+SMALL = """
+schema_version = 1
+name = "small"
+[[filters]]
+name = "colour"
+keep.mean_channel_std = { min = 2.0 }
+"""
+
+
+def load(folder: Path, text: str) -> Recipe:
+    path = folder / "recipe.toml"
+    path.write_text(text)
+    return load_recipe(path)
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_every_bundled_recipe_loads_by_name(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_the_published_recipe_has_the_five_steps_in_the_papers_order() -> None:
+    recipe = load_recipe("facecaptionhq-4m")
+    assert recipe.file.rank.top == 10_000_000
+    assert [plan.name for plan in recipe.filters] == ["colour", "text", "faces", "anime"]
+
+
+def test_the_filters_are_the_modules_that_define_scores() -> None:
+    assert filter_names() == ("anime", "colour", "drawn", "faces", "text")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("[[filters]]", "[[filter]]"), r"filter: unknown key; did you mean 'filters'\?"),
+        (('name = "colour"', 'name = "color"'), r"filters\[0\]\.name: no filter 'color'; did you mean 'colour'\?"),
+        (("mean_channel_std", "mean_std"), r"filters\[0\]\.keep\.mean_std: no such score.*mean_channel_std"),
+        (("min = 2.0", "least = 2.0"), r"filters\.0\.keep\.mean_channel_std\.least: unknown key.*min, max"),
+        (("min = 2.0", "min = 2.0, max = 1.0"), r"filters\.0\.keep\.mean_channel_std.*nothing could stay"),
+        (("schema_version = 1", "schema_version = 2"), "schema_version: .*less than or equal to 1"),
+        (('name = "small"', "name = 3"), "name: .*valid string"),
+        (
+            ('name = "colour"', 'name = "colour"\nmeasure = { chroma = 3 }'),
+            r"measure\.chroma: unknown key.*chroma_floor",
+        ),
+        (('name = "colour"', 'name = "colour"\nmeasure = { chroma_floor = 999 }'), r"measure\.chroma_floor"),
+        (('name = "colour"', 'name = "colour"\njoint.x = {}'), r"joint\.x: unknown; nothing can stand here"),
+        (("[[filters]]", "[curate]\norder = ['text']\n[[filters]]"), r"curate\.order \['text'\] must name each"),
+        (
+            ("[[filters]]", "[curate]\nworkers = 3\n[[filters]]"),
+            r"curate\.workers: unknown key; .*the choices are measure",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_named_with_file_key_and_choices(
+    tmp_path: Path, change: tuple[str, str], complaint: str
+) -> None:
+    text = SMALL.replace(*change)
+    assert text != SMALL
+    with pytest.raises(RecipeError, match=rf"recipe\.toml: (?s:.*){complaint}"):
+        load(tmp_path, text)
+
+
+def test_a_joint_score_needs_both_its_filters(tmp_path: Path) -> None:
+    stanza = '[[filters]]\nname = "anime"\nkeep.num_uncontested_hits = { max = 0 }\n'
+    with pytest.raises(RecipeError, match=r"keep\.num_uncontested_hits also needs a filter 'faces'"):
+        load(tmp_path, SMALL + stanza)
+
+
+def test_a_filter_stands_only_once(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a name stands twice"):
+        load(tmp_path, SMALL + '[[filters]]\nname = "colour"\n')
+
+
+def test_a_file_that_is_not_there_lists_the_bundled_recipes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no such recipe; give a TOML file or one of .*facecaptionhq-4m"):
+        load_recipe("facecaptionhq-5m")
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tmp_path / "facecaptionhq-4m")
+
+
+def test_broken_toml_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.toml: not valid TOML: Invalid value"):
+        load(tmp_path, "name =")
+
+
+def test_order_and_device_are_outside_the_digest_and_thresholds_inside(tmp_path: Path) -> None:
+    plain = load(tmp_path, SMALL)
+    other_cost = load(
+        tmp_path, SMALL.replace("[[filters]]", '[curate]\ndevice = "cuda:0"\norder = ["colour"]\n[[filters]]')
+    )
+    other_verdict = load(tmp_path, SMALL.replace("2.0", "3.0"))
+    all_measured = load(tmp_path, SMALL.replace("[[filters]]", '[curate]\nmeasure = "all"\n[[filters]]'))
+    assert plain.digest == other_cost.digest
+    assert len({plain.digest, other_verdict.digest, all_measured.digest}) == 3
+
+
+def test_a_new_shard_size_changes_the_recipe_but_not_what_curate_depends_on(tmp_path: Path) -> None:
+    plain, packed = load(tmp_path, SMALL), load(tmp_path, SMALL + "[pack]\nnum_shard_samples = 7\n")
+    assert plain.digest != packed.digest
+    assert plain.curate_digest == packed.curate_digest
+
+
+def test_a_recipe_travels_to_a_worker_unchanged(tmp_path: Path) -> None:
+    recipe = load_recipe("demo")
+    arrived = pickle.loads(pickle.dumps(recipe))
+    assert (arrived.digest, arrived.order, arrived.path) == (recipe.digest, recipe.order, recipe.path)

@@ -1,0 +1,88 @@
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from curation.commit import publish
+from curation.curate import CurateJob, curate, curate_shard
+from curation.errors import ShardError, UsageError
+from curation.manifest import ShardReport
+from curation.runner import ShardFailure, Spread, run_shards
+from tests.curation.shards import bytes_of, mixed_source, recipe_from
+
+
+@dataclass(frozen=True)
+class Task:
+    shard: str
+    folder: Path
+
+
+def work(task: Task) -> ShardReport:
+    """Succeed, fail, stumble over a bug, or kill the worker, by the shard's name; leave a mark for every attempt."""
+    with (task.folder / task.shard).open("a") as marks:
+        marks.write(f"{os.getpid()}\n")
+    if task.shard == "broken":
+        raise ShardError(f"{task.shard}.tar: cut")
+    if task.shard == "bug":
+        raise ZeroDivisionError("nobody foresaw this")
+    first = len((task.folder / task.shard).read_text().splitlines()) == 1
+    if task.shard == "poison" or (task.shard == "killed_once" and first):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ShardReport(task.shard, "work", 1, 1, {}, {})
+
+
+def outcomes(folder: Path, names: list[str], spread: Spread) -> dict[str, ShardReport | ShardFailure]:
+    found = list(run_shards([Task(name, folder) for name in names], work, spread))
+    assert len(found) == len(names)
+    return {outcome.shard: outcome for outcome in found}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_every_job_has_one_outcome_and_a_failure_stops_no_other(tmp_path: Path, num_workers: int) -> None:
+    found = outcomes(tmp_path, ["a", "broken", "bug", "b"], Spread(num_workers))
+    assert isinstance(found["a"], ShardReport) and isinstance(found["b"], ShardReport)
+    assert found["broken"] == ShardFailure("broken", "broken.tar: cut")
+    assert isinstance(found["bug"], ShardFailure) and found["bug"].is_bug
+    assert "ZeroDivisionError: nobody foresaw this" in found["bug"].error
+
+
+def test_a_lost_worker_is_replaced_and_one_that_always_dies_is_given_up_by_name(tmp_path: Path) -> None:
+    found = outcomes(tmp_path, ["killed_once", "poison", "a", "b", "c", "d"], Spread(2))
+    assert isinstance(found["killed_once"], ShardReport)
+    assert isinstance(found["poison"], ShardFailure) and "the worker was lost 4 times" in found["poison"].error
+    assert sum(isinstance(outcome, ShardReport) for outcome in found.values()) == 5
+    assert len((tmp_path / "killed_once").read_text().splitlines()) == 2
+    assert len((tmp_path / "poison").read_text().splitlines()) == 4
+
+
+def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--ray-address 127\.0\.0\.1:1: no Ray cluster answers there"):
+        outcomes(tmp_path, ["a"], Spread(1, ray_address="127.0.0.1:1"))
+
+
+def write_half(path: Path) -> None:
+    path.write_bytes(b"half")
+
+
+def killed_in_the_middle(job: CurateJob) -> ShardReport:
+    """Curate a shard; the worker that first has shard 00001 dies when its tar is out but nothing claims it yet."""
+    mark = job.target / "killed"
+    if job.shard == "00001" and not mark.exists():
+        mark.touch()
+        publish(job.target / "00001.tar", write_half)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return curate_shard(job)
+
+
+def test_a_ray_worker_killed_in_the_middle_of_a_shard_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, recipe = mixed_source(tmp_path / "in", 4), recipe_from(tmp_path)
+    curate(source, tmp_path / "whole", recipe, Spread(0))
+    monkeypatch.setattr("curation.curate.curate_shard", killed_in_the_middle)
+    manifest = curate(source, tmp_path / "out", recipe, Spread(2))
+    assert (tmp_path / "out" / "killed").exists()
+    assert (manifest.num_seen, manifest.failed) == (32, {})
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")

@@ -1,0 +1,123 @@
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from curation.errors import ShardError
+from curation.tar import read_samples, write_tar
+
+MEMBERS = [
+    ("a.jpg", b"picture a" * 100),
+    ("a.json", b'{"url": "http://a.org/a.jpg"}'),
+    ("a.txt", b"a face"),
+    ("b.png", b"picture b"),
+    ("b.txt", "é".encode()),
+]
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Path:
+    path = tmp_path / "00000.tar"
+    write_tar(path, MEMBERS)
+    return path
+
+
+def test_what_is_written_is_read_back(shard: Path) -> None:
+    a, b = read_samples(shard)
+    assert (a.key, a.image_bytes, a.caption, a.url) == ("a", b"picture a" * 100, "a face", "http://a.org/a.jpg")
+    assert (b.key, b.image_bytes, b.caption, dict(b.metadata)) == ("b", b"picture b", "é", {})
+
+
+def test_the_same_members_give_the_same_bytes(shard: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.tar"
+    write_tar(again, MEMBERS)
+    assert again.read_bytes() == shard.read_bytes()
+
+
+def test_the_returned_offsets_point_at_the_members(shard: Path, tmp_path: Path) -> None:
+    content = shard.read_bytes()
+    for member, (name, expected) in zip(write_tar(tmp_path / "x.tar", MEMBERS), MEMBERS, strict=True):
+        assert member.name == name
+        assert content[member.offset + 512 : member.offset + 512 + member.num_bytes] == expected
+
+
+def test_only_the_wanted_keys_are_read(shard: Path) -> None:
+    assert [sample.key for sample in read_samples(shard, {"b"})] == ["b"]
+
+
+def test_a_tar_cut_anywhere_is_an_error_that_names_it(shard: Path) -> None:
+    content = shard.read_bytes()
+    end = sum(512 + -(-len(data) // 512) * 512 for _, data in MEMBERS) + 1024
+    for length in {*range(0, end, 37), *range(0, end, 512), end - 1}:
+        shard.write_bytes(content[:length])
+        with pytest.raises(ShardError, match=r"00000\.tar"):
+            list(read_samples(shard))
+
+
+def test_a_missing_tar_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match=r"gone\.tar: no such file"):
+        list(read_samples(tmp_path / "gone.tar"))
+
+
+@pytest.mark.parametrize(
+    ("members", "complaint"),
+    [
+        ([("a.jpg", b"1"), ("b.jpg", b"2"), ("a.txt", b"3")], "key 'a' comes twice"),
+        ([("a.jpg", b"1"), ("a.jpg", b"2")], r"'a\.jpg' comes twice"),
+        ([(".hidden", b"1")], "no key or no suffix"),
+        ([("nosuffix", b"1")], "no key or no suffix"),
+    ],
+)
+def test_a_shard_that_would_give_half_samples_is_refused(
+    tmp_path: Path, members: list[tuple[str, bytes]], complaint: str
+) -> None:
+    write_tar(tmp_path / "bad.tar", members)
+    with pytest.raises(ShardError, match=complaint):
+        list(read_samples(tmp_path / "bad.tar"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "odd.tar"
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo("a.jpg")
+        info.type, info.linkname = kind, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(ShardError, match="not a regular file"):
+        list(read_samples(path))
+
+
+def test_a_member_that_claims_gigabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.tar"
+    info = tarfile.TarInfo("a.jpg")
+    info.size = 5 << 30
+    path.write_bytes(info.tobuf() + bytes(2048))
+    with pytest.raises(ShardError, match="claims 5368709120 bytes"):
+        list(read_samples(path))
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ([("a.txt", b"x")], "no_image"),
+        ([("a.jpg", b"1"), ("a.png", b"2")], "several_images"),
+        ([("a.jpg", b"1"), ("a.txt", b"\xff\xfe")], "broken_caption"),
+        ([("a.jpg", b"1"), ("a.json", b"{")], "broken_metadata"),
+        ([("a.jpg", b"1"), ("a.json", b"[1]")], "broken_metadata"),
+        ([("a.jpg", b"1"), ("a.json", b"[" * 100_000)], "broken_metadata"),
+    ],
+)
+def test_a_sample_that_is_not_whole_says_so(tmp_path: Path, members: list[tuple[str, bytes]], problem: str) -> None:
+    write_tar(tmp_path / "x.tar", members)
+    (sample,) = read_samples(tmp_path / "x.tar")
+    assert sample.problem == problem
+
+
+def test_tars_that_img2dataset_wrote_are_read(tmp_path: Path) -> None:
+    from webdataset import TarWriter
+
+    path = tmp_path / "00000.tar"
+    with path.open("wb") as file, TarWriter(file) as writer:
+        writer.write({"__key__": "000000001", "jpg": b"picture", "txt": "caption", "json": {"url": "http://a.org/"}})
+    (sample,) = read_samples(path)
+    assert (sample.key, sample.image_bytes, sample.caption) == ("000000001", b"picture", "caption")

@@ -1,0 +1,59 @@
+"""The demo's own arithmetic: it notices a lost image, and comes back to the port that its metadata names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from curation.fetch import fetch
+from curation.manifest import Manifest
+from curation.rank import rank
+from curation.runner import Spread
+from demo.corpus import build
+from demo.run import DemoError, _server, funnel, labels, require_conservation
+from demo.server import serve
+from tests.curation.shards import recipe_from
+
+RECIPE = """
+schema_version = 1
+name = "demo-arithmetic"
+[rank]
+top = 120
+[fetch]
+timeout_s = 1
+num_retries = 1
+[[filters]]
+name = "colour"
+"""
+
+
+def test_the_tables_of_rank_and_fetch_add_up_to_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (tmp_path / "images").mkdir()
+    recipe = recipe_from(tmp_path, RECIPE)
+    with serve(tmp_path / "images") as server:
+        corpus = build(tmp_path, server.base_url)
+        selected = rank(corpus.facecaption, corpus.laion, tmp_path / "rank", recipe)
+        fetched = fetch(tmp_path / "rank", tmp_path / "fetch", recipe, Spread(num_workers=0))
+    manifests = {"rank": selected, "fetch": fetched}
+    require_conservation(manifests, tmp_path)
+    assert funnel(manifests).row_count == 13
+    by_label = labels(corpus.truth, tmp_path)
+    assert [column.header for column in by_label.columns[1:]] == ["kept", "fetch", "rank"]
+    with pytest.raises(DemoError, match="fetch saw 119"):
+        require_conservation({"rank": selected, "fetch": one_lost(fetched)}, tmp_path)
+
+
+def one_lost(manifest: Manifest) -> Manifest:
+    """The manifest of a stage that never saw one of its images."""
+    return replace(manifest, num_seen=manifest.num_seen - 1, num_kept=manifest.num_kept - 1)
+
+
+def test_a_second_demo_comes_back_to_the_port_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with _server(tmp_path) as first:
+        pass
+    with _server(tmp_path) as second:
+        assert second.base_url == first.base_url
+        with pytest.raises(DemoError, match="is taken"), _server(tmp_path):
+            pass

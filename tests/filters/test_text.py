@@ -1,0 +1,101 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from filters import text
+from filters.base import RgbImage
+from filters.text import TextEvidence
+from tests.filters.marks import gold, with_craft, with_gold
+from tests.pictures import noise, solid
+
+LEFT_HALF = (0.0, 0.0, 50.0, 0.0, 50.0, 100.0, 0.0, 100.0)
+QUARTER = (0.0, 0.0, 50.0, 0.0, 50.0, 50.0, 0.0, 50.0)
+
+
+def written(words: str, height: int = 256, width: int = 320) -> RgbImage:
+    """Black words across a light picture, about a tenth of its height."""
+    image = Image.new("RGB", (width, height), (230, 228, 220))
+    ImageDraw.Draw(image).text((width // 10, height // 3), words, "black", ImageFont.load_default(height / 8))
+    return np.array(image)
+
+
+def measured(image: RgbImage, **measure: object) -> TextEvidence:
+    built = text.build(text.Measure.model_validate({"canvas_side": 320, **measure}), "cpu")
+    evidence: TextEvidence = built.measure([image])[0]
+    return evidence
+
+
+def scores(evidence: TextEvidence) -> dict[str, float]:
+    return text.scores(evidence, text.Score())
+
+
+def test_no_region_scores_zero_everywhere() -> None:
+    assert scores(TextEvidence(100, 100, (), ())) == dict.fromkeys(text.SCORES, 0.0)
+
+
+def test_overlapping_regions_cover_their_union() -> None:
+    assert scores(TextEvidence(100, 100, (LEFT_HALF, QUARTER), (4, 3))) == {
+        "area_fraction": 0.5,
+        "num_characters": 7,
+        "num_regions": 2,
+        "largest_region_fraction": 0.5,
+    }
+
+
+def test_what_lies_beyond_the_picture_does_not_count() -> None:
+    beyond = (50.0, 0.0, 150.0, 0.0, 150.0, 100.0, 50.0, 100.0)
+    assert scores(TextEvidence(100, 100, (beyond,), (1,)))["area_fraction"] == pytest.approx(0.5)
+
+
+def test_importing_the_filter_loads_no_heavy_library() -> None:
+    heavy = ("torch", "easyocr", "cv2", "onnxruntime")
+    probe = f"import sys, filters.text; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@with_craft
+def test_words_are_found_where_they_stand_and_their_characters_counted() -> None:
+    evidence = measured(written("HELLO WORLD"))
+    assert sum(evidence.num_characters) == pytest.approx(10, abs=2)
+    corners = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in evidence.polygons])
+    assert corners.min(axis=0) == pytest.approx((32, 90), abs=14)
+    assert corners.max(axis=0) == pytest.approx((270, 120), abs=30)
+
+
+@with_craft
+def test_polygons_are_in_pixels_of_the_picture_whatever_the_canvas() -> None:
+    image = written("LARGE WORDS", 512, 640)
+    whole, shrunk = (scores(measured(image, canvas_side=side))["area_fraction"] for side in (640, 320))
+    assert whole == pytest.approx(shrunk, rel=0.2)
+
+
+@with_craft
+@pytest.mark.parametrize("image", [solid((200, 30, 30), 96, 64), solid((0, 0, 0), 64, 64), noise(1, 40, 90)])
+def test_pictures_without_text_have_no_region(image: RgbImage) -> None:
+    assert measured(image).polygons == ()
+
+
+@with_craft
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (4000, 3)])
+def test_odd_shapes_have_no_region_and_raise_nothing(shape: tuple[int, int]) -> None:
+    assert measured(noise(2, shape[1], shape[0])).polygons == ()
+
+
+@with_craft
+def test_regions_do_not_depend_on_the_rest_of_the_batch() -> None:
+    built = text.build(text.Measure(canvas_side=320), "cpu")
+    pictures = [written("FIRST"), solid((9, 9, 9), 64, 48), written("SECOND", 200, 300)]
+    assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+
+
+@with_craft
+@with_gold
+def test_a_meme_holds_a_large_amount_of_text_and_a_backdrop_does_not() -> None:
+    meme = scores(measured(gold("text/memegen_35_spongebob.png"), canvas_side=640))
+    backdrop = scores(measured(gold("single/deepface_img2.jpg"), canvas_side=640))
+    assert meme["num_characters"] > 20
+    assert 1 <= backdrop["num_characters"] <= 10

@@ -1,0 +1,134 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.curation.shards import RECIPE, mixed_source
+
+COMMAND = [sys.executable, "-m", "cli"]
+HEAVY = ("torch", "cv2", "ray", "pyarrow", "onnxruntime", "datasets", "webdataset", "img2dataset", "duckdb", "easyocr")
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_the_stages_run_one_after_the_other_and_print_what_they_did(tmp_path: Path, recipe: Path) -> None:
+    source = mixed_source(tmp_path / "in", 2)
+    curated = run("curate", source, tmp_path / "run/curate", "--recipe", recipe, "--workers", 0)
+    assert (curated.returncode, curated.stderr.count("8 seen, 4 kept")) == (0, 2)
+    assert curated.stdout.startswith("curate: 16 seen = 8 kept + ")
+    packed = run("pack", tmp_path / "run/curate", tmp_path / "run/pack", "--recipe", recipe, "--workers", 0, "--json")
+    summary = json.loads(packed.stdout)
+    assert (packed.returncode, summary["num_seen"], summary["num_kept"]) == (0, 8, 8)
+    reported = run("report", tmp_path / "run")
+    assert reported.returncode == 0 and Path(reported.stdout.strip()).is_file()
+
+
+def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe: Path) -> None:
+    source = mixed_source(tmp_path / "in", 2)
+    (source / "00001.tar").write_bytes(b"torn")
+    result = run("curate", source, tmp_path / "out", "--recipe", recipe, "--workers", 0)
+    assert result.returncode == 1
+    assert "00001.tar" in result.stderr and "run the same command again" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["curate", "nowhere", "out", "--recipe", "facecaptionhq-5m"], 2, "no such recipe; give a TOML file or one of"),
+        (["curate", "nowhere", "out", "--recipe", "{recipe}"], 2, "nowhere: no such folder"),
+        (["pack", ".", "out", "--recipe", "{recipe}"], 2, "no manifest"),
+        (["models", "pull", "nothing"], 6, "nothing"),
+        (["curate", "."], 2, "Missing argument"),
+        (["report", "nowhere"], 2, "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_one_message_and_its_own_exit_code(
+    tmp_path: Path, recipe: Path, arguments: list[str], code: int, message: str
+) -> None:
+    result = run(*(argument.format(recipe=recipe) for argument in arguments), cwd=tmp_path)
+    assert (result.returncode, message in result.stderr) == (code, True), result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_missing_weights_stop_a_run_before_it_starts_and_say_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path / "empty"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = mixed_source(tmp_path / "in", 1)
+    result = run("curate", source, tmp_path / "out", "--recipe", "facecaptionhq-4m", "--workers", 0)
+    assert result.returncode == 6
+    assert "FACECAPTIONHQ_MODELS" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["curate", "--help"], ["curate", "a", "b", "--recipe", "{typo}"]])
+def test_help_and_a_typo_in_a_recipe_answer_without_loading_a_heavy_library(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    typo = tmp_path / "typo.toml"
+    typo.write_text(RECIPE.replace("[[filters]]", "[[filter]]"))
+    probe = (
+        "import sys, cli\n"
+        "try:\n    cli.main()\n"
+        f"finally:\n    print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    words = [argument.format(typo=typo) for argument in arguments]
+    result = subprocess.run([sys.executable, "-c", probe, *words], capture_output=True, text=True, check=False)
+    assert "HEAVY []" in result.stdout, result.stdout + result.stderr
+
+
+def test_models_are_listed_with_licence_and_hash() -> None:
+    entries = json.loads(run("models", "list", "--json").stdout)
+    assert {"yolov5n-face", "lbpcascade_animeface", "craft_mlt_25k", "centerface"} <= {
+        entry["name"] for entry in entries
+    }
+    assert all(entry["licence"] and len(entry["sha256"]) == 64 for entry in entries)
+
+
+def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Path
+) -> None:
+    healthy = json.loads(run("doctor", "--recipe", recipe, "--json").stdout)
+    facts = {finding["subject"]: finding for finding in healthy}
+    assert facts["cv2 has one owner"]["ok"] and facts["cv2 has the cascade classifier"]["ok"]
+    assert facts["torch and torchvision"]["ok"] and facts["ray"]["ok"]
+    monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ill = run("doctor", "--recipe", "facecaptionhq-4m")
+    assert ill.returncode == 2
+    assert "BAD  weights yolov5n-face" in ill.stdout and "mend: " in ill.stdout
+
+
+def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "yolov5n-face.onnx").write_bytes(b"not these")
+    result = run("models", "verify")
+    assert result.returncode == 6
+    assert "yolov5n-face.onnx has sha256" in result.stdout
+
+
+def test_weights_that_the_user_confirms_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "mine.onnx"
+    file.write_bytes(b"weights")
+    wrong = run("models", "add", file, "--name", "mine", "--sha256", "0" * 64)
+    assert wrong.returncode == 6
+    right = run("models", "add", file, "--name", "mine", "--sha256", hashlib.sha256(b"weights").hexdigest())
+    assert (right.returncode, right.stdout.strip()) == (0, str(file))

