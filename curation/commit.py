@@ -1,16 +1,27 @@
-"""The only place that makes files appear: whole or not at all, and never claimed before they are durable."""
+"""The only place that makes files appear: whole or not at all, and never claimed before they are durable.
+
+On a disk: a temporary file beside the target, fsync, read back, rename, fsync of the folder. In an object store: the
+finished local file is put as one object (a multipart upload shows nothing before it is completed) and read back.
+"""
 
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.errors import ShardError, VerificationError
+from curation.storage import filesystem, is_local
+
 TEMP_FOLDER = "_tmp"
-CHUNK_BYTES = 1 << 20
+SEAL = "seal"
+"""Key of a sealed record: the sha256 of all the rest."""
 
 
 @dataclass(frozen=True)
@@ -22,30 +33,77 @@ class FileRecord:
 
 
 def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
-    """Let `write` fill a temporary file, make it durable, read it back, then rename it to `path`.
+    """Let `write` fill a temporary local file, then make its bytes appear at `path`, whole or not at all.
 
     Returns the record of the bytes that were read back. A crash at any point leaves either the old file or the
     new one at `path`, never a part; what is left in the temporary folder goes when the stage finishes.
+
+    Raises:
+        ShardError: what lies at `path` afterwards is not what was written.
+        OSError: the disk is full or broken; nothing appeared then.
     """
-    temp_folder = path.parent / TEMP_FOLDER
-    temp_folder.mkdir(parents=True, exist_ok=True)
-    temp = temp_folder / f"{path.name}.{uuid.uuid4().hex}"
-    try:
+    with _temporary(path) as temp:
         write(temp)
         with temp.open("rb+") as file:
             os.fsync(file.fileno())
         record = record_of(temp)
-        temp.replace(path)
-    finally:
-        temp.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        if is_local(path):
+            temp.replace(path)
+        else:
+            _upload(temp, path, record)
+    if is_local(path):
+        sync_folder(path.parent)
     return record
 
 
 def publish_json(path: Path, value: Any) -> FileRecord:
     """Publish `value` as canonical JSON: sorted keys, two spaces, one newline at the end."""
-    text = json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
-    return publish(path, lambda temp: _write_text(temp, text))
+    return publish(path, lambda temp: temp.write_bytes(_json_bytes(value)))
+
+
+def publish_sealed(path: Path, value: dict[str, Any]) -> FileRecord:
+    """Publish a record that carries the digest of its own content, so that a changed byte is noticed on reading."""
+    return publish_json(path, {**value, SEAL: digest(value)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read a record that `publish_sealed` wrote.
+
+    Raises:
+        VerificationError: a byte of it has changed since.
+    """
+    content = path.read_bytes()
+    try:
+        value = json.loads(content)
+        seal = value.pop(SEAL)
+        is_whole = seal == digest(value) and content == _json_bytes({**value, SEAL: seal})
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        is_whole = False
+    if not is_whole:
+        raise VerificationError(f"{path}: not as it was written: its content does not match its own seal")
+    return dict(value)
+
+
+def create(path: Path, value: dict[str, Any]) -> bool:
+    """Publish a sealed record only if nothing lies at `path`; of many that try at once, exactly one gets True."""
+    content = _json_bytes({**value, SEAL: digest(value)})
+    if not is_local(path):
+        files, name = filesystem(path)
+        try:
+            files.pipe_file(name, content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+    with _temporary(path) as temp:
+        temp.write_bytes(content)
+        with temp.open("rb+") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(temp, path)
+        except FileExistsError:
+            return False
+    sync_folder(path.parent)
+    return True
 
 
 def sha256_of(path: Path) -> str:
@@ -55,8 +113,15 @@ def sha256_of(path: Path) -> str:
 
 
 def record_of(path: Path) -> FileRecord:
-    """Return the record of a file as it lies on disk."""
+    """Return the record of a file as it lies there."""
     return FileRecord(sha256=sha256_of(path), num_bytes=path.stat().st_size)
+
+
+def is_there(path: Path, record: FileRecord) -> bool:
+    """Whether `path` holds what `record` says: every byte on a disk; the size in a store, whose objects never tear."""
+    if not path.is_file() or path.stat().st_size != record.num_bytes:
+        return False
+    return not is_local(path) or sha256_of(path) == record.sha256
 
 
 def digest(value: Any) -> str:
@@ -65,13 +130,40 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a local folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield the name of a local file to write, beside a local target or in a folder of its own; it goes afterwards."""
+    if is_local(path):
+        folder = path.parent / TEMP_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="fchq-put-"))
+    temp = folder / f"{path.name}.{uuid.uuid4().hex}"
+    try:
+        yield temp
+    finally:
+        with suppress(FileNotFoundError):
+            temp.unlink()
+        if not is_local(path):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _upload(temp: Path, path: Path, record: FileRecord) -> None:
+    files, name = filesystem(path)
+    files.put_file(str(temp), name)
+    files.invalidate_cache()
+    if record_of(path) != record:
+        raise ShardError(f"{path}: what the store gives back is not what was put there")
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()

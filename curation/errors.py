@@ -6,6 +6,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── ShardError                   1  one shard cannot be read or written; names the file; the others go on
  ├── VerificationError            5  what lies on disk is not what the manifest says
  ├── SafetyError                  6  a gate refuses the run
+ ├── LeaseError                  75  another run holds the folder
  ├── WeightsError                 6  weights have another sha256 (`filters.weights`)
  │    └── MissingWeightsError     6  weights are not here; says how to get them
  ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
@@ -19,6 +20,7 @@ from filters.weights import WeightsError
 
 __all__ = [
     "FaceCaptionError",
+    "LeaseError",
     "RecipeError",
     "SafetyError",
     "ShardError",
@@ -54,3 +56,9 @@ class SafetyError(FaceCaptionError):
     """A gate refuses the run."""
 
     exit_code = 6
+
+
+class LeaseError(FaceCaptionError):
+    """Another run holds the folder, or took it over."""
+
+    exit_code = 75

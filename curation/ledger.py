@@ -74,7 +74,8 @@ def read_ledger(path: Path, columns: list[str] | None = None) -> pa.Table:
         ShardError: the file is missing, not Parquet, or of another schema version.
     """
     try:
-        table = pq.read_table(path, columns=columns, partitioning=None)
+        with path.open("rb") as file:
+            table = pq.read_table(file, columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path}: not a readable ledger: {error}") from error
     version = (table.schema.metadata or {}).get(b"schema_version", b"none").decode()

@@ -3,13 +3,12 @@
 A reader trusts only what `manifest.json` names; it is written last, so a folder without it is not finished.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.commit import FileRecord, publish_json, record_of
+from curation.commit import FileRecord, is_there, publish_json, publish_sealed, read_sealed
 from curation.errors import UsageError, VerificationError
 from curation.version import CODE_VERSION
 
@@ -33,6 +32,17 @@ class ShardReport:
     files: Mapping[str, FileRecord]
     run: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Times, host, attempts: what may differ between equal runs."""
+
+    def file(self, folder: Path, suffix: str) -> Path:
+        """Return where the shard's file with this suffix (`.tar`, `.parquet`) lies.
+
+        Raises:
+            VerificationError: the shard has none, or several.
+        """
+        names = [name for name in self.files if name.endswith(suffix)]
+        if len(names) != 1:
+            raise VerificationError(f"{folder}: shard {self.shard} should have one *{suffix}, has {names}")
+        return folder / names[0]
 
     def __post_init__(self) -> None:
         num_rejected = sum(sum(reasons.values()) for reasons in self.rejected.values())
@@ -65,6 +75,13 @@ class Manifest:
     """What only this stage knows, such as the cut value of a ranking."""
     code_version: str = CODE_VERSION
     schema_version: int = SCHEMA_VERSION
+    recipe_file: FileRecord | None = field(default=None, compare=False)
+    """Of `recipe.json` beside the manifest; filled in when it is written."""
+
+    @property
+    def file_names(self) -> set[str]:
+        """Every file that the manifest names, beside the manifest and the recipe."""
+        return {*self.files, *(name for report in self.shards for name in report.files)}
 
 
 def total(reports: Sequence[ShardReport], before: Rejections) -> tuple[int, int, dict[str, dict[str, int]]]:
@@ -87,7 +104,7 @@ def stats_path(folder: Path, shard: str) -> Path:
 
 def write_report(folder: Path, report: ShardReport) -> None:
     """Commit a shard: its files must already be durable, this record claims them."""
-    publish_json(stats_path(folder, report.shard), asdict(report))
+    publish_sealed(stats_path(folder, report.shard), asdict(report))
 
 
 def committed(folder: Path, shard: str, work_id: str) -> ShardReport | None:
@@ -98,27 +115,32 @@ def committed(folder: Path, shard: str, work_id: str) -> ShardReport | None:
     path = stats_path(folder, shard)
     if not path.exists():
         return None
-    report = read_report(path)
+    try:
+        report = read_report(path)
+    except VerificationError:
+        return None
     if report.work_id != work_id:
         return None
-    whole = all(
-        (folder / name).is_file() and record_of(folder / name) == record for name, record in report.files.items()
-    )
-    return report if whole else None
+    return report if all(is_there(folder / name, record) for name, record in report.files.items()) else None
 
 
 def read_report(path: Path) -> ShardReport:
-    """Read a done record."""
-    return _report(json.loads(path.read_text(encoding="utf-8")))
+    """Read a done record.
+
+    Raises:
+        VerificationError: it is not as it was written.
+    """
+    return _report(read_sealed(path))
 
 
 def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) -> None:
     """Commit a stage: the resolved recipe, then the one pointer that readers trust."""
-    publish_json(folder / RECIPE_NAME, recipe)
+    record = publish_json(folder / RECIPE_NAME, recipe)
     value = asdict(manifest)
+    value["recipe_file"] = asdict(record)
     for shard in value["shards"]:
         del shard["run"]
-    publish_json(folder / MANIFEST_NAME, value)
+    publish_sealed(folder / MANIFEST_NAME, value)
 
 
 def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
@@ -126,18 +148,20 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
 
     Raises:
         UsageError: there is none in `folder`, or it belongs to another stage.
+        VerificationError: it is not as it was written.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise UsageError(f"{path}: no manifest; the stage that writes {folder} has not finished: run it again")
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = read_sealed(path)
     if value.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(f"{path}: schema_version {value.get('schema_version')!r}; this code reads {SCHEMA_VERSION}")
     if stage is not None and value["stage"] != stage:
         raise UsageError(f"{path}: written by {value['stage']!r}; expected the output of {stage!r}")
     shards = tuple(_report(shard) for shard in value.pop("shards"))
     files = {name: FileRecord(**record) for name, record in value.pop("files").items()}
-    return Manifest(shards=shards, files=files, **value)
+    recipe_file = FileRecord(**value.pop("recipe_file"))
+    return Manifest(shards=shards, files=files, recipe_file=recipe_file, **value)
 
 
 def _report(value: Mapping[str, Any]) -> ShardReport:

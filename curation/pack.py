@@ -6,21 +6,23 @@ What goes where is planned from the ledgers alone; then every final shard is a j
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curation.commit import digest, publish
+from curation.commit import FileRecord, digest, publish
 from curation.containers import ImageFormat, strip_metadata
 from curation.errors import ShardError, UsageError
+from curation.lease import Lease
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
 from curation.manifest import Manifest, ShardReport, committed, write_report
 from curation.recipe import Recipe
-from curation.runner import OnOutcome, Spread, run_shards, silent, told
+from curation.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.sample import Sample
-from curation.stage import claim, finish, finished
+from curation.stage import claimed, finish, finished
+from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
 from curation.training_sample import has_face_fields, training_sample
 from curation.version import CODE_VERSION
@@ -62,8 +64,9 @@ class PackJob:
     target: Path
     recipe: Recipe
     placed: tuple[Placed, ...]
-    inputs: tuple[str, ...]
-    """Sha256s of the source tars and ledgers that it draws from."""
+    inputs: tuple[ShardReport, ...]
+    """The curated shards that it draws from."""
+    lease: Lease | None = None
 
 
 def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome: OnOutcome = silent) -> Manifest:
@@ -78,29 +81,36 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
             f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
             f"pack it with that recipe, or curate again with this one"
         )
-    inputs = {report.shard: tuple(record.sha256 for record in report.files.values()) for report in curated.shards}
-    work_digest = digest([STAGE, inputs, recipe.digest, CODE_VERSION])
-    claim(target, STAGE, work_digest)
-    placed, rejected = plan(source, curated)
-    jobs = [
-        PackJob(shard, source, target, recipe, chunk, tuple(h for s in sorted(_sources(chunk)) for h in inputs[s]))
-        for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
-    ]
-    outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
+    inputs = {report.shard: replace(report, run={}) for report in curated.shards}
+    work_digest = digest([STAGE, [_hashes(report) for report in inputs.values()], recipe.digest, CODE_VERSION])
+    with claimed(target, STAGE, work_digest) as lease:
+        placed, rejected = plan(source, curated)
+        jobs = [
+            PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
+            for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
+        ]
+        outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
+        return finish(
+            target, STAGE, recipe, work_digest, outcomes,
+            weights=curated.weights, files=_write_tables(target, recipe, outcomes, rejected),
+            rejected_before=count_rejections(rejected),
+            extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest}, lease=lease,
+        )  # fmt: skip
+
+
+def _write_tables(
+    target: Path, recipe: Recipe, outcomes: Sequence[Outcome], rejected: Sequence[Mapping[str, Any]]
+) -> dict[str, FileRecord]:
+    """Write the index of the packed samples, and the ledger that also names those that stay out."""
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
     footer = {"stage": STAGE, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
     packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [SCHEMA.empty_table()])
-    ledger = pa.concat_tables([packed, pa.Table.from_pylist(rejected, schema=SCHEMA)])
-    files = {
+    ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=SCHEMA)])
+    return {
         INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed, footer)),
         LEDGER_NAME: publish(target / LEDGER_NAME, lambda temp: write_table(temp, ledger, footer)),
     }
-    return finish(
-        target, STAGE, recipe, work_digest, outcomes,
-        weights=curated.weights, files=files, rejected_before=count_rejections(rejected),
-        extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest},
-    )  # fmt: skip
 
 
 def plan(source: Path, curated: Manifest) -> tuple[list[Placed], list[dict[str, Any]]]:
@@ -113,7 +123,7 @@ def plan(source: Path, curated: Manifest) -> tuple[list[Placed], list[dict[str, 
     seen: set[str] = set()
     columns = ["uid", "url", "sha256", "width", "height", "kept", "format", "num_captions"]
     for report in curated.shards:
-        rows = read_ledger(source / f"{report.shard}.parquet", columns).to_pylist()
+        rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
         for number, row in enumerate(rows):
             if not row["kept"]:
                 continue
@@ -150,7 +160,8 @@ def pack_shard(job: PackJob) -> ShardReport:
         ShardError: a source shard does not hold what its ledger says.
     """
     places = [(one.uid, one.source_shard, one.row) for one in job.placed]
-    work_id = digest([STAGE, job.shard, job.inputs, places, job.recipe.digest, CODE_VERSION])
+    hashes = [_hashes(report) for report in job.inputs]
+    work_id = digest([STAGE, job.shard, hashes, places, job.recipe.digest, CODE_VERSION])
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     rows: list[dict[str, Any]] = []
@@ -167,6 +178,8 @@ def pack_shard(job: PackJob) -> ShardReport:
     files = {tar.name: publish(tar, write)}
     files[ledger.name] = publish(ledger, lambda temp: write_ledger(temp, rows, SCHEMA, footer))
     report = ShardReport(job.shard, work_id, len(rows), len(rows), {}, files)
+    if job.lease is not None:
+        job.lease.require()
     write_report(job.target, report)
     return report
 
@@ -187,17 +200,18 @@ def _members(job: PackJob, rows: list[dict[str, Any]]) -> Iterator[tuple[str, by
 
 def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
     """Yield each placed sample with its bytes and its ledger row, reading every source shard once."""
-    for shard in dict.fromkeys(one.source_shard for one in job.placed):
-        here = [one for one in job.placed if one.source_shard == shard]
-        table = read_ledger(job.source / f"{shard}.parquet")
+    for report in job.inputs:
+        here = [one for one in job.placed if one.source_shard == report.shard]
+        table = read_ledger(report.file(job.source, ".parquet"))
         measured = table.take(pa.array([one.row for one in here])).to_pylist()
         wanted = {one.uid: (one, row) for one, row in zip(here, measured, strict=True)}
-        path = job.source / f"{shard}.tar"
-        for sample in read_samples(path, wanted.keys()):
-            one, row = wanted.pop(sample.key)
-            if hashlib.sha256(sample.image_bytes).hexdigest() != row["sha256"]:
-                raise ShardError(f"{path}: {sample.key}: its bytes are not those that the ledger names")
-            yield one, sample, row
+        path = report.file(job.source, ".tar")
+        with local_copy(path) as tar:
+            for sample in read_samples(tar, wanted.keys(), shown=path):
+                one, row = wanted.pop(sample.key)
+                if hashlib.sha256(sample.image_bytes).hexdigest() != row["sha256"]:
+                    raise ShardError(f"{path}: {sample.key}: its bytes are not those that the ledger names")
+                yield one, sample, row
         if wanted:
             raise ShardError(f"{path}: {next(iter(wanted))} is kept in the ledger but not in the tar")
 
@@ -230,6 +244,10 @@ def _rejected_row(row: Mapping[str, Any], shard: str, reason: str) -> dict[str, 
 
 def _no_place() -> dict[str, Any]:
     return dict.fromkeys(("shard", "offset", "num_bytes", "caption_source", "caption_binding"))
+
+
+def _hashes(report: ShardReport) -> list[Any]:
+    return [report.shard, *sorted(record.sha256 for record in report.files.values())]
 
 
 def _sources(placed: Sequence[Placed]) -> set[str]:

@@ -53,6 +53,9 @@ class CurateSettings(Settings):
     """`needed` stops measuring a picture once its verdict is certain; `all` measures everything, for calibration."""
     order: tuple[str, ...] = ()
     """Execution order of the filters, cheapest first; the declared order where empty. Never changes who is kept."""
+    shadow_fraction: float = Field(default=0.005, ge=0.0, le=1.0)
+    """Share of the rejected pictures, chosen by uid, that every filter measures all the same: what loosening a
+    threshold would admit is forecast from them."""
     num_batch_samples: int = Field(default=4, ge=1, le=4096)
     """Pictures that are decoded and handed to a filter together; evidence does not depend on it."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")

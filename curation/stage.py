@@ -1,19 +1,46 @@
 """What every stage does at its two ends: claim a folder for one piece of work, and write the manifest."""
 
-import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.commit import TEMP_FOLDER, FileRecord, publish_json
+from curation.commit import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
 from curation.errors import UsageError
-from curation.manifest import Manifest, Rejections, ShardReport, read_manifest, read_report, total, write_manifest
+from curation.lease import LEASE_FOLDER, Lease, hold
+from curation.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Rejections,
+    ShardReport,
+    read_manifest,
+    read_report,
+    stats_path,
+    total,
+    write_manifest,
+)
 from curation.recipe import Recipe
 from curation.runner import Outcome, ShardFailure
+from curation.storage import is_local
 
 WORK_NAME = "work.json"
 """Says, from the first moment, which piece of work a folder belongs to."""
+OWN_FOLDERS = frozenset({TEMP_FOLDER, LEASE_FOLDER})
+
+
+@contextmanager
+def claimed(target: Path, stage: str, work_digest: str) -> Iterator[Lease]:
+    """Hold `target` for this piece of work alone until the block ends.
+
+    Raises:
+        UsageError: it belongs to other work, or holds files that no stage wrote.
+        LeaseError: another run holds it.
+    """
+    _require_own(target, stage, work_digest)
+    with hold(target) as lease:
+        claim(target, stage, work_digest)
+        yield lease
 
 
 def claim(target: Path, stage: str, work_digest: str) -> None:
@@ -22,19 +49,34 @@ def claim(target: Path, stage: str, work_digest: str) -> None:
     Raises:
         UsageError: it belongs to other work, or holds files that no stage wrote.
     """
-    work = {"stage": stage, "work_digest": work_digest}
-    path = target / WORK_NAME
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != work:
+    if not _require_own(target, stage, work_digest):
+        publish_sealed(target / WORK_NAME, {"stage": stage, "work_digest": work_digest})
+
+
+def work_of(target: Path) -> dict[str, str] | None:
+    """Return which stage and work digest a folder belongs to, or None where no stage has claimed it.
+
+    The manifest counts before `work.json`, which follows it when a folder is re-decided.
+    """
+    if (target / MANIFEST_NAME).is_file():
+        manifest = read_manifest(target)
+        return {"stage": manifest.stage, "work_digest": manifest.work_digest}
+    return read_sealed(target / WORK_NAME) if (target / WORK_NAME).is_file() else None
+
+
+def _require_own(target: Path, stage: str, work_digest: str) -> bool:
+    """Return whether the folder is claimed already; refuse one that is not ours to claim."""
+    found = work_of(target)
+    if found is not None:
+        if found != {"stage": stage, "work_digest": work_digest}:
             raise UsageError(
-                f"{target}: holds the output of other work ({found.get('stage')} {str(found.get('work_digest'))[:12]}, "
+                f"{target}: holds the output of other work ({found['stage']} {found['work_digest'][:12]}, "
                 f"not {stage} {work_digest[:12]}); give another folder, or remove this one"
             )
-        return
-    if target.exists() and any(path.name != TEMP_FOLDER for path in target.iterdir()):
+        return True
+    if target.exists() and any(path.name not in OWN_FOLDERS for path in target.iterdir()):
         raise UsageError(f"{target}: not empty, and not the output of {stage}; give a new folder")
-    publish_json(path, work)
+    return False
 
 
 def finished(source: Path, stage: str) -> Manifest:
@@ -64,10 +106,15 @@ def finish(
     files: Mapping[str, FileRecord] | None = None,
     extra: Mapping[str, Any] | None = None,
     rejected_before: Rejections | None = None,
+    lease: Lease | None = None,
 ) -> Manifest:
     """Write the stage's manifest from its outcomes, in order of shard name; failed shards are named in it.
 
-    `rejected_before` counts samples that were rejected before any shard began.
+    `rejected_before` counts samples that were rejected before any shard began. Readers see the last manifest and its
+    files until this one has replaced it in one step.
+
+    Raises:
+        LeaseError: another run took the folder over.
     """
     outcomes = list(outcomes)
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
@@ -87,16 +134,25 @@ def finish(
         weights=weights or {},
         extra=extra or {},
     )
-    _remove_others(target, {report.shard for report in reports})
+    before = read_manifest(target).file_names if (target / MANIFEST_NAME).is_file() else set()
+    if lease is not None:
+        lease.require()
     write_manifest(target, manifest, recipe.resolved)
-    shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)
+    publish_sealed(target / WORK_NAME, {"stage": stage, "work_digest": work_digest})
+    _remove_others(target, manifest, before)
     return manifest
 
 
-def _remove_others(target: Path, shards: set[str]) -> None:
-    """Remove committed shards whose source is there no more."""
+def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
+    """Remove what the last manifest named and this one does not, shards whose source is gone, and temporary files."""
+    named = manifest.file_names
+    for name in before - named:
+        (target / name).unlink(missing_ok=True)
+    shards = {report.shard for report in manifest.shards}
     for path in target.glob("*_stats.json"):
         report = read_report(path)
         if report.shard not in shards:
-            for name in (*report.files, path.name):
+            for name in (*(set(report.files) - named), stats_path(target, report.shard).name):
                 (target / name).unlink(missing_ok=True)
+    if is_local(target):
+        shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)

@@ -41,58 +41,61 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
     return written
 
 
-def read_samples(path: Path, keys: Container[str] | None = None) -> Iterator[Sample]:
-    """Yield the samples of a WebDataset tar in order, or only those named by `keys`.
+def read_samples(path: Path, keys: Container[str] | None = None, shown: Path | None = None) -> Iterator[Sample]:
+    """Yield the samples of a local WebDataset tar in order, or only those named by `keys`.
+
+    `shown` is what errors name where `path` is a copy of it.
 
     Raises:
         ShardError: the tar is cut, holds anything but regular files, a member is too large, or a key comes back
             after another key. Nothing of a broken sample is yielded.
     """
+    shown = shown or path
     seen: set[str] = set()
-    for key, group in groupby(_read_members(path, keys), key=lambda member: member[0]):
+    for key, group in groupby(_read_members(path, shown, keys), key=lambda member: member[0]):
         if key in seen:
-            raise ShardError(f"{path}: key {key!r} comes twice; members of a sample must be adjacent")
+            raise ShardError(f"{shown}: key {key!r} comes twice; members of a sample must be adjacent")
         seen.add(key)
         members: dict[str, bytes] = {}
         for _, suffix, content in group:
             if suffix in members:
-                raise ShardError(f"{path}: member {f'{key}.{suffix}'!r} comes twice")
+                raise ShardError(f"{shown}: member {f'{key}.{suffix}'!r} comes twice")
             members[suffix] = content
         yield _sample(key, members)
 
 
-def _read_members(path: Path, keys: Container[str] | None) -> Iterator[tuple[str, str, bytes]]:
+def _read_members(path: Path, shown: Path, keys: Container[str] | None) -> Iterator[tuple[str, str, bytes]]:
     try:
         with tarfile.open(path, "r:") as tar:
             while (info := tar.next()) is not None:
                 if info.isdir():
                     continue
                 if not info.isreg() or info.issparse():
-                    raise ShardError(f"{path}: member {info.name!r} is not a regular file")
+                    raise ShardError(f"{shown}: member {info.name!r} is not a regular file")
                 if info.size > MAX_MEMBER_BYTES:
-                    raise ShardError(f"{path}: member {info.name!r} claims {info.size} bytes")
-                key, suffix = _split(path, info.name)
+                    raise ShardError(f"{shown}: member {info.name!r} claims {info.size} bytes")
+                key, suffix = _split(shown, info.name)
                 if keys is not None and key not in keys:
                     continue
                 file = tar.extractfile(info)
                 content = file.read() if file is not None else b""
                 if len(content) != info.size:
-                    raise ShardError(f"{path}: member {info.name!r} is cut: {len(content)} of {info.size} bytes")
+                    raise ShardError(f"{shown}: member {info.name!r} is cut: {len(content)} of {info.size} bytes")
                 yield key, suffix, content
-            _require_end(path, tar.offset)
+            _require_end(path, shown, tar.offset)
     except FileNotFoundError as error:
-        raise ShardError(f"{path}: no such file") from error
+        raise ShardError(f"{shown}: no such file") from error
     except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
-        raise ShardError(f"{path}: not a whole tar: {error}") from error
+        raise ShardError(f"{shown}: not a whole tar: {error}") from error
 
 
-def _require_end(path: Path, offset: int) -> None:
+def _require_end(path: Path, shown: Path, offset: int) -> None:
     """A tar that was cut between two members looks finished to tarfile; only the two zero blocks prove its end."""
     with path.open("rb") as file:
         file.seek(offset)
         tail = file.read(END_OF_ARCHIVE_BYTES)
     if tail != bytes(END_OF_ARCHIVE_BYTES):
-        raise ShardError(f"{path}: cut: no end-of-archive blocks at byte {offset}")
+        raise ShardError(f"{shown}: cut: no end-of-archive blocks at byte {offset}")
 
 
 def _split(path: Path, name: str) -> tuple[str, str]:

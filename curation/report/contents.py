@@ -110,7 +110,7 @@ def read_report(run: Path) -> Report:
         unfinished=unfinished,
         checks=(*check_stages(stages), check_verdicts(spreads)),
         spreads=spreads,
-        sheets=read_sheets(curated.folder, source, choices, spreads, recipe),
+        sheets=read_sheets(curated.folder, curated.manifest.shards, source, choices, spreads, recipe),
         problems=tuple(problem for stage in stages for problem in _problems(stage, filter_names)),
         weights=tuple(_weights(name, sha256) for name, sha256 in sorted(curated.manifest.weights.items())),
         has_source=source.is_dir(),

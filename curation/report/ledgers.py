@@ -19,7 +19,7 @@ def ledger_paths(folder: Path, manifest: Manifest) -> list[Path]:
     """Return the files that together hold one row per sample that the stage saw."""
     if WHOLE_LEDGER in manifest.files:
         return [folder / WHOLE_LEDGER]
-    return [folder / f"{report.shard}.parquet" for report in manifest.shards]
+    return [report.file(folder, ".parquet") for report in manifest.shards]
 
 
 def batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.manifest import ShardReport
 from curation.report.criteria import Criterion
 from curation.report.sampling import Choice, Place, read_rows
 from curation.report.scores import Spread
@@ -49,28 +50,47 @@ class Sheet:
 
 
 def read_sheets(
-    curate: Path, source: Path, choices: Sequence[Choice], spreads: Sequence[Spread], recipe: Mapping[str, Any]
+    curate: Path,
+    reports: Sequence[ShardReport],
+    source: Path,
+    choices: Sequence[Choice],
+    spreads: Sequence[Spread],
+    recipe: Mapping[str, Any],
 ) -> tuple[Sheet, ...]:
     """Fetch what the chosen samples need: their ledger rows, then their pictures.
 
-    Without `source`, the folder that was curated, only kept samples can be shown; sheets left empty are left out.
+    `reports` are the curated shards; a place names a shard by the stem of its ledger. Without `source`, the folder
+    that was curated, only kept samples can be shown; sheets left empty are left out.
     """
     criteria = [spread.criterion for spread in spreads]
     rows: dict[Place, dict[str, Any]] = {}
     places = {place for choice in choices for place in choice.places}
-    for shard in sorted({place.shard for place in places}):
-        here = [place.row for place in places if place.shard == shard]
-        rows |= read_rows(curate / f"{shard}.parquet", here, criteria)
+    ledgers = {report.file(curate, ".parquet").stem: report for report in reports}
+    for stem in sorted({place.shard for place in places}):
+        here = [place.row for place in places if place.shard == stem]
+        rows |= read_rows(curate / f"{stem}.parquet", here, criteria)
     if not source.is_dir():
         rows = {place: row for place, row in rows.items() if row["kept"]}
     limits = DecodeLimits.model_validate(recipe["decode"])
-    thumbnails = load_thumbnails(curate, source, rows, limits)
+    tars = {
+        place: ledgers[place.shard].file(curate, ".tar")
+        if row["kept"]
+        else source / f"{ledgers[place.shard].shard}.tar"
+        for place, row in rows.items()
+    }
+    thumbnails = load_thumbnails(tars, rows, limits)
     counts = _face_settings(recipe)
     sheets = []
     for choice in choices:
         near = next((c for c in criteria if choice.kind == "near" and c.name == choice.name), None)
         tiles = tuple(
-            _tile(place, rows[place], thumbnails[place], near or deciding(rows[place], spreads), counts)
+            _tile(
+                ledgers[place.shard].shard,
+                rows[place],
+                thumbnails[place],
+                near or deciding(rows[place], spreads),
+                counts,
+            )
             for place in choice.places
             if place in rows
         )
@@ -129,11 +149,11 @@ def format_limits(criterion: Criterion) -> str:
 
 
 def _tile(
-    place: Place, row: Mapping[str, Any], thumbnail: Thumbnail, criterion: Criterion | None, counts: Mapping[str, Any]
+    shard: str, row: Mapping[str, Any], thumbnail: Thumbnail, criterion: Criterion | None, counts: Mapping[str, Any]
 ) -> Tile:
     return Tile(
         uid=row["uid"],
-        shard=place.shard,
+        shard=shard,
         key=row["key"],
         url=row["url"] or "",
         kept=row["kept"],

@@ -55,16 +55,15 @@ class Mark:
 
 
 def load_thumbnails(
-    curate: Path, source: Path, rows: Mapping[Place, Mapping[str, Any]], limits: DecodeLimits
+    tars: Mapping[Place, Path], rows: Mapping[Place, Mapping[str, Any]], limits: DecodeLimits
 ) -> dict[Place, Thumbnail]:
-    """Return a thumbnail for every row: of a kept sample from `curate`, of a rejected one from its source shard.
+    """Return a thumbnail for every row; in `tars` a kept sample lies under its uid, another under its key.
 
     Every shard is read once, and one picture is held at a time.
     """
     wanted: dict[Path, dict[str, Place]] = defaultdict(dict)
     for place, row in rows.items():
-        folder, key = (curate, row["uid"]) if row["kept"] else (source, row["key"])
-        wanted[folder / f"{place.shard}.tar"][key] = place
+        wanted[tars[place]][row["uid"] if row["kept"] else row["key"]] = place
     found: dict[Place, Thumbnail] = {}
     for tar, places in sorted(wanted.items()):
         try:

@@ -1,7 +1,6 @@
 """A small real run for the report: ranked and fetched by hand, then truly curated and packed."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commit import publish, publish_json
-from curation.curate import curate, ledger_schema
+from curation.commit import publish, publish_sealed, read_sealed, record_of
+from curation.curate import curate
+from curation.evidence import ledger_schema
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
 from curation.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.pack import pack
@@ -68,9 +68,9 @@ def finish_rank(folder: Path, recipe: Recipe, num_kept: int) -> None:
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     """Change a stage's manifest as no stage would."""
-    value = json.loads((folder / MANIFEST_NAME).read_text())
+    value = read_sealed(folder / MANIFEST_NAME)
     edit(value)
-    publish_json(folder / MANIFEST_NAME, value)
+    publish_sealed(folder / MANIFEST_NAME, value)
 
 
 def edit_ledger(path: Path, edit: Callable[[list[dict[str, Any]]], None]) -> None:
@@ -117,5 +117,7 @@ def recount(folder: Path) -> None:
 
 def _shard(folder: Path, name: str, rows: list[dict[str, Any]]) -> ShardReport:
     path = folder / f"{name}.parquet"
-    record = publish(path, lambda temp: write_ledger(temp, rows, pa.schema(BASE_FIELDS), {}))
-    return ShardReport(name, name, len(rows), sum(r["kept"] for r in rows), count_rejections(rows), {path.name: record})
+    files = {path.name: publish(path, lambda temp: write_ledger(temp, rows, pa.schema(BASE_FIELDS), {}))}
+    if (tar := path.with_suffix(".tar")).is_file():
+        files[tar.name] = record_of(tar)
+    return ShardReport(name, name, len(rows), sum(r["kept"] for r in rows), count_rejections(rows), files)

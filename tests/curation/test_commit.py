@@ -1,9 +1,8 @@
-import json
 from pathlib import Path
 
 import pytest
 
-from curation.commit import TEMP_FOLDER, digest, publish, publish_json, record_of
+from curation.commit import TEMP_FOLDER, digest, publish, publish_json, publish_sealed, read_sealed, record_of
 from curation.errors import ShardError, UsageError, VerificationError
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger
 from curation.manifest import Manifest, ShardReport, committed, read_manifest, write_manifest, write_report
@@ -69,7 +68,7 @@ def test_a_manifest_of_another_version_or_stage_is_refused(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="expected the output of 'pack'"):
         read_manifest(tmp_path, "pack")
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    publish_sealed(path, {**read_sealed(path), "schema_version": 99})
     with pytest.raises(UsageError, match="schema_version 99; this code reads 1"):
         read_manifest(tmp_path)
 

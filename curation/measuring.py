@@ -1,0 +1,92 @@
+"""From encoded bytes to evidence: the one piece of work that meets untrusted bytes and heavy models.
+
+It is a pure function of the bytes, what is known already, and the recipe. It decides nothing for good: where it stops
+early, `curation.judge` has said that the verdict is certain.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.bank import FilterBank
+from curation.decode import Picture, UnreadableError, decode
+from curation.judge import NotYet, Verdict, judge
+from curation.recipe import Recipe
+
+UNREADABLE = "unreadable"
+"""Who rejects a file that the decode gate refuses."""
+NUM_SHADOW_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture as it is handed in."""
+
+    uid: str
+    image_bytes: bytes
+    known: Mapping[str, Any] = field(default_factory=dict)
+    """Evidence from before, by filter."""
+    wanted: tuple[str, ...] | None = None
+    """Exactly these filters measure; None lets the cascade run until the verdict is certain."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of one picture: its size and evidence, or who refused to look at it and why."""
+
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """By filter, in declared order; None where a filter has not measured."""
+    width: int | None = None
+    """Of the upright picture, in pixels."""
+    height: int | None = None
+    """Of the upright picture, in pixels."""
+    format: str | None = None
+    refused: Verdict | None = None
+    """Set where there is nothing to judge."""
+
+
+def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe) -> list[Measured]:
+    """Return what came of each entry, in order; no picture's evidence depends on the others."""
+    opened = [_open(entry, recipe) for entry in entries]
+    pictures = {i: outcome for i, outcome in enumerate(opened) if isinstance(outcome, Picture)}
+    known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.filters} for i in pictures}
+    for wants in (_wants, _wants_for_shadow):
+        for name in recipe.order:
+            chosen = [i for i in pictures if known[i][name] is None and wants(name, entries[i], known[i], recipe)]
+            found = bank.filters[name].measure([pictures[i].rgb for i in chosen]) if chosen else []
+            for i, evidence in zip(chosen, found, strict=True):
+                known[i][name] = evidence
+    return [
+        Measured(known[i], outcome.width, outcome.height, outcome.format)
+        if isinstance(outcome, Picture)
+        else Measured(refused=outcome)
+        for i, outcome in enumerate(opened)
+    ]
+
+
+def in_shadow(uid: str, fraction: float) -> bool:
+    """Whether a rejected picture is measured in full all the same: a fixed choice by uid, so every run agrees."""
+    return int(uid[-NUM_SHADOW_DIGITS:], 16) < fraction * float(1 << 4 * NUM_SHADOW_DIGITS)
+
+
+def _open(entry: Entry, recipe: Recipe) -> Picture | Verdict:
+    try:
+        return decode(entry.image_bytes, recipe.file.decode)
+    except UnreadableError as error:
+        return Verdict(UNREADABLE, error.reason)
+
+
+def _wants(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
+    if entry.wanted is not None:
+        return name in entry.wanted
+    if recipe.file.curate.measure == "all":
+        return True
+    verdict = judge(known, recipe.criteria)
+    return isinstance(verdict, NotYet) and name in verdict.filters
+
+
+def _wants_for_shadow(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
+    if entry.wanted is not None or not in_shadow(entry.uid, recipe.file.curate.shadow_fraction):
+        return False
+    verdict = judge(known, recipe.criteria)
+    return isinstance(verdict, Verdict) and not verdict.kept
