@@ -11,12 +11,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from curation.forecast import Forecast
     from curation.manifest import Manifest
     from curation.runner import Outcome, Spread
 
@@ -45,6 +47,7 @@ RayOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 NUM_CORES = os.cpu_count() or 1
+NUM_CHANGES_SHOWN = 20
 
 
 @app.command()
@@ -86,8 +89,8 @@ def fetch(
 
 @app.command()
 def curate(
-    source: Annotated[Path, typer.Argument(help="Folder of img2dataset-style tars, such as `fetch` writes.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the curated shards and ledgers.")],
+    source: Annotated[str, typer.Argument(help="Folder of img2dataset-style tars, such as `fetch` writes.")],
+    target: Annotated[str, typer.Argument(help="Folder for the curated shards and ledgers.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
@@ -98,17 +101,18 @@ def curate(
 
     loaded = load_recipe(recipe)
     from curation.curate import curate as run
+    from curation.storage import location
 
     with _progress("curate") as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
-        manifest = run(source, target, loaded, spread, on_outcome)
-    _conclude(manifest, target, as_json)
+        manifest = run(location(source), location(target), loaded, spread, on_outcome)
+    _conclude(manifest, location(target), as_json)
 
 
 @app.command()
 def pack(
-    source: Annotated[Path, typer.Argument(help="Folder that `curate` wrote.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the final shards.")],
+    source: Annotated[str, typer.Argument(help="Folder that `curate` wrote.")],
+    target: Annotated[str, typer.Argument(help="Folder for the final shards.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
@@ -119,10 +123,40 @@ def pack(
 
     loaded = load_recipe(recipe)
     from curation.pack import pack as run
+    from curation.storage import location
 
     with _progress("pack") as on_outcome:
-        manifest = run(source, target, loaded, _spread(workers, ray_address), on_outcome)
-    _conclude(manifest, target, as_json)
+        manifest = run(location(source), location(target), loaded, _spread(workers, ray_address), on_outcome)
+    _conclude(manifest, location(target), as_json)
+
+
+@app.command()
+def decide(
+    run: Annotated[str, typer.Argument(help="Folder that holds the stages' folders, or a folder that `curate` wrote.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would change, and what would have to be measured.")
+    ] = False,
+    source: Annotated[str | None, typer.Option("--source", help="Folder that was curated, if not RUN/fetch.")] = None,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
+    from curation.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    from curation.decide import decide as run_decide
+    from curation.decide import foresee
+    from curation.storage import location
+
+    if dry_run:
+        _print_forecast(foresee(location(run), loaded), as_json)
+        return
+    with _progress("decide") as on_outcome:
+        spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
+        manifest = run_decide(location(run), loaded, spread, location(source) if source else None, on_outcome)
+    _conclude(manifest, location(run), as_json)
 
 
 @app.command()
@@ -231,6 +265,34 @@ def _progress(stage: str) -> Iterator[Callable[["Outcome"], None]]:
                 console.print(line, markup=False, highlight=False)
 
         yield on_outcome
+
+
+def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
+    low, high = forecast.kept_interval
+    if as_json:
+        values = {**asdict(forecast), "kept_low": low, "kept_expected": forecast.kept_expected, "kept_high": high}
+        typer.echo(json.dumps(values, indent=2))
+        return
+    typer.echo(f"{forecast.num_seen} seen, {forecast.num_kept_before} kept now")
+    for by, reasons in forecast.rejected.items():
+        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+        typer.echo(f"would be rejected: {sum(reasons.values())} by {by} ({listed})")
+    typer.echo(f"would be kept: {forecast.num_kept} for certain")
+    if forecast.num_undecided:
+        calls = ", ".join(f"{name} {count}" for name, count in forecast.calls.items())
+        guess = (
+            "no shadow sample stands for them" if forecast.kept_expected is None else f"about {forecast.kept_expected}"
+        )
+        typer.echo(f"undecided: {forecast.num_undecided}; measuring them takes these calls: {calls}")
+        typer.echo(f"kept in the end: {low} to {high} (95 %), {guess}")
+    elif forecast.calls:
+        typer.echo("calls: " + ", ".join(f"{name} {count}" for name, count in forecast.calls.items()))
+    typer.echo(f"shards to write anew: {forecast.num_shards}; certain to change sides: {len(forecast.changes)}")
+    for change in forecast.changes[:NUM_CHANGES_SHOWN]:
+        was, now = (f"{v.rejected_by}.{v.reason}" if v.rejected_by else "kept" for v in (change.before, change.after))
+        typer.echo(f"  {change.uid} (shard {change.shard}): {was} -> {now}")
+    if len(forecast.changes) > NUM_CHANGES_SHOWN:
+        typer.echo(f"  ... and {len(forecast.changes) - NUM_CHANGES_SHOWN} more (--json lists all)")
 
 
 def _conclude(manifest: "Manifest", target: Path, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """What every committed figure carries: the machine and commit it was measured on, and its uncertainty."""
 
-import math
 import os
 import platform
 import subprocess
@@ -8,6 +7,8 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from curation import interval
 
 LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "ray", "torch")
 
@@ -38,11 +39,9 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def wilson(num_hits: int, num_trials: int, z: float = 1.96) -> tuple[float, float] | None:
-    """Return the Wilson score interval of a proportion, 95 % by default; None without trials."""
+def wilson(num_hits: int, num_trials: int) -> tuple[float, float] | None:
+    """Return the 95 % Wilson interval of a share, rounded for print; None without trials."""
     if num_trials == 0:
         return None
-    share, spread = num_hits / num_trials, z * z / num_trials
-    centre = (share + spread / 2) / (1 + spread)
-    half = z * math.sqrt(share * (1 - share) / num_trials + spread / num_trials / 4) / (1 + spread)
-    return round(max(0.0, centre - half), 4), round(min(1.0, centre + half), 4)
+    low, high = interval.wilson(num_hits, num_trials)
+    return round(low, 4), round(high, 4)

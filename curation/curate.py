@@ -129,7 +129,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
             for examined in examine(read_samples(source, shown=job.source), job.shard, job.recipe, measuring):
                 rows.append(_row(examined, job.recipe))
                 if examined.verdict.kept:
-                    yield from members(examined)
+                    yield from members(examined.uid, str(examined.measured.format), examined.sample)
 
         tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
         footer = ledger_footer(STAGE, job.recipe, measurement_keys(job.recipe, job.weights), source_sha256)
@@ -217,13 +217,12 @@ def _verdict(measured: Measured, recipe: Recipe) -> Verdict:
     return verdict
 
 
-def members(examined: Examined) -> Iterator[tuple[str, bytes]]:
+def members(uid: str, image_format: str, sample: Sample) -> Iterator[tuple[str, bytes]]:
     """Yield the tar members of a kept sample: the bytes as they came, its metadata, its caption."""
-    sample = examined.sample
-    yield f"{examined.uid}.{examined.measured.format}", sample.image_bytes
-    yield f"{examined.uid}.json", json.dumps(sample.metadata, sort_keys=True).encode()
+    yield f"{uid}.{image_format}", sample.image_bytes
+    yield f"{uid}.json", json.dumps(sample.metadata, sort_keys=True).encode()
     if sample.caption is not None:
-        yield f"{examined.uid}.txt", sample.caption.encode()
+        yield f"{uid}.txt", sample.caption.encode()
 
 
 def identity_of(examined: Examined) -> dict[str, Any]:

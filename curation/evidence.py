@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from curation.arrow import arrow_type, from_struct, to_struct
+from curation.errors import ShardError
 from curation.judge import Verdict
 from curation.ledger import BASE_FIELDS, base_row
 from curation.recipe import Recipe
@@ -63,6 +66,35 @@ def known_of(row: Mapping[str, Any], recipe: Recipe, names: frozenset[str] | Non
         else None
         for plan in recipe.filters
     }
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a curate ledger says of its own making."""
+
+    measurement_keys: Mapping[str, str]
+    """Filter -> digest of all that its column depends on."""
+    source_sha256: str
+    """Of the tar that was curated."""
+
+
+def footer_of(table: pa.Table, path: Path) -> Footer:
+    """Return the footer of a curate ledger; `path` names it in errors.
+
+    Raises:
+        ShardError: the ledger does not say what its columns depend on.
+    """
+    metadata = table.schema.metadata or {}
+    try:
+        return Footer(json.loads(metadata[b"measurement_keys"]), metadata[b"source_sha256"].decode())
+    except (KeyError, ValueError) as error:
+        raise ShardError(f"{path}: no curate ledger of this version: its footer lacks {error}") from error
+
+
+def filters_of(table: pa.Table) -> frozenset[str]:
+    """Return the filters that have a column in a curate ledger."""
+    suffix = "_evidence"
+    return frozenset(name.removesuffix(suffix) for name in table.schema.names if name.endswith(suffix))
 
 
 def joint_scores(known: Mapping[str, Any], recipe: Recipe) -> dict[str, float | None]:

@@ -45,9 +45,9 @@ class Lease:
         Raises:
             LeaseError: another run holds the folder now.
         """
-        if _path(self.folder, self.number + 1).exists():
+        if (highest := _highest(self.folder)) > self.number:
             raise LeaseError(
-                f"{self.folder}: another run took over (lease {self.number + 1}) while this one did not answer; "
+                f"{self.folder}: another run took over (lease {highest}) while this one did not answer; "
                 f"nothing more is committed here, and nothing is lost: the other run goes on"
             )
 
@@ -60,14 +60,7 @@ def hold(folder: Path) -> Iterator[Lease]:
         LeaseError: another run holds it and is alive.
     """
     owner = _owner()
-    number = _highest(folder)
-    if number and not _is_free(folder, number):
-        raise LeaseError(_held(folder, number))
-    if is_local(folder):
-        (folder / LEASE_FOLDER).mkdir(parents=True, exist_ok=True)
-    if not create(_path(folder, number + 1), {**owner, "beat": 0, "released": False}):
-        raise LeaseError(_held(folder, number + 1))
-    lease = Lease(folder, number + 1)
+    lease = _take(folder, owner)
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(lease, owner, stop), name="lease", daemon=True)
     thread.start()
@@ -76,8 +69,21 @@ def hold(folder: Path) -> Iterator[Lease]:
     finally:
         stop.set()
         thread.join()
-        publish_sealed(_path(folder, lease.number), {**owner, "beat": -1, "released": True})
-        _forget_before(folder, lease.number)
+        if _highest(folder) == lease.number:
+            publish_sealed(_path(folder, lease.number), {**owner, "beat": -1, "released": True})
+            _remove_older(folder, lease.number)
+
+
+def _take(folder: Path, owner: dict[str, Any]) -> Lease:
+    """Create the next number; whoever finds it taken in the meantime looks again at who has it."""
+    if is_local(folder):
+        (folder / LEASE_FOLDER).mkdir(parents=True, exist_ok=True)
+    while True:
+        number = _highest(folder)
+        if number and not _is_free(folder, number):
+            raise LeaseError(_held(folder, number))
+        if create(_path(folder, number + 1), {**owner, "beat": 0, "released": False}):
+            return Lease(folder, number + 1)
 
 
 def _beat(lease: Lease, owner: dict[str, Any], stop: threading.Event) -> None:
@@ -101,10 +107,8 @@ def _is_free(folder: Path, number: int) -> bool:
     while time.monotonic() < deadline:
         time.sleep(POLL_S)
         now = _read(folder, number)
-        if now["released"]:
-            return True
         if now != first:
-            return False
+            return bool(now["released"])
     return True
 
 
@@ -126,7 +130,7 @@ def _highest(folder: Path) -> int:
     return max((int(name.removesuffix(".json")) for name in names if name.endswith(".json")), default=0)
 
 
-def _forget_before(folder: Path, number: int) -> None:
+def _remove_older(folder: Path, number: int) -> None:
     """Remove older leases; the newest stays, so that numbers only grow."""
     for older in range(number - 1, 0, -1):
         if not _path(folder, older).exists():

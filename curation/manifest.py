@@ -4,7 +4,7 @@ A reader trusts only what `manifest.json` names; it is written last, so a folder
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ class Manifest:
     """What only this stage knows, such as the cut value of a ranking."""
     code_version: str = CODE_VERSION
     schema_version: int = SCHEMA_VERSION
-    recipe_file: FileRecord | None = field(default=None, compare=False)
-    """Of `recipe.json` beside the manifest; filled in when it is written."""
+    recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """The recipe with every default filled in; filled in when the manifest is written."""
 
     @property
     def file_names(self) -> set[str]:
@@ -134,13 +134,12 @@ def read_report(path: Path) -> ShardReport:
 
 
 def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) -> None:
-    """Commit a stage: the resolved recipe, then the one pointer that readers trust."""
-    record = publish_json(folder / RECIPE_NAME, recipe)
-    value = asdict(manifest)
-    value["recipe_file"] = asdict(record)
+    """Commit a stage: the one pointer that readers trust, then the recipe in it once more for people to read."""
+    value = asdict(replace(manifest, recipe=recipe))
     for shard in value["shards"]:
         del shard["run"]
     publish_sealed(folder / MANIFEST_NAME, value)
+    publish_json(folder / RECIPE_NAME, recipe)
 
 
 def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
@@ -160,8 +159,7 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
         raise UsageError(f"{path}: written by {value['stage']!r}; expected the output of {stage!r}")
     shards = tuple(_report(shard) for shard in value.pop("shards"))
     files = {name: FileRecord(**record) for name, record in value.pop("files").items()}
-    recipe_file = FileRecord(**value.pop("recipe_file"))
-    return Manifest(shards=shards, files=files, recipe_file=recipe_file, **value)
+    return Manifest(shards=shards, files=files, **value)
 
 
 def _report(value: Mapping[str, Any]) -> ShardReport:

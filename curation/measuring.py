@@ -27,7 +27,7 @@ class Entry:
     known: Mapping[str, Any] = field(default_factory=dict)
     """Evidence from before, by filter."""
     wanted: tuple[str, ...] | None = None
-    """Exactly these filters measure; None lets the cascade run until the verdict is certain."""
+    """These filters measure at once; then, as where it is None, the cascade runs until the verdict is certain."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe) -> list[
     opened = [_open(entry, recipe) for entry in entries]
     pictures = {i: outcome for i, outcome in enumerate(opened) if isinstance(outcome, Picture)}
     known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.filters} for i in pictures}
-    for wants in (_wants, _wants_for_shadow):
+    for wants in (_is_asked, _is_needed, _is_wanted_of_shadow):
         for name in recipe.order:
             chosen = [i for i in pictures if known[i][name] is None and wants(name, entries[i], known[i], recipe)]
             found = bank.filters[name].measure([pictures[i].rgb for i in chosen]) if chosen else []
@@ -76,16 +76,18 @@ def _open(entry: Entry, recipe: Recipe) -> Picture | Verdict:
         return Verdict(UNREADABLE, error.reason)
 
 
-def _wants(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
-    if entry.wanted is not None:
-        return name in entry.wanted
+def _is_asked(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
+    return entry.wanted is not None and name in entry.wanted
+
+
+def _is_needed(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
     if recipe.file.curate.measure == "all":
         return True
     verdict = judge(known, recipe.criteria)
     return isinstance(verdict, NotYet) and name in verdict.filters
 
 
-def _wants_for_shadow(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
+def _is_wanted_of_shadow(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
     if entry.wanted is not None or not in_shadow(entry.uid, recipe.file.curate.shadow_fraction):
         return False
     verdict = judge(known, recipe.criteria)

@@ -1,6 +1,5 @@
 """Everything a report says, gathered once: the page and `report.json` are two forms of the same values."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from curation.decode import REASONS
-from curation.manifest import RECIPE_NAME
 from curation.report.criteria import criteria_of
 from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.report.ledgers import ledger_paths
@@ -97,7 +95,7 @@ def read_report(run: Path) -> Report:
     """
     stages, unfinished = read_stages(run)
     curated = next(stage for stage in stages if stage.name == REQUIRED_STAGE)
-    recipe = json.loads((curated.folder / RECIPE_NAME).read_text(encoding="utf-8"))
+    recipe = curated.manifest.recipe
     ledgers = ledger_paths(curated.folder, curated.manifest)
     spreads = tuple(spread_of(criterion, ledgers) for criterion in criteria_of(recipe))
     filter_names = [stanza["name"] for stanza in recipe["filters"]]

@@ -24,16 +24,17 @@ num_shard_samples = 4
 
 def colourful(seed: int, image_format: str = "JPEG", side: int = 64) -> bytes:
     """Return an encoded picture of random hues."""
-    return _encode(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8), image_format, side)
+    return encode(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8), image_format, side)
 
 
 def grey(seed: int, image_format: str = "JPEG", side: int = 64) -> bytes:
     """Return an encoded picture without colour."""
     values = np.random.default_rng(seed).integers(0, 256, (8, 8, 1), dtype=np.uint8)
-    return _encode(np.repeat(values, 3, axis=2), image_format, side)
+    return encode(np.repeat(values, 3, axis=2), image_format, side)
 
 
-def _encode(pixels: np.ndarray, image_format: str, side: int) -> bytes:
+def encode(pixels: np.ndarray, image_format: str, side: int) -> bytes:
+    """Return pixels, enlarged to a square of `side` pixels, as a file."""
     file = io.BytesIO()
     Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST).save(file, image_format)
     return file.getvalue()

@@ -268,7 +268,7 @@ def poison(run: Path) -> None:
     recipe = json.loads((run / "curate" / "recipe.json").read_text())
     recipe.update(name=HOSTILE[3], description=HOSTILE[1])
     recipe["filters"][0]["measure"]["weights"] = HOSTILE[0]
-    (run / "curate" / "recipe.json").write_text(json.dumps(recipe))
+    edit_manifest(run / "curate", lambda v: v.update(recipe=recipe))
 
 
 def test_hostile_text_stays_text(finished: Path, run: Path) -> None:

@@ -1,0 +1,296 @@
+"""Deciding again: another recipe over a curated folder, from its ledgers, measuring only what is still undecided.
+
+The folder's manifest and files stay as they are until every shard is decided; then one swap shows the new state. A
+file whose content would not change is not written again, so untouched shards cost nothing.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curation.bank import load_bank, measurement_keys, weights_of
+from curation.commit import FileRecord, publish, sha256_of
+from curation.curate import STAGE, curate_work, curate_work_id, members, run_facts
+from curation.errors import ShardError, UsageError
+from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
+from curation.forecast import Forecast, Opinion, add, forecast, opinion
+from curation.judge import NotYet, judge
+from curation.lease import Lease, hold
+from curation.ledger import count_rejections, read_ledger, write_ledger
+from curation.manifest import Manifest, ShardReport, committed, write_report
+from curation.measuring import Entry, Measured, measure
+from curation.recipe import Recipe, recipe_of
+from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
+from curation.sample import Sample
+from curation.stage import finish, finished
+from curation.storage import local_copy
+from curation.tar import read_samples, write_tar
+
+NUM_NAME_DIGITS = 8
+"""Of the work id, in the names of files that are written anew."""
+
+
+@dataclass(frozen=True)
+class DecideJob:
+    """All that one shard's new decision depends on."""
+
+    shard: str
+    report: ShardReport
+    """Of the shard as it is now."""
+    source: Path | None
+    """The tar that was curated; needed only where something must be measured or comes back."""
+    target: Path
+    recipe: Recipe
+    weights: Mapping[str, str]
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A shard's ledger as it is now, and what the new recipe says of each row."""
+
+    table: pa.Table
+    source_sha256: str
+    opinions: tuple[Opinion, ...]
+
+
+def decide(
+    run: Path, recipe: Recipe, spread: Spread, source: Path | None = None, on_outcome: OnOutcome = silent
+) -> Manifest:
+    """Decide a curated folder again by another recipe, and return its new manifest.
+
+    `run` holds the folder `curate`, or is it; `source` is the folder that was curated (the run's `fetch` by default).
+
+    Raises:
+        UsageError: the folder is not finished, or the new recipe decodes otherwise, which is another curation.
+        ShardError: some shards could not be decided; the folder still shows its last state.
+        LeaseError: another run holds the folder.
+    """
+    target, source = _folders(run, source)
+    weights = weights_of(recipe)
+    work_digest = curate_work(recipe, weights)
+    with hold(target) as lease:
+        before = _curated(target, recipe)
+        if before.work_digest == work_digest:
+            return before
+        jobs = [replace(job, lease=lease) for job in _jobs(before, target, source, recipe, weights)]
+        outcomes = list(told(run_shards(jobs, decide_shard, spread), on_outcome))
+        failures = [outcome for outcome in outcomes if isinstance(outcome, ShardFailure)]
+        if failures:
+            raise ShardError(
+                f"{target}: {len(failures)} of {len(jobs)} shards could not be decided again (first: "
+                f"{failures[0].shard}: {failures[0].error}); the folder still shows its last state; run again to go on"
+            )
+        extra = {**before.extra, "curate_digest": recipe.curate_digest}
+        return finish(target, STAGE, recipe, work_digest, outcomes, weights=weights, extra=extra, lease=lease)
+
+
+def foresee(run: Path, recipe: Recipe) -> Forecast:
+    """Return what `decide` would give and cost; nothing is written and no model is called.
+
+    Raises:
+        UsageError: as `decide`.
+    """
+    target, _ = _folders(run, None)
+    weights = weights_of(recipe)
+    manifest = _curated(target, recipe)
+    recipe_before = recipe_of(manifest.recipe, f"{target}: the recipe in its manifest")
+    forecasts = []
+    for job in _jobs(manifest, target, None, recipe, weights):
+        ledger = read(job)
+        is_rewritten = any(one.wanted for one in ledger.opinions) or not _equal(
+            ledger, _rows(ledger, {}, recipe), recipe
+        )
+        forecasts.append(forecast(job.shard, ledger.opinions, recipe, recipe_before, is_rewritten))
+    return add(forecasts)
+
+
+def decide_shard(job: DecideJob) -> ShardReport:
+    """Decide one shard: new files only where their content changes, then the done record of the new work.
+
+    Raises:
+        ShardError: a sample must be measured or comes back, and the source tar is not the one that was curated.
+        LeaseError: another run took the folder over.
+    """
+    started = time.time()
+    ledger = read(job)
+    work_id = curate_work_id(job.shard, ledger.source_sha256, job.recipe, job.weights)
+    if (report := committed(job.target, job.shard, work_id)) is not None:
+        return report
+    measured = _measure(job, ledger)
+    rows = _rows(ledger, measured, job.recipe)
+    stem = f"{job.shard}.{work_id[:NUM_NAME_DIGITS]}"
+    files = {**_tar(job, ledger, rows, stem), **_ledger(job, ledger, rows, stem)}
+    report = ShardReport(
+        shard=job.shard,
+        work_id=work_id,
+        num_seen=len(rows),
+        num_kept=sum(row["kept"] for row in rows),
+        rejected=count_rejections(rows),
+        files=files,
+        run={
+            **run_facts(started, job.recipe),
+            "calls": _calls(ledger, measured),
+            "rewritten": sorted(set(files) - set(job.report.files)),
+        },
+    )
+    if job.lease is not None:
+        job.lease.require()
+    write_report(job.target, report)
+    return report
+
+
+def read(job: DecideJob) -> Ledger:
+    """Read a shard's ledger and form an opinion on each of its rows."""
+    path = job.report.file(job.target, ".parquet")
+    table = read_ledger(path)
+    footer = footer_of(table, path)
+    keys = measurement_keys(job.recipe, job.weights)
+    usable = frozenset(name for name, key in keys.items() if footer.measurement_keys.get(name) == key)
+    filters_before = filters_of(table)
+    opinions = tuple(opinion(row, job.recipe, usable, filters_before) for row in table.to_pylist())
+    return Ledger(table, footer.source_sha256, opinions)
+
+
+def _folders(run: Path, source: Path | None) -> tuple[Path, Path]:
+    target = run / STAGE if (run / STAGE).is_dir() else run
+    return target, source or target.parent / "fetch"
+
+
+def _curated(target: Path, recipe: Recipe) -> Manifest:
+    manifest = finished(target, STAGE)
+    if manifest.recipe["decode"] != recipe.resolved["decode"]:
+        raise UsageError(
+            f"{target}: recipe {recipe.name!r} decodes otherwise ([decode]), so nothing measured here holds; "
+            f"curate into a new folder with it"
+        )
+    return manifest
+
+
+def _jobs(
+    manifest: Manifest, target: Path, source: Path | None, recipe: Recipe, weights: Mapping[str, str]
+) -> list[DecideJob]:
+    return [
+        DecideJob(report.shard, report, source / f"{report.shard}.tar" if source else None, target, recipe, weights)
+        for report in manifest.shards
+    ]
+
+
+def _measure(job: DecideJob, ledger: Ledger) -> dict[int, Measured]:
+    """Return what the undecided rows' pictures give, by row number."""
+    wanted = {i: one for i, one in enumerate(ledger.opinions) if one.wanted}
+    if not wanted:
+        return {}
+    measuring = partial(measure, bank=load_bank(job.recipe, job.weights), recipe=job.recipe)
+    found: dict[int, Measured] = {}
+    for batch in _batches(_source(job, ledger, wanted), job.recipe.file.curate.num_batch_samples):
+        entries = [
+            Entry(wanted[i].row["uid"], sample.image_bytes, wanted[i].known, wanted[i].wanted) for i, sample in batch
+        ]
+        found |= dict(zip((i for i, _ in batch), measuring(entries), strict=True))
+    return found
+
+
+def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator[tuple[int, Sample]]:
+    """Yield some rows' samples from the tar that was curated; its samples stand in the order of the ledger's rows."""
+    if job.source is None or not job.source.is_file():
+        raise ShardError(
+            f"{job.source}: not here, but {len(rows)} samples of shard {job.shard} must be read from it; "
+            f"name the folder that was curated with --source"
+        )
+    with local_copy(job.source) as tar:
+        if sha256_of(tar) != ledger.source_sha256:
+            raise ShardError(f"{job.source}: not the tar that shard {job.shard} was curated from")
+        for i, sample in enumerate(read_samples(tar, shown=job.source)):
+            if i in rows:
+                yield i, sample
+
+
+def _batches(stream: Iterator[tuple[int, Sample]], size: int) -> Iterator[list[tuple[int, Sample]]]:
+    batch: list[tuple[int, Sample]] = []
+    for one in stream:
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _calls(ledger: Ledger, measured: Mapping[int, Measured]) -> dict[str, int]:
+    """Count by filter how many pictures it has measured."""
+    calls = Counter(
+        name
+        for i, found in measured.items()
+        for name, evidence in found.evidence.items()
+        if evidence is not None and ledger.opinions[i].known[name] is None
+    )
+    return dict(calls)
+
+
+def _rows(ledger: Ledger, measured: Mapping[int, Measured], recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the ledger's rows as the new recipe has them; an undecided row that was not measured keeps its verdict."""
+    rows = []
+    for i, one in enumerate(ledger.opinions):
+        identity, known, verdict = {name: one.row[name] for name in IDENTITY}, one.known, one.after
+        if i in measured:
+            found = measured[i]
+            known = found.evidence or one.known
+            verdict = found.refused or judge(known, recipe.criteria)
+            identity |= {name: getattr(found, name) for name in ("width", "height", "format")}
+        rows.append(ledger_row(identity, one.before if isinstance(verdict, NotYet) else verdict, known, recipe))
+    return rows
+
+
+def _equal(ledger: Ledger, rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> bool:
+    schema = ledger_schema(recipe)
+    if not ledger.table.schema.equals(schema):
+        return False
+    return bool(pa.Table.from_pylist(list(rows), schema=schema).equals(ledger.table))
+
+
+def _ledger(job: DecideJob, ledger: Ledger, rows: list[dict[str, Any]], stem: str) -> dict[str, FileRecord]:
+    path = job.report.file(job.target, ".parquet")
+    keys = measurement_keys(job.recipe, job.weights)
+    if _equal(ledger, rows, job.recipe) and footer_of(ledger.table, path).measurement_keys == keys:
+        return {path.name: job.report.files[path.name]}
+    footer = ledger_footer(STAGE, job.recipe, keys, ledger.source_sha256)
+    name = f"{stem}.parquet"
+    write = partial(write_ledger, rows=rows, schema=ledger_schema(job.recipe), footer=footer)
+    return {name: publish(job.target / name, write)}
+
+
+def _tar(job: DecideJob, ledger: Ledger, rows: Sequence[Mapping[str, Any]], stem: str) -> dict[str, FileRecord]:
+    path = job.report.file(job.target, ".tar")
+    before = {one.row["uid"] for one in ledger.opinions if one.before.kept}
+    after = {row["uid"]: row["format"] for row in rows if row["kept"]}
+    if after.keys() == before:
+        return {path.name: job.report.files[path.name]}
+    name = f"{stem}.tar"
+    kept = {i: row for i, row in enumerate(rows) if row["kept"]}
+    if after.keys() <= before:
+        with local_copy(path) as tar:
+            samples = ((after[s.key], s.key, s) for s in read_samples(tar, after.keys(), shown=path))
+            return {name: publish(job.target / name, lambda temp: _write(temp, samples, path, len(after)))}
+    samples = ((row["format"], row["uid"], s) for row, s in ((kept[i], s) for i, s in _source(job, ledger, kept)))
+    return {name: publish(job.target / name, lambda temp: _write(temp, samples, job.source, len(after)))}
+
+
+def _write(temp: Path, samples: Iterator[tuple[str, str, Sample]], where: Path | None, num_samples: int) -> None:
+    num_written = 0
+
+    def stream() -> Iterator[tuple[str, bytes]]:
+        nonlocal num_written
+        for image_format, uid, sample in samples:
+            num_written += 1
+            yield from members(uid, image_format, sample)
+
+    write_tar(temp, stream())
+    if num_written != num_samples:
+        raise ShardError(f"{where}: gave {num_written} of {num_samples} samples that are kept")

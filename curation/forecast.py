@@ -1,0 +1,173 @@
+"""What another recipe would decide, from the ledgers alone: certain where the evidence settles it, else estimated.
+
+A rejected sample was often cut short: later filters never saw it. The shadow sample was measured in full all the same,
+so it tells what share of those that another recipe leaves undecided would be kept.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.evidence import known_of
+from curation.interval import wilson
+from curation.judge import NotYet, Verdict, judge
+from curation.measuring import in_shadow
+from curation.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a recipe says of one row of a ledger before anything is measured."""
+
+    row: Mapping[str, Any]
+    before: Verdict
+    known: Mapping[str, Any]
+    """Evidence that still holds, by filter of the new recipe."""
+    after: Verdict | NotYet
+    wanted: tuple[str, ...]
+    """Filters that must measure the sample first."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A sample that certainly changes sides."""
+
+    uid: str
+    shard: str
+    before: Verdict
+    after: Verdict
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What deciding again would give and cost; forecasts of shards add up."""
+
+    num_seen: int = 0
+    num_kept_before: int = 0
+    num_kept: int = 0
+    """Certainly kept."""
+    rejected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Certainly rejected: rejected_by -> reason -> number."""
+    num_undecided: int = 0
+    """Must be measured before they can be judged."""
+    calls: Mapping[str, int] = field(default_factory=dict)
+    """Filter -> pictures that it would measure at once: exact, not an estimate. Where a column no longer holds, a
+    sample whose verdict turns may need other filters after it; how many is not known before."""
+    num_shards: int = 0
+    """Shards of which a file would be written anew; undecided samples count as changes."""
+    changes: tuple[Change, ...] = ()
+    shadow_hits: int = 0
+    """Of the shadow samples that stand for the undecided ones: how many would be kept."""
+    shadow_trials: int = 0
+
+    @property
+    def kept_interval(self) -> tuple[int, int]:
+        """Bounds of the number kept: exact where nothing is undecided, else with 95 % confidence (Wilson)."""
+        low, high = wilson(self.shadow_hits, self.shadow_trials)
+        return self.num_kept + round(low * self.num_undecided), self.num_kept + round(high * self.num_undecided)
+
+    @property
+    def kept_expected(self) -> int | None:
+        """The best guess of the number kept; None where undecided samples have no shadow."""
+        if not self.num_undecided:
+            return self.num_kept
+        if not self.shadow_trials:
+            return None
+        return self.num_kept + round(self.num_undecided * self.shadow_hits / self.shadow_trials)
+
+
+def opinion(row: Mapping[str, Any], recipe: Recipe, usable: frozenset[str], filters_before: frozenset[str]) -> Opinion:
+    """Judge one row of a ledger by a recipe, as far as its evidence goes.
+
+    `usable` are the filters whose column still holds; `filters_before` those of the recipe that wrote the ledger. A
+    row that no filter rejected (unreadable, duplicate, quarantined, ...) keeps its verdict.
+    """
+    before = Verdict(row["rejected_by"], row["reason"])
+    if before.rejected_by is not None and before.rejected_by not in filters_before:
+        return Opinion(row, before, {}, before, ())
+    known = known_of(row, recipe, usable)
+    after = judge(known, recipe.criteria)
+    return Opinion(row, before, known, after, _wanted(row, known, after, recipe))
+
+
+def forecast(
+    shard: str, opinions: Sequence[Opinion], recipe: Recipe, recipe_before: Recipe | None, is_rewritten: bool
+) -> Forecast:
+    """Add up the opinions on one shard; `recipe_before` wrote its ledger, None if its shadow cannot be used."""
+    certain = [one for one in opinions if isinstance(one.after, Verdict)]
+    rejected: dict[str, Counter[str]] = {}
+    for one in certain:
+        if isinstance(one.after, Verdict) and one.after.rejected_by is not None:
+            rejected.setdefault(one.after.rejected_by, Counter())[str(one.after.reason)] += 1
+    shadow = [] if recipe_before is None else [one for one in certain if _stands_in(one, recipe, recipe_before)]
+    return Forecast(
+        num_seen=len(opinions),
+        num_kept_before=sum(one.before.kept for one in opinions),
+        num_kept=len(certain) - sum(sum(reasons.values()) for reasons in rejected.values()),
+        rejected=rejected,
+        num_undecided=len(opinions) - len(certain),
+        calls=Counter(name for one in opinions for name in one.wanted),
+        num_shards=int(is_rewritten),
+        changes=tuple(
+            Change(one.row["uid"], shard, one.before, one.after)
+            for one in opinions
+            if isinstance(one.after, Verdict) and one.after.kept != one.before.kept
+        ),
+        shadow_hits=sum(isinstance(one.after, Verdict) and one.after.kept for one in shadow),
+        shadow_trials=len(shadow),
+    )
+
+
+def add(forecasts: Sequence[Forecast]) -> Forecast:
+    """Return the sum of the forecasts of all shards."""
+    rejected: dict[str, Counter[str]] = {}
+    for one in forecasts:
+        for by, reasons in one.rejected.items():
+            rejected.setdefault(by, Counter()).update(reasons)
+    return Forecast(
+        num_seen=sum(one.num_seen for one in forecasts),
+        num_kept_before=sum(one.num_kept_before for one in forecasts),
+        num_kept=sum(one.num_kept for one in forecasts),
+        rejected={by: dict(sorted(reasons.items())) for by, reasons in sorted(rejected.items())},
+        num_undecided=sum(one.num_undecided for one in forecasts),
+        calls=dict(sum((Counter(one.calls) for one in forecasts), Counter())),
+        num_shards=sum(one.num_shards for one in forecasts),
+        changes=tuple(change for one in forecasts for change in one.changes),
+        shadow_hits=sum(one.shadow_hits for one in forecasts),
+        shadow_trials=sum(one.shadow_trials for one in forecasts),
+    )
+
+
+def _wanted(
+    row: Mapping[str, Any], known: Mapping[str, Any], after: Verdict | NotYet, recipe: Recipe
+) -> tuple[str, ...]:
+    """Return what must measure first.
+
+    Columns that no longer hold come first, since they may settle the verdict alone; without such, all that is still
+    undecided. A rejected shadow sample renews each column that no longer holds.
+    """
+    missing = tuple(name for name, evidence in known.items() if evidence is None)
+    if recipe.file.curate.measure == "all":
+        return missing
+    stale = tuple(name for name in missing if row.get(f"{name}_evidence") is not None)
+    if isinstance(after, NotYet):
+        return tuple(name for name in after.filters if name in stale) or after.filters
+    is_shadow = not after.kept and in_shadow(row["uid"], recipe.file.curate.shadow_fraction)
+    return stale if is_shadow else ()
+
+
+def _stands_in(one: Opinion, recipe: Recipe, recipe_before: Recipe) -> bool:
+    """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one."""
+    if one.before.kept or not in_shadow(one.row["uid"], recipe_before.file.curate.shadow_fraction):
+        return False
+    if not one.known or any(evidence is None for evidence in one.known.values()):
+        return False
+    full = known_of(one.row, recipe_before)
+    cut: dict[str, Any] = dict.fromkeys(full)
+    for name in recipe_before.order:
+        verdict = judge(cut, recipe_before.criteria)
+        if isinstance(verdict, NotYet) and name in verdict.filters:
+            cut[name] = full[name]
+    now = {name: evidence if cut.get(name) is not None else None for name, evidence in one.known.items()}
+    return isinstance(judge(now, recipe.criteria), NotYet)
