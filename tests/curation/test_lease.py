@@ -1,0 +1,171 @@
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from curation import lease as leases
+from curation.commit import publish_sealed, read_sealed
+from curation.curate import CurateJob, curate, curate_shard
+from curation.errors import LeaseError
+from curation.lease import LEASE_FOLDER, Lease, hold
+from curation.runner import Spread
+from tests.curation.shards import bytes_of, mixed_source, recipe_from
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from curation.lease import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path) -> subprocess.Popen[str]:
+    """Start a process that holds the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def elsewhere(folder: Path, number: int, beat: int = 0) -> None:
+    """Let a process of another machine hold the folder."""
+    owner = {"owner": "x", "host": "elsewhere", "machine": "another boot", "pid": 1, "process_started": 1}
+    (folder / LEASE_FOLDER).mkdir(parents=True, exist_ok=True)
+    publish_sealed(folder / LEASE_FOLDER / f"{number:06d}.json", {**owner, "beat": beat, "released": False})
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "BEAT_S", 0.05)
+    monkeypatch.setattr(leases, "TTL_S", 0.6)
+    monkeypatch.setattr(leases, "POLL_S", 0.02)
+
+
+def test_a_second_run_is_told_who_holds_the_folder_and_leaves_with_its_own_code(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    try:
+        with (
+            pytest.raises(LeaseError, match=rf"held by another run \(process {process.pid} on ") as error,
+            hold(tmp_path),
+        ):
+            pass
+        assert error.value.exit_code == 75
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_a_killed_holder_of_this_machine_is_followed_at_once(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+    started = time.monotonic()
+    with hold(tmp_path) as lease:
+        assert lease.number == 2
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_holder_elsewhere_is_followed_only_when_its_heart_has_stopped(tmp_path: Path) -> None:
+    elsewhere(tmp_path, 7)
+    stop = threading.Event()
+
+    def beat() -> None:
+        count = 0
+        while not stop.wait(0.05):
+            count += 1
+            elsewhere(tmp_path, 7, count)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(LeaseError, match="held by another run"), hold(tmp_path):
+            pass
+    finally:
+        stop.set()
+        thread.join()
+    with hold(tmp_path) as lease:
+        assert lease.number == 8
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_many_that_find_a_dead_holder_exactly_one_takes_over(tmp_path: Path) -> None:
+    for race in range(25):
+        folder = tmp_path / str(race)
+        elsewhere(folder, 1)
+        barrier, outcomes, release = threading.Barrier(4), Counter[str](), threading.Event()
+
+        def run(folder: Path = folder, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            try:
+                with hold(folder):
+                    outcomes["won"] += 1  # noqa: B023  read again in the same round
+                    release.wait(10)  # noqa: B023
+            except LeaseError:
+                outcomes["refused"] += 1  # noqa: B023
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while outcomes["refused"] < 3 and outcomes.total() < 4:
+            time.sleep(0.01)
+        release.set()
+        for thread in threads:
+            thread.join()
+        assert outcomes == {"won": 1, "refused": 3}
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_heart_beats_while_the_folder_is_held_and_numbers_only_grow(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        with hold(tmp_path) as lease:
+            assert lease.number == number
+            path = tmp_path / LEASE_FOLDER / f"{number:06d}.json"
+            first = read_sealed(path)["beat"]
+            time.sleep(0.3)
+            assert read_sealed(path)["beat"] > first
+        assert read_sealed(path)["released"]
+    assert [path.name for path in (tmp_path / LEASE_FOLDER).glob("*.json")] == ["000003.json"]
+
+
+def test_a_run_that_was_replaced_commits_nothing_more(tmp_path: Path) -> None:
+    source, recipe, target = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path), tmp_path / "out"
+    elsewhere(target, 4)
+    job = CurateJob("00000", source / "00000.tar", target, recipe, {}, None, Lease(target, 3))
+    with pytest.raises(LeaseError, match=r"another run took over \(lease 4\)"):
+        curate_shard(job)
+    assert not (target / "00000_stats.json").exists()
+    elsewhere(target, 9)
+    with pytest.raises(LeaseError, match="lease 9"):
+        Lease(target, 3).require()
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_runs_on_one_folder_give_one_result_and_one_refusal(tmp_path: Path) -> None:
+    source, recipe = mixed_source(tmp_path / "in", 2), recipe_from(tmp_path)
+    curate(source, tmp_path / "whole", recipe, Spread(0))
+    target, outcomes = tmp_path / "out", Counter[str]()
+
+    def run() -> None:
+        try:
+            curate(source, target, recipe, Spread(0))
+            outcomes["done"] += 1
+        except LeaseError:
+            outcomes["refused"] += 1
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes["done"] >= 1 and outcomes.total() == 3
+    assert bytes_of(target) == bytes_of(tmp_path / "whole")
