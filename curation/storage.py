@@ -4,6 +4,7 @@ A path with a scheme (`s3://bucket/run`) is a `UPath`, which has pathlib's inter
 (how bytes become visible, who wins a race) is decided here and in `curation.commit`, nowhere else.
 """
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from curation.errors import UsageError
 def location(text: str | Path) -> Path:
     """Return the path that a command line names: plain ones as `Path`, `scheme://...` through fsspec.
 
+    Slashes in a row count as one, as on a disk.
+
     Raises:
         UsageError: no filesystem is known for the scheme, or its package is not installed.
     """
@@ -24,8 +27,9 @@ def location(text: str | Path) -> Path:
         return Path(text)
     from upath import UPath
 
+    scheme, _, rest = text.partition("://")
     try:
-        path = UPath(text)
+        path = UPath(f"{scheme}://{re.sub('/{2,}', '/', rest)}")
         _ = path.fs
     except (ImportError, ValueError) as error:
         raise UsageError(f"{text}: {error}; for s3:// install facecaptionhq[s3]") from error
