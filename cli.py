@@ -328,6 +328,9 @@ def main() -> None:
         if isinstance(error, FaceCaptionError):
             typer.echo(f"facecaptionhq: {error}", err=True)
             sys.exit(error.exit_code)
+        if isinstance(error, OSError):
+            typer.echo(f"facecaptionhq: {type(error).__name__}: {error}; what is committed stays", err=True)
+            sys.exit(EXIT_SOME_SHARDS_FAILED)
         traceback.print_exc()
         typer.echo("facecaptionhq: this is a bug in facecaptionhq; please report the lines above", err=True)
         sys.exit(EXIT_BUG)

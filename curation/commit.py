@@ -4,6 +4,7 @@ On a disk: a temporary file beside the target, fsync, read back, rename, fsync o
 finished local file is put as one object (a multipart upload shows nothing before it is completed) and read back.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.errors import ShardError, VerificationError
+from curation.errors import DiskFullError, ShardError, StorageError, VerificationError
 from curation.storage import filesystem, is_local
 
 TEMP_FOLDER = "_tmp"
@@ -40,9 +41,10 @@ def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
 
     Raises:
         ShardError: what lies at `path` afterwards is not what was written.
-        OSError: the disk is full or broken; nothing appeared then.
+        DiskFullError: there is no room; nothing appeared then.
+        StorageError: the disk or store refused otherwise; nothing was claimed then.
     """
-    with _temporary(path) as temp:
+    with _writing(path), _temporary(path) as temp:
         write(temp)
         with temp.open("rb+") as file:
             os.fsync(file.fileno())
@@ -51,8 +53,8 @@ def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
             temp.replace(path)
         else:
             _upload(temp, path, record)
-    if is_local(path):
-        sync_folder(path.parent)
+        if is_local(path):
+            sync_folder(path.parent)
     return record
 
 
@@ -85,25 +87,14 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 
 def create(path: Path, value: dict[str, Any]) -> bool:
-    """Publish a sealed record only if nothing lies at `path`; of many that try at once, exactly one gets True."""
+    """Publish a sealed record only if nothing lies at `path`; of many that try at once, exactly one gets True.
+
+    Raises:
+        StorageError: as `publish`.
+    """
     content = _json_bytes({**value, SEAL: digest(value)})
-    if not is_local(path):
-        files, name = filesystem(path)
-        try:
-            files.pipe_file(name, content, mode="create")
-        except FileExistsError:
-            return False
-        return True
-    with _temporary(path) as temp:
-        temp.write_bytes(content)
-        with temp.open("rb+") as file:
-            os.fsync(file.fileno())
-        try:
-            os.link(temp, path)
-        except FileExistsError:
-            return False
-    sync_folder(path.parent)
-    return True
+    with _writing(path):
+        return _create_local(path, content) if is_local(path) else _create_remote(path, content)
 
 
 def sha256_of(path: Path) -> str:
@@ -155,6 +146,42 @@ def _temporary(path: Path) -> Iterator[Path]:
             temp.unlink()
         if not is_local(path):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _create_local(path: Path, content: bytes) -> bool:
+    with _temporary(path) as temp:
+        temp.write_bytes(content)
+        with temp.open("rb+") as file:
+            os.fsync(file.fileno())
+        try:
+            os.link(temp, path)
+        except FileExistsError:
+            return False
+    sync_folder(path.parent)
+    return True
+
+
+def _create_remote(path: Path, content: bytes) -> bool:
+    files, name = filesystem(path)
+    try:
+        files.pipe_file(name, content, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file in whatever the system says against writing it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"{path}: no room to write it ({error.strerror}); nothing is lost: free some space where "
+                f"{path.parent} lies and run the same command again"
+            ) from error
+        raise StorageError(f"{path}: could not be written: {error}") from error
 
 
 def _upload(temp: Path, path: Path, record: FileRecord) -> None:

@@ -4,6 +4,8 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── UsageError                   2  a path or an argument is wrong
  │    └── RecipeError             2  a recipe does not hold; names file, key and choices
  ├── ShardError                   1  one shard cannot be read or written; names the file; the others go on
+ ├── StorageError                 1  a disk or store refuses to write or read; names the file
+ │    └── DiskFullError           1  there is no room; the run stops, what is committed stays
  ├── VerificationError            5  what lies on disk is not what the manifest says
  ├── SafetyError                  6  a gate refuses the run
  ├── LeaseError                  75  another run holds the folder
@@ -19,11 +21,13 @@ from filters.base import FaceCaptionError
 from filters.weights import WeightsError
 
 __all__ = [
+    "DiskFullError",
     "FaceCaptionError",
     "LeaseError",
     "RecipeError",
     "SafetyError",
     "ShardError",
+    "StorageError",
     "UsageError",
     "VerificationError",
     "WeightsError",
@@ -44,6 +48,16 @@ class ShardError(FaceCaptionError):
     """One shard cannot be read or written: the message names its file."""
 
     exit_code = 1
+
+
+class StorageError(FaceCaptionError):
+    """A disk or store refuses to write or read: the message names the file and what the system said."""
+
+    exit_code = 1
+
+
+class DiskFullError(StorageError):
+    """There is no room; the run stops, what is committed stays."""
 
 
 class VerificationError(FaceCaptionError):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.commit import create, publish_sealed, read_sealed
-from curation.errors import LeaseError
+from curation.errors import LeaseError, StorageError
 from curation.storage import filesystem, is_local
 
 LEASE_FOLDER = "_lease"
@@ -69,9 +69,7 @@ def hold(folder: Path) -> Iterator[Lease]:
     finally:
         stop.set()
         thread.join()
-        if _highest(folder) == lease.number:
-            publish_sealed(_path(folder, lease.number), {**owner, "beat": -1, "released": True})
-            _remove_older(folder, lease.number)
+        _release(lease, owner)
 
 
 def _take(folder: Path, owner: dict[str, Any]) -> Lease:
@@ -86,13 +84,23 @@ def _take(folder: Path, owner: dict[str, Any]) -> Lease:
             return Lease(folder, number + 1)
 
 
+def _release(lease: Lease, owner: dict[str, Any]) -> None:
+    """Say that the folder is free; where that cannot be written, the missing heartbeat says it."""
+    try:
+        if _highest(lease.folder) == lease.number:
+            publish_sealed(_path(lease.folder, lease.number), {**owner, "beat": -1, "released": True})
+            _remove_older(lease.folder, lease.number)
+    except (StorageError, OSError) as error:
+        log.warning("%s: the lease could not be released: %s", lease.folder, error)
+
+
 def _beat(lease: Lease, owner: dict[str, Any], stop: threading.Event) -> None:
     beat = 0
     while not stop.wait(BEAT_S):
         beat += 1
         try:
             publish_sealed(_path(lease.folder, lease.number), {**owner, "beat": beat, "released": False})
-        except OSError as error:
+        except (StorageError, OSError) as error:
             log.warning("%s: no heartbeat could be written: %s", lease.folder, error)
 
 

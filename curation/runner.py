@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from curation.errors import FaceCaptionError, UsageError
+from curation.errors import DiskFullError, FaceCaptionError, LeaseError, UsageError
 from curation.manifest import ShardReport
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class ShardFailure:
     error: str
     is_bug: bool = False
     """Whether an error that nobody foresaw stopped it; `error` then holds the traceback."""
+    stops: FaceCaptionError | None = None
+    """An error that every other shard would meet too: the run ends."""
 
 
 Outcome = ShardReport | ShardFailure
@@ -67,7 +69,16 @@ def run_shards(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spre
 
     Raises:
         UsageError: the Ray cluster cannot be reached.
+        DiskFullError: there is no room for more; what is committed stays.
+        LeaseError: another run took the target over.
     """
+    for outcome in _outcomes(jobs, work, spread):
+        if isinstance(outcome, ShardFailure) and outcome.stops is not None:
+            raise outcome.stops
+        yield outcome
+
+
+def _outcomes(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
     if spread.num_workers == 0:
         for job in jobs:
             yield _attempt(work, job)
@@ -90,8 +101,12 @@ def silent(outcome: Outcome) -> None:
 def _attempt(work: Callable[[J], ShardReport], job: J) -> Outcome:
     try:
         return work(job)
+    except (DiskFullError, LeaseError) as error:
+        return ShardFailure(job.shard, str(error), stops=type(error)(str(error)))
     except FaceCaptionError as error:
         return ShardFailure(job.shard, str(error))
+    except OSError as error:
+        return ShardFailure(job.shard, f"{type(error).__name__}: {error}")
     except Exception:  # noqa: BLE001  one shard's bug must not stop the others; the traceback is kept
         return ShardFailure(job.shard, traceback.format_exc(), is_bug=True)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from curation.commit import TEMP_FOLDER, digest, publish, publish_json, publish_sealed, read_sealed, record_of
-from curation.errors import ShardError, UsageError, VerificationError
+from curation.errors import ShardError, StorageError, UsageError, VerificationError
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger
 from curation.manifest import Manifest, ShardReport, committed, read_manifest, write_manifest, write_report
 
@@ -22,7 +22,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path: 
         temp.write_bytes(b"half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="could not be written: disk full"):
         publish(tmp_path / "a", fail)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert list((tmp_path / TEMP_FOLDER).iterdir()) == []

@@ -16,7 +16,7 @@ from curation import commit
 from curation.commit import create, publish, record_of
 from curation.curate import curate
 from curation.decide import decide
-from curation.errors import LeaseError, ShardError, UsageError
+from curation.errors import LeaseError, ShardError, StorageError, UsageError
 from curation.lease import hold
 from curation.manifest import read_manifest
 from curation.pack import pack
@@ -147,7 +147,7 @@ def test_a_writer_that_fails_publishes_nothing(bucket: Path) -> None:
         temp.write_bytes(b"half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="could not be written: disk full"):
         publish(bucket / "a.tar", fail)
     assert objects(bucket) == {}
 
