@@ -91,6 +91,7 @@ def random_kills(source: Path, recipe: Recipe, folder: Path, num_kills: int) -> 
         if pid == 0:
             os.setpgid(0, 0)
             os._exit(1 if curate(source, target, recipe, Spread(0)).failed else 0)
+        os.setpgid(pid, pid)  # whoever of the two comes first
         time.sleep(dice.uniform(0, 1.1 * seconds))
         was_alive = os.waitpid(pid, os.WNOHANG) == (0, 0)
         if was_alive:
