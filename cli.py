@@ -44,6 +44,9 @@ RayOption = Annotated[
     str | None, typer.Option("--ray-address", help="An existing Ray cluster; without it a private one is started.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+LogOption = Annotated[
+    str | None, typer.Option("--log-json", help="Append one JSON line per shard to this file; - is stderr.")
+]
 NUM_CORES = os.cpu_count() or 1
 
 
@@ -71,6 +74,7 @@ def fetch(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
@@ -79,7 +83,7 @@ def fetch(
     loaded = load_recipe(recipe)
     from curation.fetch import fetch as run
 
-    with _progress("fetch") as on_outcome:
+    with _progress("fetch", log_json) as on_outcome:
         manifest = run(source, target, loaded, _spread(workers, ray_address), on_outcome)
     _conclude(manifest, target, as_json)
 
@@ -91,6 +95,7 @@ def curate(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
@@ -99,7 +104,7 @@ def curate(
     loaded = load_recipe(recipe)
     from curation.curate import curate as run
 
-    with _progress("curate") as on_outcome:
+    with _progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run(source, target, loaded, spread, on_outcome)
     _conclude(manifest, target, as_json)
@@ -112,6 +117,7 @@ def pack(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
@@ -120,7 +126,7 @@ def pack(
     loaded = load_recipe(recipe)
     from curation.pack import pack as run
 
-    with _progress("pack") as on_outcome:
+    with _progress("pack", log_json) as on_outcome:
         manifest = run(source, target, loaded, _spread(workers, ray_address), on_outcome)
     _conclude(manifest, target, as_json)
 
@@ -210,23 +216,27 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
 
 
 @contextmanager
-def _progress(stage: str) -> Iterator[Callable[["Outcome"], None]]:
-    """Yield what to call for every outcome: a bar on a terminal, a line per shard elsewhere."""
+def _progress(stage: str, log_json: str | None) -> Iterator[Callable[["Outcome"], None]]:
+    """Yield what to call for every outcome: a bar of the shards committed on a terminal, a line per shard elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from curation.logs import STDERR, json_log, log_outcome
     from curation.runner import ShardFailure
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=log_json == STDERR)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    disable = not console.is_terminal or console.quiet
+    with json_log(log_json), Progress(*columns, console=console, disable=disable) as bar:
         shown = bar.add_task(f"{stage}: shards committed", total=None)
 
         def on_outcome(outcome: "Outcome") -> None:
-            bar.advance(shown)
+            log_outcome(stage, outcome)
             if isinstance(outcome, ShardFailure):
                 console.print(f"{stage} {outcome.shard}: FAILED: {outcome.error}", markup=False, highlight=False)
-            elif not console.is_terminal:
+                return
+            bar.advance(shown)
+            if not console.is_terminal:
                 line = f"{stage} {outcome.shard}: {outcome.num_seen} seen, {outcome.num_kept} kept"
                 console.print(line, markup=False, highlight=False)
 
