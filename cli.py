@@ -46,6 +46,9 @@ RayOption = Annotated[
     str | None, typer.Option("--ray-address", help="An existing Ray cluster; without it a private one is started.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+LogOption = Annotated[
+    str | None, typer.Option("--log-json", help="Append one JSON line per shard to this file; - is stderr.")
+]
 NUM_CORES = os.cpu_count() or 1
 NUM_CHANGES_SHOWN = 20
 
@@ -74,6 +77,7 @@ def fetch(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
@@ -82,7 +86,7 @@ def fetch(
     loaded = load_recipe(recipe)
     from curation.fetch import fetch as run
 
-    with _progress("fetch") as on_outcome:
+    with _progress("fetch", log_json) as on_outcome:
         manifest = run(source, target, loaded, _spread(workers, ray_address), on_outcome)
     _conclude(manifest, target, as_json)
 
@@ -94,6 +98,7 @@ def curate(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
@@ -103,7 +108,7 @@ def curate(
     from curation.curate import curate as run
     from curation.storage import location
 
-    with _progress("curate") as on_outcome:
+    with _progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run(location(source), location(target), loaded, spread, on_outcome)
     _conclude(manifest, location(target), as_json)
@@ -116,6 +121,7 @@ def pack(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
@@ -125,7 +131,7 @@ def pack(
     from curation.pack import pack as run
     from curation.storage import location
 
-    with _progress("pack") as on_outcome:
+    with _progress("pack", log_json) as on_outcome:
         manifest = run(location(source), location(target), loaded, _spread(workers, ray_address), on_outcome)
     _conclude(manifest, location(target), as_json)
 
@@ -141,6 +147,7 @@ def decide(
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     as_json: JsonOption = False,
+    log_json: LogOption = None,
 ) -> None:
     """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
     from curation.recipe import load_recipe
@@ -153,7 +160,7 @@ def decide(
     if dry_run:
         _print_forecast(foresee(location(run), loaded), as_json)
         return
-    with _progress("decide") as on_outcome:
+    with _progress("decide", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run_decide(location(run), loaded, spread, location(source) if source else None, on_outcome)
     _conclude(manifest, location(run), as_json)
@@ -244,23 +251,27 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
 
 
 @contextmanager
-def _progress(stage: str) -> Iterator[Callable[["Outcome"], None]]:
-    """Yield what to call for every outcome: a bar on a terminal, a line per shard elsewhere."""
+def _progress(stage: str, log_json: str | None) -> Iterator[Callable[["Outcome"], None]]:
+    """Yield what to call for every outcome: a bar of the shards committed on a terminal, a line per shard elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from curation.logs import STDERR, json_log, log_outcome
     from curation.runner import ShardFailure
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=log_json == STDERR)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    disable = not console.is_terminal or console.quiet
+    with json_log(log_json), Progress(*columns, console=console, disable=disable) as bar:
         shown = bar.add_task(f"{stage}: shards committed", total=None)
 
         def on_outcome(outcome: "Outcome") -> None:
-            bar.advance(shown)
+            log_outcome(stage, outcome)
             if isinstance(outcome, ShardFailure):
                 console.print(f"{stage} {outcome.shard}: FAILED: {outcome.error}", markup=False, highlight=False)
-            elif not console.is_terminal:
+                return
+            bar.advance(shown)
+            if not console.is_terminal:
                 line = f"{stage} {outcome.shard}: {outcome.num_seen} seen, {outcome.num_kept} kept"
                 console.print(line, markup=False, highlight=False)
 

@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="crashes-") as name:
         folder = Path(name)
-        (folder / "recipe.toml").write_text(RECIPE)
+        text = RECIPE.replace("[[filters]]", "[curate]\nisolate = false\n[[filters]]")
+        (folder / "recipe.toml").write_text(text)
         recipe = load_recipe(folder / "recipe.toml")
         small = [sample_members("a", colourful(1)), sample_members("b", grey(2)), sample_members("c", b"torn")]
         one = write_shard(folder / "one", "00000", small).parent

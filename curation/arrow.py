@@ -4,23 +4,27 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 T = TypeVar("T")
-SCALARS = {float: pa.float64(), int: pa.int64(), str: pa.string(), bool: pa.bool_()}
+SCALARS = {float: "float64", int: "int64", str: "string", bool: "bool_"}
+"""Python scalar -> the name of what makes its Arrow type."""
 
 
 @lru_cache
-def arrow_type(annotation: Any) -> pa.DataType:
+def arrow_type(annotation: Any) -> "pa.DataType":
     """Return the Arrow type of a scalar, `tuple[X, ...]`, `X | None` or dataclass annotation.
 
     Raises:
         TypeError: the annotation has no Arrow form here.
     """
+    import pyarrow as pa
+
     if annotation in SCALARS:
-        return SCALARS[annotation]
+        return getattr(pa, SCALARS[annotation])()
     if dataclasses.is_dataclass(annotation):
         hints = get_type_hints(annotation)
         return pa.struct([(f.name, arrow_type(hints[f.name])) for f in dataclasses.fields(annotation)])

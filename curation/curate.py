@@ -7,20 +7,21 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curation.bank import load_bank, measurement_keys, weights_of
+from curation.bank import measurement_keys, weights_of
 from curation.captions import captions_of
-from curation.commit import digest, publish, sha256_of
+from curation.commit import FileRecord, digest, publish, sha256_of
 from curation.errors import ShardError, UsageError
 from curation.evidence import ledger_footer, ledger_row, ledger_schema
+from curation.intent import intent_path
 from curation.judge import Verdict, judge
 from curation.lease import Lease
 from curation.ledger import count_rejections, write_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, write_report
-from curation.measuring import Entry, Measured, measure
+from curation.measuring import Entry, Measured
+from curation.quarantine import quarantine
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.sample import Sample
@@ -122,34 +123,45 @@ def curate_shard(job: CurateJob) -> ShardReport:
             raise ShardError(f"{job.source}: not the bytes that fetch's manifest names; run fetch again")
         if (report := _committed(job, source_sha256)) is not None:
             return report
-        measuring = partial(measure, bank=load_bank(job.recipe, job.weights), recipe=job.recipe)
         rows: list[dict[str, Any]] = []
+        work_id = curate_work_id(job.shard, source_sha256, job.recipe, job.weights)
+        intent = intent_path(job.target, job.shard, work_id)
+        with quarantine(job.recipe, job.weights, job.source, intent) as quarantined:
 
-        def kept_members() -> Iterator[tuple[str, bytes]]:
-            for examined in examine(read_samples(source, shown=job.source), job.shard, job.recipe, measuring):
-                rows.append(_row(examined, job.recipe))
-                if examined.verdict.kept:
-                    yield from members(examined.uid, str(examined.measured.format), examined.sample)
+            def kept_members() -> Iterator[tuple[str, bytes]]:
+                samples = read_samples(source, shown=job.source)
+                for examined in examine(samples, job.shard, job.recipe, quarantined.measure):
+                    rows.append(_row(examined, job.recipe))
+                    if examined.verdict.kept:
+                        yield from members(examined.uid, str(examined.measured.format), examined.sample)
+                quarantined.require(len(rows))
 
-        tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
-        footer = ledger_footer(STAGE, job.recipe, measurement_keys(job.recipe, job.weights), source_sha256)
-        files = {
-            tar.name: publish(tar, lambda temp: write_tar(temp, kept_members())),
-            ledger.name: publish(ledger, lambda temp: write_ledger(temp, rows, ledger_schema(job.recipe), footer)),
-        }
+            files = _publish_shard(job, source_sha256, kept_members, rows)
     report = ShardReport(
         shard=job.shard,
-        work_id=curate_work_id(job.shard, source_sha256, job.recipe, job.weights),
+        work_id=work_id,
         num_seen=len(rows),
         num_kept=sum(row["kept"] for row in rows),
         rejected=count_rejections(rows),
         files=files,
-        run=run_facts(started, job.recipe),
+        run=run_facts(started, job.recipe) | {"quarantined": quarantined.found},
     )
     if job.lease is not None:
         job.lease.require()
     write_report(job.target, report)
     return report
+
+
+def _publish_shard(
+    job: CurateJob, source_sha256: str, kept: Callable[[], Iterable[tuple[str, bytes]]], rows: list[dict[str, Any]]
+) -> dict[str, FileRecord]:
+    """Publish the tar, whose writing fills `rows`, then the ledger."""
+    tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
+    footer = ledger_footer(STAGE, job.recipe, measurement_keys(job.recipe, job.weights), source_sha256)
+    return {
+        tar.name: publish(tar, lambda temp: write_tar(temp, kept())),
+        ledger.name: publish(ledger, lambda temp: write_ledger(temp, rows, ledger_schema(job.recipe), footer)),
+    }
 
 
 def run_facts(started: float, recipe: Recipe) -> dict[str, Any]:

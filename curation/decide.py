@@ -14,17 +14,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.bank import load_bank, measurement_keys, weights_of
+from curation.bank import measurement_keys, weights_of
 from curation.commit import FileRecord, publish, sha256_of
 from curation.curate import STAGE, curate_work, curate_work_id, members, run_facts
 from curation.errors import ShardError, UsageError
 from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
+from curation.intent import intent_path
 from curation.judge import NotYet, judge
 from curation.lease import Lease, hold
 from curation.ledger import count_rejections, read_ledger, write_ledger
 from curation.manifest import Manifest, ShardReport, committed, write_report
-from curation.measuring import Entry, Measured, measure
+from curation.measuring import Entry, Measured
+from curation.quarantine import quarantine
 from curation.recipe import Recipe, recipe_of
 from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
 from curation.sample import Sample
@@ -123,7 +125,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
     work_id = curate_work_id(job.shard, ledger.source_sha256, job.recipe, job.weights)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    measured = _measure(job, ledger)
+    measured = _measure(job, ledger, work_id)
     rows = _rows(ledger, measured, job.recipe)
     stem = f"{job.shard}.{work_id[:NUM_NAME_DIGITS]}"
     files = {**_tar(job, ledger, rows, stem), **_ledger(job, ledger, rows, stem)}
@@ -182,18 +184,21 @@ def _jobs(
     ]
 
 
-def _measure(job: DecideJob, ledger: Ledger) -> dict[int, Measured]:
+def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> dict[int, Measured]:
     """Return what the undecided rows' pictures give, by row number."""
     wanted = {i: one for i, one in enumerate(ledger.opinions) if one.wanted}
     if not wanted:
         return {}
-    measuring = partial(measure, bank=load_bank(job.recipe, job.weights), recipe=job.recipe)
     found: dict[int, Measured] = {}
-    for batch in _batches(_source(job, ledger, wanted), job.recipe.file.curate.num_batch_samples):
-        entries = [
-            Entry(wanted[i].row["uid"], sample.image_bytes, wanted[i].known, wanted[i].wanted) for i, sample in batch
-        ]
-        found |= dict(zip((i for i, _ in batch), measuring(entries), strict=True))
+    intent = intent_path(job.target, job.shard, work_id)
+    with quarantine(job.recipe, job.weights, job.report.file(job.target, ".tar"), intent) as quarantined:
+        for batch in _batches(_source(job, ledger, wanted), job.recipe.file.curate.num_batch_samples):
+            entries = [
+                Entry(wanted[i].row["uid"], sample.image_bytes, wanted[i].known, wanted[i].wanted)
+                for i, sample in batch
+            ]
+            found |= dict(zip((i for i, _ in batch), quarantined.measure(entries), strict=True))
+        quarantined.require(len(ledger.opinions))
     return found
 
 

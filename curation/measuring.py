@@ -4,17 +4,30 @@ It is a pure function of the bytes, what is known already, and the recipe. It de
 early, `curation.judge` has said that the verdict is certain.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from curation.bank import FilterBank
 from curation.decode import Picture, UnreadableError, decode
 from curation.judge import NotYet, Verdict, judge
 from curation.recipe import Recipe
+from curation.settings import DecodeLimits
 
+Decode = Callable[[bytes, DecodeLimits], Picture]
 UNREADABLE = "unreadable"
 """Who rejects a file that the decode gate refuses."""
+QUARANTINE = "quarantine"
+"""Who rejects a picture that could not be measured: a key of `FAULTS` is the reason."""
+FAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "crashed": "decoding or measuring it ends the process",
+        "timed_out": "it takes longer than max_decode_s or max_measure_s",
+        "out_of_memory": "it takes more than max_measure_mib, or than the machine has",
+        "measure_failed": "a detector raises an error on it",
+    }
+)
 NUM_SHADOW_DIGITS = 8
 
 
@@ -45,9 +58,9 @@ class Measured:
     """Set where there is nothing to judge."""
 
 
-def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe) -> list[Measured]:
+def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: Decode = decode) -> list[Measured]:
     """Return what came of each entry, in order; no picture's evidence depends on the others."""
-    opened = [_open(entry, recipe) for entry in entries]
+    opened = [_open(entry, recipe, decode) for entry in entries]
     pictures = {i: outcome for i, outcome in enumerate(opened) if isinstance(outcome, Picture)}
     known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.filters} for i in pictures}
     for wants in (_is_asked, _is_needed, _is_wanted_of_shadow):
@@ -69,7 +82,7 @@ def in_shadow(uid: str, fraction: float) -> bool:
     return int(uid[-NUM_SHADOW_DIGITS:], 16) < fraction * float(1 << 4 * NUM_SHADOW_DIGITS)
 
 
-def _open(entry: Entry, recipe: Recipe) -> Picture | Verdict:
+def _open(entry: Entry, recipe: Recipe, decode: Decode) -> Picture | Verdict:
     try:
         return decode(entry.image_bytes, recipe.file.decode)
     except UnreadableError as error:

@@ -24,8 +24,11 @@ from filters.base import Settings
 
 S = TypeVar("S", bound=Settings)
 UNKNOWN = Bounds(float("-inf"), float("inf"))
-OUTSIDE_DIGEST = ("order", "num_batch_samples", "device", "num_gpus")
-"""Fields of `[curate]` that change cost but never a verdict."""
+OUTSIDE_DIGEST = (
+    "order", "num_batch_samples", "device", "num_gpus",
+    "isolate", "max_decode_s", "max_measure_s", "max_measure_mib", "max_quarantined", "max_quarantined_fraction",
+)  # fmt: skip
+"""Fields of `[curate]` that change cost, or guard the machine, but judge no picture."""
 
 
 class FilterStanza(Settings):

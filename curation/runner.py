@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 NUM_IN_FLIGHT_PER_WORKER = 2
 NUM_TASK_RETRIES = 3
 NUM_OOM_RETRIES = 2
+"""How often Ray tries again after its memory monitor ended a worker; Ray's own default has no end."""
 CONNECT_TIMEOUT_S = 10
 
 
@@ -133,6 +134,8 @@ def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         return ShardFailure(job.shard, f"the task could not run on its worker: {error.cause!r}", is_bug=True)
+    except ray.exceptions.OutOfMemoryError:
+        return ShardFailure(job.shard, f"the worker was ended {NUM_OOM_RETRIES + 1} times because memory ran out")
     except ray.exceptions.RayError as error:
         return ShardFailure(job.shard, f"the worker was lost {NUM_TASK_RETRIES + 1} times: {type(error).__name__}")
     return outcome

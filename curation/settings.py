@@ -62,6 +62,21 @@ class CurateSettings(Settings):
     """Where the detectors run: `cpu`, `cuda` or `cuda:N`."""
     num_gpus: float = Field(default=0.0, ge=0.0)
     """GPUs that each shard's Ray task asks for; fractions share a GPU between tasks."""
+    isolate: bool = True
+    """Whether pictures are decoded and measured in a process of their own, so that none can take its worker along.
+    The limits below hold in there; whom they stop is quarantined by name."""
+    max_decode_s: float = Field(default=5.0, gt=0.0, le=3600.0)
+    """Seconds of CPU time that decoding one picture may take."""
+    max_measure_s: float = Field(default=60.0, gt=0.0, le=86_400.0)
+    """Seconds of wall time, per picture, that decoding and measuring may take."""
+    max_measure_mib: int = Field(default=4096, ge=64)
+    """Memory in MiB that pictures in work may take beside the loaded detectors; on `device = "cpu"` only, since a
+    GPU's driver reserves address space as it likes."""
+    max_quarantined: int = Field(default=3, ge=0)
+    """Quarantined samples that a shard may have whatever its size."""
+    max_quarantined_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Share of a shard's samples that may be quarantined; beyond both, the installation is at fault, and the shard
+    fails."""
 
 
 class PackSettings(Settings):

@@ -36,6 +36,20 @@ def test_the_stages_run_one_after_the_other_and_print_what_they_did(tmp_path: Pa
     assert reported.returncode == 0 and Path(reported.stdout.strip()).is_file()
 
 
+@pytest.mark.parametrize("where", ["-", "log.jsonl"])
+def test_the_log_has_one_json_line_per_shard(tmp_path: Path, recipe: Path, where: str) -> None:
+    source = mixed_source(tmp_path / "in", 2)
+    (source / "00001.tar").write_bytes((source / "00001.tar").read_bytes()[:-12000])
+    where = where if where == "-" else str(tmp_path / where)
+    done = run("curate", source, tmp_path / "out", "--recipe", recipe, "--workers", 0, "--log-json", where, "--json")
+    written = Path(where).read_text() if where != "-" else done.stderr.rpartition("1 shards failed")[0]
+    committed, failed = (json.loads(line) for line in written.splitlines())
+    assert (committed["shard"], committed["message"], committed["num_seen"]) == ("00000", "shard committed", 8)
+    assert committed["num_kept"] + sum(sum(by.values()) for by in committed["rejected"].values()) == 8
+    assert (failed["shard"], failed["level"], "00001.tar" in failed["error"]) == ("00001", "error", True)
+    assert ("8 seen" in done.stderr) == (where != "-")
+
+
 def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe: Path) -> None:
     source = mixed_source(tmp_path / "in", 2)
     (source / "00001.tar").write_bytes(b"torn")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.decode import REASONS
+from curation.measuring import FAULTS, QUARANTINE, UNREADABLE
 from curation.report.criteria import criteria_of
 from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.report.ledgers import ledger_paths
@@ -18,6 +19,9 @@ from filters.weights import catalogue
 REPORT_SCHEMA_VERSION = 1
 CASCADE = "lbpcascade_animeface"
 SOURCE_STAGE = "fetch"
+MEANINGS = {UNREADABLE: REASONS, QUARANTINE: FAULTS}
+NEVER_SHOWN = frozenset(MEANINGS)
+"""Whose pictures no contact sheet decodes: they cannot be, or do harm."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def read_report(run: Path) -> Report:
     ledgers = ledger_paths(curated.folder, curated.manifest)
     spreads = tuple(spread_of(criterion, ledgers) for criterion in criteria_of(recipe))
     filter_names = [stanza["name"] for stanza in recipe["filters"]]
-    rejectors = [by for by, _ in curated.losses(filter_names) if by != "unreadable"]
+    rejectors = [by for by, _ in curated.losses(filter_names) if by not in NEVER_SHOWN]
     choices = choose(ledgers, spreads, rejectors)
     source = run / SOURCE_STAGE
     return Report(
@@ -147,7 +151,7 @@ def _problems(stage: Stage, filter_names: list[str]) -> list[Problem]:
     if stage.name not in (SOURCE_STAGE, REQUIRED_STAGE):
         return []
     return [
-        Problem(stage.name, by, reason, REASONS.get(reason, "") if by == "unreadable" else "", count)
+        Problem(stage.name, by, reason, MEANINGS.get(by, {}).get(reason, ""), count)
         for by, reasons in stage.losses(filter_names)
         if by not in filter_names
         for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))

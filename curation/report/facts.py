@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from curation.commit import sha256_of
 from curation.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
+from curation.measuring import QUARANTINE, UNREADABLE
 from curation.report.ledgers import batches, ledger_paths
 
 STAGES = ("rank", "fetch", "curate", "pack")
@@ -32,8 +33,8 @@ class Stage:
         return num_rejected(self.manifest.rejected)
 
     def losses(self, filter_names: Sequence[str]) -> tuple[tuple[str, Mapping[str, int]], ...]:
-        """Return (rejected_by, reason -> number): the stage itself, `unreadable`, then the filters in their order."""
-        order = {name: rank for rank, name in enumerate((self.name, "unreadable", *filter_names))}
+        """Return (rejected_by, reason -> number): the stage itself, what could not be looked at, the filters."""
+        order = {name: rank for rank, name in enumerate((self.name, UNREADABLE, QUARANTINE, *filter_names))}
         return tuple(sorted(self.manifest.rejected.items(), key=lambda loss: (order.get(loss[0], len(order)), loss[0])))
 
 

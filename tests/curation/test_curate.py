@@ -1,8 +1,6 @@
 import json
 import os
-import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from curation.manifest import Manifest, ShardReport, read_manifest
 from curation.pack import pack
 from curation.runner import Spread
 from curation.tar import read_samples
+from tests.curation.killing import count_steps, kill_at
 from tests.curation.shards import (
     RECIPE,
     bytes_of,
@@ -228,69 +227,35 @@ def test_a_source_without_shards_is_refused(tmp_path: Path, folder: str) -> None
         curate(tmp_path / folder, tmp_path / "out", recipe_from(tmp_path / "r"), ALONE)
 
 
-KILLED_RUN = """
-import os, signal, sys
-from pathlib import Path
-from curation import commit
-from curation.curate import curate
-from curation.pack import pack
-from curation.recipe import load_recipe
-from curation.runner import Spread
-
-step, kill_at = 0, int(sys.argv[4])
-def killing(function):
-    def wrapped(*args, **kwargs):
-        global step
-        for moment in ("before", "after"):
-            if moment == "after":
-                result = function(*args, **kwargs)
-            if step == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            step += 1
-        return result
-    return wrapped
-os.fsync = killing(os.fsync)
-Path.replace = killing(Path.replace)
-stage = {"curate": curate, "pack": pack}[sys.argv[5]]
-stage(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]), Spread(0))
-print("steps", step)
-"""
-
-
-def run_killed(
-    source: Path, target: Path, recipe: str, kill_at: int, stage: str = "curate"
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", KILLED_RUN, str(source), str(target), recipe, str(kill_at), stage]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+HERE = RECIPE.replace("[[filters]]", "[curate]\nisolate = false\n[[filters]]")
+"""Measures in the process that the test kills."""
 
 
 def test_killed_at_every_commit_point_and_run_again_the_result_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path)
-    whole = run_killed(source, tmp_path / "whole", recipe.path, -1)
-    num_steps = int(whole.stdout.split()[1])
-    assert num_steps >= 2 * 3 * 5
+    source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path, HERE)
+    num_steps = count_steps(lambda: curate(source, tmp_path / "whole", recipe, ALONE))
+    assert num_steps >= 2 * 3 * 8
     expected = bytes_of(tmp_path / "whole")
     for step in range(num_steps):
         target = tmp_path / f"killed{step}"
-        killed = run_killed(source, target, recipe.path, step)
-        assert killed.returncode == -signal.SIGKILL
+        kill_at(step, partial(curate, source, target, recipe, ALONE))
         for path in target.glob("0*"):
             if path.suffix in {".tar", ".parquet"}:
                 assert path.read_bytes() == expected[path.name], f"step {step}: {path.name} appeared unfinished"
         curate(source, target, recipe, ALONE)
         assert bytes_of(target) == expected
         assert read_manifest(target).num_seen == 8
-        assert not (target / TEMP_FOLDER).exists()
+        assert not (target / TEMP_FOLDER).exists() or not any((target / TEMP_FOLDER).iterdir())
 
 
 def test_a_pack_that_is_killed_and_run_again_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
-    recipe = recipe_from(tmp_path)
-    curate(mixed_source(tmp_path / "in", 1), tmp_path / "curate", recipe, ALONE)
-    whole = run_killed(tmp_path / "curate", tmp_path / "whole", recipe.path, -1, "pack")
-    num_steps = int(whole.stdout.split()[1])
+    recipe = recipe_from(tmp_path, HERE)
+    curated = tmp_path / "curate"
+    curate(mixed_source(tmp_path / "in", 1), curated, recipe, ALONE)
+    num_steps = count_steps(lambda: pack(curated, tmp_path / "whole", recipe, ALONE))
     expected = bytes_of(tmp_path / "whole")
-    for step in range(0, num_steps, 4):
+    for step in range(num_steps):
         target = tmp_path / f"killed{step}"
-        assert run_killed(tmp_path / "curate", target, recipe.path, step, "pack").returncode == -signal.SIGKILL
-        pack(tmp_path / "curate", target, recipe, ALONE)
+        kill_at(step, partial(pack, curated, target, recipe, ALONE))
+        pack(curated, target, recipe, ALONE)
         assert bytes_of(target) == expected

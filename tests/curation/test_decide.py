@@ -1,10 +1,10 @@
 import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from curation.recipe import Recipe
 from curation.runner import Spread
 from curation.tar import read_samples
 from filters.weights import find_weights
+from tests.curation.killing import count_steps, kill_at
 from tests.curation.shards import encode, recipe_from, sample_members, write_shard
 
 ALONE = Spread(num_workers=0)
@@ -252,50 +253,27 @@ def test_other_decode_limits_are_another_curation(source: Path, drawn_limit: flo
         decide(run, other, ALONE, source)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from curation.decide import decide
-from curation.recipe import load_recipe
-from curation.runner import Spread
-
-step, kill_at = 0, int(sys.argv[4])
-def killing(function):
-    def wrapped(*args, **kwargs):
-        global step
-        for moment in ("before", "after"):
-            if moment == "after":
-                result = function(*args, **kwargs)
-            if step == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            step += 1
-        return result
-    return wrapped
-os.fsync = killing(os.fsync)
-os.unlink = killing(os.unlink)
-Path.replace = killing(Path.replace)
-decide(Path(sys.argv[1]), load_recipe(sys.argv[3]), Spread(0), Path(sys.argv[2]))
-print("steps", step)
-"""
-
-
 def test_killed_while_deciding_the_old_state_stands_until_the_new_one_does(tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_shard(source, "00000", [sample_members(f"{s:05d}", faded(s, s / 10), "png") for s in range(1, 9)])
-    text = '\nschema_version = 1\nname = "k"\n[[filters]]\nname = "colour"\nkeep.mean_channel_std = { min = %s }\n'
+    text = """
+schema_version = 1
+name = "killed"
+[curate]
+isolate = false
+[[filters]]
+name = "colour"
+keep.mean_channel_std = { min = %s }
+"""
     first, second = (recipe_from(tmp_path / name, text % limit) for name, limit in (("a", STRICT), ("b", LOOSE)))
     fresh = curated(source, tmp_path / "fresh", second)
     old, new = read_manifest(curated(source, tmp_path / "old", first) / "curate"), read_manifest(fresh / "curate")
-
-    def decide_killed(run: Path, kill_at: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", KILLED, str(run), str(source), second.path, str(kill_at)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    num_steps = int(decide_killed(curated(source, tmp_path / "whole", first), -1).stdout.split()[1])
+    run = curated(source, tmp_path / "whole", first)
+    num_steps = count_steps(lambda: decide(run, second, ALONE, source))
     assert num_steps > 20
-    for step in range(0, num_steps, 3):
+    for step in range(num_steps):
         run = curated(source, tmp_path / f"killed{step}", first)
-        assert decide_killed(run, step).returncode == -signal.SIGKILL
+        kill_at(step, partial(decide, run, second, ALONE, source))
         found = read_manifest(run / "curate")
         assert found.num_kept in (old.num_kept, new.num_kept) and is_whole(run / "curate", found)
         decide(run, second, ALONE, source)

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,25 @@ def test_a_lost_worker_is_replaced_and_one_that_always_dies_is_given_up_by_name(
     assert sum(isinstance(outcome, ShardReport) for outcome in found.values()) == 5
     assert len((tmp_path / "killed_once").read_text().splitlines()) == 2
     assert len((tmp_path / "poison").read_text().splitlines()) == 4
+
+
+def rest_in_memory(task: Task) -> ShardReport:
+    with (task.folder / task.shard).open("a") as marks:
+        marks.write("attempt\n")
+    time.sleep(30)
+    return ShardReport(task.shard, "work", 1, 1, {}, {})
+
+
+def test_a_shard_that_rays_memory_monitor_ends_is_tried_three_times_and_given_up_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.0")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "1500")
+    monkeypatch.setenv("RAY_task_oom_retry_delay_base_ms", "100")
+    (found,) = run_shards([Task("big", tmp_path)], rest_in_memory, Spread(1))
+    assert found == ShardFailure("big", "the worker was ended 3 times because memory ran out")
+    attempts = (tmp_path / "big").read_text() if (tmp_path / "big").exists() else ""
+    assert len(attempts.splitlines()) <= 3  # the monitor may be quicker than the first line of an attempt
 
 
 def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""What runs inside the cell: a child process that decodes and measures, and that anything may happen to.
+
+Pictures come in as they are stored; evidence goes out as JSON, because whoever asked must never unpickle what a
+process says that has met hostile bytes. `curation.cell` is the other end.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from curation.arrow import to_struct
+from curation.bank import FilterBank, load_bank
+from curation.decode import Picture, decode
+from curation.errors import FaceCaptionError
+from curation.judge import Verdict
+from curation.measuring import Entry, Measured, measure
+from curation.recipe import Recipe
+from curation.settings import DecodeLimits
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that a process gets when its parent is gone."""
+OUT_OF_CPU = signal.SIGPROF
+"""What the kernel sends when the CPU time for decoding is spent; nothing handles it, so it ends the process."""
+OUT_OF_MEMORY = ("allocate", "not enough memory", "out of memory", "bad_alloc", "insufficient memory")
+"""How libraries in C++ word that an allocation failed."""
+MAX_MESSAGE_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Load:
+    """The first message: which filters are to measure from now on."""
+
+    recipe: Recipe
+    weights: dict[str, str]
+
+
+def main() -> None:
+    """Answer messages on the inherited socket until the parent is gone; argv holds the socket and the parent's id."""
+    fd, parent = (int(argument) for argument in sys.argv[1:])
+    _lock_in(parent)
+    connection: Connection[Any, Any] = Connection(fd)
+    bank, recipe = None, None
+    with suppress(EOFError, ConnectionError):
+        while True:
+            request = connection.recv()
+            if isinstance(request, Load):
+                recipe = request.recipe
+                bank, answer = _load(request)
+            else:
+                assert bank is not None and recipe is not None
+                answer = _measure(request, bank, recipe)
+            connection.send_bytes(json.dumps(answer, default=_scalar).encode())
+
+
+def _lock_in(parent: int) -> None:
+    """Die with the parent, leave no core, be the first whom the kernel ends for memory, and leave Ctrl-C to it."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _load(request: Load) -> tuple[FilterBank | None, dict[str, Any]]:
+    """Build the filters, then bound what the pictures may take beside them."""
+    curate = request.recipe.file.curate
+    _limit_memory(resource.RLIM_INFINITY)
+    try:
+        bank = load_bank(request.recipe, request.weights)
+    except FaceCaptionError as error:
+        return None, {"error": type(error).__name__, "message": str(error)}
+    if curate.device == "cpu":
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        _limit_memory(pages * resource.getpagesize() + (curate.max_measure_mib << 20))
+    return bank, {}
+
+
+def _limit_memory(num_bytes: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    within = num_bytes if hard == resource.RLIM_INFINITY else hard if num_bytes < 0 else min(num_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (within, hard))
+
+
+def _measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe) -> dict[str, Any]:
+    max_decode_s = recipe.file.curate.max_decode_s
+
+    def decode_in_time(image_bytes: bytes, limits: DecodeLimits) -> Picture:
+        signal.setitimer(signal.ITIMER_PROF, max_decode_s)
+        try:
+            return decode(image_bytes, limits)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    try:
+        return {"measured": [_plain(one) for one in measure(entries, bank, recipe, decode_in_time)]}
+    except Exception as error:  # noqa: BLE001  whatever a detector raises on a picture is a recorded reason
+        message = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
+        is_memory = isinstance(error, MemoryError) or any(sign in message.lower() for sign in OUT_OF_MEMORY)
+        return {"fault": "out_of_memory" if is_memory else "measure_failed", "message": message}
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    refused: Verdict | None = measured.refused
+    return {
+        "evidence": {name: to_struct(evidence) for name, evidence in measured.evidence.items()},
+        "width": measured.width,
+        "height": measured.height,
+        "format": measured.format,
+        "refused": None if refused is None else [refused.rejected_by, refused.reason],
+    }
+
+
+def _scalar(value: Any) -> Any:
+    """Return the Python number in a NumPy scalar."""
+    return value.item()

@@ -1,0 +1,72 @@
+"""Which pictures were in work when a worker was lost: written down before the risky call, read by the next attempt.
+
+The file is a log of single appended lines, since a process that is killed must leave it readable: `!` an attempt
+begins, `+ uid uid ...` these go into work, `-` they came back.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from curation.commit import TEMP_FOLDER, digest
+from curation.storage import is_local
+
+
+def intent_path(target: Path, shard: str, work_id: str) -> Path:
+    """Return where the intent of one shard's work lies: beside the target, or on this machine for an object store."""
+    if is_local(target):
+        return target / TEMP_FOLDER / f"{shard}.{work_id[:16]}.intent"
+    folder = Path(tempfile.gettempdir(), f"fchq-intent-{os.getuid()}")
+    return folder / f"{digest([str(target), shard, work_id])}.intent"
+
+
+class Intent:
+    """The log of one shard's work."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what earlier attempts left."""
+        self._path = path
+        self._descriptor: int | None = None
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.is_file() else []
+        self.losses = losses(lines)
+        """uid -> how many times in a row a worker was lost while it was in work."""
+
+    def begin(self, uids: Iterable[str]) -> None:
+        """Write that these go into work."""
+        self._append(f"+ {' '.join(uids)}")
+
+    def end(self) -> None:
+        """Write that they came back, whatever became of them."""
+        self._append("-")
+
+    def close(self) -> None:
+        """Forget it all: the attempt ends, and the worker is alive."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._path.unlink(missing_ok=True)
+
+    def _append(self, line: str) -> None:
+        if self._descriptor is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            line = f"!\n{line}"
+        os.write(self._descriptor, f"{line}\n".encode("ascii"))
+
+
+def losses(lines: Iterable[str]) -> dict[str, int]:
+    """Return uid -> number of attempts in a row that ended while it was in work."""
+    counts: dict[str, int] = {}
+    in_work: list[str] = []
+    for line in [*lines, "!"]:
+        if line.startswith("+"):
+            in_work = line[1:].split()
+        elif line == "!":
+            counts |= {uid: counts.get(uid, 0) + 1 for uid in in_work}
+            in_work = []
+        else:
+            for uid in in_work:
+                counts.pop(uid, None)
+            in_work = []
+    return counts

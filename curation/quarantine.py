@@ -1,0 +1,112 @@
+"""Who is to blame: finds the one picture that crashed, hung or filled the memory, and lets its neighbours pass.
+
+A batch that fails is measured again one by one, in a new cell where the old one died; the picture that fails once more
+is quarantined by name. Too many of them are no poison but a broken installation, and fail the shard.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from curation.bank import load_bank
+from curation.cell import CELL, Fault
+from curation.errors import ShardError
+from curation.intent import Intent
+from curation.judge import Verdict
+from curation.measuring import QUARANTINE, Entry, Measured, measure
+from curation.recipe import Recipe
+from curation.settings import CurateSettings
+
+MAX_LOSSES = 3
+"""How many workers in a row a picture may take along before it is not tried again. Once proves nothing: a whole batch
+is in work then, and machines die for many reasons. Ray tries a shard four times, so the last attempt finishes it."""
+NUM_EARLY_SAMPLES = 1000
+"""While fewer samples are seen, this stands for their number: a fraction of the first few says nothing."""
+NUM_NAMED = 20
+
+log = logging.getLogger(__name__)
+Ask = Callable[[Sequence[Entry]], list[Measured] | Fault]
+
+
+class Quarantine:
+    """Measures the pictures of one shard, and keeps the list of those that could not be."""
+
+    def __init__(self, ask: Ask, shard: Path, settings: CurateSettings, intent: Intent) -> None:
+        """Measure by `ask`; `shard` is what errors name."""
+        self._ask, self._shard, self._settings, self._intent = ask, shard, settings, intent
+        self.found: list[dict[str, str]] = []
+        """uid, reason and message of every quarantined picture, in order."""
+        self._num_seen = 0
+
+    def measure(self, entries: Sequence[Entry]) -> list[Measured]:
+        """Return what came of each entry, in order.
+
+        Raises:
+            ShardError: more pictures are quarantined than poison explains.
+        """
+        self._num_seen += len(entries)
+        suspects = [i for i, entry in enumerate(entries) if entry.uid in self._intent.losses]
+        others = [i for i in range(len(entries)) if i not in suspects]
+        measured = dict(zip(others, self._together([entries[i] for i in others]), strict=True))
+        measured |= {i: self._suspect(entries[i]) for i in suspects}
+        return [measured[i] for i in range(len(entries))]
+
+    def require(self, num_seen: int) -> None:
+        """Make sure that among the samples seen no more are quarantined than poison explains.
+
+        Raises:
+            ShardError: there are more; the message names them.
+        """
+        settings = self._settings
+        if len(self.found) <= max(settings.max_quarantined, settings.max_quarantined_fraction * num_seen):
+            return
+        named = "; ".join("{uid} {reason} ({message})".format(**one) for one in self.found[:NUM_NAMED])
+        raise ShardError(
+            f"{self._shard}: {len(self.found)} samples could not be measured, more than curate.max_quarantined "
+            f"({settings.max_quarantined}) and curate.max_quarantined_fraction ({settings.max_quarantined_fraction:g}) "
+            f"allow; so many point to the installation or the limits, not to the pictures: {named}"
+        )
+
+    def _together(self, entries: Sequence[Entry]) -> list[Measured]:
+        outcome = self._try(entries) if entries else []
+        return [self._alone(entry) for entry in entries] if isinstance(outcome, Fault) else outcome
+
+    def _suspect(self, entry: Entry) -> Measured:
+        """Measure alone a picture that was in work when a worker was lost, unless it was so too often."""
+        num_losses = self._intent.losses[entry.uid]
+        if num_losses >= MAX_LOSSES:
+            return self._quarantined(entry, Fault("crashed", f"{num_losses} workers were lost while it was in work"))
+        return self._together([entry])[0]
+
+    def _alone(self, entry: Entry) -> Measured:
+        outcome = self._try([entry])
+        return self._quarantined(entry, outcome) if isinstance(outcome, Fault) else outcome[0]
+
+    def _try(self, entries: Sequence[Entry]) -> list[Measured] | Fault:
+        self._intent.begin(entry.uid for entry in entries)
+        outcome = self._ask(entries)
+        self._intent.end()
+        return outcome
+
+    def _quarantined(self, entry: Entry, fault: Fault) -> Measured:
+        log.warning("%s: %s is quarantined: %s: %s", self._shard, entry.uid, fault.reason, fault.message)
+        self.found.append({"uid": entry.uid, "reason": fault.reason, "message": fault.message})
+        self.require(max(NUM_EARLY_SAMPLES, self._num_seen))
+        return Measured(refused=Verdict(QUARANTINE, fault.reason))
+
+
+@contextmanager
+def quarantine(recipe: Recipe, weights: Mapping[str, str], shard: Path, intent_path: Path) -> Iterator[Quarantine]:
+    """Yield what measures the pictures of one shard; the intent goes when the block ends with the worker alive."""
+    intent = Intent(intent_path)
+
+    def ask(entries: Sequence[Entry]) -> list[Measured] | Fault:
+        if recipe.file.curate.isolate:
+            return CELL.measure(entries, recipe, weights)
+        return measure(entries, load_bank(recipe, weights), recipe)
+
+    try:
+        yield Quarantine(ask, shard, recipe.file.curate, intent)
+    finally:
+        intent.close()

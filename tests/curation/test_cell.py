@@ -1,0 +1,248 @@
+"""What a picture can do to the process that looks at it, and how little comes of it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from curation.cell import CELL, Cell, Fault
+from curation.curate import curate
+from curation.errors import WeightsError
+from curation.ledger import read_ledger
+from curation.manifest import read_report
+from curation.measuring import Entry, Measured
+from curation.runner import Spread
+from tests.curation.poisoned import (
+    THIRD_PARTY,
+    is_running,
+    poison,
+    poison_recipe,
+    poisoned_shard,
+    scan_bomb,
+    use_third_party,
+)
+from tests.curation.shards import (
+    RECIPE,
+    bytes_of,
+    colourful,
+    mixed_source,
+    recipe_from,
+    sample_members,
+    write_shard,
+)
+from tests.third_party.poison import (
+    ALLOCATE,
+    EXIT,
+    KILL_THE_WORKER,
+    KILLED_BY_THE_KERNEL,
+    NONSENSE,
+    RAISE,
+    SEGFAULT,
+    SLEEP_IN_C,
+    SLOW,
+)
+
+ALONE = Spread(num_workers=0)
+REASONS = {
+    SEGFAULT: "crashed", SLEEP_IN_C: "timed_out", ALLOCATE: "out_of_memory", RAISE: "measure_failed",
+    EXIT: "crashed", NONSENSE: "crashed", KILLED_BY_THE_KERNEL: "out_of_memory",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _third_party(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_third_party(monkeypatch)
+
+
+def verdicts(ledger: Path) -> list[tuple[str | None, str | None]]:
+    return [(row["rejected_by"], row["reason"]) for row in read_ledger(ledger).to_pylist()]
+
+
+def test_poison_is_quarantined_by_name_and_its_neighbours_complete_with_any_number_of_workers(tmp_path: Path) -> None:
+    numbers = [0, SEGFAULT, 0, SLEEP_IN_C, ALLOCATE, RAISE, 0, 0, EXIT, KILLED_BY_THE_KERNEL, 0, NONSENSE, 0]
+    poisoned_shard(tmp_path / "in", "00000", numbers)
+    poisoned_shard(tmp_path / "in", "00001", [0] * 4)
+    expected = [("quarantine", REASONS[number]) if number else (None, None) for number in numbers]
+    recipe, marks = poison_recipe(tmp_path), tmp_path / "marks"
+    outputs = []
+    for num_workers in (0, 1, 2):
+        target = tmp_path / f"out{num_workers}"
+        manifest = curate(tmp_path / "in", target, recipe, Spread(num_workers))
+        assert manifest.failed == {}
+        assert verdicts(target / "00000.parquet") == expected
+        attempts = Counter(line.rsplit(" ", 2)[0] for line in marks.read_text().splitlines())
+        assert len(attempts) == 7 and max(attempts.values()) <= 2
+        marks.unlink()
+        outputs.append(bytes_of(target))
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_the_done_record_says_what_befell_whom(tmp_path: Path) -> None:
+    poisoned_shard(tmp_path / "in", "00000", [0, RAISE, SEGFAULT])
+    curate(tmp_path / "in", tmp_path / "out", poison_recipe(tmp_path), ALONE)
+    raised, crashed = read_report(tmp_path / "out" / "00000_stats.json").run["quarantined"]
+    uids = read_ledger(tmp_path / "out" / "00000.parquet")["uid"].to_pylist()
+    assert raised == {
+        "uid": uids[1], "reason": "measure_failed", "message": "ValueError: this detector does not like that picture",
+    }  # fmt: skip
+    assert crashed == {"uid": uids[2], "reason": "crashed", "message": "SIGSEGV"}
+
+
+def test_more_quarantined_than_poison_explains_fails_the_shard_and_names_them(tmp_path: Path) -> None:
+    poisoned_shard(tmp_path / "in", "00000", [RAISE] * 4 + [0] * 4)
+    recipe = poison_recipe(tmp_path, ("max_quarantined = 8", "max_quarantined = 3"))
+    manifest = curate(tmp_path / "in", tmp_path / "out", recipe, ALONE)
+    assert "4 samples could not be measured, more than curate.max_quarantined (3)" in manifest.failed["00000"]
+    assert manifest.failed["00000"].count("does not like that picture") == 4
+    assert bytes_of(tmp_path / "out") == {}
+
+
+def test_a_broken_installation_is_noticed_before_every_picture_of_a_long_shard_has_failed(tmp_path: Path) -> None:
+    poisoned_shard(tmp_path / "in", "00000", [RAISE] * 60)
+    manifest = curate(tmp_path / "in", tmp_path / "out", poison_recipe(tmp_path), ALONE)
+    assert "11 samples could not be measured" in manifest.failed["00000"]
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_stopped_by_its_cpu_time(tmp_path: Path) -> None:
+    bomb = scan_bomb(4000, 400)
+    assert len(bomb) < 1_000_000
+    write_shard(tmp_path / "in", "00000", [sample_members("a", bomb), sample_members("b", colourful(1))])
+    recipe = recipe_from(tmp_path, RECIPE.replace("[[filters]]", "[curate]\nmax_decode_s = 0.5\n[[filters]]"))
+    started = time.process_time()
+    curate(tmp_path / "in", tmp_path / "out", recipe, ALONE)
+    assert verdicts(tmp_path / "out" / "00000.parquet") == [("quarantine", "timed_out"), (None, None)]
+    assert time.process_time() - started < 0.5
+
+
+def test_the_cell_takes_no_longer_to_give_up_than_it_says(tmp_path: Path) -> None:
+    cell, recipe = Cell(), poison_recipe(tmp_path)
+    assert isinstance(cell.measure([Entry("0" * 32, colourful(1))], recipe, {})[0], Measured)  # type: ignore[index]
+    started = time.monotonic()
+    fault = cell.measure([Entry("0" * 32, poison(SLEEP_IN_C))], recipe, {})
+    assert isinstance(fault, Fault) and fault.reason == "timed_out"
+    assert time.monotonic() - started < 1.0 + 2.0
+    assert cell.pid is None
+
+
+def test_a_picture_that_fills_the_memory_leaves_the_same_cell_to_the_next_one(tmp_path: Path) -> None:
+    cell, recipe = Cell(), poison_recipe(tmp_path)
+    fault = cell.measure([Entry("0" * 32, poison(ALLOCATE))], recipe, {})
+    assert isinstance(fault, Fault) and fault.reason == "out_of_memory"
+    pid = cell.pid
+    assert isinstance(cell.measure([Entry("0" * 32, colourful(1))], recipe, {}), list)
+    assert cell.pid == pid is not None
+    cell.close()
+    assert not is_running(pid)
+
+
+def test_an_error_of_loading_is_the_error_itself_and_quarantines_nobody(tmp_path: Path) -> None:
+    text = RECIPE.replace('name = "colour"\nkeep.mean_channel_std', 'name = "drawn"\nkeep.drawn_probability')
+    with pytest.raises(WeightsError, match="not the bytes that the run was started with"):
+        Cell().measure([Entry("0" * 32, colourful(1))], recipe_from(tmp_path, text), {"anime_or_not": "0" * 64})
+
+
+def test_one_cell_serves_every_run_of_a_process(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 1)
+    pids = set()
+    for number in range(3):
+        curate(source, tmp_path / f"out{number}", recipe_from(tmp_path / str(number)), ALONE)
+        pids.add(CELL.pid)
+    assert len(pids) == 1 and None not in pids
+
+
+def test_without_isolation_the_same_bytes_come_out(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 1)
+    for isolate in ("true", "false"):
+        text = RECIPE.replace("[[filters]]", f"[curate]\nisolate = {isolate}\n[[filters]]")
+        curate(source, tmp_path / isolate, recipe_from(tmp_path / f"recipe-{isolate}", text), ALONE)
+    assert bytes_of(tmp_path / "true") == bytes_of(tmp_path / "false")
+
+
+RUN = """
+import sys
+from pathlib import Path
+from curation.curate import curate
+from curation.recipe import load_recipe
+from curation.runner import Spread
+curate(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]), Spread(int(sys.argv[4])))
+"""
+
+
+def command(folder: Path, recipe_path: str, num_workers: int = 0) -> list[str]:
+    return [sys.executable, "-c", RUN, str(folder / "in"), str(folder / "out"), recipe_path, str(num_workers)]
+
+
+def test_a_picture_that_takes_its_worker_along_is_quarantined_by_the_fourth_attempt(tmp_path: Path) -> None:
+    poisoned_shard(tmp_path / "in", "00000", [0, 0, KILL_THE_WORKER, 0, 0])
+    recipe = poison_recipe(tmp_path)
+    codes = [subprocess.run(command(tmp_path, recipe.path), check=False).returncode for _ in range(4)]
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    assert verdicts(tmp_path / "out" / "00000.parquet")[2] == ("quarantine", "crashed")
+    assert [kept for kept, _ in verdicts(tmp_path / "out" / "00000.parquet")].count(None) == 4
+
+
+def test_ray_brings_a_shard_past_a_picture_that_kills_its_workers(tmp_path: Path) -> None:
+    for number in range(3):
+        poisoned_shard(tmp_path / "in", f"{number:05d}", [0, 0, KILL_THE_WORKER if number == 1 else 0, 0])
+    manifest = curate(tmp_path / "in", tmp_path / "out", poison_recipe(tmp_path), Spread(2))
+    assert (manifest.failed, manifest.rejected) == ({}, {"quarantine": {"crashed": 1}})
+    assert not (tmp_path / "out" / "_tmp").exists()
+
+
+def test_the_cell_dies_with_its_worker(tmp_path: Path) -> None:
+    poisoned_shard(tmp_path / "in", "00000", [0, SLOW])
+    recipe = poison_recipe(tmp_path, ("max_measure_s = 1.0", "max_measure_s = 60.0"))
+    process = subprocess.Popen(command(tmp_path, recipe.path))
+    marks = tmp_path / "marks"
+    deadline = time.monotonic() + 60
+    while not marks.exists() or not marks.read_text().endswith("\n"):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    cell, worker = (int(word) for word in marks.read_text().split()[-2:])
+    assert worker == process.pid and is_running(cell)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 5
+    while is_running(cell):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_no_process_is_left_after_a_run(tmp_path: Path, num_workers: int) -> None:
+    source = mixed_source(tmp_path / "in", 2)
+    assert source.is_dir()
+    recipe = recipe_from(tmp_path)
+    environment = {**os.environ, "FACECAPTIONHQ_RUN": str(tmp_path)}
+    subprocess.run(command(tmp_path, recipe.path, num_workers), check=True, env=environment)
+    deadline = time.monotonic() + 10
+    while left := processes_with(f"FACECAPTIONHQ_RUN={tmp_path}"):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def processes_with(variable: str) -> list[str]:
+    """Command lines of the processes that were started with this environment variable."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{variable}\0".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_filter_of_ones_own_needs_no_change_to_the_package(tmp_path: Path) -> None:
+    code = "from curation.recipe import filter_names; print('poison' in filter_names())"
+    environment = {name: value for name, value in os.environ.items() if name != "FACECAPTIONHQ_FILTERS"}
+    for added, expected in (({}, "False"), ({"FACECAPTIONHQ_FILTERS": str(THIRD_PARTY)}, "True")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**environment, **added}, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected

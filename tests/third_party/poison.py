@@ -1,0 +1,89 @@
+"""A filter of somebody else's, found through FACECAPTIONHQ_FILTERS: it does to the process what a picture tells it to.
+
+A picture whose first pixel is (255, 0, k) is poison number k. Each attempt on poison is written down first.
+"""
+
+import ctypes
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from filters.base import Evidence, Filter, RgbImage, Settings
+
+VERSION = 1
+SCORES = ("brightness",)
+(SEGFAULT, SLEEP_IN_C, ALLOCATE, RAISE, EXIT, KILL_THE_WORKER, SLOW, KILLED_BY_THE_KERNEL, NONSENSE) = range(1, 10)
+
+
+class Measure(Settings):
+    marks: str
+    """File that gets a line per attempt on poison."""
+
+
+class Score(Settings):
+    pass
+
+
+@dataclass(frozen=True)
+class PoisonEvidence(Evidence):
+    brightness: float
+
+
+EVIDENCE = PoisonEvidence
+
+
+def scores(evidence: PoisonEvidence, score: Score) -> dict[str, float]:
+    return {"brightness": evidence.brightness}
+
+
+def weights(measure: Measure) -> tuple[str, ...]:
+    return ()
+
+
+def build(measure: Measure, device: str) -> Filter:
+    return Poison(Path(measure.marks))
+
+
+class Poison:
+    def __init__(self, marks: Path) -> None:
+        self._marks = marks
+
+    def measure(self, images: Sequence[RgbImage]) -> list[PoisonEvidence]:
+        for image in images:
+            red, green, number = image[0, 0].tolist()
+            if (red, green) == (255, 0):
+                with self._marks.open("a") as marks:
+                    marks.write(f"{number} {image[0, 1].tolist()} {os.getpid()} {os.getppid()}\n")
+                harm(number)
+        return [PoisonEvidence(float(image.mean())) for image in images]
+
+
+def harm(number: int) -> None:
+    """Do what the poison says."""
+    if number == SEGFAULT:
+        ctypes.string_at(0)
+    elif number == SLEEP_IN_C:
+        ctypes.PyDLL(None).sleep(1000)
+    elif number == ALLOCATE:
+        np.ones(1 << 40, np.uint8)
+    elif number == RAISE:
+        raise ValueError("this detector does not like that picture")
+    elif number == EXIT:
+        os._exit(3)
+    elif number == KILL_THE_WORKER:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1)
+    elif number == SLOW:
+        time.sleep(60)
+    elif number == KILLED_BY_THE_KERNEL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif number == NONSENSE:
+        answer = b'{"measured": [{"evidence": {}}]}'
+        os.write(int(sys.argv[1]), struct.pack("!i", len(answer)) + answer)
