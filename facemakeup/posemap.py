@@ -17,6 +17,8 @@ CANVAS_PX = 512
 DISC_RADIUS_PX = 10
 LIMB_HALF_WIDTH_PX = 4
 LIMB_BRIGHTNESS = 0.6
+FAR_PX = 16 * CANVAS_PX
+"""Beyond this a point is as good as at it; OpenCV takes no boundless coordinates."""
 NOSE = 2
 COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
 MIRRORED = (1, 0, 2, 4, 3)
@@ -36,7 +38,8 @@ def draw(landmarks_52: Landmarks, size: int | tuple[int, int]) -> RgbImage:
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise ValueError(f"a pose map needs five finite points (x, y), not {points.tolist()}")
     scale = CANVAS_PX / min(height, width)
-    canvas = _drawn(points * scale, round(height * scale), round(width * scale))
+    near = np.clip(points * scale, -FAR_PX, FAR_PX)
+    canvas = _drawn(near, round(height * scale), round(width * scale))
     if canvas.shape[:2] == (height, width):
         return canvas
     method = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
@@ -77,5 +80,4 @@ def _fill_limb(
 
 
 def _pixel(coordinate: float) -> int:
-    """Return the index of the pixel that a coordinate lies in; far outside all is one, which OpenCV can hold."""
-    return int(np.floor(np.clip(coordinate, -(2**20), 2**20)))
+    return int(np.floor(coordinate))
