@@ -1,12 +1,14 @@
-"""What makes one Face-MakeUp model: the base it stands on, the sizes of its parts, and the recogniser it was fed by.
+"""What makes one Face-MakeUp model: its base, the sizes of its parts, its recogniser, and what training hides from it.
 
 Sizes that follow from the base (widths of layers, number of attentions, prediction type) are read from the base and
 stand nowhere else.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from filters.base import Settings
 
@@ -55,3 +57,33 @@ class ModelConfig(Settings):
     """What PoseNet attends to: the face tokens, as published, or the text, which stock pipelines give a ControlNet."""
     pose_channels: tuple[int, ...] = Field(default=(16, 32, 96, 256), min_length=4, max_length=4)
     """Channels of PoseNet's embedding of the pose map; three strides of 2 bring it to the latents' size."""
+
+
+class DropTable(Settings):
+    """How often training hides a condition, so that guidance without it means something."""
+
+    text: float = Field(default=0.05, ge=0, le=1)
+    """Share of samples whose caption becomes the empty string."""
+    image: float = Field(default=0.05, ge=0, le=1)
+    """Share whose identity becomes zero and whose CLIP picture becomes zero."""
+    both: float = Field(default=0.05, ge=0, le=1)
+    """Share that loses text and image; text, image and both exclude one another."""
+    clip: float = Field(default=0.5, ge=0, le=1)
+    """Share whose CLIP picture becomes zero, whatever the draw above says: identity must carry the face alone."""
+    pose: float = Field(default=0.1, ge=0, le=1)
+    """Share whose pose map becomes black, independent of the others."""
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Self:
+        if self.text + self.image + self.both > 1:
+            raise ValueError(f"text + image + both is {self.text + self.image + self.both:g}, above 1: they exclude")
+        return self
+
+
+DROP_TABLES: Mapping[str, DropTable] = MappingProxyType(
+    {
+        "recommended": DropTable(),
+        "reference": DropTable(text=0, image=0, both=0, clip=0.5, pose=0),
+    }
+)
+"""By name; `reference` is what the published training did, which never trained the branch that guidance needs."""

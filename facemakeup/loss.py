@@ -7,41 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from filters.base import Settings
+from facemakeup.config import DropTable
 
 NUM_DROP_DRAWS = 3
 """Uniform draws per sample that `drop` takes."""
-
-
-class DropTable(Settings):
-    """How often training hides a condition, so that guidance without it means something."""
-
-    text: float = Field(default=0.05, ge=0, le=1)
-    """Share of samples whose caption becomes the empty string."""
-    image: float = Field(default=0.05, ge=0, le=1)
-    """Share whose identity becomes zero and whose CLIP picture becomes zero."""
-    both: float = Field(default=0.05, ge=0, le=1)
-    """Share that loses text and image; text, image and both exclude one another."""
-    clip: float = Field(default=0.5, ge=0, le=1)
-    """Share whose CLIP picture becomes zero, whatever the draw above says: identity must carry the face alone."""
-    pose: float = Field(default=0.1, ge=0, le=1)
-    """Share whose pose map becomes black, independent of the others."""
-
-    @model_validator(mode="after")
-    def _leaves_some(self) -> Self:
-        if self.text + self.image + self.both > 1:
-            raise ValueError(f"text + image + both is {self.text + self.image + self.both:g}, above 1: they exclude")
-        return self
-
-
-DROP_TABLES = {
-    "recommended": DropTable(),
-    "reference": DropTable(text=0, image=0, both=0, clip=0.5, pose=0),
-}
-"""By name; `reference` is what the published training did, which never trained the branch that guidance needs."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from facemakeup.loss import DROP_TABLES, NUM_DROP_DRAWS, DropTable, NoiseSchedule, bucket_losses, drop, training_loss
+from facemakeup.config import DROP_TABLES, DropTable
+from facemakeup.loss import NUM_DROP_DRAWS, NoiseSchedule, bucket_losses, drop, training_loss
 from tests.facemakeup import tiny
 
 NUM_DRAWS = 10_000
