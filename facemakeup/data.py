@@ -3,6 +3,8 @@
 Shapes: B samples of one rank's micro batch, C channels, H and W pixels, D numbers of an identity vector.
 """
 
+import hashlib
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -109,6 +111,14 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         return mine
 
     @property
+    def digest(self) -> str:
+        """Hex digest of which samples there are, in which order: a place in the stream means something for it alone."""
+        rows = self.index.rows
+        keys = hashlib.sha256("\n".join(rows.key.to_pylist()).encode("utf-8", "surrogatepass"))
+        keys.update(rows.num_bytes.tobytes())
+        return keys.hexdigest()
+
+    @property
     def accumulation(self) -> int:
         """Micro batches of one optimiser step."""
         return self._slice.accumulation(self.config.data.global_batch)
@@ -189,7 +199,8 @@ def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work:
     num_held_out = config.validation.num_samples
     if num_held_out >= len(index):
         raise UsageError(f"validation.num_samples {num_held_out} leaves none of {len(index)} samples to train on")
-    held_out = StreamOrder(num_held_out, config.data.micro_batch, num_held_out, 1, seed=0)
+    batch_size = min(num_held_out, config.data.micro_batch) if config.crop.mode == "face" else 1
+    held_out = StreamOrder(num_held_out, batch_size, num_held_out, 1, seed=0)
     order = _order(index, num_held_out, config)
     return (TarDataset(index, store, order, config, plan), TarDataset(index, store, held_out, config, plan))
 
@@ -202,7 +213,7 @@ def batches(dataset: TarDataset, first_batch: int, num_workers: int) -> Iterator
         sampler=_From(first_batch * dataset.accumulation),
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=_one_thread if num_workers else None,
+        worker_init_fn=_settle if num_workers else None,
     )
     yield from loader
 
@@ -258,5 +269,7 @@ def _stack(arrays: list[Any]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
-def _one_thread(_: int) -> None:
+def _settle(_: int) -> None:
+    """One thread per worker; an interrupt is the main process's business, which lets a step end and then stops them."""
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

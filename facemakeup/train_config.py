@@ -11,8 +11,8 @@ from curation.commit import digest
 from curation.errors import RecipeError
 from curation.recipe import validated
 from curation.settings import DecodeLimits
-from facemakeup.config import ModelConfig
-from facemakeup.loss import DROP_TABLES, DropTable
+from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
+from filters import faces
 from filters.base import Settings
 
 GIB = 1 << 30
@@ -134,8 +134,10 @@ class ValidationSettings(Settings):
     """Strengths of the face, one column per prompt and scale."""
     num_inference_steps: int = Field(default=30, ge=1)
     guidance_scale: float = Field(default=7.5, ge=0)
-    detector: str | None = "centerface"
-    """Weights of the detector that looks for the face in generated pictures; none draws no FaceSim curve."""
+    facesim: bool = True
+    """Whether faces are looked for in the pictures of the grid, and compared with the reference's."""
+    detector: faces.Measure = faces.Measure(detector="centerface", weights="centerface")
+    """Who looks for them."""
 
 
 class TrainConfig(Settings):
@@ -170,13 +172,18 @@ class TrainConfig(Settings):
         return DROP_TABLES[self.drop] if isinstance(self.drop, str) else self.drop
 
     @property
-    def digest(self) -> str:
-        """Hex digest of all that decides what is computed; a checkpoint of other settings is not resumed."""
+    def decisive(self) -> dict[str, Any]:
+        """All settings that decide what is computed, beyond rounding."""
         settings = self.model_dump(mode="json", exclude={"run", "checkpoint", "validation", "cache", "faces", "name"})
         for key in ("num_workers", "cache_gib", "micro_batch", "max_fault_fraction", "min_faults"):
             settings["data"].pop(key)
         held_out = {"num_samples": self.validation.num_samples}
-        return digest({**settings, "validation": held_out, "drop": self.drop_table.model_dump(mode="json")})
+        return {**settings, "validation": held_out, "drop": self.drop_table.model_dump(mode="json")}
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the decisive settings; a checkpoint of others is not resumed."""
+        return digest(self.decisive)
 
 
 def load_config(path: Path) -> TrainConfig:
