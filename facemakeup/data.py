@@ -88,10 +88,10 @@ class Slice:
             )
         return steps
 
-    def of(self, places: Sequence[Place], micro: int) -> Sequence[Place]:
-        """Return this rank's micro batch number `micro` of a global batch."""
+    def seats(self, micro: int) -> range:
+        """Return the seats of this rank's micro batch number `micro` in any global batch."""
         first = (micro * self.world + self.rank) * self.micro_batch
-        return places[first : first + self.micro_batch]
+        return range(first, first + self.micro_batch)
 
 
 class TarDataset(torch.utils.data.Dataset[Loaded]):
@@ -126,7 +126,7 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
     def __getitem__(self, item: int) -> Loaded:
         """Return one micro batch."""
         number, micro = divmod(item, self.accumulation)
-        return self.load(self._slice.of(self.order.batch(number), micro))
+        return self.load([self.order.seat(number, seat) for seat in self._slice.seats(micro)])
 
     def load(self, places: Sequence[Place]) -> Loaded:
         """Return the samples at these places, substitutes in the seats of those that cannot be used.
@@ -257,8 +257,13 @@ class _Shifted:
     order: Order
     first_row: int
 
-    def batch(self, number: int) -> tuple[Place, ...]:
-        return tuple(replace(place, row=place.row + self.first_row) for place in self.order.batch(number))
+    @property
+    def batch_size(self) -> int:
+        return self.order.batch_size
+
+    def seat(self, number: int, seat: int) -> Place:
+        place = self.order.seat(number, seat)
+        return replace(place, row=place.row + self.first_row)
 
     def substitute(self, place: Place, attempt: int) -> Place:
         found = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)

@@ -32,8 +32,13 @@ class Place:
 class Order(Protocol):
     """An endless sequence of global batches over the rows of a tar index."""
 
-    def batch(self, number: int) -> tuple[Place, ...]:
-        """Return global batch `number`, 0-based; the cost does not depend on `number`."""
+    @property
+    def batch_size(self) -> int:
+        """Seats of a global batch."""
+        ...
+
+    def seat(self, number: int, seat: int) -> Place:
+        """Return who sits in a seat of global batch `number`, both 0-based; the cost does not depend on `number`."""
         ...
 
     def substitute(self, place: Place, attempt: int) -> Place:
@@ -96,10 +101,11 @@ class StreamOrder:
     window: int
     seed: int
 
-    def batch(self, number: int) -> tuple[Place, ...]:
-        """Return global batch `number`."""
-        first = number * self.batch_size
-        return tuple(self._place(position) for position in range(first, first + self.batch_size))
+    def seat(self, number: int, seat: int) -> Place:
+        """Return who sits in a seat of global batch `number`."""
+        position = number * self.batch_size + seat
+        epoch, within = divmod(position, self.num_samples)
+        return Place(position, epoch, self._shuffle.row(epoch, within))
 
     def substitute(self, place: Place, attempt: int) -> Place:
         """Return any row, drawn by (seed, position, attempt)."""
@@ -109,10 +115,6 @@ class StreamOrder:
     @cached_property
     def _shuffle(self) -> BlockShuffle:
         return BlockShuffle(self.num_samples, self.block, self.window, self.seed)
-
-    def _place(self, position: int) -> Place:
-        epoch, within = divmod(position, self.num_samples)
-        return Place(position, epoch, self._shuffle.row(epoch, within))
 
 
 @dataclass(frozen=True)
@@ -129,18 +131,15 @@ class BucketOrder:
     window: int
     seed: int
 
-    def batch(self, number: int) -> tuple[Place, ...]:
-        """Return global batch `number`; its rows share a bucket."""
+    def seat(self, number: int, seat: int) -> Place:
+        """Return who sits in a seat of global batch `number`; its rows share a bucket."""
         epoch, within = divmod(number, self._ends[-1])
         drawn = _permuted(within, self._ends[-1], _key(self.seed, epoch, "buckets", 0))
         bucket = bisect_right(self._ends, drawn)
         rows = self.buckets[bucket]
-        first = (drawn - (self._ends[bucket - 1] if bucket else 0)) * self.batch_size
+        within = (drawn - (self._ends[bucket - 1] if bucket else 0)) * self.batch_size + seat
         shuffle = BlockShuffle(len(rows), self.block, self.window, _key(self.seed, 0, "bucket", bucket))
-        return tuple(
-            Place(number * self.batch_size + i, epoch, int(rows[shuffle.row(epoch, (first + i) % len(rows))]))
-            for i in range(self.batch_size)
-        )
+        return Place(number * self.batch_size + seat, epoch, int(rows[shuffle.row(epoch, within % len(rows))]))
 
     def substitute(self, place: Place, attempt: int) -> Place:
         """Return another row of the same bucket, drawn by (seed, position, attempt)."""
@@ -160,6 +159,11 @@ def _holds(rows: npt.NDArray[np.int64], row: int) -> bool:
     return found < len(rows) and int(rows[found]) == row
 
 
+def batch(order: Order, number: int) -> tuple[Place, ...]:
+    """Return global batch `number`, 0-based."""
+    return tuple(order.seat(number, seat) for seat in range(order.batch_size))
+
+
 @lru_cache(maxsize=4096)
 def _key(seed: int, number: int, purpose: str, part: int) -> int:
     """Return 64 bits that depend on all arguments."""
@@ -176,6 +180,7 @@ def _permuted(value: int, size: int, key: int) -> int:
             return value
 
 
+@lru_cache(maxsize=64)
 def _inverse(value: int, size: int, key: int) -> int:
     """Return whom the same permutation sends to `value`."""
     half = _half_bits(size)

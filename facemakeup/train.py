@@ -20,6 +20,7 @@ from facemakeup.encoders import Encoders, load_unet
 from facemakeup.faults import Fault
 from facemakeup.model import FaceMakeUp
 from facemakeup.monitor import Monitor
+from facemakeup.order import batch
 from facemakeup.recognisers import load_recogniser
 from facemakeup.schedule import learning_rate
 from facemakeup.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
@@ -162,8 +163,8 @@ class Run:
             values = {"validation/loss": float(sums.sum() / counts.sum())}
             values |= {f"validation_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(len(counts))}
             if config.validation.num_references and (accelerator.is_main_process or config.run.fsdp):
-                batch = next(self._held_out_batches(0, 1, [])).to(accelerator.device)
-                shown = show(trainer, batch, config, self._judges)
+                first = next(self._held_out_batches(0, 1, [])).to(accelerator.device)
+                shown = show(trainer, first, config, self._judges)
                 values |= {f"validation/{name}": value for name, value in shown.numbers.items()}
                 self._tracker.image(step, "validation/grid", shown.grid)
         trainer.model.train()
@@ -174,9 +175,8 @@ class Run:
     def _held_out_batches(self, rank: int, world: int, passed_over: list[Fault]) -> Iterator[Batch]:
         """Yield this rank's share of the validation set, each sample once; what cannot be used is put on the list."""
         order, num = self._held_out.order, self._config.validation.num_samples
-        size = len(order.batch(0))
-        for number in range(rank, -(-num // size), world):
-            places = [place for place in order.batch(number) if place.position < num]
+        for number in range(rank, -(-num // order.batch_size), world):
+            places = [place for place in batch(order, number) if place.position < num]
             loaded = self._held_out.load(places)
             passed_over += loaded.faults
             yield loaded.batch

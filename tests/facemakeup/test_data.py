@@ -18,7 +18,7 @@ from facemakeup.data import Batch, Loaded, Slice, TarDataset, batches, collate, 
 from facemakeup.draws import draws_of
 from facemakeup.encoders import Encoders
 from facemakeup.faults import REASONS, DataError, FaultLimit, count
-from facemakeup.order import Place
+from facemakeup.order import Place, batch
 from facemakeup.train_config import TrainConfig
 from tests.facemakeup import tiny
 from tests.facemakeup.tars import Members, packed_sample, write_packed
@@ -232,7 +232,7 @@ def test_validation_samples_are_never_trained_on(
     write_packed(tmp_path, [packed_sample(n) for n in range(12)])
     config = config_for(base, recogniser)
     train, held_out = open_dataset([f"{tmp_path}/*.tar"], config, plan_of(config, encoders), tmp_path / "work")
-    apart = {uid for place in (held_out.order.batch(n) for n in range(2)) for uid in held_out.load(place).batch.uids}
+    apart = {uid for place in (batch(held_out.order, n) for n in range(2)) for uid in held_out.load(place).batch.uids}
     trained = {uid for one in taken(train, 0, 1, 6) for uid in one.batch.uids}
     assert len(apart) == 4 and len(trained) == 8 and not apart & trained
     with pytest.raises(UsageError, match="leaves none of 12 samples"):

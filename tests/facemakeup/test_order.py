@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemakeup.order import BlockShuffle, BucketOrder, StreamOrder
+from facemakeup.order import BlockShuffle, BucketOrder, StreamOrder, batch
 
 SIZES = st.integers(1, 300)
 SEEDS = st.integers(0, 2**63)
@@ -32,11 +32,11 @@ def test_a_stream_holds_every_row_once_an_epoch_across_the_seams_of_batches(
 ) -> None:
     order = StreamOrder(size, batch_size, block=8, window=2, seed=seed)
     num_batches = -(-3 * size // batch_size)
-    places = [place for n in range(num_batches) for place in order.batch(n)][: 3 * size]
+    places = [place for n in range(num_batches) for place in batch(order, n)][: 3 * size]
     assert [place.position for place in places] == list(range(3 * size))
     for epoch in range(3):
         assert sorted(p.row for p in places if p.epoch == epoch) == list(range(size))
-    assert order.batch(number) == StreamOrder(size, batch_size, 8, 2, seed).batch(number)
+    assert batch(order, number) == batch(StreamOrder(size, batch_size, 8, 2, seed), number)
 
 
 def test_epochs_and_seeds_differ_and_neighbours_part() -> None:
@@ -58,32 +58,34 @@ def test_seeking_deep_into_a_large_dataset_costs_no_more_than_its_start() -> Non
 
     def seconds(number: int) -> float:
         started = time.perf_counter()
-        assert len({place.row for place in order.batch(number)}) == 64
+        assert len({place.row for place in batch(order, number)}) == 64
         return time.perf_counter() - started
 
-    order.batch(0)
+    batch(order, 0)
     assert min(seconds(530_000 + n) for n in range(5)) < 20 * min(seconds(n) for n in range(5)) + 0.01
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 9), SEEDS)
-def test_batches_of_buckets_never_mix_shapes_and_leave_no_row_out(sizes: list[int], batch: int, seed: int) -> None:
+def test_batches_of_buckets_never_mix_shapes_and_leave_no_row_out(
+    sizes: list[int], size_of_batch: int, seed: int
+) -> None:
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     buckets = tuple(np.arange(start, start + size) for start, size in zip(starts, sizes, strict=True))
-    order = BucketOrder(buckets, batch, block=4, window=2, seed=seed)
-    num_batches = sum(-(-size // batch) for size in sizes)
+    order = BucketOrder(buckets, size_of_batch, block=4, window=2, seed=seed)
+    num_batches = sum(-(-size // size_of_batch) for size in sizes)
     for epoch in range(2):
-        batches = [order.batch(epoch * num_batches + n) for n in range(num_batches)]
+        batches = [batch(order, epoch * num_batches + n) for n in range(num_batches)]
         assert {place.row for places in batches for place in places} == set(range(sum(sizes)))
         for places in batches:
             assert len({next(i for i, rows in enumerate(buckets) if p.row in rows) for p in places}) == 1
-    place = order.batch(3)[0]
+    place = batch(order, 3)[0]
     bucket = next(rows for rows in buckets if place.row in rows)
     assert all(order.substitute(place, attempt).row in bucket for attempt in range(5))
 
 
 def test_a_substitute_keeps_the_seat_and_is_drawn_the_same_way_each_time() -> None:
     order = StreamOrder(1000, 8, 16, 4, seed=5)
-    place = order.batch(2)[3]
+    place = batch(order, 2)[3]
     first = [order.substitute(place, attempt) for attempt in range(4)]
     assert first == [order.substitute(place, attempt) for attempt in range(4)]
     assert {p.position for p in first} == {place.position} and len({p.row for p in first}) > 1
