@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.commit import publish_json, sha256_of
+from curation.commit import TEMP_FOLDER, publish_json, sha256_of
 from curation.errors import UsageError, VerificationError
 from curation.version import CODE_VERSION
 from facemakeup import posemap
@@ -76,8 +76,27 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
     model.posenet.save_pretrained(part / POSENET_FOLDER)
     (part / "README.md").write_text(model_card(model.config, facts), encoding="utf-8")
     publish_json(part / RECORD_NAME, _record(model, facts, part))
-    shutil.rmtree(part / "_tmp", ignore_errors=True)
+    shutil.rmtree(part / TEMP_FOLDER, ignore_errors=True)
     part.rename(folder)
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> None:
+    """Export what a training run wrote: the average of its weights where it kept one and `average` asks for it.
+
+    Raises:
+        UsageError: the target folder is there, or the base model is not.
+        VerificationError: the checkpoint is not whole.
+    """
+    from facemakeup.checkpoint import EMA_NAME, read
+
+    found = read(checkpoint)
+    config, weights = found.config, found.weights(average)
+    model = FaceMakeUp.from_config(config.model, load_unet(config.model))
+    model.load_trainable(weights)
+    crop = {"crop_mode": config.crop.mode, "crop_factor": config.crop.factor, "crop_size": config.crop.size}
+    known = {key: found.record[key] for key in ("step", "config_digest", "data_digest", "num_seen")}
+    is_average = average and bool(found.record["files"].get(EMA_NAME))
+    export(model, folder, {"name": config.name, **known, "weights_are_an_average": is_average, **crop})
 
 
 def _record(model: FaceMakeUp, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -115,8 +134,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def read_export(folder: Path, base: str | None = None) -> FaceMakeUp:
-    """Return the exported model, on the CPU in float32; `base` names another base model of the same sizes.
+def read_export(folder: Path, base: str | None = None, image_encoder: str | None = None) -> FaceMakeUp:
+    """Return the exported model, on the CPU in float32.
+
+    `base` names another base model of the same sizes, `image_encoder` another place of the same image encoder.
 
     Raises:
         UsageError: there is no adapter, or it does not fit the base.
@@ -124,7 +145,10 @@ def read_export(folder: Path, base: str | None = None) -> FaceMakeUp:
     """
     record = read_record(folder)
     config = ModelConfig.model_validate(record["model"])
-    config = config.model_copy(update={"base": base, "base_revision": None}) if base else config
+    if base:
+        config = config.model_copy(update={"base": base, "base_revision": None})
+    if image_encoder:
+        config = config.model_copy(update={"image_encoder": image_encoder, "image_encoder_revision": None})
     model = FaceMakeUp.from_config(config, load_unet(config))
     if record["processors"] != list(model.unet.attn_processors):
         raise VerificationError(f"{folder / RECORD_NAME}: the adapter counts attentions in another order than the base")

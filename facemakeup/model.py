@@ -7,6 +7,7 @@ Shapes: B batch, C latent channels, H and W latent size, L text tokens, E their 
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -63,8 +64,7 @@ class FaceMakeUp(nn.Module):
 
         `pose_BCHW` is the pose map, RGB in 0..1, 8 times the latents' size; None or scale 0 leaves PoseNet out.
         """
-        device = noisy_latents_BCHW.device.type
-        with torch.autocast(device, self._autocast_dtype, enabled=self._autocast_dtype != torch.float32):
+        with self._precision(noisy_latents_BCHW.device.type):
             face_BTE = self.projector(identity_BD, clip_hidden_BNC, clip_scale)
             down, mid = None, None
             if pose_BCHW is not None and pose_scale != 0:
@@ -84,6 +84,10 @@ class FaceMakeUp(nn.Module):
         return result
 
     predict = forward
+
+    def _precision(self, device: str) -> AbstractContextManager[Any]:
+        plain = self._autocast_dtype == torch.float32
+        return nullcontext() if plain else torch.autocast(device, self._autocast_dtype)
 
     def trainable_named_parameters(self) -> dict[str, nn.Parameter]:
         """Return name -> parameter of all that training changes, in the order of registration."""

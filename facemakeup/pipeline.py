@@ -7,6 +7,7 @@ Shapes: B pictures, H and W their size, L text tokens, E their width, D identity
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from curation.errors import UsageError
 from facemakeup.condition import FaceCondition, mixed_identity, mixing_weights
-from facemakeup.config import ModelConfig
 from facemakeup.crop import Size
 from facemakeup.encoders import Encoders
+from facemakeup.export import read_export
 from facemakeup.model import FaceMakeUp
 from facemakeup.sampling import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
 from filters.base import RgbImage
@@ -35,12 +36,21 @@ class FaceMakeUpPipeline:
         self._enabled = True
 
     @classmethod
-    def from_config(cls, config: ModelConfig, model: FaceMakeUp, device: str, dtype: torch.dtype) -> Self:
-        """Return a pipeline on a device, frozen parts in `dtype`."""
-        model.to(device).eval()
-        if dtype != torch.float32:
-            model.freeze_in(dtype)
-        return cls(model, Encoders.load(config, device, dtype))
+    def from_pretrained(
+        cls, adapter: Path, base: str | None = None, image_encoder: str | None = None, device: str = "cpu"
+    ) -> Self:
+        """Return the pipeline of an exported adapter, in float32 on a CPU and mostly in bfloat16 on a GPU.
+
+        `base` and `image_encoder` name other places than those that the adapter was trained with.
+
+        Raises:
+            UsageError: a part is not there, or does not fit.
+            VerificationError: the adapter's files are damaged.
+        """
+        model = read_export(adapter, base, image_encoder)
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        model.freeze_in(dtype)
+        return cls(model.to(device).eval(), Encoders.load(model.config, device, dtype))
 
     def disable_adapter(self) -> None:
         """From now on draw exactly what the base model draws, faces and poses or not."""
