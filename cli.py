@@ -143,7 +143,7 @@ def cache(
     from facemakeup.faults import count
 
     encoders = Encoders.load(loaded.model, device)
-    done = fill_cache(loaded, data, encoders, out, lambda shard: typer.echo(f"cache {shard}: done", err=True))
+    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: typer.echo(f"cache {shard}: done", err=True))
     summary = {**done.counts, "faults": count(done.faults)}
     typer.echo(json.dumps(summary, indent=2) if as_json else f"cache: {summary}")
 

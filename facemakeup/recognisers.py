@@ -26,7 +26,9 @@ NONCOMMERCIAL_TERMS = (
     "inherits that (deepinsight/insightface#2486)"
 )
 DLIB_SIDE = 150
-DLIB_TEMPLATE_MARGIN = 0.25
+DLIB_TEMPLATE = np.array([[47.73, 47.28], [100.27, 46.98], [74.17, 77.16], [52.58, 107.92], [96.09, 107.68]])
+"""Where our landmarks lie in dlib's own chip of 150 pixels: the template of ArcFace, moved so that the eyes meet those
+of dlib's mean face. dlib aligns by other landmarks, so vectors differ a little from those that its own tools give."""
 
 
 class RecogniserError(FaceCaptionError):
@@ -90,7 +92,7 @@ class DlibResNet:
 
     def embed(self, rgb: RgbImage, landmarks_52: Landmarks) -> Floats:
         """Return a unit vector; see `FaceRecogniser`."""
-        chip = align(rgb, landmarks_52, DLIB_SIDE)
+        chip = align(rgb, landmarks_52, DLIB_SIDE, DLIB_TEMPLATE * (ARCFACE_SIDE / DLIB_SIDE))
         return unit(np.asarray(self._network.compute_face_descriptor(chip), dtype=np.float32))
 
 

@@ -15,6 +15,7 @@ from facemakeup.condition import FaceCondition
 from facemakeup.crop import Size
 from facemakeup.data import Batch
 from facemakeup.draws import generator
+from facemakeup.faces import Floats
 from facemakeup.faults import SampleFaultError
 from facemakeup.pipeline import FaceMakeUpPipeline
 from facemakeup.recognisers import FaceRecogniser
@@ -80,8 +81,10 @@ def show(trainer: Trainer, batch: Batch, config: TrainConfig, judges: Judges | N
             np.concatenate([_rgb(batch.pixels_BCHW[i]), pose, *(p for ps in drawn.values() for p in ps)], axis=1)
         )
         if judges is not None:
-            similarities += [(s, _similarity(judges, picture, face)) for s, ps in drawn.items() for picture in ps]
-    return Shown(np.concatenate(rows, axis=0), _numbers(similarities))
+            similarities += [
+                (s, similarity_of(judges, picture, face.identity_D)) for s, ps in drawn.items() for picture in ps
+            ]
+    return Shown(np.concatenate(rows, axis=0), summary(similarities))
 
 
 def _drawn(
@@ -98,8 +101,8 @@ def _drawn(
     )
 
 
-def _similarity(judges: Judges, picture: RgbImage, face: FaceCondition) -> float | None:
-    """Return the cosine of the largest face with the reference, or None where there is none."""
+def similarity_of(judges: Judges, picture: RgbImage, identity_D: Floats) -> float | None:
+    """Return the cosine of a picture's largest face with an identity vector, or None where there is no face."""
     (evidence,) = judges.faces.measure([picture])
     if not evidence.faces:
         return None
@@ -108,10 +111,11 @@ def _similarity(judges: Judges, picture: RgbImage, face: FaceCondition) -> float
         vector = judges.recogniser.embed(picture, np.array(found.landmarks, dtype=np.float64).reshape(5, 2))
     except SampleFaultError:
         return None
-    return float(vector @ face.identity_D)
+    return float(vector @ identity_D)
 
 
-def _numbers(similarities: Sequence[tuple[float, float | None]]) -> dict[str, float]:
+def summary(similarities: Sequence[tuple[float, float | None]]) -> dict[str, float]:
+    """Return detection rate and mean FaceSim per scale, of (scale, similarity or None) per picture."""
     numbers = {}
     for scale in dict.fromkeys(scale for scale, _ in similarities):
         all_of_it = [similarity for s, similarity in similarities if s == scale]

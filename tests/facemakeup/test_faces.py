@@ -10,7 +10,8 @@ from skimage.transform import SimilarityTransform
 from facemakeup.config import Recogniser
 from facemakeup.faces import ARCFACE_TEMPLATE, CLIP_MEAN, CLIP_STD, align, clip_pixels, similarity, unit
 from facemakeup.faults import SampleFaultError
-from facemakeup.recognisers import MOBILEFACENET, RecogniserError, load_recogniser
+from facemakeup.recognisers import DLIB, MOBILEFACENET, RecogniserError, load_recogniser
+from filters.detectors.centerface import CenterFace
 from filters.weights import MissingWeightsError, catalogue
 from tests.facemakeup.tars import add_tiny_recogniser
 from tests.pictures import scene
@@ -64,7 +65,6 @@ def test_a_vector_without_direction_is_a_reason_not_a_zero() -> None:
 def test_the_real_recogniser_tells_the_same_face_from_another() -> None:
     import skimage
 
-    from filters.detectors.centerface import CenterFace
     from filters.weights import find_weights
 
     recogniser = load_recogniser(REAL, accept_noncommercial=True)
@@ -90,6 +90,32 @@ def test_the_real_recogniser_tells_the_same_face_from_another() -> None:
 def test_a_recogniser_of_another_hash_or_width_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(RecogniserError, match=message):
         load_recogniser(REAL.model_copy(update=change), accept_noncommercial=True)
+
+
+def test_dlib_recognises_where_it_is_installed_and_says_what_to_type_where_it_is_not() -> None:
+    import importlib.util
+
+    import skimage
+
+    from filters.weights import find_weights
+
+    sha256 = next(entry.sha256 for entry in catalogue() if entry.name == DLIB)
+    identity = Recogniser(name=DLIB, width=128, sha256=sha256)
+    if importlib.util.find_spec("face_recognition_models") is None:
+        with pytest.raises(MissingWeightsError, match=r"pip install --no-deps face_recognition_models==0\.3\.0"):
+            load_recogniser(identity, accept_noncommercial=False)
+        return
+    if importlib.util.find_spec("dlib") is None:
+        with pytest.raises(RecogniserError, match="pip install --no-deps dlib-bin"):
+            load_recogniser(identity, accept_noncommercial=False)
+        return
+    recogniser = load_recogniser(identity, accept_noncommercial=False)
+    detector = CenterFace(find_weights("centerface").path, side=640, confidence_floor=0.3, max_iou=0.5, device="cpu")
+    astronaut = skimage.data.astronaut()
+    pictures = (astronaut, np.ascontiguousarray(astronaut[:, ::-1]), np.stack([skimage.data.camera()] * 3, axis=-1))
+    vectors = [recogniser.embed(p, np.array(detector.detect(p)[0].landmarks).reshape(5, 2)) for p in pictures]
+    assert vectors[0] @ vectors[1] > 0.95
+    assert vectors[0] @ vectors[2] < 0.9
 
 
 def test_terms_are_shown_until_they_are_accepted_and_a_wrong_name_lists_the_choices() -> None:
