@@ -12,6 +12,9 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── WeightsError                 6  weights have another sha256 (`filters.weights`)
  │    └── MissingWeightsError     6  weights are not here; says how to get them
  ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
+ ├── DataError                    1  too many samples cannot be trained on; names them (`facemakeup.faults`)
+ ├── RecogniserError              6  a recogniser is not the expected one, or its terms are not accepted
+ ├── SampleFaultError             -  a sample cannot be trained on; becomes a counted reason (`facemakeup.faults`)
  ├── BackendError                 2  an optional detector's package is not installed
  ├── UnreadableError              -  the decode gate refuses a file; becomes a recorded reason (`curation.decode`)
  └── ContainerError               -  a picture's container cannot be walked; becomes a recorded reason

@@ -157,7 +157,7 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     Raises:
         RecipeError: a key does not hold.
     """
-    file = _validated(RecipeFile, values, where, "")
+    file = validated(RecipeFile, values, where, "")
     plans = tuple(_plan(stanza, where, f"filters[{i}]") for i, stanza in enumerate(file.filters))
     names = [plan.name for plan in plans]
     if len(set(names)) != len(names):
@@ -184,10 +184,10 @@ def _plan(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
     return FilterPlan(
         name=stanza.name,
         module=module,
-        measure=_validated(module.Measure, stanza.measure, where, f"{place}.measure"),
-        score=_validated(module.Score, stanza.score, where, f"{place}.score"),
+        measure=validated(module.Measure, stanza.measure, where, f"{place}.measure"),
+        score=validated(module.Score, stanza.score, where, f"{place}.score"),
         joint={
-            name: _validated(score, stanza.joint.get(name, {}), where, f"{place}.joint.{name}")
+            name: validated(score, stanza.joint.get(name, {}), where, f"{place}.joint.{name}")
             for name, score in joint.items()
             if name in stanza.keep or name in stanza.joint
         },
@@ -227,7 +227,12 @@ def _plan_values(plan: FilterPlan) -> dict[str, Any]:
     }
 
 
-def _validated(model: type[S], values: Mapping[str, Any], where: str, place: str) -> S:
+def validated(model: type[S], values: Mapping[str, Any], where: str, place: str) -> S:
+    """Return the table that `values` describe; `where` and `place` say in errors which file and table they are of.
+
+    Raises:
+        RecipeError: a key does not hold.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -210,7 +210,7 @@ class Relay(BaseHTTPRequestHandler):
             code, body = getattr(error, "code", 502), error.read() if hasattr(error, "read") else b""
             self._answer(code, dict(getattr(error, "headers", {})), body)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _relay  # noqa: N815  the names that http.server asks for
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _relay
 
     def _body(self) -> bytes | None:
         if (length := self.headers.get("Content-Length")) is not None:

@@ -1,0 +1,117 @@
+"""Lets a U-Net attend to face tokens beside its text (decoupled cross-attention), and adapts its attentions by LoRA.
+
+Every cross-attention computes `Attn(Q, K_text, V_text) + scale * Attn(Q, K_face, V_face)`, where the face's key and
+value layers start as copies of the text's. Every attention's q, k, v and out get a low-rank change through PEFT;
+that of k and v acts on the text alone. After IP-Adapter (arXiv 2308.06721) and its FaceID variants.
+
+Shapes: B batch, S queries, L text tokens, T face tokens, E width of tokens, W width of the attention.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from facemakeup.config import NUM_TOKENS
+
+LORA_NAME = "face"
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+class FaceAttention(nn.Module):
+    """Attention processor of a cross-attention; its context ends with the face tokens."""
+
+    def __init__(self, context_width: int, width: int) -> None:
+        """Make the face's key and value layers."""
+        super().__init__()
+        self.to_k_ip = nn.Linear(context_width, width, bias=False)
+        self.to_v_ip = nn.Linear(context_width, width, bias=False)
+        self.scale = 1.0
+
+    def forward(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Return the attention's output (B, S, W); the parameters' names are diffusers'.
+
+        `encoder_hidden_states` is (B, L + T, E). A transformer block of Stable Diffusion 1.x/2.x calls its attentions
+        with a sequence, without a mask, a residual or a norm of their own: `install` refuses others.
+        """
+        text_BLE, face_BTE = encoder_hidden_states[:, :-NUM_TOKENS], encoder_hidden_states[:, -NUM_TOKENS:]
+        query = _split(attn.to_q(hidden_states), attn.heads)
+        out_BSW = _attend(query, attn.to_k(text_BLE), attn.to_v(text_BLE))
+        if self.scale != 0:
+            out_BSW = out_BSW + self.scale * _attend(query, self.to_k_ip(face_BTE), self.to_v_ip(face_BTE))
+        out: Tensor = attn.to_out[1](attn.to_out[0](out_BSW))
+        return out
+
+
+def _split(tokens: Tensor, num_heads: int) -> Tensor:
+    return tokens.reshape(*tokens.shape[:2], num_heads, -1).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    num_heads = query.shape[1]
+    out = scaled_dot_product_attention(query, _split(key, num_heads), _split(value, num_heads))
+    return out.transpose(1, 2).flatten(2)
+
+
+def install(unet: Any, lora_rank: int) -> None:
+    """Freeze the U-Net, then add face attentions and LoRA, both trainable.
+
+    Raises:
+        ValueError: an attention of the U-Net is not of Stable Diffusion 1.x/2.x's kind.
+    """
+    from peft import LoraConfig
+
+    unet.requires_grad_(False)
+    processors = dict(unet.attn_processors)
+    for name in processors:
+        if name.endswith("attn2.processor"):
+            processors[name] = _face_attention(unet.get_submodule(name.removesuffix(".processor")), name)
+    unet.set_attn_processor(processors)
+    unet.add_adapter(
+        LoraConfig(r=lora_rank, lora_alpha=lora_rank, init_lora_weights="gaussian", target_modules=list(LORA_TARGETS)),
+        adapter_name=LORA_NAME,
+    )
+    for processor in face_attentions(unet):
+        processor.requires_grad_(True)
+
+
+def _face_attention(attn: Any, name: str) -> FaceAttention:
+    odd = (attn.spatial_norm, attn.group_norm, attn.norm_cross, attn.norm_q, attn.norm_k)
+    if any(odd) or attn.residual_connection or attn.rescale_output_factor != 1 or attn.to_k.bias is not None:
+        raise ValueError(f"{name}: not an attention of Stable Diffusion 1.x or 2.x, which Face-MakeUp adapts")
+    made = FaceAttention(attn.to_k.in_features, attn.to_k.out_features)
+    made.to(attn.to_k.weight.device)
+    with torch.no_grad():
+        made.to_k_ip.weight.copy_(attn.to_k.weight)
+        made.to_v_ip.weight.copy_(attn.to_v.weight)
+    return made
+
+
+def face_attentions(unet: Any) -> Iterator[FaceAttention]:
+    """Yield the face attentions in the U-Net's order of processors."""
+    for processor in unet.attn_processors.values():
+        if isinstance(processor, FaceAttention):
+            yield processor
+
+
+def set_scales(unet: Any, face: float, lora: float) -> None:
+    """Set how strongly the face is attended to, and how much of the low-rank change is applied; 1 and 1 in training.
+
+    Both 0 is exactly the base U-Net; face 0 alone is not, once LoRA is trained.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for processor in face_attentions(unet):
+        processor.scale = face
+    for module in unet.modules():
+        if isinstance(module, LoraLayer):
+            module.set_scale(LORA_NAME, lora)

@@ -1,0 +1,246 @@
+"""The state of a run on disk: whole or not at all, verified when read, and never only one of it.
+
+`step-NNNNNNNN/` holds `trainable.safetensors`, `ema.safetensors`, `optimizer.safetensors`, `rng-{rank}.pt`, and last
+`checkpoint.json`, which names them with their sha256s. A folder without it, or whose files are others, does not count.
+"""
+
+import json
+import logging
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curation.commit import FileRecord, digest, publish, publish_json, record_of
+from curation.errors import UsageError, VerificationError
+from curation.version import CODE_VERSION
+from facemakeup.train_config import TrainConfig, config_of
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+RECORD_NAME = "checkpoint.json"
+TRAINABLE_NAME = "trainable.safetensors"
+EMA_NAME = "ema.safetensors"
+OPTIMIZER_NAME = "optimizer.safetensors"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run after `step` optimiser steps, as tensors on the CPU."""
+
+    step: int
+    """The data cursor too: the next global batch has this number."""
+    trainable: Mapping[str, Tensor]
+    ema: Mapping[str, Tensor]
+    """Empty where none is kept."""
+    optimizer: Mapping[str, Tensor]
+    """`{moment}/{parameter}` -> tensor."""
+    faults: Mapping[str, int]
+    """Samples that could not be used so far, by reason."""
+    num_seen: int
+    """Samples that were drawn so far, over all ranks."""
+    data_digest: str
+    """Of the tar index: the cursor means something for this data alone."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint on disk."""
+
+    folder: Path
+    record: Mapping[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps that were done."""
+        return int(self.record["step"])
+
+    @property
+    def config(self) -> TrainConfig:
+        """The configuration that it was trained with."""
+        return config_of(self.record["config"], str(self.folder / RECORD_NAME))
+
+    def weights(self, ema: bool = True) -> dict[str, Tensor]:
+        """Return the trainables by name: their average, where one is kept and asked for, else their last values."""
+        return self._tensors(EMA_NAME if ema and EMA_NAME in self.record["files"] else TRAINABLE_NAME)
+
+    def snapshot(self) -> Snapshot:
+        """Return all that a run goes on from."""
+        record = self.record
+        return Snapshot(
+            step=self.step,
+            trainable=self._tensors(TRAINABLE_NAME),
+            ema=self._tensors(EMA_NAME) if EMA_NAME in record["files"] else {},
+            optimizer=self._tensors(OPTIMIZER_NAME),
+            faults=record["faults"],
+            num_seen=int(record["num_seen"]),
+            data_digest=record["data_digest"],
+        )
+
+    def restore_rng(self, rank: int) -> None:
+        """Put back this rank's global generators; with more ranks than before, a new one keeps its own."""
+        path = self.folder / _rng_name(rank)
+        if path.name in self.record["files"]:
+            _set_rng(torch.load(path, weights_only=True))
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / name)
+
+
+def save_rng(folder: Path, step: int, rank: int) -> None:
+    """Write this rank's global generators; every rank does so before `save`."""
+    publish(folder_of(folder, step) / _rng_name(rank), lambda temp: torch.save(_rng(), temp))
+
+
+def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, keep: int) -> Checkpoint:
+    """Write a checkpoint, then remove all but the `keep` newest; one process does so.
+
+    Later ones go too: they are of a run that was taken up again at an earlier step.
+    """
+    from safetensors.torch import save_file
+
+    target = folder_of(folder, snapshot.step)
+    groups = {TRAINABLE_NAME: snapshot.trainable, OPTIMIZER_NAME: snapshot.optimizer, EMA_NAME: snapshot.ema}
+    files: dict[str, FileRecord] = {}
+    for name, tensors in groups.items():
+        if tensors:
+            files[name] = publish(target / name, partial(save_file, dict(tensors)))
+    for rank in range(num_ranks):
+        files[_rng_name(rank)] = record_of(target / _rng_name(rank))
+    record = {
+        "format_version": FORMAT_VERSION,
+        "code_version": CODE_VERSION,
+        "step": snapshot.step,
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest,
+        "recogniser": config.model.recogniser.model_dump(mode="json"),
+        "data_digest": snapshot.data_digest,
+        "faults": dict(snapshot.faults),
+        "num_seen": snapshot.num_seen,
+        "files": {name: asdict(found) for name, found in sorted(files.items())},
+    }
+    publish_json(target / RECORD_NAME, {**record, "digest": digest(record)})
+    shutil.rmtree(target / "_tmp", ignore_errors=True)
+    others = _folders(folder)
+    overtaken = [other for other in others if other.name > target.name]
+    for other in {*overtaken, *[other for other in others if other.name <= target.name][keep:]}:
+        shutil.rmtree(other)
+    return Checkpoint(target, record)
+
+
+def read(folder: Path) -> Checkpoint:
+    """Return a checkpoint whose every file is as its record says.
+
+    Raises:
+        VerificationError: it is not finished, or a file is missing or has other bytes.
+    """
+    path = folder / RECORD_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        files = {name: FileRecord(**found) for name, found in record["files"].items()}
+        is_intact = record["digest"] == digest({name: value for name, value in record.items() if name != "digest"})
+    except FileNotFoundError as error:
+        raise VerificationError(f"{folder}: no {RECORD_NAME}: it was never finished") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VerificationError(f"{path}: not a record of a checkpoint: {error}") from error
+    if not is_intact:
+        raise VerificationError(f"{path}: its own digest is another: somebody or something changed it")
+    if record.get("format_version") != FORMAT_VERSION:
+        raise VerificationError(f"{path}: format {record.get('format_version')}; this code reads {FORMAT_VERSION}")
+    for name, expected in files.items():
+        if not (folder / name).is_file() or record_of(folder / name) != expected:
+            raise VerificationError(f"{folder / name}: missing, or not the bytes that {RECORD_NAME} names")
+    return Checkpoint(folder, record)
+
+
+def newest(folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint of a run, or None where none was begun; damaged ones are named in the log.
+
+    Raises:
+        VerificationError: there are checkpoints, and not one of them is whole.
+    """
+    problems = []
+    for candidate in _folders(folder):
+        try:
+            checkpoint = read(candidate)
+        except VerificationError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning("fell back to %s: %s", candidate, "; ".join(problems))
+        return checkpoint
+    finished = [problem for problem in problems if "never finished" not in problem]
+    if finished:
+        raise VerificationError(f"{folder}: no checkpoint is whole: {'; '.join(problems)}")
+    return None
+
+
+def require_resumable(checkpoint: Checkpoint, config: TrainConfig, data_digest: str) -> None:
+    """Refuse to go on with other settings or other data.
+
+    Raises:
+        UsageError: names the first setting that differs, or says that the data is another.
+    """
+    if checkpoint.record["config_digest"] != config.digest:
+        difference = _first_difference(checkpoint.config.decisive, config.decisive)
+        raise UsageError(
+            f"{checkpoint.folder}: trained with other settings ({difference}); resume with those, or give another --out"
+        )
+    if checkpoint.record["data_digest"] != data_digest:
+        raise UsageError(
+            f"{checkpoint.folder}: trained on other tars, so its place in the data means nothing here; "
+            f"name the same tars with --data, or give another --out"
+        )
+
+
+def _first_difference(old: Any, new: Any, place: str = "") -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *old]:
+            found = _first_difference(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
+            if found:
+                return found
+        return ""
+    return f"{place} was {old!r}, is {new!r}" if old != new else ""
+
+
+def folder_of(folder: Path, step: int) -> Path:
+    """Return the folder of a step's checkpoint."""
+    return folder / f"step-{step:08d}"
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders of checkpoints, newest first, finished or not."""
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _rng_name(rank: int) -> str:
+    return f"rng-{rank:05d}.pt"
+
+
+def _rng() -> dict[str, Any]:
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def _set_rng(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(state["python"])

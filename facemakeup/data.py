@@ -1,0 +1,280 @@
+"""Batches from tars: the same global batches with any number of ranks and workers, and every unusable sample counted.
+
+Shapes: B samples of one rank's micro batch, C channels, H and W pixels, D numbers of an identity vector.
+"""
+
+import hashlib
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curation.errors import UsageError
+from facemakeup.crop import nearest_bucket
+from facemakeup.draws import generator
+from facemakeup.faults import DataError, Fault, SampleFaultError
+from facemakeup.index import TarIndex, build_index, read_members
+from facemakeup.order import BucketOrder, Order, Place, StreamOrder
+from facemakeup.prepare import Plan, Prepared, Preparer, sizes_of
+from facemakeup.sample import raw_sample
+from facemakeup.shards import ShardStore, find_shards
+from facemakeup.train_config import GIB, TrainConfig
+
+MAX_SUBSTITUTES = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one shape."""
+
+    pixels_BCHW: Tensor
+    """float32 in -1..1."""
+    clip_pixels_BCHW: Tensor
+    """float32, aligned faces, CLIP's mean and deviation taken out."""
+    identity_BD: Tensor
+    """float32, rows of length 1."""
+    pose_BCHW: Tensor
+    """float32 in 0..1."""
+    captions: tuple[str, ...]
+    uids: tuple[str, ...]
+    positions: tuple[int, ...]
+    """Of the samples in the endless stream: what their random numbers are drawn by."""
+    moments_BCHW: Tensor
+    """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
+    has_moments_B: Tensor
+    """bool: whose latents came from the cache."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch with its tensors on a device."""
+        moved: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A micro batch, with what was passed over on the way to it."""
+
+    batch: Batch
+    faults: tuple[Fault, ...]
+    notes: dict[str, int]
+    """What the caches said, with counts."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Which part of every global batch one process takes: micro batch `m` of rank `r` comes at `m * world + r`."""
+
+    rank: int
+    world: int
+    micro_batch: int
+
+    def accumulation(self, global_batch: int) -> int:
+        """Return the number of micro batches that one rank takes per optimiser step.
+
+        Raises:
+            UsageError: the global batch cannot be cut so.
+        """
+        steps, rest = divmod(global_batch, self.world * self.micro_batch)
+        if rest:
+            raise UsageError(
+                f"data.global_batch {global_batch} is no multiple of "
+                f"micro_batch {self.micro_batch} x {self.world} ranks"
+            )
+        return steps
+
+    def seats(self, micro: int) -> range:
+        """Return the seats of this rank's micro batch number `micro` in any global batch."""
+        first = (micro * self.world + self.rank) * self.micro_batch
+        return range(first, first + self.micro_batch)
+
+
+class TarDataset(torch.utils.data.Dataset[Loaded]):
+    """Item `n` is micro batch `n % accumulation` of global batch `n // accumulation`, for one rank."""
+
+    def __init__(self, index: TarIndex, store: ShardStore, order: Order, config: TrainConfig, plan: Plan) -> None:
+        """Keep what samples are made from; `for_rank` says whose part is read."""
+        self.index, self.order, self.config = index, order, config
+        self._store = store
+        self._preparer = Preparer(plan)
+        self._slice = Slice(0, 1, config.data.micro_batch)
+
+    def for_rank(self, rank: int, world: int) -> "TarDataset":
+        """Return the dataset of one rank."""
+        mine = TarDataset.__new__(TarDataset)
+        mine.__dict__ |= {**self.__dict__, "_slice": Slice(rank, world, self.config.data.micro_batch)}
+        return mine
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of which samples there are, in which order: a place in the stream means something for it alone."""
+        rows = self.index.rows
+        keys = hashlib.sha256("\n".join(rows.key.to_pylist()).encode("utf-8", "surrogatepass"))
+        keys.update(rows.num_bytes.tobytes())
+        return keys.hexdigest()
+
+    @property
+    def accumulation(self) -> int:
+        """Micro batches of one optimiser step."""
+        return self._slice.accumulation(self.config.data.global_batch)
+
+    def __getitem__(self, item: int) -> Loaded:
+        """Return one micro batch."""
+        number, micro = divmod(item, self.accumulation)
+        return self.load([self.order.seat(number, seat) for seat in self._slice.seats(micro)])
+
+    def load(self, places: Sequence[Place]) -> Loaded:
+        """Return the samples at these places, substitutes in the seats of those that cannot be used.
+
+        Raises:
+            DataError: a seat finds no usable sample.
+        """
+        faults: list[Fault] = []
+        samples = [self._seated(place, faults) for place in places]
+        notes = Counter(note for sample in samples for note in sample.notes)
+        return Loaded(collate(samples, [place.position for place in places]), tuple(faults), dict(notes))
+
+    def _seated(self, place: Place, faults: list[Fault]) -> Prepared:
+        candidate = place
+        for attempt in range(MAX_SUBSTITUTES):
+            try:
+                return self.sample(candidate)
+            except SampleFaultError as error:
+                shard, _, _ = self.index.where(candidate.row)
+                faults.append(error.at(shard.address, self.index.key(candidate.row)))
+                candidate = self.order.substitute(place, attempt)
+        named = "; ".join(str(fault) for fault in faults[-3:])
+        raise DataError(f"{MAX_SUBSTITUTES} samples in a row cannot be used, the last: {named}")
+
+    def sample(self, place: Place) -> Prepared:
+        """Return one sample.
+
+        Raises:
+            SampleFaultError: it cannot be used.
+        """
+        key = self.index.key(place.row)
+        shard, offset, num_bytes = self.index.where(place.row)
+        raw = raw_sample(read_members(self._store, shard, offset, num_bytes, key), key)
+        chance = generator(self.config.seed, place.position, "flip").random()
+        flipped = bool(chance < self.config.crop.flip_probability)
+        return self._preparer.prepare(raw, raw.decoded(self.config.data.decode), shard.name, flipped)
+
+
+def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:
+    """Return the batch of samples of one shape."""
+    moments = [sample.moments_CHW for sample in samples]
+    known = next((array for array in moments if array is not None), None)
+    stacked = np.zeros((0,), np.float32)
+    if known is not None:
+        stacked = np.stack([np.zeros_like(known) if array is None else array for array in moments])
+    return Batch(
+        pixels_BCHW=_stack([sample.pixels_CHW for sample in samples]),
+        clip_pixels_BCHW=_stack([sample.clip_pixels_CHW for sample in samples]),
+        identity_BD=_stack([sample.identity_D for sample in samples]),
+        pose_BCHW=_stack([sample.pose_CHW for sample in samples]),
+        captions=tuple(sample.caption for sample in samples),
+        uids=tuple(sample.uid for sample in samples),
+        positions=tuple(positions),
+        moments_BCHW=torch.from_numpy(stacked),
+        has_moments_B=torch.tensor([array is not None for array in moments]),
+    )
+
+
+def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work: Path) -> tuple[TarDataset, TarDataset]:
+    """Return the training set and the validation set of the tars that the patterns name; caches lie in `work`.
+
+    The first `validation.num_samples` rows of the index are set aside; training never sees them.
+
+    Raises:
+        UsageError: a pattern names nothing, or nothing is left to train on.
+        DataError: too many samples are known to be unusable.
+    """
+    store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
+    index = build_index(find_shards(patterns), store, work / "scans")
+    num_held_out = config.validation.num_samples
+    if num_held_out >= len(index):
+        raise UsageError(f"validation.num_samples {num_held_out} leaves none of {len(index)} samples to train on")
+    batch_size = min(num_held_out, config.data.micro_batch) if config.crop.mode == "face" else 1
+    held_out = StreamOrder(num_held_out, batch_size, num_held_out, 1, seed=0)
+    order = _order(index, num_held_out, config)
+    return (TarDataset(index, store, order, config, plan), TarDataset(index, store, held_out, config, plan))
+
+
+def batches(dataset: TarDataset, first_batch: int, num_workers: int) -> Iterator[Loaded]:
+    """Yield the micro batches of one rank without end, beginning with global batch `first_batch`."""
+    loader = torch.utils.data.DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_From(first_batch * dataset.accumulation),
+        num_workers=num_workers,
+        multiprocessing_context="spawn" if num_workers else None,
+        worker_init_fn=_settle if num_workers else None,
+    )
+    yield from loader
+
+
+class _From(torch.utils.data.Sampler[int]):
+    """All numbers from one on."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+
+    def __iter__(self) -> Iterator[int]:
+        number = self._first
+        while True:
+            yield number
+            number += 1
+
+
+def _order(index: TarIndex, first_row: int, config: TrainConfig) -> Order:
+    data = config.data
+    if config.crop.mode == "face":
+        stream = StreamOrder(len(index) - first_row, data.global_batch, data.block, data.window, config.seed)
+        return _Shifted(stream, first_row)
+    sizes = sizes_of(config.crop)
+    shapes = np.stack([index.rows.width, index.rows.height], axis=1)[first_row:]
+    unknown = np.flatnonzero(shapes.min(axis=1) == 0)
+    if len(unknown):
+        row = first_row + int(unknown[0])
+        address = index.where(row)[0].address
+        raise DataError(f"{address}: {index.key(row)}: crop.mode 'full' needs width and height in .json")
+    kinds, kind_of_row = np.unique(shapes, axis=0, return_inverse=True)
+    nearest = np.array([nearest_bucket(int(width), int(height), sizes) for width, height in kinds])
+    bucket_of_row = nearest[kind_of_row.reshape(-1)]
+    buckets = tuple(first_row + np.flatnonzero(bucket_of_row == bucket) for bucket in np.unique(nearest))
+    return BucketOrder(buckets, data.global_batch, data.block, data.window, config.seed)
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """An order over the rows from `first_row` on."""
+
+    order: Order
+    first_row: int
+
+    @property
+    def batch_size(self) -> int:
+        return self.order.batch_size
+
+    def seat(self, number: int, seat: int) -> Place:
+        place = self.order.seat(number, seat)
+        return replace(place, row=place.row + self.first_row)
+
+    def substitute(self, place: Place, attempt: int) -> Place:
+        found = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
+        return replace(found, row=found.row + self.first_row)
+
+
+def _stack(arrays: list[Any]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+def _settle(_: int) -> None:
+    """One thread per worker; an interrupt is the main process's business, which lets a step end and then stops them."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,176 @@
+"""Pictures of a person from an exported adapter, files in and files out: what `facecaptionhq generate` does."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from curation.commit import TEMP_FOLDER, publish, publish_json
+from curation.decode import UnreadableError, decode
+from curation.errors import UsageError
+from curation.settings import DecodeLimits
+from curation.version import CODE_VERSION
+from facemakeup.condition import FaceCondition, prepare_face
+from facemakeup.crop import Size
+from facemakeup.export import RECORD_NAME, read_record
+from facemakeup.pipeline import FaceMakeUpPipeline
+from facemakeup.recognisers import FaceRecogniser, load_recogniser
+from facemakeup.sampling import Sampling, Scales
+from filters.base import Filter, RgbImage, Settings
+
+RECORD = "generate.json"
+
+
+class FaceFinder(Settings):
+    """Who finds and recognises faces in photos."""
+
+    detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
+    weights: str = "yolov5n-face"
+    """Catalogue name or path of the detector's weights."""
+    accept_noncommercial: bool = False
+    """Set by someone who has read the recogniser's terms and accepts them."""
+
+
+class Request(Settings):
+    """What is drawn."""
+
+    prompts: tuple[str, ...] = Field(min_length=1)
+    negative_prompt: str = ""
+    mix: tuple[float, ...] | None = None
+    """Weights of the faces; None weighs them alike."""
+    scales: Scales = Scales()
+    sampling: Sampling = Sampling()
+    seed: int = Field(default=42, ge=0)
+    """Of every picture."""
+    height: int = Field(default=512, ge=8)
+    width: int = Field(default=512, ge=8)
+    """Pixels, multiples of 8."""
+    adapter: bool = True
+    """False draws what the base model draws."""
+
+
+def generate(
+    adapter: Path,
+    faces: Sequence[Path],
+    pose: Path | None,
+    target: Path,
+    request: Request,
+    finder: FaceFinder,
+    base: str | None = None,
+    image_encoder: str | None = None,
+    device: str = "cpu",
+) -> list[Path]:
+    """Write one PNG per prompt and a record of how they were made, and return the PNGs.
+
+    `faces` and `pose` are photos (JPEG, PNG, WEBP) or conditions that `FaceCondition.save` wrote (.npz).
+
+    Raises:
+        UsageError: a file is not a picture, shows no face, or something does not fit.
+        RecogniserError: the adapter's recogniser is not here, or its terms are not accepted.
+    """
+    if (target / RECORD).exists():
+        raise UsageError(f"{target}: holds pictures already ({RECORD}); name another folder")
+    record = read_record(adapter)
+    pipe = FaceMakeUpPipeline.from_pretrained(adapter, base, image_encoder, device)
+    read = _Reader(pipe, finder)
+    conditions = [read.condition(path) for path in faces]
+    size = Size(request.height, request.width)
+    pose_map = read.condition(pose).pose(size, _crop_factor(record["facts"])) if pose else None
+    if not request.adapter:
+        pipe.disable_adapter()
+    pictures = [
+        pipe(
+            (prompt,),
+            conditions,
+            request.mix,
+            pose_map,
+            request.scales,
+            request.sampling,
+            request.negative_prompt,
+            (request.seed,),
+            size,
+        )[0]
+        for prompt in request.prompts
+    ]
+    return _write(pictures, target, request, adapter, faces, pose)
+
+
+def _crop_factor(facts: Mapping[str, Any]) -> float | None:
+    """Return how tightly the adapter saw faces in training; None where it saw whole pictures."""
+    return None if facts.get("crop_mode") == "full" else float(facts.get("crop_factor", 1.5))
+
+
+class _Reader:
+    """Turns files into conditions; detector and recogniser are loaded when the first photo comes."""
+
+    def __init__(self, pipe: FaceMakeUpPipeline, finder: FaceFinder) -> None:
+        self._pipe = pipe
+        self._finder = finder
+        self._parts: tuple[Filter, FaceRecogniser] | None = None
+
+    def condition(self, path: Path) -> FaceCondition:
+        if path.suffix == ".npz":
+            return FaceCondition.load(path)
+        rgb = read_picture(path)
+        faces, recogniser = self._loaded()
+        try:
+            return prepare_face(rgb, faces, recogniser, self._pipe.encoders.clip_side)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+
+    def _loaded(self) -> tuple[Filter, FaceRecogniser]:
+        from filters import faces
+
+        if self._parts is None:
+            measure = faces.Measure(detector=self._finder.detector, weights=self._finder.weights)
+            expected = self._pipe.model.config.recogniser
+            recogniser = load_recogniser(expected, self._finder.accept_noncommercial)
+            self._parts = faces.build(measure, "cpu"), recogniser
+        return self._parts
+
+
+def read_picture(path: Path) -> RgbImage:
+    """Return the upright pixels of a picture file.
+
+    Raises:
+        UsageError: there is no such file, or the decode gate refuses it.
+    """
+    try:
+        return decode(path.read_bytes(), DecodeLimits()).rgb
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such file") from error
+    except UnreadableError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _write(
+    pictures: Sequence[RgbImage],
+    target: Path,
+    request: Request,
+    adapter: Path,
+    faces: Sequence[Path],
+    pose: Path | None,
+) -> list[Path]:
+    from PIL import Image
+
+    target.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for number, picture in enumerate(pictures):
+        path = target / f"{number:03d}.png"
+        save = partial(Image.fromarray(picture).save, format="PNG")
+        files[path.name] = publish(path, save).sha256
+    record = {
+        "code_version": CODE_VERSION,
+        "adapter": str(adapter),
+        "adapter_files": json.loads((adapter / RECORD_NAME).read_text(encoding="utf-8"))["files"],
+        "faces": [str(path) for path in faces],
+        "pose": str(pose) if pose else None,
+        "request": request.model_dump(mode="json"),
+        "files": files,
+    }
+    publish_json(target / RECORD, record)
+    (target / TEMP_FOLDER).rmdir()
+    return [target / name for name in files]

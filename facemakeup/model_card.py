@@ -1,0 +1,85 @@
+"""The README of an exported adapter: what it is, how it is used, and whose terms it inherits."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from facemakeup.config import ModelConfig
+from facemakeup.recognisers import NONCOMMERCIAL, NONCOMMERCIAL_TERMS
+from filters.weights import catalogue
+
+UNKNOWN = "not known to the program that wrote this card: look it up at its source before you share the adapter"
+LICENCES: Mapping[str, str] = MappingProxyType(
+    {
+        "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
+        "stabilityai/stable-diffusion-2-1": "CreativeML Open RAIL++-M",
+        "stabilityai/sd-vae-ft-mse": "MIT",
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "MIT",
+    }
+)
+"""Of models that an adapter may be trained on, as their model cards state them; terms can change there."""
+
+
+def model_card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
+    """Return the card in Markdown; `facts` are what else is known of the training (step, data, ...)."""
+    known = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items())
+    inherited = "\n".join(f"| {part} | `{source}` | {licence} |" for part, source, licence in _inherited(config))
+    context = "the face tokens: use the pipeline of facecaptionhq" if config.posenet_context == "face" else "the text"
+    return f"""---
+base_model: {config.base}
+library_name: diffusers
+tags: [face, ip-adapter, controlnet, face-makeup]
+---
+
+# A Face-MakeUp adapter
+
+Draws pictures of a person from a prompt, a photo of the face, and a pose (method: arXiv 2501.02523).
+
+| fact | |
+|---|---|
+| recogniser | {config.recogniser.name}, {config.recogniser.width} numbers, sha256 `{config.recogniser.sha256}` |
+| PoseNet attends to | {context} |
+{known}
+
+## Files
+
+| file | what reads it |
+|---|---|
+| `facemakeup.safetensors` | projector, face attentions and LoRA: `pipe.load_ip_adapter` of diffusers (needs peft) |
+| `controlnet/` | PoseNet: `ControlNetModel.from_pretrained` |
+| `adapter_config.json` | all settings, and the sha256 of every file |
+
+```python
+from pathlib import Path
+
+from diffusers import StableDiffusionPipeline
+
+from facemakeup.export import load_into_stock, set_face
+
+pipe = StableDiffusionPipeline.from_pretrained({config.base!r})
+load_into_stock(pipe, Path("."))  # load_ip_adapter, and the shortcut without which it is another model
+# per face: identity (1, {config.recogniser.width}); CLIP's penultimate hidden states (1, N, {config.clip_width})
+# of the aligned face, and of the zero picture
+embeds = set_face(pipe, identity, clip_hidden, zero_hidden)
+picture = pipe("a person wearing a red hat", ip_adapter_image_embeds=embeds).images[0]
+```
+
+## Terms it inherits
+
+An adapter is made from these parts; whoever uses or shares it is bound by the terms of each.
+
+| part | source | licence |
+|---|---|---|
+{inherited}
+| training data | see above | the terms of the pictures and captions that it was trained on |
+"""
+
+
+def _inherited(config: ModelConfig) -> list[tuple[str, str, str]]:
+    sources = [("base model", config.base), ("image encoder", config.image_encoder)]
+    if config.vae:
+        sources.insert(1, ("VAE", config.vae))
+    rows = [(part, source, LICENCES.get(source, UNKNOWN)) for part, source in sources]
+    name = config.recogniser.name
+    licence = next((entry.licence for entry in catalogue() if entry.name == name), UNKNOWN)
+    return [*rows, ("recogniser", name, f"{licence}; {NONCOMMERCIAL_TERMS}" if name in NONCOMMERCIAL else licence)]

@@ -1,0 +1,128 @@
+"""What a run says of itself while it runs: losses, speed, waiting, and every sample that it could not use."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facemakeup.data import Loaded
+from facemakeup.faults import Fault, FaultLimit
+from facemakeup.loss import bucket_losses
+from facemakeup.tracking import Tracker, keep_lines_before
+from facemakeup.train_config import TrainConfig
+from facemakeup.trainer import StepResult
+
+FAULTS_NAME = "faults.jsonl"
+NUM_BUCKETS = 10
+CACHE_NOTES = tuple(f"{kind}_{status}" for kind in ("identity", "latents") for status in ("hit", "missing", "stale"))
+
+
+class Monitor:
+    """Adds up what one rank sees, and when a report is due brings the ranks together.
+
+    All ranks call the same methods at the same steps.
+    """
+
+    def __init__(self, config: TrainConfig, accelerator: Any, tracker: Tracker, out: Path, num_timesteps: int) -> None:
+        """Keep where to report; nothing is counted yet."""
+        self._config, self._accelerator, self._tracker = config, accelerator, tracker
+        self._faults_path = out / FAULTS_NAME
+        self._num_timesteps = num_timesteps
+        self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
+        self.faults: Counter[str] = Counter()
+        self.num_seen = 0
+        self._waited_s = 0.0
+        self._new: list[Fault] = []
+        self._notes: Counter[str] = Counter()
+        self._begin()
+
+    def take_up(self, faults: Mapping[str, int], num_seen: int, first_step: int) -> None:
+        """Go on counting from a checkpoint; what was written after it goes."""
+        self.faults, self.num_seen = Counter(faults), num_seen
+        if self._accelerator.is_main_process:
+            keep_lines_before(self._faults_path, first_step)
+
+    def known(self, faults: tuple[Fault, ...], num_samples: int) -> None:
+        """Report what the index already knows to be unusable.
+
+        Raises:
+            DataError: it is too much.
+        """
+        if self._accelerator.is_main_process:
+            self._write(0, list(faults))
+        self._limit.require(Counter(fault.reason for fault in faults), num_samples + len(faults), faults)
+
+    def waited(self, seconds: float) -> None:
+        """Add time that was spent waiting for data."""
+        self._waited_s += seconds
+
+    def loaded(self, loaded: Loaded) -> None:
+        """Take in what came with a micro batch."""
+        self._new += loaded.faults
+        self._notes.update(loaded.notes)
+
+    def passed_over(self, step: int, faults: list[Fault]) -> None:
+        """Report samples of the validation set that could not be used."""
+        from accelerate.utils import gather_object
+
+        gathered = gather_object(faults)
+        self.faults.update(fault.reason for fault in gathered)
+        if self._accelerator.is_main_process:
+            self._write(step, gathered)
+
+    def took(self, result: StepResult) -> None:
+        """Take in an optimiser step."""
+        sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._num_timesteps, NUM_BUCKETS)
+        self._sums += torch.stack([sums, counts.to(sums.dtype)])
+        self._norm = result.gradient_norm
+
+    def report(self, step: int, learning_rate: float) -> float:
+        """Bring the ranks together, write what was seen since the last report, and return the mean loss.
+
+        Raises:
+            DataError: too many samples could not be used.
+        """
+        from accelerate.utils import gather_object
+
+        sums, counts = self._accelerator.reduce(self._sums, "sum").cpu().double()
+        faults = gather_object(self._new)
+        notes = self._accelerator.reduce(
+            torch.tensor([self._notes[note] for note in CACHE_NOTES], device=self._accelerator.device), "sum"
+        ).tolist()
+        self.faults.update(fault.reason for fault in faults)
+        self.num_seen += int(counts.sum()) + len(faults)
+        loss, elapsed_s = float(sums.sum() / counts.sum()), time.perf_counter() - self._started
+        values = {
+            "train/loss": loss,
+            "train/gradient_norm": float(self._norm),
+            "train/learning_rate": learning_rate,
+            "speed/samples_per_s": float(counts.sum()) / elapsed_s,
+            "speed/data_wait_fraction": self._waited_s / elapsed_s,
+            "data/faults": float(self.faults.total()),
+            **{f"loss_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]},
+            **{f"cache/{note}": float(n) for note, n in zip(CACHE_NOTES, notes, strict=True) if n},
+        }
+        if self._accelerator.is_main_process:
+            self._write(step, faults)
+            self._tracker.scalars(step, values)
+        self._limit.require(self.faults, self.num_seen, faults)
+        self._begin()
+        return loss
+
+    def _begin(self) -> None:
+        self._started = time.perf_counter()
+        self._waited_s = 0.0
+        self._new = []
+        self._notes = Counter()
+        self._sums = torch.zeros(2, NUM_BUCKETS, device=self._accelerator.device)
+        self._norm = torch.zeros(())
+
+    def _write(self, step: int, faults: list[Fault]) -> None:
+        with self._faults_path.open("a", encoding="utf-8") as file:
+            for fault in faults:
+                file.write(json.dumps({"step": step, **asdict(fault)}) + "\n")

@@ -1,0 +1,137 @@
+"""From noise to latents: DDIM (arXiv 2010.02502) with classifier-free guidance.
+
+PoseNet runs on the prompt's branch and on the negative one, each with its own face tokens and the same pose map.
+
+Shapes: B pictures, C latent channels, H and W latent size, L text tokens, E their width, D identity, N CLIP tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from facemakeup.model import FaceMakeUp
+from filters.base import Settings
+
+
+class Scales(Settings):
+    """How strongly each part of the adapter speaks; 1 is what it was trained at."""
+
+    face: float = Field(default=1.0, ge=0)
+    """Attention to the face tokens."""
+    clip: float = Field(default=1.0, ge=0)
+    """What CLIP adds to the bare identity within these tokens."""
+    pose: float = Field(default=1.0, ge=0)
+    """PoseNet; 0 does not run it."""
+    lora: float = Field(default=1.0, ge=0)
+    """The low-rank change of the attentions."""
+
+
+class Sampling(Settings):
+    """How a picture is drawn."""
+
+    num_steps: int = Field(default=50, ge=1, le=1000)
+    guidance_scale: float = Field(default=7.5, ge=0)
+    """Weight of the difference between the prompt's branch and the negative one; 1 leaves the negative one out."""
+    pose_start: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps before PoseNet sets in."""
+    pose_end: float = Field(default=1.0, ge=0, le=1)
+    """Share of the steps after which PoseNet is silent."""
+
+    def is_posed(self, number: int, num_steps: int) -> bool:
+        """Whether PoseNet speaks in this step, counted from 0: the step lies wholly within its share."""
+        return number / num_steps >= self.pose_start and (number + 1) / num_steps <= self.pose_end
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a batch of pictures is drawn from, on the device."""
+
+    text_BLE: Tensor
+    identity_BD: Tensor
+    clip_hidden_BNC: Tensor
+    pose_BCHW: Tensor | None
+
+    def joined(self, other: "Conditions") -> "Conditions":
+        """Return this batch followed by another."""
+        return Conditions(
+            text_BLE=torch.cat([self.text_BLE, other.text_BLE]),
+            identity_BD=torch.cat([self.identity_BD, other.identity_BD]),
+            clip_hidden_BNC=torch.cat([self.clip_hidden_BNC, other.clip_hidden_BNC]),
+            pose_BCHW=None
+            if self.pose_BCHW is None or other.pose_BCHW is None
+            else torch.cat([self.pose_BCHW, other.pose_BCHW]),
+        )
+
+    def without_pose(self) -> "Conditions":
+        """Return the same without the pose map."""
+        return Conditions(self.text_BLE, self.identity_BD, self.clip_hidden_BNC, None)
+
+
+AS_TRAINED = Scales()
+BASE_MODEL = Scales(face=0, clip=0, pose=0, lora=0)
+"""Draws what the base draws."""
+PUBLISHED = Sampling()
+
+
+def ddim(scheduler: Any, num_steps: int, device: torch.device) -> Any:
+    """Return the DDIM schedule of a base's scheduler, set to a number of steps; it neither clips nor ends at one."""
+    from diffusers import DDIMScheduler
+
+    made = DDIMScheduler.from_config(scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    made.set_timesteps(num_steps, device=device)
+    return made
+
+
+def guided(
+    model: FaceMakeUp,
+    latents_BCHW: Tensor,
+    timestep: Tensor,
+    positive: Conditions,
+    negative: Conditions | None,
+    scales: Scales,
+    guidance_scale: float,
+) -> Tensor:
+    """Return the guided prediction `n + guidance * (p - n)`; without `negative`, that of the prompt alone."""
+    both = positive if negative is None else negative.joined(positive)
+    repeated = latents_BCHW if negative is None else torch.cat([latents_BCHW, latents_BCHW])
+    predicted = model.predict(
+        repeated,
+        timestep.expand(len(repeated)),
+        both.text_BLE,
+        both.identity_BD,
+        both.clip_hidden_BNC,
+        both.pose_BCHW,
+        clip_scale=scales.clip,
+        pose_scale=scales.pose,
+    )
+    if negative is None:
+        return predicted
+    against, towards = predicted.chunk(2)
+    return against + guidance_scale * (towards - against)
+
+
+def denoise(
+    model: FaceMakeUp,
+    schedule: Any,
+    latents_BCHW: Tensor,
+    positive: Conditions,
+    negative: Conditions,
+    scales: Scales,
+    sampling: Sampling,
+) -> Tensor:
+    """Return the latents that the noise `latents_BCHW` becomes; the model's scales are 1 again afterwards."""
+    timesteps = schedule.timesteps
+    model.set_scales(scales.face, scales.lora)
+    try:
+        for number, timestep in enumerate(timesteps):
+            towards, away = positive, None if sampling.guidance_scale == 1 else negative
+            if not sampling.is_posed(number, len(timesteps)):
+                towards, away = towards.without_pose(), away and away.without_pose()
+            predicted = guided(model, latents_BCHW, timestep, towards, away, scales, sampling.guidance_scale)
+            latents_BCHW = schedule.step(predicted, timestep, latents_BCHW, return_dict=False)[0]
+    finally:
+        model.set_scales()
+    return latents_BCHW

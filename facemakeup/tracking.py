@@ -1,0 +1,109 @@
+"""Where a run's numbers and pictures go: a small protocol, TensorBoard and JSON lines behind it."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from filters.base import RgbImage
+
+LOG_NAME = "log.jsonl"
+
+
+class Tracker(Protocol):
+    """Takes what a run reports."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers by name."""
+        ...
+
+    def image(self, step: int, name: str, rgb: RgbImage) -> None:
+        """Record a picture, uint8 (H, W, 3)."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
+
+
+class TensorBoard:
+    """Event files in a folder; what a killed run wrote after `first_step` is shown no more."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        """Open the folder."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step or None)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers by name."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, rgb: RgbImage) -> None:
+        """Record a picture."""
+        self._writer.add_image(name, rgb, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+class JsonLines:
+    """One JSON object per line, `step` and `time` first; lines from `first_step` on are removed at the start."""
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        """Open the file."""
+        keep_lines_before(path, first_step)
+        self._file = path.open("a", encoding="utf-8")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers by name."""
+        self._file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
+        self._file.flush()
+
+    def image(self, step: int, name: str, rgb: RgbImage) -> None:
+        """Pictures are not for JSON."""
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+
+
+class Several:
+    """Hands everything on to each of several trackers."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        """Keep them."""
+        self._trackers = trackers
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers by name."""
+        for tracker in self._trackers:
+            tracker.scalars(step, values)
+
+    def image(self, step: int, name: str, rgb: RgbImage) -> None:
+        """Record a picture."""
+        for tracker in self._trackers:
+            tracker.image(step, name, rgb)
+
+    def close(self) -> None:
+        """Write what is left."""
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def keep_lines_before(path: Path, first_step: int) -> None:
+    """Remove from a file of JSON lines those of steps from `first_step` on, and a line that a kill cut short."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] < first_step:
+                kept.append(line)
+        except ValueError:
+            continue
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -1,0 +1,210 @@
+"""The tables of a training configuration: everything that a run will do, in TOML, closed to keys it does not know."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from curation.commit import digest
+from curation.errors import RecipeError
+from curation.recipe import validated
+from curation.settings import DecodeLimits
+from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
+from filters import faces
+from filters.base import Settings
+
+GIB = 1 << 30
+
+
+class DataSettings(Settings):
+    """What is read, in which order, and what becomes of samples that cannot be used."""
+
+    global_batch: int = Field(default=64, ge=1)
+    """Samples of one optimiser step over all ranks and accumulation steps."""
+    micro_batch: int = Field(default=8, ge=1)
+    """Samples that one rank takes through the network at once; accumulation follows from it."""
+    block: int = Field(default=1000, ge=1)
+    """Neighbouring samples that are shuffled as one; for remote tars, the number of samples of a shard."""
+    window: int = Field(default=16, ge=1)
+    """Blocks whose samples are mixed; so many shards are read at a time."""
+    num_workers: int = Field(default=4, ge=0)
+    """Reading processes of each rank; changes nothing but speed."""
+    cache_gib: float = Field(default=64.0, gt=0)
+    """Largest size of the local folder that remote shards are fetched into, GiB per machine."""
+    max_fault_fraction: float = Field(default=0.01, ge=0, le=1)
+    """A run stops when more than this share of the samples cannot be used."""
+    min_faults: int = Field(default=20, ge=0)
+    """So many unusable samples never stop a run."""
+    decode: DecodeLimits = DecodeLimits()
+    """What a picture may claim before it is decoded."""
+
+
+class CropSettings(Settings):
+    """Which part of a picture is trained on."""
+
+    mode: Literal["face", "full"] = "face"
+    """`face` is a square around the face; `full` the whole picture, in buckets of like shape."""
+    size: int = Field(default=512, ge=16, multiple_of=8)
+    """Side of the square, or of the square whose area the buckets have, pixels."""
+    factor: float = Field(default=1.5, ge=1.0, le=10.0)
+    """Side of the window around a face, in longer sides of its box (mode `face`)."""
+    max_aspect: float = Field(default=2.0, ge=1.0)
+    """Most extreme bucket, longer side over shorter (mode `full`)."""
+    bucket_step: int = Field(default=64, ge=8, multiple_of=8)
+    """Sides of buckets are multiples of this, pixels (mode `full`)."""
+    flip_probability: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of pictures that are mirrored, landmarks with them; captions that say left or right are not changed."""
+
+
+class FaceSettings(Settings):
+    """How faces become identity vectors; whose, says the model."""
+
+    accept_noncommercial: bool = False
+    """Set by someone who has read the recogniser's terms and accepts them."""
+
+
+class CacheSettings(Settings):
+    """Sidecar tars of what is costly to compute."""
+
+    folder: str | None = None
+    """Where `facecaptionhq cache` put them; none computes everything on the way."""
+    latent_dtype: Literal["float16", "float32"] = "float16"
+    """Precision of cached latents; float32 is bit for bit what the VAE gives."""
+
+
+class OptimSettings(Settings):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(default=1e-4, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    num_steps: int = Field(default=530_000, ge=1)
+    """Optimiser steps of the whole run."""
+    num_warmup_steps: int = Field(default=1000, ge=0)
+    """Steps over which the learning rate rises from zero."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What the learning rate does after warmup; `cosine` and `linear` end at zero."""
+    max_gradient_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients of larger norm are scaled down to it; none leaves them."""
+    min_snr_gamma: float | None = Field(default=None, gt=0)
+    """Weighs timesteps by min(snr, gamma); none weighs them alike, as published."""
+    ema_decay: float = Field(default=0.9999, ge=0, lt=1)
+    """Of the moving average of the trainables; 0 keeps none."""
+
+
+class RunSettings(Settings):
+    """How it runs: none of these changes what is computed, beyond rounding."""
+
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Of the frozen parts and of autocast on a GPU; trainables are fp32 always, and on a CPU everything is."""
+    gradient_checkpointing: bool = False
+    """Computes activations twice to hold fewer of them."""
+    compile: bool = False
+    """Hands the model to torch.compile."""
+    fsdp: bool = False
+    """Shards trainables, gradients and optimiser over the ranks (FSDP2) instead of copying them (DDP)."""
+    log_every: int = Field(default=10, ge=1)
+    """Steps between two lines of the log; nothing is fetched from the device in between."""
+
+
+class CheckpointSettings(Settings):
+    """When the state of a run is written, and how much of it stays."""
+
+    every: int = Field(default=2000, ge=1)
+    """Steps between two checkpoints."""
+    keep: int = Field(default=3, ge=2)
+    """Newest checkpoints that stay; at least two, so that a torn one has a predecessor."""
+
+
+class ValidationSettings(Settings):
+    """What is looked at on the way."""
+
+    every: int = Field(default=2000, ge=1)
+    """Steps between two validations."""
+    num_samples: int = Field(default=64, ge=1)
+    """Samples set aside for it: the first of the index, which training then leaves out."""
+    num_timesteps: int = Field(default=8, ge=1)
+    """Fixed timesteps (i + 0.5) / n, at each of which the loss is taken."""
+    num_references: int = Field(default=4, ge=0)
+    """Rows of the image grid; 0 draws none."""
+    prompts: tuple[str, ...] = ("a person wearing a red hat", "a person standing in a park")
+    scales: tuple[float, ...] = (0.5, 1.0)
+    """Strengths of the face, one column per prompt and scale."""
+    num_inference_steps: int = Field(default=30, ge=1)
+    guidance_scale: float = Field(default=7.5, ge=0)
+    facesim: bool = True
+    """Whether faces are looked for in the pictures of the grid, and compared with the reference's."""
+    detector: faces.Measure = faces.Measure(detector="centerface", weights="centerface")
+    """Who looks for them."""
+
+
+class TrainConfig(Settings):
+    """One training run."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    model: ModelConfig
+    data: DataSettings = DataSettings()
+    crop: CropSettings = CropSettings()
+    faces: FaceSettings = FaceSettings()
+    cache: CacheSettings = CacheSettings()
+    drop: Literal["recommended", "reference"] | DropTable = "recommended"
+    """How often conditions are dropped: a preset, or a table of its own."""
+    optim: OptimSettings = OptimSettings()
+    run: RunSettings = RunSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    validation: ValidationSettings = ValidationSettings()
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Self:
+        if self.data.global_batch % self.data.micro_batch:
+            raise ValueError(
+                f"data.global_batch {self.data.global_batch} is no multiple of micro_batch {self.data.micro_batch}"
+            )
+        return self
+
+    @property
+    def drop_table(self) -> DropTable:
+        """The drop table in force."""
+        return DROP_TABLES[self.drop] if isinstance(self.drop, str) else self.drop
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """All settings that decide what is computed, beyond rounding."""
+        settings = self.model_dump(mode="json", exclude={"run", "checkpoint", "validation", "cache", "faces", "name"})
+        for key in ("num_workers", "cache_gib", "micro_batch", "max_fault_fraction", "min_faults"):
+            settings["data"].pop(key)
+        held_out = {"num_samples": self.validation.num_samples}
+        return {**settings, "validation": held_out, "drop": self.drop_table.model_dump(mode="json")}
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the decisive settings; a checkpoint of others is not resumed."""
+        return digest(self.decisive)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read and validate a training configuration.
+
+    Raises:
+        RecipeError: the file is missing, is not TOML, or a key of it does not hold.
+    """
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such training configuration; configs/train/sd15.toml is one")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    return config_of(values, str(path))
+
+
+def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """Validate a training configuration that was read from `where`.
+
+    Raises:
+        RecipeError: a key does not hold.
+    """
+    return validated(TrainConfig, values, where, "")

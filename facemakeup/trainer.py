@@ -1,0 +1,189 @@
+"""One optimiser step of Face-MakeUp, and everything that changes with it; the maths of a run on one screen.
+
+Shapes: B batch, C latent channels, H and W latent size, L text tokens, E text width, N CLIP tokens, D identity width.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facemakeup import sharding
+from facemakeup.checkpoint import Snapshot
+from facemakeup.data import Batch
+from facemakeup.draws import Draws, draws_of
+from facemakeup.ema import MovingAverage
+from facemakeup.encoders import Encoders
+from facemakeup.loss import NoiseSchedule, drop, training_loss
+from facemakeup.model import FaceMakeUp
+from facemakeup.schedule import learning_rate
+from facemakeup.train_config import TrainConfig
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each parameter."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one rank saw in one optimiser step, still on the device."""
+
+    per_sample_B: Tensor
+    """Losses of its samples, float32."""
+    timesteps_B: Tensor
+    gradient_norm: Tensor
+    """Before clipping, of the whole global batch."""
+
+
+class Trainer:
+    """Model, optimiser and average of one rank."""
+
+    def __init__(self, config: TrainConfig, model: FaceMakeUp, encoders: Encoders, accelerator: Any) -> None:
+        """Put the model where it trains; the wrapped model shares its parameters with `model`."""
+        self._config, self.encoders, self._accelerator = config, encoders, accelerator
+        self.model = model.to(accelerator.device)
+        if config.run.precision == "bf16" and accelerator.device.type == "cuda":
+            model.freeze_in(torch.bfloat16)
+        if config.run.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        if config.run.compile:
+            model.unet.compile()
+            model.posenet.compile()
+        if config.run.fsdp:
+            sharding.shard(model)
+        self.schedule = NoiseSchedule.of(encoders.scheduler)
+        self.parameters = model.trainable_named_parameters()
+        optim = config.optim
+        self._optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=optim.learning_rate, betas=optim.betas, weight_decay=optim.weight_decay
+        )
+        self.ema = MovingAverage(self.parameters, optim.ema_decay) if optim.ema_decay else None
+        self._wrapped: Any = model if config.run.fsdp else accelerator.prepare(model)
+        self.model.train()
+
+    def step(self, number: int, next_batch: Callable[[], Batch], accumulation: int) -> StepResult:
+        """Do optimiser step `number`, 0-based, on `accumulation` micro batches.
+
+        The gradient is that of the mean loss over the global batch, however it is cut into ranks and micro batches.
+        """
+        self._optimizer.zero_grad(set_to_none=True)
+        losses, timesteps = [], []
+        for micro in range(accumulation):
+            batch = next_batch().to(self._accelerator.device)
+            with self._synchronised(micro == accumulation - 1):
+                per_sample_B, timesteps_B = self._losses(batch)
+                share = self._accelerator.num_processes / self._config.data.global_batch
+                self._accelerator.backward(per_sample_B.sum() * share)
+            losses.append(per_sample_B.detach())
+            timesteps.append(timesteps_B)
+        most = self._config.optim.max_gradient_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), most or float("inf"))
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self._config.optim, number)
+        self._optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.parameters)
+        return StepResult(torch.cat(losses), torch.cat(timesteps), sharding.whole(norm))
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        device = self._accelerator.device
+        mean, logvar = self.moments(batch)
+        shape = (mean.shape[1], mean.shape[2], mean.shape[3])
+        draws = draws_of(self._config.seed, batch.positions, shape, self.schedule.num_timesteps)
+        latents_BCHW = self.encoders.sample(mean, logvar, draws.posterior_BCHW.to(device))
+        timesteps_B = draws.timesteps_B.to(device)
+        given = self._conditions(batch, draws)
+        return self.losses(latents_BCHW, draws.noise_BCHW.to(device), timesteps_B, given), timesteps_B
+
+    def losses(
+        self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, given: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return the loss of each sample, float32 (B,)."""
+        noisy = self.schedule.noisy(latents_BCHW, noise_BCHW, timesteps_B)
+        model = self._wrapped if torch.is_grad_enabled() else self.model
+        prediction = model(noisy, timesteps_B, **given)
+        gamma = self._config.optim.min_snr_gamma
+        return training_loss(prediction, latents_BCHW, noise_BCHW, timesteps_B, self.schedule, gamma)
+
+    def _conditions(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """Return the conditions of a batch with what the draws say dropped."""
+        dropped = drop(draws.drop_B3, self._config.drop_table)
+        captions = ["" if gone else text for gone, text in zip(dropped.text_B.tolist(), batch.captions, strict=True)]
+        device = self._accelerator.device
+        return conditions(
+            self.encoders, captions, batch.identity_BD * ~dropped.identity_B.to(device)[:, None],
+            batch.clip_pixels_BCHW, dropped.clip_B, batch.pose_BCHW * ~dropped.pose_B.to(device)[:, None, None, None],
+        )  # fmt: skip
+
+    def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of a batch's latents, from the cache where it has them, else from the VAE."""
+        if not batch.has_moments_B.any():
+            return self.encoders.moments(batch.pixels_BCHW)
+        mean, logvar = batch.moments_BCHW.clone().chunk(2, dim=1)
+        if not batch.has_moments_B.all():
+            missing = ~batch.has_moments_B
+            mean[missing], logvar[missing] = self.encoders.moments(batch.pixels_BCHW[missing])
+        return mean, logvar
+
+    def _synchronised(self, is_last: bool) -> Any:
+        if self._config.run.fsdp:
+            sharding.synchronise(self.model, is_last)
+            return nullcontext()
+        return nullcontext() if is_last else self._accelerator.no_sync(self._wrapped)
+
+    def snapshot(self, step: int, faults: Mapping[str, int], num_seen: int, data_digest: str) -> Snapshot:
+        """Return the whole state on the CPU; every rank must call it.
+
+        Raises:
+            TypeError: a trainable is not float32.
+        """
+        self.model.require_fp32_trainables()
+        state = self._optimizer.state
+        moments = {f"{m}/{n}": state[p][m] for n, p in self.parameters.items() if p in state for m in MOMENTS}
+        return Snapshot(
+            step=step,
+            trainable=_gathered(self.parameters),
+            ema=_gathered(self.ema.values) if self.ema else {},
+            optimizer=_gathered(moments),
+            faults=faults,
+            num_seen=num_seen,
+            data_digest=data_digest,
+        )
+
+    @torch.no_grad()
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take up a snapshot's state."""
+        for name, parameter in self.parameters.items():
+            sharding.copy_into(parameter, snapshot.trainable[name])
+            if self.ema is not None:
+                sharding.copy_into(self.ema.values[name], snapshot.ema[name])
+            moments = {moment: snapshot.optimizer.get(f"{moment}/{name}") for moment in MOMENTS}
+            if all(value is not None for value in moments.values()):
+                self._optimizer.state[parameter] = {
+                    moment: value.clone() if moment == "step" else sharding.like(parameter, value)
+                    for moment, value in moments.items()
+                    if value is not None
+                }
+
+
+def conditions(
+    encoders: Encoders,
+    captions: Sequence[str],
+    identity_BD: Tensor,
+    clip_pixels_BCHW: Tensor,
+    clip_dropped_B: Tensor,
+    pose_BCHW: Tensor,
+) -> dict[str, Tensor]:
+    """Return the conditions of `FaceMakeUp.predict` by name."""
+    return {
+        "text_BLE": encoders.text(captions),
+        "identity_BD": identity_BD,
+        "clip_hidden_BNC": encoders.clip_hidden(clip_pixels_BCHW, clip_dropped_B),
+        "pose_BCHW": pose_BCHW,
+    }
+
+
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: sharding.whole(value.detach()).to("cpu", copy=True).contiguous() for name, value in tensors.items()}

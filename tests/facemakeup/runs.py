@@ -1,0 +1,89 @@
+"""Short real training runs on drawn faces, in this process or in another."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facemakeup.cache import plan_of
+from facemakeup.checkpoint import Checkpoint
+from facemakeup.config import Recogniser
+from facemakeup.data import TarDataset, open_dataset
+from facemakeup.encoders import Encoders, load_unet
+from facemakeup.model import FaceMakeUp
+from facemakeup.train import Progress, train
+from facemakeup.train_config import TrainConfig
+from facemakeup.trainer import Trainer
+from tests.facemakeup import tiny
+from tests.facemakeup.tars import packed_sample, write_packed
+
+TABLES: dict[str, dict[str, Any]] = {
+    "data": {"global_batch": 4, "micro_batch": 2, "block": 4, "window": 2, "num_workers": 0},
+    "crop": {"size": 64, "flip_probability": 0.5},
+    "faces": {"accept_noncommercial": True},
+    "optim": {"learning_rate": 1e-3, "num_steps": 6, "num_warmup_steps": 2, "ema_decay": 0.9},
+    "run": {"precision": "fp32", "log_every": 1},
+    "checkpoint": {"every": 2, "keep": 2},
+    "validation": {
+        "every": 100, "num_samples": 4, "num_timesteps": 2, "num_references": 0, "num_inference_steps": 2,
+    },
+}  # fmt: skip
+
+
+def run_config(base: Path, recogniser: Recogniser, **changes: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of a short run, with `changes` to its tables."""
+    tables = {name: {**table, **changes.get(name, {})} for name, table in TABLES.items()}
+    model = tiny.tiny_config(base, recogniser=recogniser, **changes.get("model", {}))
+    return TrainConfig.model_validate({"name": "short", "seed": 5, "model": model.model_dump(), **tables})
+
+
+def write_tars(folder: Path, num_samples: int = 20) -> str:
+    """Write drawn faces, and return the pattern of their tars."""
+    write_packed(folder, [packed_sample(n) for n in range(num_samples)])
+    return f"{folder}/*.tar"
+
+
+def nothing(_: Progress) -> None:
+    """Show no progress."""
+
+
+def run(
+    config: TrainConfig, pattern: str, out: Path, resume: bool = False, on_step: Callable[[Progress], None] = nothing
+) -> Checkpoint:
+    """Train."""
+    return train(config, [pattern], out, resume, on_step)
+
+
+def trainer_of(config: TrainConfig, pattern: str, work: Path) -> tuple[Trainer, TarDataset]:
+    """Return a trainer and its data, as `train` puts them together."""
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    set_seed(config.seed)
+    encoders = Encoders.load(config.model)
+    dataset, _ = open_dataset([pattern], config, plan_of(config, encoders), work)
+    model = FaceMakeUp.from_config(config.model, load_unet(config.model))
+    return Trainer(config, model, encoders, Accelerator(cpu=True)), dataset
+
+
+def stepped(trainer: Trainer, dataset: TarDataset, num_steps: int) -> list[Tensor]:
+    """Do some steps, and return the losses of each."""
+    losses = []
+    for step in range(num_steps):
+        items = iter(range(step * dataset.accumulation, (step + 1) * dataset.accumulation))
+        result = trainer.step(step, lambda items=items: dataset[next(items)].batch, dataset.accumulation)  # type: ignore[misc]
+        losses.append(result.per_sample_B)
+    return losses
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Return the largest difference of any number of two states of the same names."""
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Whether two states are equal bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

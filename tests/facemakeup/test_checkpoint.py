@@ -1,0 +1,212 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from curation.commit import digest, record_of
+from curation.errors import VerificationError
+from facemakeup.checkpoint import EMA_NAME, OPTIMIZER_NAME, RECORD_NAME, TRAINABLE_NAME, Snapshot, newest, read, save
+from facemakeup.checkpoint import save_rng as save_generators
+from facemakeup.config import Recogniser
+from facemakeup.train import CHECKPOINTS
+from facemakeup.train_config import TrainConfig, load_config
+from tests.facemakeup.runs import TABLES, run, same_bits, write_tars
+from tests.facemakeup.tiny import tiny_config
+
+FILES = (TRAINABLE_NAME, EMA_NAME, OPTIMIZER_NAME, RECORD_NAME, "rng-00000.pt")
+
+
+@pytest.fixture
+def config(base: Path, recogniser: Recogniser) -> TrainConfig:
+    return TrainConfig(name="short", model=tiny_config(base, recogniser=recogniser))
+
+
+def snapshot(step: int) -> Snapshot:
+    values = {"a": torch.full((3,), float(step)), "b": torch.arange(4.0) + step}
+    moments = {f"{moment}/{name}": value.clone() for moment in ("step", "exp_avg") for name, value in values.items()}
+    return Snapshot(step, values, values, moments, {"no_face": 2}, 40 * step, "d")
+
+
+def saved(folder: Path, config: TrainConfig, *steps: int, keep: int = 3) -> Path:
+    for step in steps:
+        save_generators(folder, step, 0)
+        save(folder, snapshot(step), config, num_ranks=1, keep=keep)
+    return folder
+
+
+def test_what_is_saved_is_read_back_bit_for_bit_with_its_config(tmp_path: Path, config: TrainConfig) -> None:
+    found = newest(saved(tmp_path, config, 2))
+    assert found is not None
+    back, expected = found.snapshot(), snapshot(2)
+    for name in ("trainable", "ema", "optimizer"):
+        assert same_bits(dict(getattr(back, name)), dict(getattr(expected, name)))
+    assert (back.step, back.faults, back.num_seen, back.data_digest) == (2, {"no_face": 2}, 80, "d")
+    assert found.config == config and found.record["recogniser"]["width"] == 32
+    assert not list(tmp_path.rglob("_tmp"))
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path: Path, config: TrainConfig, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(tmp_path, config, 2, 4)
+    path = tmp_path / "step-00000004" / name
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        content[len(content) // 2] ^= 0x01
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else content)
+    found = newest(tmp_path)
+    assert found is not None and found.step == 2
+    assert "fell back to" in caplog.text and "step-00000004" in caplog.text
+
+
+def test_where_no_checkpoint_is_whole_the_error_names_them_and_where_none_is_begun_there_is_none(
+    tmp_path: Path, config: TrainConfig
+) -> None:
+    assert newest(tmp_path / "nowhere") is None
+    saved(tmp_path, config, 2)
+    (tmp_path / "step-00000002" / EMA_NAME).write_bytes(b"")
+    with pytest.raises(VerificationError, match=r"no checkpoint is whole.*ema\.safetensors"):
+        newest(tmp_path)
+
+
+@pytest.mark.parametrize("num_files", range(4))
+def test_a_kill_between_the_files_of_the_first_checkpoint_leaves_a_run_that_begins_anew(
+    tmp_path: Path, config: TrainConfig, num_files: int
+) -> None:
+    whole = saved(tmp_path / "whole", config, 2) / "step-00000002"
+    torn = tmp_path / "torn" / "step-00000002"
+    torn.mkdir(parents=True)
+    for name in FILES[-1:] + FILES[:num_files]:
+        if name != RECORD_NAME:
+            shutil.copy(whole / name, torn / name)
+    assert newest(torn.parent) is None
+    assert newest(saved(torn.parent, config, 2)) is not None
+
+
+def test_only_the_newest_stay_and_what_an_earlier_resume_overtook_goes(tmp_path: Path, config: TrainConfig) -> None:
+    saved(tmp_path, config, 2, 4, 6, 8, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000006", "step-00000008"]
+    saved(tmp_path, config, 7, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000006", "step-00000007"]
+
+
+def test_nothing_in_a_checkpoint_is_executed_when_it_is_read(tmp_path: Path, config: TrainConfig) -> None:
+    import pickle
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.write_text, (tmp_path / "sprung", "!"))
+
+    folder = saved(tmp_path, config, 2) / "step-00000002"
+    torch.save(Trap(), folder / "rng-00000.pt")
+    record = json.loads((folder / RECORD_NAME).read_text())
+    found = record_of(folder / "rng-00000.pt")
+    record["files"]["rng-00000.pt"] = {"sha256": found.sha256, "num_bytes": found.num_bytes}
+    record["digest"] = digest({name: value for name, value in record.items() if name != "digest"})
+    (folder / RECORD_NAME).write_text(json.dumps(record))
+    with pytest.raises(pickle.UnpicklingError):
+        read(folder).restore_rng(0)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_generators_come_back_as_they_were(tmp_path: Path, config: TrainConfig) -> None:
+    import numpy as np
+
+    found = newest(saved(tmp_path, config, 2))
+    assert found is not None
+
+    def drawn() -> tuple[float, float, float]:
+        return float(torch.rand(())), random.random(), float(np.random.rand())
+
+    first = drawn()
+    found.restore_rng(0)
+    assert drawn() == first
+
+
+def write_toml(path: Path, config: TrainConfig) -> Path:
+    """Write a configuration as a user would."""
+    dumped = config.model_dump(mode="json", exclude_none=True)
+    lines = [f"{key} = {json.dumps(value)}" for key, value in dumped.items() if not isinstance(value, dict)]
+
+    def table(name: str, values: dict[str, object]) -> None:
+        lines.append(f"[{name}]")
+        lines.extend(f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict))
+        for key, value in values.items():
+            if isinstance(value, dict):
+                table(f"{name}.{key}", value)
+
+    for key, value in dumped.items():
+        if isinstance(value, dict):
+            table(key, value)
+    path.write_text("\n".join(lines) + "\n")
+    assert load_config(path) == config
+    return path
+
+
+def start(config: Path, pattern: str, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cli", "train", str(config), "--data", pattern, "--out", str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+
+
+def kill_after(process: subprocess.Popen[str], line: str, seconds: float = 0.0) -> None:
+    """Send SIGKILL once `line` is in what the process says, and `seconds` have passed."""
+    assert process.stderr is not None
+    for said in process.stderr:
+        if line in said:
+            time.sleep(seconds)
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def short(config: TrainConfig, base: Path, num_steps: int = 6) -> TrainConfig:
+    tables = {**TABLES, "optim": {**TABLES["optim"], "num_steps": num_steps}}
+    return TrainConfig.model_validate({"name": "short", "seed": 5, "model": config.model.model_dump(), **tables})
+
+
+def test_a_run_that_is_killed_and_resumed_from_the_command_line_equals_one_that_was_not(
+    tmp_path: Path, base: Path, config: TrainConfig
+) -> None:
+    brief = short(config, base)
+    pattern, toml = write_tars(tmp_path / "tars"), write_toml(tmp_path / "short.toml", brief)
+    whole = run(brief, pattern, tmp_path / "whole")
+    kill_after(start(toml, pattern, tmp_path / "killed"), "step 5 of 6")
+    left = newest(tmp_path / "killed" / CHECKPOINTS)
+    assert left is not None and left.step == 4
+    resumed = start(toml, pattern, tmp_path / "killed", "--resume")
+    said, warned = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, warned
+    assert said.strip().endswith("step-00000006")
+    found = newest(tmp_path / "killed" / CHECKPOINTS)
+    assert found is not None
+    for name in ("trainable", "ema", "optimizer"):
+        assert same_bits(dict(getattr(found.snapshot(), name)), dict(getattr(whole.snapshot(), name))), name
+
+
+@pytest.mark.campaign
+def test_twelve_kills_at_any_moment_change_no_bit(tmp_path: Path, base: Path, config: TrainConfig) -> None:
+    brief = short(config, base, num_steps=16)
+    pattern, toml = write_tars(tmp_path / "tars"), write_toml(tmp_path / "short.toml", brief)
+    whole = run(brief, pattern, tmp_path / "whole")
+    chance = random.Random(0)
+    for _ in range(12):
+        kill_after(start(toml, pattern, tmp_path / "killed", "--resume"), "step ", chance.uniform(0, 1.5))
+    last = start(toml, pattern, tmp_path / "killed", "--resume")
+    _, warned = last.communicate(timeout=300)
+    assert last.returncode == 0, warned
+    found = newest(tmp_path / "killed" / CHECKPOINTS)
+    assert found is not None
+    assert same_bits(dict(found.snapshot().trainable), dict(whole.snapshot().trainable))
+    assert same_bits(dict(found.snapshot().optimizer), dict(whole.snapshot().optimizer))

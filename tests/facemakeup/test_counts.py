@@ -1,0 +1,52 @@
+"""Stable Diffusion 1.5's numbers, on the meta device: no weights needed."""
+
+import pytest
+
+from facemakeup import skeleton
+from facemakeup.model import FaceMakeUp
+from facemakeup.skeleton import SD15, num_parameters
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceMakeUp:
+    return skeleton.face_makeup(skeleton.sd15_config())
+
+
+def trained(model: FaceMakeUp, prefix: str, part: str = "") -> int:
+    named = model.trainable_named_parameters().items()
+    return sum(p.numel() for name, p in named if name.startswith(prefix) and part in name)
+
+
+def test_the_base_and_the_frozen_encoders_have_the_published_sizes() -> None:
+    assert num_parameters(skeleton.unet(SD15)) == 859_520_964
+    parts = skeleton.encoders(SD15)
+    assert {name: num_parameters(part) for name, part in parts.items()} == {
+        "vae": 83_653_863,
+        "text_encoder": 123_060_480,
+        "image_encoder": 632_076_800,
+    }
+    assert num_parameters(parts["vae"].encoder) + num_parameters(parts["vae"].quant_conv) == 34_163_664
+
+
+def test_every_trained_part_has_the_specified_number_of_parameters(model: FaceMakeUp) -> None:
+    assert trained(model, "projector.") == 33_581_568
+    assert trained(model, "projector.perceiver_resampler.") == 29_905_920
+    assert trained(model, "unet.", "lora_") == 25_509_888
+    assert trained(model, "unet.", "_ip.weight") == 19_169_280
+    assert trained(model, "posenet.") == 361_279_120
+    assert trained(model, "posenet.controlnet_cond_embedding.") == 1_086_480
+    zero_layers = trained(model, "posenet.controlnet_down") + trained(model, "posenet.controlnet_mid")
+    assert zero_layers == 11_479_680
+    assert trained(model, "") == 439_539_856
+    assert num_parameters(model.unet) == 859_520_964 + 25_509_888 + 19_169_280
+
+
+def test_sixteen_self_and_sixteen_cross_attentions_alternate_down_up_mid(model: FaceMakeUp) -> None:
+    names = list(model.unet.attn_processors)
+    assert [("attn1" in name, name.split("_")[0]) for name in names] == [
+        (index % 2 == 0, "down" if index < 12 else "up" if index < 30 else "mid") for index in range(32)
+    ]
+
+
+def test_the_model_lies_on_the_meta_device_and_holds_no_weights(model: FaceMakeUp) -> None:
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
