@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from curation.runner import Outcome, Spread
 
 EXIT_SOME_SHARDS_FAILED = 1
+EXIT_FAULTS_FOUND = 5
 EXIT_WEIGHTS_WRONG = 6
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -44,6 +45,9 @@ RayOption = Annotated[
     str | None, typer.Option("--ray-address", help="An existing Ray cluster; without it a private one is started.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RunArgument = Annotated[
+    str, typer.Argument(help="Folder that holds the stages' folders, or one stage's folder; a path or an address.")
+]
 NUM_CORES = os.cpu_count() or 1
 
 
@@ -136,6 +140,30 @@ def report(
 
 
 @app.command()
+def verify(
+    run: RunArgument,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
+    from curation.storage import location
+    from curation.verify import verify as check
+
+    with _progress("verify", "verified") as on_outcome:
+        found = check(location(run), _spread(workers, ray_address), on_outcome)
+    if as_json:
+        typer.echo(json.dumps(found.values, indent=2))
+    else:
+        for line in (*(f"FAULT {fault}" for fault in found.faults), *(f"note  {note}" for note in found.notes)):
+            typer.echo(line)
+        what = "all is as it should be" if found.ok else f"{len(found.faults)} faults"
+        typer.echo(f"{found.num_shards} shards, {found.num_files} files, {found.num_bytes} bytes: {what}")
+    if not found.ok:
+        raise typer.Exit(EXIT_FAULTS_FOUND)
+
+
+@app.command()
 def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,
@@ -210,7 +238,7 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
 
 
 @contextmanager
-def _progress(stage: str) -> Iterator[Callable[["Outcome"], None]]:
+def _progress(stage: str, done: str = "committed") -> Iterator[Callable[["Outcome"], None]]:
     """Yield what to call for every outcome: a bar on a terminal, a line per shard elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -220,7 +248,7 @@ def _progress(stage: str) -> Iterator[Callable[["Outcome"], None]]:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        shown = bar.add_task(f"{stage}: shards committed", total=None)
+        shown = bar.add_task(f"{stage}: shards {done}", total=None)
 
         def on_outcome(outcome: "Outcome") -> None:
             bar.advance(shown)

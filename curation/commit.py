@@ -58,7 +58,7 @@ def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
 
 def publish_json(path: Path, value: Any) -> FileRecord:
     """Publish `value` as canonical JSON: sorted keys, two spaces, one newline at the end."""
-    return publish(path, lambda temp: temp.write_bytes(_json_bytes(value)))
+    return publish(path, lambda temp: temp.write_bytes(json_bytes(value)))
 
 
 def publish_sealed(path: Path, value: dict[str, Any]) -> FileRecord:
@@ -76,7 +76,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(content)
         seal = value.pop(SEAL)
-        is_whole = seal == digest(value) and content == _json_bytes({**value, SEAL: seal})
+        is_whole = seal == digest(value) and content == json_bytes({**value, SEAL: seal})
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         is_whole = False
     if not is_whole:
@@ -86,7 +86,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def create(path: Path, value: dict[str, Any]) -> bool:
     """Publish a sealed record only if nothing lies at `path`; of many that try at once, exactly one gets True."""
-    content = _json_bytes({**value, SEAL: digest(value)})
+    content = json_bytes({**value, SEAL: digest(value)})
     if not is_local(path):
         files, name = filesystem(path)
         try:
@@ -165,5 +165,6 @@ def _upload(temp: Path, path: Path, record: FileRecord) -> None:
         raise ShardError(f"{path}: what the store gives back is not what was put there")
 
 
-def _json_bytes(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Return canonical JSON: sorted keys, two spaces, one newline at the end."""
     return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()

@@ -41,6 +41,27 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
     return written
 
 
+def members_of(path: Path, shown: Path | None = None) -> list[Member]:
+    """Return where the members of a local tar lie, from the headers alone.
+
+    Raises:
+        ShardError: the tar is cut, or holds anything but regular files.
+    """
+    shown = shown or path
+    found: list[Member] = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (info := tar.next()) is not None:
+                if not info.isreg() or info.issparse():
+                    raise ShardError(f"{shown}: member {info.name!r} is not a regular file")
+                found.append(Member(info.name, info.offset, info.size))
+                tar.members = []  # type: ignore[attr-defined]  # else memory grows with the tar
+            _require_end(path, shown, tar.offset)
+    except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
+        raise ShardError(f"{shown}: not a whole tar: {error}") from error
+    return found
+
+
 def read_samples(path: Path, keys: Container[str] | None = None, shown: Path | None = None) -> Iterator[Sample]:
     """Yield the samples of a local WebDataset tar in order, or only those named by `keys`.
 
