@@ -164,6 +164,28 @@ def verify(
 
 
 @app.command()
+def gc(
+    run: RunArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what dead runs left: temporary files, files that no record names, uploads that never finished."""
+    from curation.gc import collect
+    from curation.storage import location
+
+    found = collect(location(run), dry_run=dry_run)
+    if as_json:
+        removed = [vars(one) for one in found.removed]
+        typer.echo(json.dumps({"dry_run": dry_run, "removed": removed, "left": found.left}, indent=2))
+        return
+    for one in found.removed:
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {one.file}: {one.why}")
+    for name in found.left:
+        typer.echo(f"left {name}: named by nobody, but not of our kind or too young")
+    typer.echo(f"{len(found.removed)} files, {found.num_bytes} bytes")
+
+
+@app.command()
 def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,

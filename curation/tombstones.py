@@ -7,6 +7,12 @@ sha256, and of domains (which stand for their subdomains too). A stage asks for 
 from collections.abc import Mapping
 from typing import Any
 
+FORGOTTEN_FOLDER = "forgotten"
+"""Lies in the run, beside the stages' folders."""
+TOMBSTONES_NAME = "tombstones.json"
+JOURNAL_NAME = "journal.json"
+"""Lies there while a `forget` is changing the run; whoever runs it again completes it."""
+PREPARED_FOLDER = "prepared"
 FORGET = "forget"
 """Who rejects what was forgotten."""
 FORGOTTEN = "forgotten"

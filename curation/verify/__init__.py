@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
+from curation.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
 from curation.stages import stages_of
 from curation.storage import is_local
 from curation.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
@@ -25,16 +25,14 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     places = stages_of(run)
     stages = {place.stage: read_records(place) for place in places}
     check_flow(stages)
-    check_identities(stages)
     jobs = [job for records in stages.values() for job in _jobs(stages, records)]
     outcomes = list(told(run_shards(jobs, check_shard, spread), on_outcome))
-    check_packed(stages)
-    faults = [fault for records in stages.values() for fault in records.faults]
-    for outcome in sorted(outcomes, key=lambda outcome: outcome.shard):
-        if isinstance(outcome, Checked):
-            faults += outcome.faults
-        elif isinstance(outcome, ShardFailure):
-            faults.append(Fault(outcome.shard, f"could not be verified: {outcome.error}", "a shard that can be read"))
+    found = [fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)]
+    broken = {fault.file for fault in (*found, *(fault for records in stages.values() for fault in records.faults))}
+    if not any(isinstance(outcome, ShardFailure) for outcome in outcomes):
+        check_identities(stages, broken)
+        check_packed(stages, broken)
+    faults = [*(fault for records in stages.values() for fault in records.faults), *found]
     notes = [note for records in stages.values() for note in records.notes]
     if places[0].folder != run:
         faults += sealed_faults(run / FORGOTTEN_FOLDER, FORGOTTEN_FOLDER) if (run / FORGOTTEN_FOLDER).is_dir() else []
@@ -46,6 +44,12 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
                 faults += check_report(run)
     sizes = [size for records in stages.values() for size in records.names.values()]
     return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+
+
+def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:
+    if isinstance(outcome, ShardFailure):
+        return (Fault(outcome.shard, f"could not be verified: {outcome.error}", "a shard that can be read"),)
+    return outcome.faults if isinstance(outcome, Checked) else ()
 
 
 def _jobs(stages: dict[str, StageRecords], records: StageRecords) -> list[CheckJob]:

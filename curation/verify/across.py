@@ -1,6 +1,6 @@
 """What holds between files of different shards and stages: conservation, one place per uid, the index, the report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from curation.fetch import fetch_work, fetch_work_id
 from curation.ledger import count_rejections, read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport
 from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
+from curation.pack import SCHEMA as PACK_SCHEMA
 from curation.recipe import Recipe
 from curation.stages import STAGES
 from curation.storage import local_copy
@@ -42,8 +43,11 @@ def check_flow(stages: Records) -> None:
             records.fault(MANIFEST_NAME, wrong, f"the {came} that {before.stage} kept, no more and no less")
 
 
-def check_identities(stages: Records) -> None:
-    """Derive the identities again that depend on the stage before, where that lies in the run."""
+def check_identities(stages: Records, broken: Container[str]) -> None:
+    """Derive the identities again that depend on the stage before, where that lies in the run.
+
+    `broken` names the files that have a fault already; none of them is read.
+    """
     for name, records in stages.items():
         before, manifest, recipe = _before(stages, name), records.manifest, records.recipe
         if manifest is None or recipe is None or not records.is_this_code:
@@ -59,19 +63,19 @@ def check_identities(stages: Records) -> None:
         if name == "fetch" and manifest.work_digest != fetch_work(before.manifest.work_digest, recipe.file.fetch):
             records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the selection beside it")
         if name == "pack":
-            _check_packing(records, manifest, before, before.manifest, recipe)
+            _check_packing(records, manifest, before, recipe, broken)
 
 
 def _check_packing(
-    records: StageRecords, manifest: Manifest, before: StageRecords, curated: Manifest, recipe: Recipe
+    records: StageRecords, manifest: Manifest, before: StageRecords, recipe: Recipe, broken: Container[str]
 ) -> None:
+    curated = before.manifest
+    if curated is None or not _all_whole(before, broken):
+        return
     if manifest.work_digest != pack_work(curated, recipe):
         records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the curated shards beside it")
         return
-    try:
-        placed, _ = plan(before.place.folder, curated)
-    except (FaceCaptionError, OSError, KeyError):
-        return  # a ledger of `curate` has a fault of its own
+    placed, _ = plan(before.place.folder, curated)
     jobs = pack_jobs(before.place.folder, records.place.folder, recipe, curated, placed, None)
     right = {job.shard: pack_work_id(job) for job in jobs}
     for report in manifest.shards:
@@ -89,29 +93,31 @@ def origin_of(stages: Records, name: str, report: ShardReport) -> Before | None:
     if name == "fetch":
         files = {file: record for one in before.manifest.shards for file, record in one.files.items()}
         part = files.get(f"{report.shard}.parquet")
-        return None if part is None else Before(folder / f"{report.shard}.parquet", part.sha256)
+        return None if part is None else Before(folder / f"{report.shard}.parquet", part, part.sha256)
     source = next((one for one in before.manifest.shards if one.shard == report.shard), None)
     if source is None:
         return None
     try:
-        tar = source.file(folder, ".tar")
-        return Before(source.file(folder, ".parquet"), source.files[tar.name].sha256)
+        tar, ledger = source.file(folder, ".tar"), source.file(folder, ".parquet")
+        return Before(ledger, source.files[ledger.name], source.files[tar.name].sha256)
     except FaceCaptionError:
         return None
 
 
-def check_packed(stages: Records) -> None:
-    """Hold index and ledger of `pack` against the shards' own rows, and those against what `curate` kept."""
+def check_packed(stages: Records, broken: Container[str]) -> None:
+    """Hold index and ledger of `pack` against the shards' own rows, and those against what `curate` kept.
+
+    `broken` names the files that have a fault already; none of them is read.
+    """
     records = stages.get("pack")
     if records is None or records.manifest is None:
         return
-    rotten = {fault.file for fault in records.faults}
     names = (INDEX_NAME, LEDGER_NAME)
-    if any(f"{records.place.shown}/{name}" in rotten or name not in records.manifest.files for name in names):
+    if any(f"{records.place.shown}/{name}" in broken or name not in records.manifest.files for name in names):
         return
     index, ledger = (_table(records.place.folder / name) for name in names)
-    packed = _packed_rows(records)
-    if packed is not None:
+    if _all_whole(records, broken):
+        packed = _packed_rows(records)
         living = packed.filter(packed["kept"])
         if not index.equals(living):
             records.fault(
@@ -126,17 +132,21 @@ def check_packed(stages: Records) -> None:
     if dict(manifest.rejected) != count_rejections(rows):
         records.fault(MANIFEST_NAME, f"rejects {manifest.rejected}", f"{count_rejections(rows)}, as {LEDGER_NAME} does")
     records.faults += _doubled(records, index)
-    records.faults += _lost(stages.get("curate"), records, ledger)
+    curated = stages.get("curate")
+    if curated is not None and _all_whole(curated, broken):
+        records.faults += _lost(curated, records, ledger)
 
 
-def _packed_rows(records: StageRecords) -> pa.Table | None:
-    tables = []
-    for report in sorted(records.reports, key=lambda report: report.shard):
-        try:
-            tables.append(_table(report.file(records.place.folder, ".parquet")))
-        except (FaceCaptionError, OSError, pa.ArrowException):
-            return None  # that file has a fault of its own
-    return pa.concat_tables(tables) if tables else None
+def _all_whole(records: StageRecords, broken: Container[str]) -> bool:
+    """Whether no ledger of a stage's shards has a fault."""
+    names = (name for report in records.reports for name in report.files if name.endswith(".parquet"))
+    return not any(f"{records.place.shown}/{name}" in broken for name in names)
+
+
+def _packed_rows(records: StageRecords) -> pa.Table:
+    reports = sorted(records.reports, key=lambda report: report.shard)
+    tables = [_table(report.file(records.place.folder, ".parquet")) for report in reports]
+    return pa.concat_tables(tables or [PACK_SCHEMA.empty_table()])
 
 
 def _table(path: Path) -> pa.Table:
@@ -150,17 +160,12 @@ def _doubled(records: StageRecords, index: pa.Table) -> Iterator[Fault]:
         yield Fault(f"{records.place.shown}/{INDEX_NAME}", "packed twice", "every uid in one packed shard", None, uid)
 
 
-def _lost(curated: StageRecords | None, records: StageRecords, ledger: pa.Table) -> Iterator[Fault]:
+def _lost(curated: StageRecords, records: StageRecords, ledger: pa.Table) -> Iterator[Fault]:
     """Yield what `curate` kept and `pack` does not know, the other way round, and pictures that are others now."""
-    if curated is None or curated.manifest is None:
-        return
     kept: dict[tuple[str, str], str] = {}
-    for report in curated.manifest.shards:
-        try:
-            with local_copy(report.file(curated.place.folder, ".parquet")) as path:
-                rows = read_ledger(path, ["uid", "sha256", "kept"]).to_pylist()
-        except (FaceCaptionError, OSError):
-            return  # that file has a fault of its own
+    for report in curated.reports:
+        with local_copy(report.file(curated.place.folder, ".parquet")) as path:
+            rows = read_ledger(path, ["uid", "sha256", "kept"]).to_pylist()
         kept |= {(report.shard, row["uid"]): row["sha256"] for row in rows if row["kept"]}
     shown = f"{records.place.shown}/{LEDGER_NAME}"
     columns = ["uid", "source_shard", "source_sha256", "rejected_by"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.commit import record_of
+from curation.commit import FileRecord, record_of
 from curation.errors import ShardError
 from curation.evidence import ledger_schema
 from curation.ledger import count_rejections, read_ledger
@@ -31,6 +31,8 @@ class Before:
 
     ledger: Path
     """Rows with `uid` and `key`: a part of the selection, or the ledger of a fetched shard."""
+    record: FileRecord
+    """Of that file: where it is rotten, it is not read."""
     sha256: str
     """Of the part or tar that it was made from."""
 
@@ -139,9 +141,8 @@ def _origin_findings(stage: str, before: Before, footer: Mapping[str, str], rows
     """Yield what came in and is in no row, what no one sent, and another source than the one that lies there."""
     if stage == "curate" and footer.get("source_sha256") != before.sha256:
         yield "", f"made from a tar with sha256 {footer.get('source_sha256')}", f"{before.sha256}, of the one fetched"
-    try:
-        came = _came(before, stage)
-    except (ShardError, OSError, pa.ArrowException):
+    came = _came(before, stage)
+    if came is None:
         return  # that file has a fault of its own
     living = dict.fromkeys((row["uid"], row["key"]) for row in rows if row["rejected_by"] != FORGET)
     for uid, key in came:
@@ -152,10 +153,15 @@ def _origin_findings(stage: str, before: Before, footer: Mapping[str, str], rows
             yield uid, f"row of {key!r}, which never came in", "rows of what entered, and no others"
 
 
-def _came(before: Before, stage: str) -> dict[tuple[str, str], None]:
+def _came(before: Before, stage: str) -> dict[tuple[str, str], None] | None:
+    """Return (uid, key) of what came in, or None where the file that says so is missing or rotten."""
     import pyarrow.parquet as pq
 
+    if not before.ledger.is_file():
+        return None
     with local_copy(before.ledger) as path:
+        if record_of(path) != before.record:
+            return None
         if stage == "fetch":
             rows = pq.read_table(path, columns=["uid", "key"], partitioning=None).to_pylist()
         else:
