@@ -186,6 +186,24 @@ def gc(
 
 
 @app.command()
+def why(
+    run: RunArgument,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="A uid, a URL, a key, or the sha256 of a picture.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell one image's whole story: every stage, every score and limit, what decided, and where it lies now."""
+    from curation.storage import location
+    from curation.telling import tell
+    from curation.why import why as ask
+
+    stories = ask(location(run), identity)
+    if as_json:
+        typer.echo(json.dumps([story.values for story in stories], indent=2))
+    else:
+        typer.echo("\n\n".join(tell(story) for story in stories))
+
+
+@app.command()
 def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,
