@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from facemakeup.train import Progress as Step
 
 EXIT_SOME_SHARDS_FAILED = 1
+EXIT_FAULTS_FOUND = 5
 EXIT_WEIGHTS_WRONG = 6
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
@@ -49,6 +50,9 @@ RayOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 LogOption = Annotated[
     str | None, typer.Option("--log-json", help="Append one JSON line per shard to this file; - is stderr.")
+]
+RunArgument = Annotated[
+    str, typer.Argument(help="Folder that holds the stages' folders, or one stage's folder; a path or an address.")
 ]
 NUM_CORES = os.cpu_count() or 1
 NUM_CHANGES_SHOWN = 20
@@ -287,6 +291,70 @@ def report(
 
 
 @app.command()
+def verify(
+    run: RunArgument,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
+    from curation.storage import location
+    from curation.verify import verify as check
+
+    with _progress("verify", "verified") as on_outcome:
+        found = check(location(run), _spread(workers, ray_address), on_outcome)
+    if as_json:
+        typer.echo(json.dumps(found.values, indent=2))
+    else:
+        for line in (*(f"FAULT {fault}" for fault in found.faults), *(f"note  {note}" for note in found.notes)):
+            typer.echo(line)
+        what = "all is as it should be" if found.ok else f"{len(found.faults)} faults"
+        typer.echo(f"{found.num_shards} shards, {found.num_files} files, {found.num_bytes} bytes: {what}")
+    if not found.ok:
+        raise typer.Exit(EXIT_FAULTS_FOUND)
+
+
+@app.command()
+def gc(
+    run: RunArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what dead runs left: temporary files, files that no record names, uploads that never finished."""
+    from curation.gc import collect
+    from curation.storage import location
+
+    found = collect(location(run), dry_run=dry_run)
+    if as_json:
+        removed = [vars(one) for one in found.removed]
+        typer.echo(json.dumps({"dry_run": dry_run, "removed": removed, "left": found.left}, indent=2))
+        return
+    for one in found.removed:
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {one.file}: {one.why}")
+    for name in found.left:
+        typer.echo(f"left {name}: named by nobody, but not of our kind or too young")
+    typer.echo(f"{len(found.removed)} files, {found.num_bytes} bytes")
+
+
+@app.command()
+def why(
+    run: RunArgument,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="A uid, a URL, a key, or the sha256 of a picture.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Tell one image's whole story: every stage, every score and limit, what decided, and where it lies now."""
+    from curation.storage import location
+    from curation.telling import tell
+    from curation.why import why as ask
+
+    stories = ask(location(run), identity)
+    if as_json:
+        typer.echo(json.dumps([story.values for story in stories], indent=2))
+    else:
+        typer.echo("\n\n".join(tell(story) for story in stories))
+
+
+@app.command()
 def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,
@@ -361,8 +429,10 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
 
 
 @contextmanager
-def _progress(stage: str, log_json: str | None) -> Iterator[Callable[["Outcome"], None]]:
-    """Yield what to call for every outcome: a bar of the shards committed on a terminal, a line per shard elsewhere."""
+def _progress(
+    stage: str, log_json: str | None = None, done: str = "committed"
+) -> Iterator[Callable[["Outcome"], None]]:
+    """Yield what to call for every outcome: a bar of the shards done on a terminal, a line per shard elsewhere."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -373,7 +443,7 @@ def _progress(stage: str, log_json: str | None) -> Iterator[Callable[["Outcome"]
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     disable = not console.is_terminal or console.quiet
     with json_log(log_json), Progress(*columns, console=console, disable=disable) as bar:
-        shown = bar.add_task(f"{stage}: shards committed", total=None)
+        shown = bar.add_task(f"{stage}: shards {done}", total=None)
 
         def on_outcome(outcome: "Outcome") -> None:
             log_outcome(stage, outcome)

@@ -60,7 +60,7 @@ def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
 
 def publish_json(path: Path, value: Any) -> FileRecord:
     """Publish `value` as canonical JSON: sorted keys, two spaces, one newline at the end."""
-    return publish(path, lambda temp: temp.write_bytes(_json_bytes(value)))
+    return publish(path, lambda temp: temp.write_bytes(json_bytes(value)))
 
 
 def publish_sealed(path: Path, value: dict[str, Any]) -> FileRecord:
@@ -78,7 +78,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(content)
         seal = value.pop(SEAL)
-        is_whole = seal == digest(value) and content == _json_bytes({**value, SEAL: seal})
+        is_whole = seal == digest(value) and content == json_bytes({**value, SEAL: seal})
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         is_whole = False
     if not is_whole:
@@ -92,7 +92,7 @@ def create(path: Path, value: dict[str, Any]) -> bool:
     Raises:
         StorageError: as `publish`.
     """
-    content = _json_bytes({**value, SEAL: digest(value)})
+    content = json_bytes({**value, SEAL: digest(value)})
     with _writing(path):
         return _create_local(path, content) if is_local(path) else _create_remote(path, content)
 
@@ -192,5 +192,6 @@ def _upload(temp: Path, path: Path, record: FileRecord) -> None:
         raise ShardError(f"{path}: what the store gives back is not what was put there")
 
 
-def _json_bytes(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Return canonical JSON: sorted keys, two spaces, one newline at the end."""
     return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()

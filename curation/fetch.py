@@ -60,7 +60,7 @@ def fetch(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome
     if not parts:
         raise UsageError(f"{source}: the selection is empty; nothing to fetch")
     settings = recipe.file.fetch
-    work_digest = digest([STAGE, selection.work_digest, _inside(settings), CODE_VERSION])
+    work_digest = fetch_work(selection.work_digest, settings)
     claim(target, STAGE, work_digest)
     jobs = [
         FetchJob(Path(name).stem, source / name, record.sha256, target, settings)
@@ -70,6 +70,16 @@ def fetch(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome
     return finish(target, STAGE, recipe, work_digest, outcomes)
 
 
+def fetch_work(selection_digest: str, settings: FetchSettings) -> str:
+    """Return the digest of all that a fetched folder depends on."""
+    return digest([STAGE, selection_digest, _inside(settings), CODE_VERSION])
+
+
+def fetch_work_id(shard: str, part_sha256: str, settings: FetchSettings) -> str:
+    """Return the identity of one shard's work: its part of the selection, the settings, this code."""
+    return digest([STAGE, shard, part_sha256, _inside(settings), CODE_VERSION])
+
+
 def fetch_part(job: FetchJob) -> ShardReport:
     """Download and commit one part: `{shard}.tar`, `{shard}.parquet`, and last `{shard}_stats.json`.
 
@@ -77,7 +87,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
         ShardError: the part is not the one that rank's manifest names, or the downloader contradicts itself.
     """
     started = time.time()
-    work_id = digest([STAGE, job.shard, job.sha256, _inside(job.settings), CODE_VERSION])
+    work_id = fetch_work_id(job.shard, job.sha256, job.settings)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     rows = _read_part(job)

@@ -81,14 +81,10 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
             f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
             f"pack it with that recipe, or curate again with this one"
         )
-    inputs = {report.shard: replace(report, run={}) for report in curated.shards}
-    work_digest = digest([STAGE, [_hashes(report) for report in inputs.values()], recipe.digest, CODE_VERSION])
+    work_digest = pack_work(curated, recipe)
     with claimed(target, STAGE, work_digest) as lease:
         placed, rejected = plan(source, curated)
-        jobs = [
-            PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
-            for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
-        ]
+        jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
         return finish(
             target, STAGE, recipe, work_digest, outcomes,
@@ -96,6 +92,30 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
             rejected_before=count_rejections(rejected),
             extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest}, lease=lease,
         )  # fmt: skip
+
+
+def pack_work(curated: Manifest, recipe: Recipe) -> str:
+    """Return the digest of all that a packed folder depends on: the curated shards, the recipe, this code."""
+    return digest([STAGE, [_hashes(report) for report in curated.shards], recipe.digest, CODE_VERSION])
+
+
+def pack_jobs(
+    source: Path, target: Path, recipe: Recipe, curated: Manifest, placed: Sequence[Placed], lease: Lease | None
+) -> list[PackJob]:
+    """Return one job per final shard, each with the curated shards that it draws from."""
+    inputs = {report.shard: replace(report, run={}) for report in curated.shards}
+    return [
+        PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
+        for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
+    ]
+
+
+def pack_work_id(job: PackJob) -> str:
+    """Return the identity of one final shard's work: what it draws from, what stands where, the recipe, this code."""
+    places = [(one.uid, one.source_shard, one.row) for one in job.placed]
+    return digest(
+        [STAGE, job.shard, [_hashes(report) for report in job.inputs], places, job.recipe.digest, CODE_VERSION]
+    )
 
 
 def _write_tables(
@@ -159,9 +179,7 @@ def pack_shard(job: PackJob) -> ShardReport:
     Raises:
         ShardError: a source shard does not hold what its ledger says.
     """
-    places = [(one.uid, one.source_shard, one.row) for one in job.placed]
-    hashes = [_hashes(report) for report in job.inputs]
-    work_id = digest([STAGE, job.shard, hashes, places, job.recipe.digest, CODE_VERSION])
+    work_id = pack_work_id(job)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     rows: list[dict[str, Any]] = []

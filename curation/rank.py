@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ def rank(facecaption: Path, laion: Path, target: Path, recipe: "Recipe") -> Mani
     """
     settings = recipe.file.rank
     inputs = {"facecaption": file_digests(facecaption), "laion": file_digests(laion)}
-    work_id = digest([STAGE, settings.model_dump(mode="json"), inputs, CODE_VERSION])
+    work_id = rank_work(settings, inputs)
     claim(target, STAGE, work_id)
     if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
         log.info("%s already holds this selection", target)
@@ -85,6 +86,11 @@ def rank(facecaption: Path, laion: Path, target: Path, recipe: "Recipe") -> Mani
         shutil.rmtree(temp)
     write_report(target, report)
     return finish(target, STAGE, recipe, work_id, [report], extra={"inputs": inputs, **facts})
+
+
+def rank_work(settings: RankSettings, inputs: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the digest of all that a selection depends on: the settings, the sha256s of the inputs, this code."""
+    return digest([STAGE, settings.model_dump(mode="json"), inputs, CODE_VERSION])
 
 
 def _write(database: "duckdb.DuckDBPyConnection", target: Path, settings: RankSettings, work_id: str) -> ShardReport:

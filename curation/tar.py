@@ -33,12 +33,55 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
     written: list[Member] = []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            info.mode = 0o644
+            info = _info(name, len(content))
             written.append(Member(name, tar.offset, info.size))
             tar.addfile(info, io.BytesIO(content))
     return written
+
+
+def _info(name: str, num_bytes: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = num_bytes
+    info.mode = 0o644
+    return info
+
+
+def _header(name: str, num_bytes: int) -> bytes:
+    return _info(name, num_bytes).tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+
+
+def has_our_form(path: Path) -> bool:
+    """Whether a local file begins, or ends at once, as every tar of `write_tar` does."""
+    with path.open("rb") as file:
+        block = file.read(BLOCK_BYTES)
+    if block == bytes(BLOCK_BYTES):
+        return path.stat().st_size == tarfile.RECORDSIZE
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.TarError, ValueError):
+        return False
+    return block == _header(info.name, info.size)
+
+
+def members_of(path: Path, shown: Path | None = None) -> list[Member]:
+    """Return where the members of a local tar lie, from the headers alone.
+
+    Raises:
+        ShardError: the tar is cut, or holds anything but regular files.
+    """
+    shown = shown or path
+    found: list[Member] = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (info := tar.next()) is not None:
+                if not info.isreg() or info.issparse():
+                    raise ShardError(f"{shown}: member {info.name!r} is not a regular file")
+                found.append(Member(info.name, info.offset, info.size))
+                tar.members = []  # type: ignore[attr-defined]  # else memory grows with the tar
+            _require_end(path, shown, tar.offset)
+    except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
+        raise ShardError(f"{shown}: not a whole tar: {error}") from error
+    return found
 
 
 def read_samples(path: Path, keys: Container[str] | None = None, shown: Path | None = None) -> Iterator[Sample]:

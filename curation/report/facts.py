@@ -128,7 +128,8 @@ def _ledger_check(stage: Stage) -> Check:
 
 
 def _flow_check(before: Stage, stage: Stage) -> Check:
-    left, right = before.manifest.num_kept, stage.manifest.num_seen
+    num_forgotten = num_rejected({"forget": stage.manifest.rejected.get("forget", {})})
+    left, right = before.manifest.num_kept, stage.manifest.num_seen - num_forgotten
     num_failed = len(stage.manifest.failed)
     note = f"{num_failed} shard(s) of {stage.name} failed and count nowhere" if left != right and num_failed else ""
     claim = f"{before.name} kept = {stage.name} seen"

@@ -17,7 +17,7 @@ WHOLE_LEDGER = "ledger.parquet"
 
 def ledger_paths(folder: Path, manifest: Manifest) -> list[Path]:
     """Return the files that together hold one row per sample that the stage saw."""
-    if WHOLE_LEDGER in manifest.files:
+    if WHOLE_LEDGER in manifest.file_names:
         return [folder / WHOLE_LEDGER]
     return [report.file(folder, ".parquet") for report in manifest.shards]
 

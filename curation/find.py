@@ -1,0 +1,151 @@
+"""Finds rows in the ledgers of a run by who they are, reading no more than the columns that say so."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import UsageError
+from curation.ledger import read_ledger
+from curation.manifest import ShardReport
+from curation.sample import uid_of_url
+from curation.stages import StageFolder, reports_of
+from curation.storage import filesystem, is_local, local_copy
+
+WHOLE_LEDGER = "ledger.parquet"
+IDENTITY = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("key", pa.string()),
+        ("sha256", pa.string()),
+        ("source_sha256", pa.string()),
+        ("shard", pa.string()),
+    ]
+)
+"""What a ledger may know of who a row is; columns that it lacks read as null."""
+HEX_UID = re.compile(r"[0-9a-f]{32}")
+HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Identities to look for: a row that matches any of them is found."""
+
+    uids: frozenset[str] = field(default_factory=frozenset)
+    keys: frozenset[str] = field(default_factory=frozenset)
+    sha256s: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One row of one stage's ledger."""
+
+    place: StageFolder
+    ledger: Path
+    report: ShardReport | None
+    """Of its shard; None where it is in none."""
+    row: dict[str, Any]
+
+
+def wanted_by(identity: str) -> Wanted:
+    """Return what an identity may mean: an http(s) address, a uid, a sha256, or a key.
+
+    Raises:
+        UsageError: it is an address of another kind.
+    """
+    if "://" in identity:
+        try:
+            return Wanted(uids=frozenset({uid_of_url(identity)}))
+        except ValueError as error:
+            raise UsageError(f"{identity}: {error}") from error
+    text = identity.lower()
+    if HEX_SHA256.fullmatch(text):
+        return Wanted(sha256s=frozenset({text}))
+    if HEX_UID.fullmatch(text):
+        return Wanted(uids=frozenset({text}))
+    return Wanted(keys=frozenset({identity}))
+
+
+def ledgers_of(place: StageFolder) -> list[tuple[Path, ShardReport | None]]:
+    """Return the ledgers that together hold one row per sample that a stage saw, each with its shard if of one."""
+    manifest, reports = reports_of(place.folder)
+    if place.stage == "pack" and manifest is not None and WHOLE_LEDGER in manifest.files:
+        return [(place.folder / WHOLE_LEDGER, None)]
+    if place.stage == "rank":
+        return [(place.folder / WHOLE_LEDGER, report) for report in reports]
+    return [(report.file(place.folder, ".parquet"), report) for report in reports]
+
+
+def find_rows(places: Sequence[StageFolder], wanted: Wanted) -> list[Found]:
+    """Return every row of every stage that is wanted, in the order of stages, shards and rows."""
+    return [found for place in places for found in _find_in(place, wanted)]
+
+
+def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Found]]:
+    """Return, for each image that an identity may mean, its rows in all stages.
+
+    Raises:
+        UsageError: the identity is an address of another kind than http(s).
+    """
+    wanted = wanted_by(identity)
+    rows = find_rows(places, wanted)
+    uids = frozenset(found.row["uid"] for found in rows)
+    if uids and uids != wanted.uids:
+        rows = find_rows(places, Wanted(uids=uids))
+    return [[found for found in rows if found.row["uid"] == uid] for uid in sorted(uids)]
+
+
+def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[Found]:
+    ledgers = {path: report for path, report in ledgers_of(place) if path.exists()}
+    reports = {report.shard: report for report in reports_of(place.folder)[1]}
+    for path in _files_with(list(ledgers), wanted):
+        with local_copy(path) as copy:
+            table = read_ledger(copy)
+        for row in table.filter(_matches(table, wanted)).to_pylist():
+            yield Found(place, path, ledgers[path] or reports.get(row.get("shard") or ""), row)
+
+
+def _files_with(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
+    """Return the ledgers with at least one wanted row: one scan over the columns of identity alone."""
+    import pyarrow.dataset as ds
+
+    if not ledgers:
+        return []
+    if is_local(ledgers[0]):
+        names, files = {str(path): path for path in ledgers}, None
+    else:
+        files, _ = filesystem(ledgers[0])
+        names = {filesystem(path)[1]: path for path in ledgers}
+    dataset = ds.dataset(list(names), schema=IDENTITY, format="parquet", filesystem=files)
+    columns = (
+        ("uid", wanted.uids),
+        ("key", wanted.keys),
+        ("sha256", wanted.sha256s),
+        ("source_sha256", wanted.sha256s),
+    )
+    matches = [ds.field(name).isin(sorted(values)) for name, values in columns if values]
+    if not matches:
+        return []
+    anything = matches[0]
+    for match in matches[1:]:
+        anything = anything | match
+    hits = set(dataset.to_table(columns=["__filename"], filter=anything)["__filename"].to_pylist())
+    return [path for name, path in names.items() if name in hits or name.lstrip("/") in hits]
+
+
+def _matches(table: pa.Table, wanted: Wanted) -> pa.ChunkedArray:
+    matches = is_in(table["uid"], wanted.uids)
+    matches = pc.or_(matches, is_in(table["key"], wanted.keys))
+    for name in ("sha256", "source_sha256"):
+        if name in table.column_names:
+            matches = pc.or_(matches, is_in(table[name], wanted.sha256s))
+    return matches
+
+
+def is_in(column: pa.ChunkedArray, values: Iterable[str]) -> pa.ChunkedArray:
+    """Return which values of a column are among `values`; null is not."""
+    return pc.is_in(column, value_set=pa.array(sorted(values), pa.string()), skip_nulls=True)

@@ -1,0 +1,198 @@
+"""Removes what dead runs left behind: temporary files, files that no record names, uploads that never finished.
+
+Nothing goes that is not known to be of our own kind: a temporary file lies where only `curation.commit` puts them, an
+orphan has the name and the form of a file that its stage writes. Whatever else lies there is named and left.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.commit import TEMP_FOLDER
+from curation.lease import LEASE_FOLDER, TTL_S, hold
+from curation.manifest import MANIFEST_NAME, RECIPE_NAME
+from curation.rank import SELECTION_SCHEMA
+from curation.stage import WORK_NAME
+from curation.stages import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.storage import filesystem, is_local, local_copy
+from curation.tar import has_our_form
+from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
+
+UNLEASED = frozenset({"rank", "fetch"})
+"""Stages that hold no lease while they run: what they write may be alive, so only what is old goes."""
+UNLEASED_AGE_S = 3600.0
+OWN_NAMES = {
+    "rank": re.compile(r"(\d{5,}|ledger)\.parquet"),
+    "fetch": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
+    "curate": re.compile(r"[^/]+?(\.[0-9a-f]{8,})?\.(tar|parquet)"),
+    "pack": re.compile(r"((jpg|png|webp)-\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)|(index|ledger)\.parquet)"),
+}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One thing that goes, or would go."""
+
+    file: str
+    why: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was removed, and what nobody names but is not ours to remove."""
+
+    removed: tuple[Removal, ...]
+    left: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Return the size of all that went."""
+        return sum(one.num_bytes for one in self.removed)
+
+
+def collect(run: Path, *, dry_run: bool = False) -> Collection:
+    """Remove the leavings of dead runs from a run's folders; a dry run writes nothing and holds nothing.
+
+    Raises:
+        LeaseError: a run is alive in one of the folders; those before it are done.
+        VerificationError: a manifest is not as it was written: who owns what cannot be known then.
+    """
+    removed: list[Removal] = []
+    left: list[str] = []
+    places = stages_of(run)
+    for place in places:
+        with nullcontext() if dry_run else hold(place.folder):
+            for removal, target in _leavings(place):
+                if target is None:
+                    left.append(removal.file)
+                    continue
+                removed.append(removal)
+                if not dry_run:
+                    target()
+            if not dry_run and is_local(place.folder):
+                _remove_if_empty(place.folder / TEMP_FOLDER)
+    if places[0].folder != run and is_local(run):
+        removed += _unused_preparations(run, dry_run)
+    return Collection(tuple(removed), tuple(left))
+
+
+def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
+    """Yield what nobody needs with how to remove it; None stands where it is not ours to remove."""
+    named = _named(place.folder)
+    for name, num_bytes in names_in(place.folder).items():
+        path, shown = place.folder / name, f"{place.shown}/{name}"
+        if name.startswith(f"{LEASE_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
+            yield Removal(shown, "a heartbeat that a dead run was writing", num_bytes), path.unlink
+        if name in named or name.startswith(f"{LEASE_FOLDER}/"):
+            continue
+        if name.startswith(f"{TEMP_FOLDER}/"):
+            if _is_dead(place, path):
+                yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
+        elif _is_own(place.stage, name, path) and _is_dead(place, path):
+            yield Removal(shown, "named by no manifest and no done record", num_bytes), path.unlink
+        else:
+            yield Removal(shown, "not of our kind, or too young", num_bytes), None
+    if not is_local(place.folder):
+        yield from _uploads(place)
+
+
+def _named(folder: Path) -> set[str]:
+    manifest, reports = reports_of(folder)
+    named = {MANIFEST_NAME, RECIPE_NAME, WORK_NAME} | (manifest.file_names if manifest is not None else set())
+    for report in (*reports, *done_records(folder)):
+        named |= {*report.files, f"{report.shard}{STATS_SUFFIX}"}
+    return named
+
+
+def _is_dead(place: StageFolder, path: Path) -> bool:
+    """Whether nobody can still be writing a file: its folder's lease is ours, or it is old where none is held."""
+    if place.stage not in UNLEASED or not is_local(path):
+        return True
+    return _age_s(path) > UNLEASED_AGE_S
+
+
+def _age_s(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
+
+
+def _is_own(stage: str, name: str, path: Path) -> bool:
+    """Whether a file has the name and the form of one that this stage writes."""
+    if OWN_NAMES[stage].fullmatch(name) is None:
+        return False
+    with local_copy(path) as copy:
+        return has_our_form(copy) if name.endswith(".tar") else _is_own_table(stage, copy)
+
+
+def _is_own_table(stage: str, path: Path) -> bool:
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return False
+    if stage == "rank" and schema.equals(SELECTION_SCHEMA):
+        return True
+    said = schema.metadata or {}
+    return b"schema_version" in said and said.get(b"stage") == stage.encode()
+
+
+def _uploads(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
+    """Yield multipart uploads below the folder that began more than a lease's life ago and were never completed.
+
+    Ages are taken between two times of the store's own clock.
+    """
+    files, root = filesystem(place.folder)
+    if not hasattr(files, "call_s3"):
+        return
+    bucket, _, prefix = root.partition("/")
+    leases = files.ls(f"{root}/{LEASE_FOLDER}", detail=True) if files.exists(f"{root}/{LEASE_FOLDER}") else []
+    times = [one["LastModified"] for one in leases if isinstance(one.get("LastModified"), datetime)]
+    for upload in _open_uploads(files, bucket, f"{prefix}/") if times else ():
+        key, age_s = upload["Key"], (max(times) - upload["Initiated"]).total_seconds()
+        if age_s > TTL_S:
+            name = key.removeprefix(f"{prefix}/")
+
+            def abort(key: str = key, upload_id: str = upload["UploadId"]) -> None:
+                files.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)
+
+            yield Removal(f"{place.shown}/{name}", "an upload that was never completed", 0), abort
+
+
+def _open_uploads(files: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield every upload that is not complete, a page at a time."""
+    more: dict[str, str] = {}
+    while True:
+        page = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **more)
+        yield from page.get("Uploads", ())
+        if not page.get("IsTruncated"):
+            return
+        more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def _unused_preparations(run: Path, dry_run: bool) -> list[Removal]:
+    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on."""
+    folder = run / FORGOTTEN_FOLDER
+    if not (folder / PREPARED_FOLDER).is_dir() or (folder / JOURNAL_NAME).exists():
+        return []
+    found = names_in(folder / PREPARED_FOLDER)
+    removed = [
+        Removal(f"{FORGOTTEN_FOLDER}/{PREPARED_FOLDER}/{name}", "prepared by a dead `forget`", size)
+        for name, size in found.items()
+    ]
+    if not dry_run:
+        shutil.rmtree(folder / PREPARED_FOLDER)
+    return removed
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder in which no file is left."""
+    if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+        shutil.rmtree(folder)

@@ -1,0 +1,87 @@
+"""Which stages lie in a folder: a run holds one folder per stage; a stage's own folder stands for itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from curation.commit import read_sealed
+from curation.errors import UsageError, VerificationError
+from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
+from curation.stage import WORK_NAME
+from curation.storage import filesystem, is_local
+
+STAGES = ("rank", "fetch", "curate", "pack")
+"""In the order in which samples flow."""
+STATS_SUFFIX = "_stats.json"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage's folder, and how messages name it."""
+
+    stage: str
+    folder: Path
+    shown: str
+
+
+def stages_of(run: Path) -> tuple[StageFolder, ...]:
+    """Return the stage folders of a run in the order in which samples flow, or `run` itself where it is one.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if (run / MANIFEST_NAME).exists() or (run / WORK_NAME).exists():
+        return (StageFolder(_stage_name(run), run, run.name),)
+    found = tuple(StageFolder(name, run / name, name) for name in STAGES if (run / name).is_dir())
+    if not found:
+        raise UsageError(f"{run}: holds none of the folders {', '.join(STAGES)}, and is no stage's own folder")
+    return found
+
+
+def _stage_name(folder: Path) -> str:
+    """Return which stage wrote a folder: what its records say, or, where they are broken, what it is called."""
+    for name in (WORK_NAME, MANIFEST_NAME):
+        try:
+            stage = read_sealed(folder / name)["stage"]
+        except (OSError, VerificationError, KeyError):
+            continue
+        if stage in STAGES:
+            return str(stage)
+    if folder.name in STAGES:
+        return folder.name
+    raise UsageError(f"{folder}: its {WORK_NAME} and {MANIFEST_NAME} do not say which stage wrote it")
+
+
+def names_in(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below a folder, by its path within it, in order."""
+    if is_local(folder):
+        found = {
+            path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
+        }
+    else:
+        files, root = filesystem(folder)
+        prefix = root.rstrip("/") + "/"
+        found = {name.removeprefix(prefix): int(facts["size"]) for name, facts in files.find(root, detail=True).items()}
+    return dict(sorted(found.items()))
+
+
+def done_records(folder: Path) -> Iterator[ShardReport]:
+    """Yield every done record of a folder that can be read, in order of shard."""
+    for name in names_in(folder):
+        if name.endswith(STATS_SUFFIX) and "/" not in name:
+            try:
+                yield read_report(folder / name)
+            except (VerificationError, TypeError, KeyError):
+                continue
+
+
+def reports_of(folder: Path) -> tuple[Manifest | None, tuple[ShardReport, ...]]:
+    """Return a stage's manifest and the shards that it names; without one, the shards that are done so far.
+
+    Raises:
+        VerificationError: the manifest is not as it was written.
+    """
+    if (folder / MANIFEST_NAME).exists():
+        manifest = read_manifest(folder)
+        return manifest, tuple(replace(report, run={}) for report in manifest.shards)
+    return None, tuple(replace(report, run={}) for report in done_records(folder))

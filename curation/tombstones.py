@@ -1,0 +1,119 @@
+"""What was forgotten, as hashes only, and the one rule by which every stage keeps it out for good.
+
+`RUN/forgotten/tombstones.json` names forgotten images by the sha256 of their normalised URL, of their content's
+sha256, and of domains (which stand for their subdomains too). A stage asks for those of the run its target lies in.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from curation.commit import publish_sealed, read_sealed
+from curation.errors import UsageError
+from curation.sample import NUM_UID_BYTES, normalise_url
+
+FORGOTTEN_FOLDER = "forgotten"
+"""Lies in the run, beside the stages' folders."""
+TOMBSTONES_NAME = "tombstones.json"
+JOURNAL_NAME = "journal.json"
+"""Lies there while a `forget` is changing the run; whoever runs it again completes it."""
+PREPARED_FOLDER = "prepared"
+FORGET = "forget"
+"""Who rejects what was forgotten."""
+FORGOTTEN = "forgotten"
+"""The reason."""
+KINDS = ("uid", "url", "content", "domain")
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """Hashes of what must never return; a domain stands for its subdomains too."""
+
+    uid: frozenset[str] = field(default_factory=frozenset)
+    """Uids as they are: 32 hex digits of a sha256."""
+    url: frozenset[str] = field(default_factory=frozenset)
+    """sha256 of normalised URLs, in hex; a uid is the first half of one."""
+    content: frozenset[str] = field(default_factory=frozenset)
+    """sha256 of the sha256 of pictures, in hex."""
+    domain: frozenset[str] = field(default_factory=frozenset)
+    """sha256 of domains in lower case, in hex."""
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, kind) for kind in KINDS)
+
+    def __or__(self, other: "Tombstones") -> "Tombstones":
+        return Tombstones(**{kind: getattr(self, kind) | getattr(other, kind) for kind in KINDS})
+
+    @cached_property
+    def uids(self) -> frozenset[str]:
+        """Every uid that is forgotten by itself or by its URL."""
+        return self.uid | {one[: 2 * NUM_UID_BYTES] for one in self.url}
+
+    def names(self, identity: str) -> bool:
+        """Whether a uid, URL or sha256 is forgotten."""
+        if "://" in identity:
+            return self.hold(None, identity, None)
+        return self.hold(identity.lower(), None, None) or self.hold(None, None, identity.lower())
+
+    def hold(self, uid: str | None, url: str | None, *sha256s: str | None) -> bool:
+        """Whether an image is forgotten by its uid, its URL or the URL's host, or any of its contents' sha256s."""
+        if uid in self.uids or any(sha256 is not None and hashed(sha256) in self.content for sha256 in sha256s):
+            return True
+        if url is None or not (self.url or self.domain):
+            return False
+        try:
+            return hashed(normalise_url(url)) in self.url or self.covers(urlsplit(url.strip()).hostname or "")
+        except ValueError:
+            return False
+
+    def covers(self, host: str) -> bool:
+        """Whether a host is a forgotten domain or lies below one."""
+        if not self.domain:
+            return False
+        parts = host.lower().rstrip(".").split(".")
+        return any(hashed(".".join(parts[start:])) in self.domain for start in range(len(parts)))
+
+
+def hashed(text: str) -> str:
+    """Return the sha256 of a text in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_buried(row: Mapping[str, Any]) -> bool:
+    """Whether a row says nothing any more of what it was."""
+    return row["rejected_by"] == FORGET and not row["key"] and row["url"] is None and row["sha256"] is None
+
+
+def tombstones_of(run: Path) -> Tombstones:
+    """Return the tombstones of a run; none where nothing was ever forgotten.
+
+    Raises:
+        VerificationError: they are not as they were written.
+    """
+    path = run / FORGOTTEN_FOLDER / TOMBSTONES_NAME
+    if not path.exists():
+        return Tombstones()
+    value = read_sealed(path)
+    return Tombstones(**{kind: frozenset(value[kind]) for kind in KINDS})
+
+
+def write_tombstones(run: Path, tombstones: Tombstones) -> None:
+    """Commit the tombstones of a run."""
+    value = {kind: sorted(getattr(tombstones, kind)) for kind in KINDS}
+    publish_sealed(run / FORGOTTEN_FOLDER / TOMBSTONES_NAME, value)
+
+
+def consult(target: Path) -> Tombstones:
+    """Return what must not come into a stage's folder: the tombstones of the run that it lies in.
+
+    Raises:
+        UsageError: a `forget` was interrupted while it changed the run.
+        VerificationError: the tombstones are not as they were written.
+    """
+    if (target.parent / FORGOTTEN_FOLDER / JOURNAL_NAME).exists():
+        raise UsageError(f"{target.parent}: a `forget` was interrupted here; run `facecaptionhq forget` again first")
+    return tombstones_of(target.parent)

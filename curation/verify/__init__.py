@@ -1,0 +1,73 @@
+"""Derives everything again from what lies on disk, and names each thing that is not as it should be."""
+
+import json
+from pathlib import Path
+
+from curation.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
+from curation.stages import stages_of
+from curation.storage import is_local
+from curation.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
+from curation.verify.findings import Checked, Fault, Note, Verification
+from curation.verify.records import StageRecords, read_records, sealed_faults
+from curation.verify.shards import CheckJob, check_shard
+
+FORGOTTEN_FOLDER = "forgotten"
+
+__all__ = ["Fault", "Note", "Verification", "verify"]
+
+
+def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verification:
+    """Verify a run with its stage folders, or one stage's folder; nothing is written.
+
+    Raises:
+        UsageError: there is no stage here.
+    """
+    places = stages_of(run)
+    stages = {place.stage: read_records(place) for place in places}
+    check_flow(stages)
+    jobs = [job for records in stages.values() for job in _jobs(stages, records)]
+    outcomes = list(told(run_shards(jobs, check_shard, spread), on_outcome))
+    found = [fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)]
+    broken = {fault.file for fault in (*found, *(fault for records in stages.values() for fault in records.faults))}
+    if not any(isinstance(outcome, ShardFailure) for outcome in outcomes):
+        check_identities(stages, broken)
+        check_packed(stages, broken)
+    faults = [*(fault for records in stages.values() for fault in records.faults), *found]
+    notes = [note for records in stages.values() for note in records.notes]
+    if places[0].folder != run:
+        faults += sealed_faults(run / FORGOTTEN_FOLDER, FORGOTTEN_FOLDER) if (run / FORGOTTEN_FOLDER).is_dir() else []
+        if (run / "report").is_dir():
+            if faults or not is_local(run):
+                why = "mend the faults first" if faults else "it lies in an object store"
+                notes.append(Note("report", f"not derived again: {why}"))
+            else:
+                faults += check_report(run)
+    sizes = [size for records in stages.values() for size in records.names.values()]
+    return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+
+
+def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:
+    if isinstance(outcome, ShardFailure):
+        return (Fault(outcome.shard, f"could not be verified: {outcome.error}", "a shard that can be read"),)
+    return outcome.faults if isinstance(outcome, Checked) else ()
+
+
+def _jobs(stages: dict[str, StageRecords], records: StageRecords) -> list[CheckJob]:
+    place = records.place
+    return [
+        CheckJob(
+            f"{place.shown}/{report.shard}", place, report, records.recipe,
+            _footer(records), origin_of(stages, records.stage, report),
+        )
+        for report in sorted(records.reports, key=lambda report: report.shard)
+    ]  # fmt: skip
+
+
+def _footer(records: StageRecords) -> dict[str, str]:
+    """Return what the footer of every ledger of a stage must say, as far as it can be derived here."""
+    footer = {"stage": records.stage}
+    if records.recipe is not None and records.stage == "pack":
+        footer["recipe_digest"] = records.recipe.digest
+    if records.keys is not None:
+        footer["measurement_keys"] = json.dumps(records.keys, sort_keys=True)
+    return footer

@@ -1,0 +1,206 @@
+"""What holds between files of different shards and stages: conservation, one place per uid, the index, the report."""
+
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import FaceCaptionError
+from curation.fetch import fetch_work, fetch_work_id
+from curation.ledger import count_rejections, read_ledger
+from curation.manifest import MANIFEST_NAME, Manifest, ShardReport
+from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
+from curation.pack import SCHEMA as PACK_SCHEMA
+from curation.recipe import Recipe
+from curation.stages import STAGES
+from curation.storage import local_copy
+from curation.tombstones import FORGET
+from curation.verify.findings import Fault
+from curation.verify.records import StageRecords, curate_id, expect_work_id
+from curation.verify.shards import Before
+
+Records = Mapping[str, StageRecords]
+
+
+def check_flow(stages: Records) -> None:
+    """Hold the counts of each stage against those of the one before it.
+
+    What was forgotten later stands as a row in every ledger that it ever entered, kept in none.
+    """
+    for name, records in stages.items():
+        before = _before(stages, name)
+        if before is None or records.manifest is None:
+            continue
+        if before.manifest is None:
+            if MANIFEST_NAME not in before.names:
+                before.fault(MANIFEST_NAME, "missing", f"the manifest of a stage that {name} was built on")
+            continue
+        num_forgotten = sum(records.manifest.rejected.get(FORGET, {}).values())
+        came, went = before.manifest.num_kept, records.manifest.num_seen - num_forgotten
+        if came != went and not records.manifest.failed:
+            wrong = f"{records.manifest.num_seen} seen, {num_forgotten} of them forgotten"
+            records.fault(MANIFEST_NAME, wrong, f"the {came} that {before.stage} kept, no more and no less")
+
+
+def check_identities(stages: Records, broken: Container[str]) -> None:
+    """Derive the identities again that depend on the stage before, where that lies in the run.
+
+    `broken` names the files that have a fault already; none of them is read.
+    """
+    for name, records in stages.items():
+        before, manifest, recipe = _before(stages, name), records.manifest, records.recipe
+        if manifest is None or recipe is None or not records.is_this_code:
+            continue
+        for report in manifest.shards:
+            origin = origin_of(stages, name, report)
+            if name == "fetch" and origin is not None:
+                expect_work_id(records, report, fetch_work_id(report.shard, origin.sha256, recipe.file.fetch))
+            if name == "curate" and origin is not None:
+                expect_work_id(records, report, curate_id(records, report, origin.sha256))
+        if before is None or before.manifest is None:
+            continue
+        if name == "fetch" and manifest.work_digest != fetch_work(before.manifest.work_digest, recipe.file.fetch):
+            records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the selection beside it")
+        if name == "pack":
+            _check_packing(records, manifest, before, recipe, broken)
+
+
+def _check_packing(
+    records: StageRecords, manifest: Manifest, before: StageRecords, recipe: Recipe, broken: Container[str]
+) -> None:
+    curated = before.manifest
+    if curated is None or not _all_whole(before, broken):
+        return
+    if manifest.work_digest != pack_work(curated, recipe):
+        records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the curated shards beside it")
+        return
+    placed, _ = plan(before.place.folder, curated)
+    jobs = pack_jobs(before.place.folder, records.place.folder, recipe, curated, placed, None)
+    right = {job.shard: pack_work_id(job) for job in jobs}
+    for report in manifest.shards:
+        expect_work_id(records, report, right.get(report.shard, "none: nothing is planned for such a shard"))
+    for shard in right.keys() - {report.shard for report in manifest.shards} - set(manifest.failed):
+        records.fault(MANIFEST_NAME, f"names no shard {shard}", "every shard that the curated ledgers plan", shard)
+
+
+def origin_of(stages: Records, name: str, report: ShardReport) -> Before | None:
+    """Return what a shard of `fetch` or `curate` was made from, where the stage before it lies in the run."""
+    before = _before(stages, name)
+    if before is None or before.manifest is None or name not in ("fetch", "curate"):
+        return None
+    folder = before.place.folder
+    if name == "fetch":
+        files = {file: record for one in before.manifest.shards for file, record in one.files.items()}
+        part = files.get(f"{report.shard}.parquet")
+        return None if part is None else Before(folder / f"{report.shard}.parquet", part, part.sha256)
+    source = next((one for one in before.manifest.shards if one.shard == report.shard), None)
+    if source is None:
+        return None
+    try:
+        tar, ledger = source.file(folder, ".tar"), source.file(folder, ".parquet")
+        return Before(ledger, source.files[ledger.name], source.files[tar.name].sha256)
+    except FaceCaptionError:
+        return None
+
+
+def check_packed(stages: Records, broken: Container[str]) -> None:
+    """Hold index and ledger of `pack` against the shards' own rows, and those against what `curate` kept.
+
+    `broken` names the files that have a fault already; none of them is read.
+    """
+    records = stages.get("pack")
+    if records is None or records.manifest is None:
+        return
+    names = (INDEX_NAME, LEDGER_NAME)
+    if any(f"{records.place.shown}/{name}" in broken or name not in records.manifest.files for name in names):
+        return
+    index, ledger = (_table(records.place.folder / name) for name in names)
+    if _all_whole(records, broken):
+        packed = _packed_rows(records)
+        living = packed.filter(packed["kept"])
+        if not index.equals(living):
+            records.fault(
+                INDEX_NAME, f"{index.num_rows} rows, not those of the shards", "every packed sample, in order"
+            )
+        if not ledger.slice(0, packed.num_rows).equals(packed):
+            records.fault(LEDGER_NAME, "its first rows are not those of the shards", "the shards' rows, then the rest")
+    manifest, rows = records.manifest, ledger.select(["kept", "rejected_by", "reason"]).to_pylist()
+    if (manifest.num_seen, manifest.num_kept) != (len(rows), sum(row["kept"] for row in rows)):
+        right = f"{len(rows)} and {sum(row['kept'] for row in rows)}, as {LEDGER_NAME} has them"
+        records.fault(MANIFEST_NAME, f"{manifest.num_seen} seen, {manifest.num_kept} kept", right)
+    if dict(manifest.rejected) != count_rejections(rows):
+        records.fault(MANIFEST_NAME, f"rejects {manifest.rejected}", f"{count_rejections(rows)}, as {LEDGER_NAME} does")
+    records.faults += _doubled(records, index)
+    curated = stages.get("curate")
+    if curated is not None and _all_whole(curated, broken):
+        records.faults += _lost(curated, records, ledger)
+
+
+def _all_whole(records: StageRecords, broken: Container[str]) -> bool:
+    """Whether no ledger of a stage's shards has a fault."""
+    names = (name for report in records.reports for name in report.files if name.endswith(".parquet"))
+    return not any(f"{records.place.shown}/{name}" in broken for name in names)
+
+
+def _packed_rows(records: StageRecords) -> pa.Table:
+    reports = sorted(records.reports, key=lambda report: report.shard)
+    tables = [_table(report.file(records.place.folder, ".parquet")) for report in reports]
+    return pa.concat_tables(tables or [PACK_SCHEMA.empty_table()])
+
+
+def _table(path: Path) -> pa.Table:
+    with local_copy(path) as copy:
+        return read_ledger(copy).replace_schema_metadata()
+
+
+def _doubled(records: StageRecords, index: pa.Table) -> Iterator[Fault]:
+    counts = index.group_by("uid").aggregate([([], "count_all")])
+    for uid in counts.filter(pc.greater(counts["count_all"], 1))["uid"].to_pylist():
+        yield Fault(f"{records.place.shown}/{INDEX_NAME}", "packed twice", "every uid in one packed shard", None, uid)
+
+
+def _lost(curated: StageRecords, records: StageRecords, ledger: pa.Table) -> Iterator[Fault]:
+    """Yield what `curate` kept and `pack` does not know, the other way round, and pictures that are others now."""
+    kept: dict[tuple[str, str], str] = {}
+    for report in curated.reports:
+        with local_copy(report.file(curated.place.folder, ".parquet")) as path:
+            rows = read_ledger(path, ["uid", "sha256", "kept"]).to_pylist()
+        kept |= {(report.shard, row["uid"]): row["sha256"] for row in rows if row["kept"]}
+    shown = f"{records.place.shown}/{LEDGER_NAME}"
+    columns = ["uid", "source_shard", "source_sha256", "rejected_by"]
+    for row in ledger.select(columns).to_pylist():
+        if row["rejected_by"] == FORGET:
+            continue
+        sha256 = kept.pop((row["source_shard"], row["uid"]), None)
+        if sha256 is None:
+            yield Fault(shown, f"not kept in {row['source_shard']}", "only what curate kept", None, row["uid"])
+        elif sha256 != row["source_sha256"]:
+            yield Fault(shown, f"source_sha256 {row['source_sha256']}", f"{sha256}, of curate", None, row["uid"])
+    for shard, uid in kept:
+        yield Fault(shown, f"kept by curate in {shard}, but has no row", "a row for everything kept", shard, uid)
+
+
+def check_report(run: Path) -> Iterator[Fault]:
+    """Derive the report's numbers and page again; both depend on the run alone."""
+    from curation.commit import json_bytes
+    from curation.report import PAGE_NAME, VALUES_NAME
+    from curation.report.contents import read_report, report_values
+    from curation.report.page import render
+
+    folder = run / "report"
+    try:
+        report = read_report(run)
+    except FaceCaptionError as error:
+        yield Fault("report", f"cannot be made again: {error}", "a run that a report can be made of")
+        return
+    right = {VALUES_NAME: json_bytes(report_values(report)), PAGE_NAME: render(report).encode("utf-8")}
+    for name, content in right.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            yield Fault(f"report/{name}", "not what the run gives", "the report of this run: run `report` again")
+
+
+def _before(stages: Records, name: str) -> StageRecords | None:
+    place = STAGES.index(name)
+    return stages.get(STAGES[place - 1]) if place else None

@@ -1,0 +1,89 @@
+"""What a tar must hold: exactly the kept samples of its ledger, in its order, each picture with its own sha256."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curation.captions import captions_of
+from curation.containers import sniff_format
+from curation.errors import ShardError
+from curation.sample import Sample
+from curation.tar import members_of, read_samples
+from curation.verify.rows import Finding, Row
+
+PACKED_FIELDS = ("uid", "sha256", "num_bytes", "source_sha256", "format", "width", "height", "caption_source")
+
+
+def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[Row] | None) -> Iterator[Finding]:
+    """Yield what is wrong with a tar; without its ledger's rows, only whether it is a whole one."""
+    key_of = "key" if stage == "fetch" else "uid"
+    expected = {row[key_of]: row for row in rows or () if row["kept"]}
+    found: list[str] = []
+    try:
+        for sample in read_samples(tar, shown=shown):
+            found.append(sample.key)
+            if rows is None:
+                continue
+            if sample.key not in expected:
+                yield "", f"holds {sample.key!r}, which its ledger does not keep", "only what the ledger keeps"
+                continue
+            yield from _sample_findings(sample, expected[sample.key], stage, shard)
+        if stage == "pack" and rows is not None:
+            yield from _place_findings(tar, shown, rows)
+    except ShardError as error:
+        yield "", str(error).removeprefix(f"{shown}: "), "a whole tar of regular files, each sample's in one place"
+        return
+    present = set(found)
+    for key, row in expected.items():
+        if key not in present:
+            yield row["uid"], f"kept in the ledger, but {key!r} is not in the tar", "every kept sample in the tar"
+    if rows is not None and present == set(expected) and found != list(expected):
+        yield "", "its samples stand in another order than in its ledger", "the order of the ledger"
+
+
+def _sample_findings(sample: Sample, row: Row, stage: str, shard: str) -> Iterator[Finding]:
+    uid = row["uid"]
+    sha256 = hashlib.sha256(sample.image_bytes).hexdigest()
+    if sample.problem is not None:
+        yield uid, f"not a whole sample: {sample.problem}", "one picture with readable caption and metadata"
+    if sha256 != row["sha256"]:
+        yield uid, f"its picture has sha256 {sha256}", f"{row['sha256']}, as the ledger says"
+    facts = {"fetch": _fetched, "curate": _curated, "pack": _packed}[stage](sample, row, shard)
+    for name, (is_, should_be) in facts.items():
+        if is_ != should_be:
+            yield uid, f"{name} is {is_!r} in the tar", f"{should_be!r}, as the ledger says"
+
+
+def _fetched(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
+    return {name: (sample.metadata.get(name), row[name]) for name in ("uid", "url", "sha256")}
+
+
+def _curated(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
+    url = None if sample.url is None else sample.url.encode("utf-8", "replace").decode()
+    return {
+        "uid": (sample.uid(shard), row["uid"]),
+        "url": (url, row["url"]),
+        "num_bytes": (len(sample.image_bytes), row["num_bytes"]),
+        "format": (sniff_format(sample.image_bytes), row["format"]),
+        "num_captions": (len(captions_of(sample.caption, sample.metadata)), row["num_captions"]),
+    }
+
+
+def _packed(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
+    facts = {name: (sample.metadata.get(name), row[name]) for name in PACKED_FIELDS}
+    return {
+        **facts,
+        "caption": (sample.metadata.get("caption"), sample.caption),
+        "shard": (shard, row["shard"]),
+        "size of the picture": (len(sample.image_bytes), row["num_bytes"]),
+    }
+
+
+def _place_findings(tar: Path, shown: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield the rows whose offset is not that of their picture's tar header."""
+    headers = {member.name: member.offset for member in members_of(tar, shown)}
+    for row in rows:
+        offset = headers.get(f"{row['key']}.{row['format']}")
+        if row["kept"] and row["offset"] != offset:
+            yield row["uid"], f"offset {row['offset']}", f"{offset}, where its picture's tar header stands"

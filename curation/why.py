@@ -1,0 +1,243 @@
+"""One image's whole story: every stage, every score, the limits, what decided, and what was never measured and why."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.captions import captions_of
+from curation.errors import FaceCaptionError, UsageError
+from curation.evidence import known_of
+from curation.find import Found, find_images
+from curation.manifest import Manifest, read_manifest
+from curation.recipe import Recipe, recipe_of
+from curation.sample import Sample
+from curation.stages import StageFolder, stages_of
+from curation.storage import local_copy
+from curation.tar import members_of, read_samples
+from curation.tombstones import FORGET, tombstones_of
+
+IDENTITY_COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "width", "height", "format", "num_bytes")
+
+
+@dataclass(frozen=True)
+class StagePart:
+    """What one stage made of the image."""
+
+    stage: str
+    shard: str
+    kept: bool
+    rejected_by: str | None
+    reason: str | None
+    facts: Mapping[str, Any]
+    """The identity that the stage knew, and what else stands in its row but evidence and scores."""
+    recipe_name: str | None
+    recipe_digest: str | None
+    code_version: str | None
+    file: str | None
+    """The tar or part in which it lies now, relative to the run; None where it lies in none."""
+    offset: int | None
+    """Of its picture's tar header in that file, in bytes."""
+
+
+@dataclass(frozen=True)
+class CriterionPart:
+    """What one keep range made of the image."""
+
+    filter: str
+    score: str
+    min: float | None
+    max: float | None
+    value: float | None
+    """None where the evidence does not settle it."""
+    result: str
+    """`holds`, `fails` (with how), or `undecided`."""
+    decided: bool
+    """Whether this is the one that the ledger names as the reason."""
+    why_unmeasured: str | None
+    """Why a filter that it needs has not measured, where one has not."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that a run knows of one image."""
+
+    uid: str
+    url: str | None
+    stages: tuple[StagePart, ...]
+    criteria: tuple[CriterionPart, ...]
+    scores: Mapping[str, Any]
+    evidence: Mapping[str, Any]
+    unmeasured: Mapping[str, str]
+    """Filter -> why it has not measured."""
+    captions: tuple[Mapping[str, Any], ...]
+    caption_binding: Mapping[str, Any]
+    """Of the packed sample: the caption that was chosen, where from, and to which face it is bound or why not."""
+    weights: Mapping[str, str]
+    """Name -> sha256 of what judged."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        values = {**vars(self), "stages": [vars(part) for part in self.stages]}
+        return {**values, "criteria": [vars(part) for part in self.criteria], "captions": list(self.captions)}
+
+
+def why(run: Path, identity: str) -> list[Story]:
+    """Return the story of every image that `identity` (uid, URL, key or sha256) may mean; a uid and a URL mean one.
+
+    Raises:
+        UsageError: no stage of the run ever saw it.
+    """
+    places = stages_of(run)
+    images = find_images(places, identity)
+    if not images:
+        forgotten = " It was forgotten: only its tombstone is left." if tombstones_of(run).names(identity) else ""
+        raise UsageError(f"{identity}: no stage of {run} ever saw it (as uid, URL, key or sha256).{forgotten}")
+    manifests = {place.stage: _manifest(place) for place in places}
+    return [_story(rows, manifests) for rows in images]
+
+
+def _manifest(place: StageFolder) -> Manifest | None:
+    try:
+        return read_manifest(place.folder)
+    except UsageError:
+        return None  # not finished yet
+
+
+def _story(rows: Sequence[Found], manifests: Mapping[str, Manifest | None]) -> Story:
+    judged = next((found for found in reversed(rows) if found.place.stage == "curate" and found.row["kept"]), None)
+    judged = judged or next((found for found in rows if found.place.stage == "curate"), None)
+    recipe = None if judged is None else _recipe(manifests["curate"], str(judged.place.folder))
+    known = {} if judged is None or recipe is None else known_of(judged.row, recipe)
+    unmeasured = {} if judged is None or recipe is None else dict(_unmeasured(judged.row, known, recipe))
+    samples = [(found, sample) for found in rows if (sample := _sample(found)) is not None]
+    captions, binding = _captions(samples)
+    manifest = manifests.get("curate")
+    return Story(
+        uid=rows[0].row["uid"],
+        url=next((found.row["url"] for found in rows if found.row["url"]), None),
+        stages=tuple(_stage_part(found, manifests.get(found.place.stage)) for found in rows),
+        criteria=() if judged is None or recipe is None else tuple(_criteria(judged.row, known, recipe, unmeasured)),
+        scores={} if judged is None else _columns(judged.row, "_scores"),
+        evidence={} if judged is None else _columns(judged.row, "_evidence"),
+        unmeasured=unmeasured,
+        captions=captions,
+        caption_binding=binding,
+        weights={} if manifest is None else manifest.weights,
+    )
+
+
+def _recipe(manifest: Manifest | None, where: str) -> Recipe | None:
+    return None if manifest is None else recipe_of(manifest.recipe, where)
+
+
+def _columns(row: Mapping[str, Any], ending: str) -> dict[str, Any]:
+    return {name.removesuffix(ending): value for name, value in row.items() if name.endswith(ending)}
+
+
+def _unmeasured(row: Mapping[str, Any], known: Mapping[str, Any], recipe: Recipe) -> Iterator[tuple[str, str]]:
+    names = {plan.name for plan in recipe.filters}
+    for name, evidence in known.items():
+        if evidence is not None:
+            continue
+        if row["kept"]:
+            yield name, "not needed: every keep range was decided without it"
+        elif row["rejected_by"] == FORGET:
+            yield name, "forgotten: what was measured is gone"
+        elif row["rejected_by"] in names:
+            yield name, f"cut short: {row['rejected_by']} had rejected it ({row['reason']}), nothing could rescue it"
+        else:
+            yield name, f"nothing was looked at: {row['rejected_by']} turned it away ({row['reason']})"
+
+
+def _criteria(
+    row: Mapping[str, Any], known: Mapping[str, Any], recipe: Recipe, unmeasured: Mapping[str, str]
+) -> Iterator[CriterionPart]:
+    for one in recipe.criteria:
+        bounds = one.bounds(known)
+        failure = one.keep.failure(bounds)
+        result = f"fails ({failure})" if failure else "holds" if one.keep.holds(bounds) else "undecided"
+        missing = [f"{name}: {unmeasured[name]}" for name in one.inputs if name in unmeasured]
+        is_reason = (row["rejected_by"], row["reason"]) == (one.filter, f"{one.score}_{failure}")
+        yield CriterionPart(
+            filter=one.filter, score=one.score, min=one.keep.min, max=one.keep.max,
+            value=bounds.low if bounds.low == bounds.high else None, result=result,
+            decided=failure is not None and is_reason, why_unmeasured="; ".join(missing) or None,
+        )  # fmt: skip
+
+
+def _stage_part(found: Found, manifest: Manifest | None) -> StagePart:
+    row, file, offset = found.row, *_lies_in(found)
+    left_out = ("kept", "rejected_by", "reason", "shard", "offset")
+    facts = {
+        name: value
+        for name, value in row.items()
+        if value is not None and name not in left_out and not name.endswith(("_scores", "_evidence"))
+    }
+    return StagePart(
+        stage=found.place.stage,
+        shard=row.get("shard") or (found.report.shard if found.report is not None else ""),
+        kept=row["kept"],
+        rejected_by=row["rejected_by"],
+        reason=row["reason"],
+        facts=facts,
+        recipe_name=None if manifest is None else manifest.recipe_name,
+        recipe_digest=None if manifest is None else manifest.recipe_digest,
+        code_version=None if manifest is None else manifest.code_version,
+        file=None if file is None else f"{found.place.shown}/{file.name}",
+        offset=offset,
+    )
+
+
+def _lies_in(found: Found) -> tuple[Path | None, int | None]:
+    """Return the file in which an image lies in a stage, and where its picture's tar header stands there."""
+    if not found.row["kept"] or found.report is None:
+        return None, None
+    if found.place.stage == "rank":
+        parts = [name for name in found.report.files if found.row["key"].startswith(Path(name).stem)]
+        return (found.place.folder / max(parts, key=len), None) if parts else (None, None)
+    path = found.report.file(found.place.folder, ".tar")
+    if found.row.get("offset") is not None:
+        return path, found.row["offset"]
+    with local_copy(path) as tar:
+        own = [member.offset for member in members_of(tar, path) if _key_of(member.name) == _key_in_tar(found)]
+    return path, own[0] if own else None
+
+
+def _key_of(member: str) -> str:
+    folder, slash, base = member.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _key_in_tar(found: Found) -> str:
+    return str(found.row["key" if found.place.stage == "fetch" else "uid"])
+
+
+def _sample(found: Found) -> Sample | None:
+    if found.place.stage == "rank" or not found.row["kept"] or found.report is None:
+        return None
+    path = found.report.file(found.place.folder, ".tar")
+    try:
+        with local_copy(path) as tar:
+            return next(read_samples(tar, {_key_in_tar(found)}, path), None)
+    except FaceCaptionError:
+        return None  # `verify` names what is wrong with the tar
+
+
+def _captions(samples: Sequence[tuple[Found, Sample]]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """Return every caption as it came, and what `pack` chose."""
+    came = next((sample for found, sample in samples if found.place.stage in ("fetch", "curate")), None)
+    packed = next(((found, sample) for found, sample in samples if found.place.stage == "pack"), None)
+    listed = () if came is None else captions_of(came.caption, came.metadata)
+    captions = tuple({"text": one.text, "source": one.source, "box": one.box} for one in listed)
+    if packed is None:
+        return captions, {}
+    found, sample = packed
+    names = ("face_box", "face_confidence")
+    binding = {
+        "caption": sample.caption,
+        "source": found.row["caption_source"],
+        "binding": found.row["caption_binding"],
+    }
+    return captions, {**binding, **{name: sample.metadata[name] for name in names if name in sample.metadata}}

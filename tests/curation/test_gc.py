@@ -1,0 +1,172 @@
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import LeaseError, VerificationError
+from curation.gc import collect
+from curation.lease import hold
+from curation.ledger import BASE_FIELDS, write_ledger
+from curation.storage import filesystem, location
+from curation.tar import write_tar
+from curation.verify import verify
+from tests.curation.whole_run import ALONE, files_of, write_run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    write_run(run, num_images=10)
+    return run
+
+
+@pytest.fixture
+def run(whole: Path, tmp_path: Path) -> Path:
+    shutil.copytree(whole, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def leave(path: Path, content: bytes = b"half", age_s: float = 0.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def leave_leavings(run: Path) -> list[str]:
+    """Leave what dead runs leave; return the names."""
+    leave(run / "curate" / "_tmp" / "00000.tar.abc")
+    leave(run / "fetch" / "_tmp" / "00000.def" / "part" / "00000.jpg", age_s=7200)
+    leave(run / "pack" / "_lease" / "_tmp" / "000001.json.abc", age_s=60)
+    write_tar(run / "pack" / "jpg-00009.tar", [("a.jpg", b"x")])
+    write_tar(run / "curate" / "00007.3fa9c2d1.tar", [])
+    table = run / "curate" / "00007.3fa9c2d1.parquet"
+    write_ledger(table, [], pa.schema(BASE_FIELDS), {"stage": "curate"})
+    leave(run / "forgotten" / "prepared" / "curate" / "00000.tar")
+    return [
+        "curate/00007.3fa9c2d1.parquet", "curate/00007.3fa9c2d1.tar", "curate/_tmp/00000.tar.abc",
+        "fetch/_tmp/00000.def/part/00000.jpg", "forgotten/prepared/curate/00000.tar",
+        "pack/_lease/_tmp/000001.json.abc", "pack/jpg-00009.tar",
+    ]  # fmt: skip
+
+
+def test_what_dead_runs_left_goes_and_everything_else_stays(run: Path) -> None:
+    before = files_of(run)
+    names = leave_leavings(run)
+    found = collect(run)
+    assert sorted(one.file for one in found.removed) == names
+    assert found.left == ()
+    assert files_of(run) == before
+    assert not any((run / stage / "_tmp").exists() for stage in ("rank", "fetch", "curate", "pack"))
+    assert not (run / "forgotten" / "prepared").exists()
+    assert verify(run, ALONE).notes == ()
+    assert collect(run).removed == ()
+
+
+def test_a_dry_run_names_the_same_and_writes_nothing(run: Path) -> None:
+    names = leave_leavings(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    found = collect(run, dry_run=True)
+    assert sorted(one.file for one in found.removed) == names
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_goes_that_is_not_of_our_own_kind(run: Path) -> None:
+    leave(run / "curate" / "notes.txt")
+    leave(run / "curate" / "00009.tar", b"a tar by its name only".ljust(10240, b"\0"))
+    leave(run / "curate" / "00009.parquet", b"no parquet")
+    leave(run / "curate" / "mine" / "00009.tar", (run / "curate" / "00000.tar").read_bytes())
+    pq.write_table(pa.table({"uid": ["u"]}), run / "curate" / "00010.parquet")
+    write_ledger(run / "curate" / "00011.parquet", [], pa.schema(BASE_FIELDS), {"stage": "pack"})
+    write_tar(run / "pack" / "holiday.tar", [("a.jpg", b"x")])
+    (run / "pack" / "jpg-00008.tar").write_bytes(_tar_of_others())
+    leave(run / "photos" / "a.jpg")
+    before = files_of(run)
+    found = collect(run)
+    assert found.removed == ()
+    assert files_of(run) == before
+    assert len(found.left) == 8
+
+
+def _tar_of_others() -> bytes:
+    import io
+    import tarfile
+
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        info = tarfile.TarInfo("a.jpg")
+        info.mtime = 1
+        tar.addfile(info, io.BytesIO(b""))
+    return file.getvalue()
+
+
+def test_a_folder_in_which_a_run_is_alive_is_left_alone(run: Path) -> None:
+    temp = leave(run / "curate" / "_tmp" / "00000.tar.abc")
+    with hold(run / "curate"), pytest.raises(LeaseError, match="curate"):
+        collect(run)
+    assert temp.exists()
+    young = leave(run / "fetch" / "_tmp" / "00000.def" / "00000.jpg")
+    assert young.relative_to(run).as_posix() in collect(run).left or young.exists()
+    assert young.exists() and not temp.exists()
+
+
+def test_shards_that_are_done_in_an_unfinished_stage_stay(run: Path) -> None:
+    (run / "pack" / "manifest.json").unlink()
+    before = files_of(run)
+    orphans = {one.file for one in collect(run).removed}
+    assert orphans == {"pack/index.parquet", "pack/ledger.parquet"}
+    assert files_of(run).items() == {n: c for n, c in before.items() if n not in orphans}.items()
+
+
+def test_where_a_manifest_is_broken_nothing_is_removed(run: Path) -> None:
+    leave_leavings(run)
+    manifest = run / "curate" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"curate", b"CURATE", 1))
+    with pytest.raises(VerificationError, match="curate"):
+        collect(run / "curate")
+    assert (run / "curate" / "00007.3fa9c2d1.tar").exists()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A bucket of a real S3 server on this machine."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    root = location("s3://runs")
+    filesystem(root)[0].mkdir("runs")
+    yield root
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
+    run: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = bucket / "run" / "pack"
+    files, name = filesystem(target)
+    for path in (run / "pack").glob("*.*"):
+        files.pipe_file(f"{name}/{path.name}", path.read_bytes())
+    for key in ("run/pack/jpg-00003.tar", "run/pack-of-another/jpg-00003.tar"):
+        files.call_s3("create_multipart_upload", Bucket="runs", Key=key)
+    with monkeypatch.context() as patience:  # moto says of every upload that it began in 2010
+        patience.setattr("curation.gc.TTL_S", timedelta(days=36_500).total_seconds())
+        assert collect(target).removed == ()
+    assert [one.file for one in collect(target).removed] == ["pack/jpg-00003.tar"]
+    left = files.call_s3("list_multipart_uploads", Bucket="runs")["Uploads"]
+    assert [upload["Key"] for upload in left] == ["run/pack-of-another/jpg-00003.tar"]
+    assert verify(target, ALONE).ok

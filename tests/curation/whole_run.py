@@ -1,0 +1,167 @@
+"""A whole run for what works on finished ones: ranked, curated and packed for real; only the network is left out."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.commit import digest, publish
+from curation.curate import curate
+from curation.fetch import LEDGER_SCHEMA, fetch_work, fetch_work_id
+from curation.ledger import base_row, count_rejections, write_ledger
+from curation.manifest import ShardReport, read_manifest, write_report
+from curation.pack import pack
+from curation.rank import rank
+from curation.recipe import Recipe
+from curation.runner import Spread
+from curation.stage import claim, finish
+from curation.tar import write_tar
+from tests.curation.shards import colourful, grey, recipe_from
+
+ALONE = Spread(num_workers=0)
+RECIPE = """
+schema_version = 1
+name = "whole"
+[rank]
+top = {top}
+rows_per_part = {rows_per_part}
+[[filters]]
+name = "colour"
+keep.mean_channel_std = {{ min = 2.0 }}
+[pack]
+num_shard_samples = {num_shard_samples}
+"""
+FACE_SCHEMA = {"_id": pa.string(), "caption": pa.list_(pa.string()), "url": pa.string(), "box": pa.string()}
+
+
+def url_of(number: int) -> str:
+    """Return where picture `number` came from: one of seven hosts."""
+    return f"http://host{number % 7}.example.org/photos/{number:06d}.jpg"
+
+
+def caption_of(number: int) -> str:
+    """Return the caption of picture `number`, which no other picture has."""
+    return f"The face of person number {number:06d} looks to the left."
+
+
+def write_run(run: Path, num_images: int = 24, rows_per_part: int = 10, num_shard_samples: int = 4) -> Recipe:
+    """Write rank, fetch, curate and pack of a run; one in six pictures is grey, one in nine never arrives."""
+    text = RECIPE.format(top=num_images, rows_per_part=rows_per_part, num_shard_samples=num_shard_samples)
+    recipe = recipe_from(run.parent / f"{run.name}-input", text)
+    inputs = write_metadata(run.parent / f"{run.name}-input", num_images)
+    rank(*inputs, run / "rank", recipe)
+    fetch_by_hand(run / "rank", run / "fetch", recipe)
+    curate(run / "fetch", run / "curate", recipe, ALONE)
+    pack(run / "curate", run / "pack", recipe, ALONE)
+    return recipe
+
+
+def write_metadata(folder: Path, num_images: int) -> tuple[Path, Path]:
+    """Write FaceCaption and LAION rows of `num_images` pictures, larger first, and of three more below the cut."""
+    numbers = range(num_images + 3)
+    faces = {
+        "_id": [f"f{n}" for n in numbers],
+        "caption": [[caption_of(n)] for n in numbers],
+        "url": [url_of(n) for n in numbers],
+        "box": ["[8, 8, 56, 56]" for _ in numbers],
+    }
+    images = {
+        "URL": [url_of(n) for n in numbers],
+        "TEXT": [f"alt text of number {n:06d}" for n in numbers],
+        "WIDTH": [float(2_000_000 - n) for n in numbers],
+        "HEIGHT": [64.0 for _ in numbers],
+        "NSFW": ["UNLIKELY" for _ in numbers],
+        "similarity": [0.3 for _ in numbers],
+        "LICENSE": ["?" for _ in numbers],
+        "SAMPLE_ID": list(numbers),
+    }
+    paths = folder / "facecaption.parquet", folder / "laion.parquet"
+    pq.write_table(pa.table(faces, schema=pa.schema(list(FACE_SCHEMA.items()))), paths[0])
+    pq.write_table(pa.table(images), paths[1])
+    return paths
+
+
+def fetch_by_hand(source: Path, target: Path, recipe: Recipe) -> None:
+    """Write what `fetch` writes, with pictures that are drawn here instead of downloaded."""
+    selection = read_manifest(source, "rank")
+    settings = recipe.file.fetch
+    work = fetch_work(selection.work_digest, settings)
+    claim(target, "fetch", work)
+    reports = []
+    for name, record in sorted(selection.shards[0].files.items()):
+        if name == "ledger.parquet":
+            continue
+        shard = Path(name).stem
+        entries: list[dict[str, Any]] = []
+        tar, ledger = target / f"{shard}.tar", target / f"{shard}.parquet"
+        rows = pq.read_table(source / name, partitioning=None).to_pylist()
+
+        def write(temp: Path, rows: Any = rows, entries: Any = entries) -> None:
+            write_tar(temp, _members(rows, entries))
+
+        def write_rows(temp: Path, entries: Any = entries) -> None:
+            table = pa.Table.from_pylist(entries, schema=LEDGER_SCHEMA)
+            write_ledger(temp, table.to_pylist(), LEDGER_SCHEMA, {"stage": "fetch", "recipe_digest": digest("x")})
+
+        files = {tar.name: publish(tar, write), ledger.name: publish(ledger, write_rows)}
+        num_kept = sum(entry["kept"] for entry in entries)
+        work_id = fetch_work_id(shard, record.sha256, settings)
+        report = ShardReport(shard, work_id, len(entries), num_kept, count_rejections(entries), files)
+        write_report(target, report)
+        reports.append(report)
+    finish(target, "fetch", recipe, work, reports)
+
+
+def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    for row in rows:
+        number = int(row["url"][-10:-4])
+        arrived = number % 9 != 4
+        picture = _picture(number) if arrived else b""
+        sha256 = hashlib.sha256(picture).hexdigest() if arrived else None
+        entries.append(
+            base_row(
+                row["uid"], row["key"], url=row["url"], sha256=sha256, width=row["width"], height=row["height"],
+                rejected_by=None if arrived else "fetch", reason=None if arrived else "http_404",
+            )
+        )  # fmt: skip
+        if arrived:
+            yield f"{row['key']}.jpg", picture
+            yield f"{row['key']}.json", json.dumps(_metadata(row, str(sha256)), sort_keys=True).encode()
+            yield f"{row['key']}.txt", row["caption"].encode()
+
+
+def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+    return {
+        "uid": row["uid"],
+        "url": row["url"],
+        "sha256": sha256,
+        "facecaptions": json.loads(row["facecaptions"]),
+        "crawled_width": 64,
+        "crawled_height": 64,
+    }
+
+
+def _picture(number: int) -> bytes:
+    return grey(number) if number % 6 == 1 else colourful(number)
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    """Return the content of every file of a run by its path within it, without leases, times and temporaries."""
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and "_lease" not in path.parts
+    }
+
+
+def flip_a_bit(path: Path, random_numbers: random.Random) -> None:
+    """Change one bit of a file in place."""
+    content = bytearray(path.read_bytes())
+    place = random_numbers.randrange(len(content) * 8)
+    content[place // 8] ^= 1 << place % 8
+    path.write_bytes(bytes(content))
