@@ -71,6 +71,9 @@ def fetch(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    allow_loopback: Annotated[
+        bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
@@ -80,7 +83,8 @@ def fetch(
     from curation.fetch import fetch as run
 
     with _progress("fetch") as on_outcome:
-        manifest = run(source, target, loaded, _spread(workers, ray_address), on_outcome)
+        spread = _spread(workers, ray_address)
+        manifest = run(source, target, loaded, spread, on_outcome, allow_loopback=allow_loopback)
     _conclude(manifest, target, as_json)
 
 

@@ -10,6 +10,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  │    └── MissingWeightsError     6  weights are not here; says how to get them
  ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
  ├── BackendError                 2  an optional detector's package is not installed
+ ├── BlockedAddressError          -  not a public address; becomes a recorded reason (`curation.guard`)
  ├── UnreadableError              -  the decode gate refuses a file; becomes a recorded reason (`curation.decode`)
  └── ContainerError               -  a picture's container cannot be walked; becomes a recorded reason
 """

@@ -1,6 +1,7 @@
 """The stage `fetch`: one part of the selection becomes one shard of original bytes, every row of it accounted for."""
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
 from curation.containers import sniff_format
-from curation.download import Downloads, download
+from curation.download import Downloads, UrlOutcome, download
 from curation.errors import ShardError, UsageError
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
 from curation.manifest import Manifest, ShardReport, committed, write_report
@@ -30,10 +31,21 @@ from curation.stage import claim, finish, finished
 from curation.tar import write_tar
 from curation.version import CODE_VERSION
 
+log = logging.getLogger(__name__)
+
 STAGE = "fetch"
 NUM_MESSAGES_SHOWN = 20
-OUTSIDE_DIGEST = {"num_threads"}
-LEDGER_SCHEMA = pa.schema(list(BASE_FIELDS))
+OUTSIDE_DIGEST = {"num_threads", "num_host_connections"}
+LEDGER_SCHEMA = pa.schema(
+    [
+        *BASE_FIELDS,
+        pa.field("status", pa.int32()),
+        pa.field("headers", pa.string()),
+        pa.field("final_url", pa.string()),
+        pa.field("num_bytes", pa.int64()),
+    ]
+)
+"""`headers` is a JSON object of the response headers in `reader.KEPT_HEADERS`; null where no server answered."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,21 @@ class FetchJob:
     """Of the part, as rank's manifest names it."""
     target: Path
     settings: FetchSettings
+    allow_loopback: bool = False
 
 
-def fetch(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome: OnOutcome = silent) -> Manifest:
+def fetch(
+    source: Path,
+    target: Path,
+    recipe: Recipe,
+    spread: Spread,
+    on_outcome: OnOutcome = silent,
+    *,
+    allow_loopback: bool = False,
+) -> Manifest:
     """Download every part of the selection in `source` into `target`; the manifest comes when all had their outcome.
+
+    `allow_loopback` lets the downloader connect to this machine itself, for tests and the demo.
 
     Raises:
         UsageError: `source` is no finished selection, or `target` holds other work.
@@ -60,10 +83,14 @@ def fetch(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome
     if not parts:
         raise UsageError(f"{source}: the selection is empty; nothing to fetch")
     settings = recipe.file.fetch
+    share = max(1, settings.num_host_connections // max(1, spread.num_workers))
+    shared = settings.model_copy(update={"num_host_connections": share})
+    if allow_loopback:
+        log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
     work_digest = digest([STAGE, selection.work_digest, _inside(settings), CODE_VERSION])
     claim(target, STAGE, work_digest)
     jobs = [
-        FetchJob(Path(name).stem, source / name, record.sha256, target, settings)
+        FetchJob(Path(name).stem, source / name, record.sha256, target, shared, allow_loopback)
         for name, record in sorted(parts.items())
     ]
     outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
@@ -83,7 +110,8 @@ def fetch_part(job: FetchJob) -> ShardReport:
     rows = _read_part(job)
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
-        with download([row["url"] for row in rows], folder, job.settings) as downloads:
+        urls = [row["url"] for row in rows]
+        with download(urls, folder, job.settings, allow_loopback=job.allow_loopback) as downloads:
             report = _commit(job, work_id, rows, downloads, started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,17 +134,8 @@ def _commit(
     """Write tar and ledger in the order of the selection, whatever the order in which things arrived."""
     tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
     entries = [
-        base_row(
-            row["uid"],
-            row["key"],
-            url=row["url"],
-            sha256=outcome.sha256,
-            width=row["width"],
-            height=row["height"],
-            rejected_by=None if outcome.reason is None else STAGE,
-            reason=outcome.reason,
-        )
-        for row, outcome in zip(rows, downloads.outcomes, strict=True)
+        _entry(row, outcome, downloads.num_bytes(number))
+        for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True))
     ]
     footer = {
         "stage": STAGE,
@@ -141,9 +160,30 @@ def _commit(
             "seconds": time.time() - started,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "asked": downloads.num_asked,
             "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
         },
     )
+
+
+def _entry(row: Mapping[str, Any], outcome: UrlOutcome, num_bytes: int | None) -> dict[str, Any]:
+    """Return the ledger's row of one URL."""
+    return {
+        **base_row(
+            row["uid"],
+            row["key"],
+            url=row["url"],
+            sha256=outcome.sha256,
+            width=row["width"],
+            height=row["height"],
+            rejected_by=None if outcome.reason is None else STAGE,
+            reason=outcome.reason,
+        ),
+        "status": outcome.status,
+        "headers": None if outcome.status is None else json.dumps(dict(sorted(outcome.headers.items()))),
+        "final_url": None if outcome.final_url is None else outcome.final_url.encode("utf-8", "replace").decode(),
+        "num_bytes": num_bytes,
+    }
 
 
 def _write_members(path: Path, rows: list[dict[str, Any]], downloads: Downloads) -> None:

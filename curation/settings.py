@@ -22,9 +22,25 @@ class FetchSettings(Settings):
     """How images are downloaded."""
 
     timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
-    """Seconds that a connection may stay silent; with retries, a dead host costs a multiple of it."""
-    num_retries: int = Field(default=1, ge=0, le=10)
-    """How often a URL that failed is asked for again at once."""
+    """Seconds that a connection may stay silent."""
+    deadline_s: float = Field(default=15.0, gt=0.0, le=3600.0)
+    """Seconds that one URL may take in all, its redirects included; only the resolver's own waiting comes on top."""
+    grace_s: float = Field(default=3.0, ge=0.0)
+    """Seconds after the first byte from which a server must be as fast as `min_bytes_per_s`."""
+    min_bytes_per_s: float = Field(default=2000.0, ge=0.0)
+    """Bytes per second, since the first byte, below which a server is given up."""
+    max_bytes: int = Field(default=32 << 20, ge=1)
+    """Size of a picture in bytes, after any compression of the transport is undone."""
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    """How many redirects are followed."""
+    num_retries: int = Field(default=2, ge=0, le=10)
+    """Later passes over the URLs of a part whose failure may pass: dns, timeout, 5xx, and hosts that asked to wait."""
+    retry_wait_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    """Seconds before each later pass, and for a host that says `slow down` but not for how long."""
+    max_retry_after_s: float = Field(default=60.0, ge=0.0, le=3600.0)
+    """The longest `Retry-After` that is waited for."""
+    num_host_connections: int = Field(default=4, ge=1, le=1024)
+    """Connections to one host at a time, shared out among the workers; each worker has at least one."""
     num_threads: int = Field(default=32, ge=1, le=1024)
     """Downloads at a time in each worker; changes no byte of the output."""
     user_agent_token: str = Field(default="facecaptionhq", pattern=r"^[a-z0-9-]+$")

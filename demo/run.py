@@ -99,7 +99,10 @@ def run_stages(corpus: Corpus, run: Path, num_workers: int) -> None:
             "rank: join both metadata sets, keep the largest",
             ("rank", corpus.facecaption, corpus.laion, run / "rank", *recipe),
         ),
-        ("fetch: img2dataset from a real web server", ("fetch", run / "rank", run / "fetch", *recipe, *workers)),
+        (
+            "fetch: img2dataset from a real web server",
+            ("fetch", run / "rank", run / "fetch", *recipe, *workers, "--allow-loopback"),
+        ),
         ("curate: measure, judge, remember", ("curate", run / "fetch", run / "curate", *recipe, *workers)),
         ("pack: final WebDataset shards", ("pack", run / "curate", run / "pack", *recipe, *workers)),
         ("report: one page about the run", ("report", run)),
@@ -190,8 +193,7 @@ def _facecaptionhq(arguments: list[str]) -> None:
     if not command.is_file():
         raise DemoError(f"{command} is missing; run `make setup` first")
     console.print(f"$ facecaptionhq {' '.join(arguments)}", style="dim", markup=False)
-    environment = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
-    environment.setdefault("OMP_NUM_THREADS", "1")
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     code = subprocess.run([str(command), *arguments], env=environment, check=False).returncode
     if code != 0:
         raise DemoError(f"facecaptionhq {arguments[0]} ended with exit code {code}")
