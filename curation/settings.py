@@ -7,15 +7,42 @@ from pydantic import Field
 from filters.base import Settings
 
 
+class GateSettings(Settings):
+    """What metadata alone must say of an image before it is downloaded; a gate that is not set lets everything pass.
+
+    A gate on a column lets an image pass whose row has no value there; blocklists and a cleaned release do not.
+    """
+
+    min_side_px: int | None = Field(default=None, ge=1)
+    """Shorter side as crawled."""
+    max_aspect: float | None = Field(default=None, ge=1.0)
+    """Longer side over shorter side."""
+    min_face_side_px: int | None = Field(default=None, ge=1)
+    """Shorter side of the largest known face box."""
+    min_num_faces: int | None = Field(default=None, ge=0)
+    """Faces by the detections, else boxes by FaceCaption."""
+    max_num_faces: int | None = Field(default=None, ge=1)
+    """Faces by the detections, else boxes by FaceCaption."""
+    nsfw: tuple[str, ...] = ("NSFW",)
+    """Values of LAION's NSFW column that are left out."""
+    max_punsafe: float | None = Field(default=0.5, ge=0.0, le=1.0)
+    """LAION's probability of being unsafe."""
+    max_pwatermark: float | None = Field(default=None, ge=0.0, le=1.0)
+    """LAION's probability of a watermark."""
+
+
 class RankSettings(Settings):
     """How the images worth fetching are chosen."""
 
     top: int | None = Field(default=None, ge=1)
     """How many images to keep; none keeps all that can be ranked."""
-    key: Literal["image_area"] = "image_area"
-    """What ranks first: `image_area` is WIDTH x HEIGHT as LAION recorded them, the published rule."""
+    key: Literal["image_area", "face_side", "face_area", "mix"] = "image_area"
+    """What ranks first: `image_area` is WIDTH x HEIGHT as LAION recorded them, the published rule; `face_side` and
+    `face_area` are the shorter side and the area of the largest known face box in pixels; `mix` is the geometric mean
+    of the face's side and the side of a square as large as the image."""
     rows_per_part: int = Field(default=10_000, ge=1)
     """Rows of one part of the selection; one part becomes one fetched shard."""
+    gates: GateSettings = GateSettings()
 
 
 class FetchSettings(Settings):
