@@ -53,15 +53,22 @@ def rank(
     laion: Annotated[Path, typer.Argument(help="LAION-Face parquet: a file or a folder.")],
     target: Annotated[Path, typer.Argument(help="Folder for the selection and its ledger.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
+    release: Annotated[
+        Path | None, typer.Option("--release", help="Parquet of a cleaned release, such as Re-LAION; others stay out.")
+    ] = None,
+    blocklist: Annotated[
+        list[Path] | None, typer.Option("--blocklist", help="A file of URLs, domains and hashes, one a line.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the two metadata sets by URL and select the top images by resolution."""
+    """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
     from curation.recipe import load_recipe
 
     loaded = load_recipe(recipe)
+    from curation.rank import Safeguards
     from curation.rank import rank as run
 
-    _conclude(run(facecaption, laion, target, loaded), target, as_json)
+    _conclude(run(facecaption, laion, target, loaded, Safeguards(release, blocklist or ())), target, as_json)
 
 
 @app.command()
@@ -71,6 +78,12 @@ def fetch(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    waiver: Annotated[
+        str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
+    ] = None,
+    hash_list: Annotated[
+        list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
+    ] = None,
     allow_loopback: Annotated[
         bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
     ] = False,
@@ -83,8 +96,10 @@ def fetch(
     from curation.fetch import fetch as run
 
     with _progress("fetch") as on_outcome:
-        spread = _spread(workers, ray_address)
-        manifest = run(source, target, loaded, spread, on_outcome, allow_loopback=allow_loopback)
+        manifest = run(
+            source, target, loaded, _spread(workers, ray_address), on_outcome,
+            waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
+        )  # fmt: skip
     _conclude(manifest, target, as_json)
 
 

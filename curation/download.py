@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -70,13 +71,6 @@ class Downloads:
         """Return the rows that are worth asking for again."""
         return [row for row, outcome in enumerate(self.outcomes) if outcome.reason in RETRYABLE]
 
-    def num_bytes(self, row: int) -> int | None:
-        """Return the size of what arrived for a row, None where nothing did."""
-        if row not in self._places:
-            return None
-        tar, member = self._places[row]
-        return tar.getmember(member).size
-
     def image_bytes(self, row: int) -> bytes:
         """Return the bytes that arrived for a row.
 
@@ -93,26 +87,36 @@ class Downloads:
 
 @contextmanager
 def download(
-    urls: Sequence[str], folder: Path, settings: FetchSettings, *, allow_loopback: bool = False
+    urls: Sequence[str],
+    folder: Path,
+    settings: FetchSettings,
+    *,
+    refused: Mapping[int, str] = MappingProxyType({}),
+    allow_loopback: bool = False,
 ) -> Iterator[Downloads]:
     """Download `urls` into the private `folder`, in as many passes as it takes, and account for each of them.
+
+    `refused` names rows that are not asked for at all, and why.
 
     Raises:
         ShardError: what img2dataset wrote is not whole, or contradicts itself.
     """
     downloads = Downloads(len(urls))
     hosts = Hosts(settings.num_host_connections, settings.timeout_s)
-    rows = list(range(len(urls)))
+    for row, reason in refused.items():
+        downloads.outcomes[row] = UrlOutcome(None, reason)
+    rows = downloads.pending()
     with ExitStack() as stack:
         for number in range(settings.num_retries + 1):
+            if not rows:
+                break
             if number > 0:
                 _wait([urls[row] for row in rows], hosts, settings)
             rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
             tar = _run_pass(urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, downloads)
             stack.enter_context(tar)
             downloads.num_asked.append(len(rows))
-            if not (rows := downloads.pending()):
-                break
+            rows = downloads.pending()
         yield downloads
 
 

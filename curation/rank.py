@@ -54,6 +54,7 @@ SELECTION_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("nsfw", pa.string()),
+        pa.field("punsafe", pa.float64()),
         pa.field("similarity", pa.float64()),
         pa.field("license", pa.string()),
         pa.field("sample_id", pa.string()),

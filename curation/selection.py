@@ -88,8 +88,8 @@ TO '{target}' (FORMAT parquet, COMPRESSION lz4)
 """
 CANDIDATES_SQL = """
 COPY (
-    SELECT uid, url, caption, facecaptions, width, height, nsfw, similarity, license, sample_id, num_facecaption_rows,
-        num_laion_rows, rank_key
+    SELECT uid, url, caption, facecaptions, width, height, nsfw, punsafe, similarity, license, sample_id,
+        num_facecaption_rows, num_laion_rows, rank_key
     FROM decided WHERE reason IS NULL ORDER BY uid
 ) TO '{target}' (FORMAT parquet, COMPRESSION lz4)
 """

@@ -70,6 +70,10 @@ class FetchSettings(Settings):
     """Connections to one host at a time, shared out among the workers; each worker has at least one."""
     num_threads: int = Field(default=32, ge=1, le=1024)
     """Downloads at a time in each worker; changes no byte of the output."""
+    placeholder_hosts: int = Field(default=3, ge=2)
+    """A picture that this many hosts serve is a placeholder, if most of its URLs promised another size."""
+    placeholder_urls: int = Field(default=10, ge=2)
+    """The same for this many URLs of any hosts, since one host may serve its own placeholder."""
     user_agent_token: str = Field(default="facecaptionhq", pattern=r"^[a-z0-9-]+$")
     """How the downloader names itself; an `X-Robots-Tag` may address it by this name."""
     opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
