@@ -59,6 +59,9 @@ def rank(
     blocklist: Annotated[
         list[Path] | None, typer.Option("--blocklist", help="A file of URLs, domains and hashes, one a line.")
     ] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="Faces by SAMPLE_ID: parquet made from sample2detect_*.pth.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
@@ -68,7 +71,33 @@ def rank(
     from curation.rank import Safeguards
     from curation.rank import rank as run
 
-    _conclude(run(facecaption, laion, target, loaded, Safeguards(release, blocklist or ())), target, as_json)
+    _conclude(
+        run(facecaption, laion, target, loaded, Safeguards(release, blocklist or ()), detections), target, as_json
+    )
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="Parquet, csv, tsv, json lines, .pth, tars, or a Hugging Face data set.")
+    ],
+    target: Annotated[Path, typer.Argument(help="Parquet file to write, for `rank`.")],
+    shape: Annotated[str, typer.Option("--as", help="What the rows are about: `laion` or `facecaption`.")] = "laion",
+    ids: Annotated[
+        Path | None, typer.Option("--ids", help="Keep only these: parquet made from laion_face_ids.pth.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn metadata of any known shape into parquet that `rank` reads, every fault counted."""
+    from curation.importing import import_metadata, shape_of
+
+    imported = import_metadata(source, target, shape_of(shape), ids)
+    if as_json:
+        typer.echo(json.dumps(vars(imported), indent=2))
+        return
+    typer.echo(f"{imported.num_rows} rows in {target}")
+    for fault, count in imported.faults.items():
+        typer.echo(f"  {fault}: {count}")
 
 
 @app.command()

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.metadata import LARGEST_SIDE_PX, facecaption_stream, has_sample_ids, laion_stream, url_stream
+from curation.metadata import (
+    LARGEST_SIDE_PX,
+    facecaption_stream,
+    has_sample_ids,
+    laion_stream,
+    parquet_files,
+    url_stream,
+)
 from curation.sample import normalise_url
 
 if TYPE_CHECKING:
@@ -62,10 +69,21 @@ FACECAPTION_CONTENT = "{'id': id, 'captions': all_captions, 'url': raw, 'box': b
 LAION_SQL = """
 SELECT *, CASE WHEN regexp_full_match(raw, $usual_url) THEN raw ELSE usable_url(raw) END AS normal FROM arriving
 """
+UNDETECTED_SQL = (
+    "SELECT *, NULL::INTEGER AS found_faces, NULL::DOUBLE AS found_side, NULL::DOUBLE AS found_area FROM ({rows})"
+)
+DETECTED_SQL = """
+SELECT named.*, num_faces AS found_faces, face_side AS found_side, face_area AS found_area
+FROM ({rows}) AS named
+LEFT JOIN (
+    SELECT "SAMPLE_ID", max(num_faces) AS num_faces, max(face_side) AS face_side, max(face_area) AS face_area
+    FROM read_parquet({files}) GROUP BY "SAMPLE_ID"
+) AS detected ON detected."SAMPLE_ID" = TRY_CAST(named.sample_id AS BIGINT)
+"""
 LAION_COLUMNS_SQL = """
     CASE WHEN trim(text, $whitespace) <> '' THEN text END AS caption,
     width, height, area, nsfw, similarity, license, sample_id, punsafe, pwatermark,
-    lower(sha256) AS sha256, lower(md5) AS md5
+    found_faces, found_side, found_area, lower(sha256) AS sha256, lower(md5) AS md5
 """
 LAION_CONTENT = (
     "{'url': raw, 'text': text, 'width': width, 'height': height, 'nsfw': nsfw, 'similarity': similarity, "
@@ -121,15 +139,22 @@ def clean_facecaption(
 
 
 def clean_laion(
-    database: "duckdb.DuckDBPyConnection", source: Path, target: Path, num_buckets: int
+    database: "duckdb.DuckDBPyConnection", source: Path, target: Path, num_buckets: int, detections: Path | None = None
 ) -> tuple[int, dict[str, int]]:
-    """Write the rows of `source` to buckets in the folder `target`; return their number and the faults by name."""
+    """Write the rows of `source` to buckets in the folder `target`; return their number and the faults by name.
+
+    `detections` is parquet that `curation.pth` made of `sample2detect_*.pth`: faces by SAMPLE_ID.
+    """
     faults: Counter[str] = Counter({"sample_id_float": 0, "sample_id_inexact": 0})
+    rows = UNDETECTED_SQL.format(rows=LAION_SQL)
+    if detections is not None:
+        files = [str(path) for path in parquet_files(detections)]
+        rows = DETECTED_SQL.format(rows=LAION_SQL, files=repr(files))
     _clean(
         database,
         target,
         laion_stream(source, faults),
-        {"rows": LAION_SQL, "columns": LAION_COLUMNS_SQL, "content": LAION_CONTENT},
+        {"rows": rows, "columns": LAION_COLUMNS_SQL, "content": LAION_CONTENT},
         num_buckets,
     )
     return _counted(database, target, LAION_FAULTS, faults)

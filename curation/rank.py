@@ -73,12 +73,18 @@ class Safeguards:
 
 
 def rank(
-    facecaption: Path, laion: Path, target: Path, recipe: "Recipe", safeguards: Safeguards = Safeguards()
+    facecaption: Path,
+    laion: Path,
+    target: Path,
+    recipe: "Recipe",
+    safeguards: Safeguards = Safeguards(),
+    detections: Path | None = None,
 ) -> Manifest:
     """Select images from FaceCaption-shaped and LAION-shaped parquet and write the selection to `target`.
 
     `facecaption` and `laion` are parquet files or folders of them. Ledger and selection depend on the rows alone,
-    never on their order. A finished target of the same inputs and settings is left as it is.
+    never on their order. `detections` is parquet of faces by SAMPLE_ID, which count before
+    FaceCaption's boxes. A finished target of the same inputs and settings is left as it is.
 
     Raises:
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work.
@@ -88,6 +94,8 @@ def rank(
     inputs: dict[str, Any] = {"facecaption": file_digests(facecaption), "laion": file_digests(laion)}
     if safeguards.release is not None:
         inputs["release"] = file_digests(safeguards.release)
+    if detections is not None:
+        inputs["detections"] = file_digests(detections)
     if blocklist != Blocklist():
         inputs["blocklist"] = blocklist.digest
     work_id = digest([STAGE, settings.model_dump(mode="json"), inputs, CODE_VERSION])
@@ -100,7 +108,7 @@ def rank(
     try:
         buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
         with opened(temp) as database:
-            num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets)
+            num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
             num_facecaption, faulty_facecaption = clean_facecaption(
                 database, facecaption, temp / "facecaption", temp / "laion", buckets
             )

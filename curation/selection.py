@@ -211,9 +211,9 @@ def join(
 def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bool) -> str:
     return JOINED_SQL.format(
         host=HOST_SQL if has_blocklist else "NULL",
-        num_faces="num_boxes",
-        face_side="box_side",
-        face_area="box_area",
+        num_faces="coalesce(found_faces, num_boxes)",
+        face_side="coalesce(found_side, box_side)",
+        face_area="coalesce(found_area, box_area)",
         in_release=f"uid IN (SELECT uid FROM {sources['release']})" if has_release else "TRUE",
     )
 
@@ -234,7 +234,8 @@ EMPTY = {
     "laion": "(SELECT NULL::UUID AS uid, NULL::VARCHAR AS url, NULL::VARCHAR AS content, NULL::VARCHAR AS caption, "
     "NULL::INTEGER AS width, NULL::INTEGER AS height, NULL::BIGINT AS area, NULL::VARCHAR AS nsfw, "
     "NULL::DOUBLE AS similarity, NULL::VARCHAR AS license, NULL::VARCHAR AS sample_id, NULL::DOUBLE AS punsafe, "
-    "NULL::DOUBLE AS pwatermark, NULL::VARCHAR AS sha256, NULL::VARCHAR AS md5 LIMIT 0)",
+    "NULL::DOUBLE AS pwatermark, NULL::INTEGER AS found_faces, NULL::DOUBLE AS found_side, "
+    "NULL::DOUBLE AS found_area, NULL::VARCHAR AS sha256, NULL::VARCHAR AS md5 LIMIT 0)",
     "release": "(SELECT NULL::UUID AS uid LIMIT 0)",
 }
 """A source without rows."""

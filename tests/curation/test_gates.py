@@ -195,3 +195,24 @@ def test_words_and_ages_that_may_mean_a_minor(text: str | None, may_be: bool) ->
     assert possible_minor(text) is may_be
     found = duckdb.sql("SELECT regexp_matches(lower(coalesce($1, '')), $2)", params=[text, MINOR_PATTERN]).fetchall()
     assert found == [(may_be,)]
+
+
+def test_existing_detections_count_before_the_boxes(tmp_path: Path) -> None:
+    images = [image(f"http://a.org/{number}.jpg", sample_id=number) for number in range(4)]
+    faces = [face(row["URL"], box="[0, 0, 50, 50]") for row in images]
+    pq.write_table(pa.Table.from_pylist(faces, FACECAPTION), tmp_path / "facecaption.parquet")
+    pq.write_table(pa.Table.from_pylist(images, LAION), tmp_path / "laion.parquet")
+    found = {"SAMPLE_ID": [0, 1, 2, 2, 9], "num_faces": [1, 3, 1, 1, 1], "face_side": [200.0, 90.0, 40.0, None, 1.0]}
+    pq.write_table(pa.table(found | {"face_area": [1.0] * 5}), tmp_path / "detections.parquet")
+    gates = 'key = "face_side"\n[rank.gates]\nmax_num_faces = 2\nmin_face_side_px = 41'
+    recipe = recipe_from(tmp_path, RECIPE.format(rank=gates))
+    manifest = rank(
+        tmp_path / "facecaption.parquet",
+        tmp_path / "laion.parquet",
+        tmp_path / "rank",
+        recipe,
+        detections=tmp_path / "detections.parquet",
+    )
+    assert [row["url"] for row in selection(tmp_path)] == ["http://a.org/0.jpg", "http://a.org/3.jpg"]
+    assert manifest.rejected == {"rank": {"face_too_small": 1, "num_faces_high": 1}}
+    assert manifest.extra["cut"]["value"] == 50.0
