@@ -64,15 +64,51 @@ def rank(
     laion: Annotated[Path, typer.Argument(help="LAION-Face parquet: a file or a folder.")],
     target: Annotated[Path, typer.Argument(help="Folder for the selection and its ledger.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
+    release: Annotated[
+        Path | None, typer.Option("--release", help="Parquet of a cleaned release, such as Re-LAION; others stay out.")
+    ] = None,
+    blocklist: Annotated[
+        list[Path] | None, typer.Option("--blocklist", help="A file of URLs, domains and hashes, one a line.")
+    ] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="Faces by SAMPLE_ID: parquet made from sample2detect_*.pth.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the two metadata sets by URL and select the top images by resolution."""
+    """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
     from curation.recipe import load_recipe
 
     loaded = load_recipe(recipe)
+    from curation.rank import Safeguards
     from curation.rank import rank as run
 
-    _conclude(run(facecaption, laion, target, loaded), target, as_json)
+    _conclude(
+        run(facecaption, laion, target, loaded, Safeguards(release, blocklist or ()), detections), target, as_json
+    )
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="Parquet, csv, tsv, json lines, .pth, tars, or a Hugging Face data set.")
+    ],
+    target: Annotated[Path, typer.Argument(help="Parquet file to write, for `rank`.")],
+    shape: Annotated[str, typer.Option("--as", help="What the rows are about: `laion` or `facecaption`.")] = "laion",
+    ids: Annotated[
+        Path | None, typer.Option("--ids", help="Keep only these: parquet made from laion_face_ids.pth.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn metadata of any known shape into parquet that `rank` reads, every fault counted."""
+    from curation.importing import import_metadata, shape_of
+
+    imported = import_metadata(source, target, shape_of(shape), ids)
+    if as_json:
+        typer.echo(json.dumps(vars(imported), indent=2))
+        return
+    typer.echo(f"{imported.num_rows} rows in {target}")
+    for fault, count in imported.faults.items():
+        typer.echo(f"  {fault}: {count}")
 
 
 @app.command()
@@ -82,6 +118,15 @@ def fetch(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    waiver: Annotated[
+        str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
+    ] = None,
+    hash_list: Annotated[
+        list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
+    ] = None,
+    allow_loopback: Annotated[
+        bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
+    ] = False,
     log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,7 +137,10 @@ def fetch(
     from curation.fetch import fetch as run
 
     with _progress("fetch", log_json) as on_outcome:
-        manifest = run(source, target, loaded, _spread(workers, ray_address), on_outcome)
+        manifest = run(
+            source, target, loaded, _spread(workers, ray_address), on_outcome,
+            waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
+        )  # fmt: skip
     _conclude(manifest, target, as_json)
 
 

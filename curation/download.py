@@ -1,26 +1,31 @@
 """The one door to img2dataset: its own downloader, run in this process on one list of URLs and then called to account.
 
-It stores what arrives without decoding it, in the order in which things arrive; a row that throws inside it is gone
-without a trace. So its tar is read back strictly and compared with its own table, and every URL gets one outcome.
+Its function that reads a URL is replaced by `curation.reader`. It stores what arrives without decoding it, in the
+order in which things arrive; a row that throws inside it is gone without a trace. So its tar is read back strictly and
+compared with its own table, and every URL gets one outcome. What may succeed later is asked for again in a later pass.
 """
 
 import contextlib
 import hashlib
+import io
 import os
-import re
 import sys
 import tarfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import ShardError
+from curation.politeness import Hosts, host_of, interleaved
+from curation.reader import Answer, read_url
 from curation.settings import FetchSettings
 from curation.tar import read_samples
 
@@ -28,41 +33,43 @@ SHARD = "00000"
 MAX_ROWS = 10**9
 STATUS_SUCCESS = "success"
 LOST = "lost_by_downloader"
-EMPTY = "empty_body"
-
-REASONS: tuple[tuple[str, str], ...] = (
-    (r"X-Robots-Tag", "opted_out"),
-    (r"HTTP Error 30\d", "redirect_loop"),
-    (r"HTTP Error 5\d\d", "http_5xx"),
-    (r"IncompleteRead", "truncated_body"),
-    (r"timed out", "timeout"),
-    (r"Name or service not known|nodename nor servname|name resolution|No address associated|getaddrinfo", "dns"),
-    (r"CERTIFICATE|SSL", "tls"),
-    (r"control characters|codec can't encode|nonnumeric port|Invalid IPv6|unknown url type|label too long", "bad_url"),
-    (r"refused|reset by peer|closed connection|No route to host|unreachable|BadStatusLine|Broken pipe", "connection"),
-)
-"""Message of img2dataset -> our stable reason; the first that matches counts."""
-OTHER = "not_downloaded"
+HOST_BACKOFF = "host_backoff"
+RETRYABLE = frozenset({"dns", "timeout", "http_5xx", "http_408", "http_429", HOST_BACKOFF, LOST})
+"""Reasons that may pass: only these are asked for again."""
 
 
 @dataclass(frozen=True)
 class UrlOutcome:
-    """What became of one URL: the sha256 of the bytes that arrived, or why none did."""
+    """What became of one URL: the sha256 of the bytes that arrived, or why none did, and the server's evidence."""
 
     sha256: str | None
     reason: str | None
     message: str | None = None
-    """What img2dataset said; not stable."""
+    """Detail for a person; not stable."""
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    final_url: str | None = None
 
 
 class Downloads:
     """Outcomes in the order of the URLs, with access to the bytes that arrived."""
 
-    def __init__(self, outcomes: Sequence[UrlOutcome], tar: tarfile.TarFile, members: Mapping[int, str]) -> None:
-        """Keep an open tar and the member that belongs to each row."""
-        self.outcomes = outcomes
-        self._tar = tar
-        self._members = members
+    def __init__(self, num_urls: int) -> None:
+        """Know nothing yet of `num_urls` URLs."""
+        self.outcomes = [UrlOutcome(None, LOST)] * num_urls
+        self.num_asked: list[int] = []
+        """URLs asked for in each pass."""
+        self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
+
+    def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
+        """Record what became of a row."""
+        self.outcomes[row] = outcome
+        if member is not None:
+            self._places[row] = (tar, member)
+
+    def pending(self) -> list[int]:
+        """Return the rows that are worth asking for again."""
+        return [row for row, outcome in enumerate(self.outcomes) if outcome.reason in RETRYABLE]
 
     def image_bytes(self, row: int) -> bytes:
         """Return the bytes that arrived for a row.
@@ -70,64 +77,111 @@ class Downloads:
         Raises:
             ShardError: they are not those whose sha256 the outcome names.
         """
-        file = self._tar.extractfile(self._members[row])
+        tar, member = self._places[row]
+        file = tar.extractfile(member)
         content = b"" if file is None else file.read()
         if hashlib.sha256(content).hexdigest() != self.outcomes[row].sha256:
-            raise ShardError(f"{self._tar.name!s}: row {row} changed after it was read back")
+            raise ShardError(f"{tar.name!s}: row {row} changed after it was read back")
         return content
 
 
 @contextmanager
-def download(urls: Sequence[str], folder: Path, settings: FetchSettings) -> Iterator[Downloads]:
-    """Download `urls` into the private `folder` and account for each of them.
+def download(
+    urls: Sequence[str],
+    folder: Path,
+    settings: FetchSettings,
+    *,
+    refused: Mapping[int, str] = MappingProxyType({}),
+    allow_loopback: bool = False,
+) -> Iterator[Downloads]:
+    """Download `urls` into the private `folder`, in as many passes as it takes, and account for each of them.
+
+    `refused` names rows that are not asked for at all, and why.
 
     Raises:
         ShardError: what img2dataset wrote is not whole, or contradicts itself.
     """
+    downloads = Downloads(len(urls))
+    hosts = Hosts(settings.num_host_connections, settings.timeout_s)
+    for row, reason in refused.items():
+        downloads.outcomes[row] = UrlOutcome(None, reason)
+    rows = downloads.pending()
+    with ExitStack() as stack:
+        for number in range(settings.num_retries + 1):
+            if not rows:
+                break
+            if number > 0:
+                _wait([urls[row] for row in rows], hosts, settings)
+            rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
+            tar = _run_pass(urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, downloads)
+            stack.enter_context(tar)
+            downloads.num_asked.append(len(rows))
+            rows = downloads.pending()
+        yield downloads
+
+
+def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> None:
+    """Wait before a later pass: the recipe's time, or as long as the most patient host asks for."""
+    silence = max((hosts.silence_s(host) for host in {host_of(url) for url in urls}), default=0.0)
+    time.sleep(max(settings.retry_wait_s, silence))
+
+
+def _run_pass(
+    urls: Sequence[str],
+    rows: Sequence[int],
+    folder: Path,
+    settings: FetchSettings,
+    hosts: Hosts,
+    allow_loopback: bool,
+    downloads: Downloads,
+) -> tarfile.TarFile:
+    """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
     folder.mkdir(parents=True)
-    _run_img2dataset(urls, folder, settings)
+    answers: dict[int, Answer] = {}
+
+    def download_image(request: tuple[int, str], *_: Any) -> tuple[int, io.BytesIO | None, str | None]:
+        place, url = request
+        answer = read_url(url, settings, hosts, allow_loopback=allow_loopback)
+        answers[place] = replace(answer, body=None)
+        return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason
+
+    _run_img2dataset([urls[row] for row in rows], folder, settings, download_image)
     tar_path = folder / f"{SHARD}.tar"
     table = pq.read_table(folder / f"{SHARD}.parquet", columns=["key", "status", "error_message", "sha256"])
-    rows = {int(row["key"]): row for row in table.to_pylist()}
+    said = {int(row["key"]): row for row in table.to_pylist()}
     arrived = {int(sample.key): hashlib.sha256(sample.image_bytes).hexdigest() for sample in read_samples(tar_path)}
-    if unknown := (rows.keys() | arrived.keys()) - set(range(len(urls))):
+    if unknown := (said.keys() | arrived.keys()) - set(range(len(rows))):
         raise ShardError(f"{tar_path}: holds rows that nobody asked for: {sorted(unknown)[:5]}")
-    outcomes = [account(rows.get(row), arrived.get(row)) for row in range(len(urls))]
-    with tarfile.open(tar_path, "r:") as tar:
-        members = {int(name.partition(".")[0]): name for name in tar.getnames() if name.endswith(".jpg")}
-        yield Downloads(outcomes, tar, members)
+    tar = tarfile.open(tar_path, "r:")  # noqa: SIM115  the caller closes it
+    members = {int(name.partition(".")[0]): name for name in tar.getnames() if name.endswith(".jpg")}
+    for place, row in enumerate(rows):
+        outcome = account(said.get(place), arrived.get(place), answers.get(place, Answer()))
+        downloads.settle(row, outcome, tar, members.get(place))
+    return tar
 
 
-def account(row: Mapping[str, Any] | None, sha256: str | None) -> UrlOutcome:
-    """Return what became of one URL, from its row in img2dataset's table and the hash of its bytes in the tar.
+def account(row: Mapping[str, Any] | None, sha256: str | None, answer: Answer) -> UrlOutcome:
+    """Return what became of one URL: img2dataset's row, the hash of the bytes in its tar, and the server's answer.
 
     Raises:
-        ShardError: the two contradict each other.
+        ShardError: the first two contradict each other.
     """
+    seen = UrlOutcome(None, None, answer.message, answer.status, answer.headers, answer.final_url)
     if row is None or (row["status"] == STATUS_SUCCESS and sha256 is None):
         if sha256 is not None:
             raise ShardError(f"img2dataset stored bytes with sha256 {sha256} but has no row for them")
-        return UrlOutcome(None, LOST)
+        return replace(seen, reason=LOST)
     if row["status"] != STATUS_SUCCESS:
-        return UrlOutcome(None, reason_of(row["error_message"] or ""), row["error_message"])
+        return replace(seen, reason=row["error_message"] or LOST)
     if sha256 != row["sha256"]:
         raise ShardError(f"img2dataset saw bytes with sha256 {row['sha256']} and stored others, {sha256}")
-    if sha256 == hashlib.sha256(b"").hexdigest():
-        return UrlOutcome(None, EMPTY)
-    return UrlOutcome(sha256, None)
+    return replace(seen, sha256=sha256)
 
 
-def reason_of(message: str) -> str:
-    """Return the stable reason behind a message of img2dataset."""
-    if client_error := re.search(r"HTTP Error (4\d\d)", message):
-        return f"http_{client_error[1]}"
-    return next((reason for pattern, reason in REASONS if re.search(pattern, message)), OTHER)
-
-
-def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings) -> None:
+def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings, download_image: Any) -> None:
     """Let img2dataset's `Downloader` write its tar, table and counts; its prints go where talk belongs."""
-    downloader_class, resizer_class, writer_class = _import_img2dataset()
-    downloader = downloader_class(
+    module, resizer_class, writer_class = _import_img2dataset()
+    downloader = module.Downloader(
         sample_writer_class=writer_class,
         resizer=resizer_class(256, "no", resize_only_if_bigger=False, disable_all_reencoding=True),
         thread_count=settings.num_threads,
@@ -141,16 +195,27 @@ def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings)
         compute_hash="sha256",
         verify_hash_type=None,
         encode_format="jpg",
-        retries=settings.num_retries,
+        retries=0,
         user_agent_token=settings.user_agent_token,
-        disallowed_header_directives=list(settings.opt_out_directives),
+        disallowed_header_directives=None,
     )
     wanted = folder / "urls.arrow"
     table = pa.table({"url": pa.array(urls, pa.string())})
     with pa.OSFile(str(wanted), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), _replaced(module, "download_image", download_image):
         downloader.download_shard((int(SHARD), str(wanted)))
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Put a function of ours in the place of one of img2dataset's; one part at a time runs in a process."""
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
 
 
 def _import_img2dataset() -> tuple[Any, Any, Any]:
@@ -158,7 +223,7 @@ def _import_img2dataset() -> tuple[Any, Any, Any]:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from img2dataset.downloader import Downloader
+        from img2dataset import downloader
         from img2dataset.resizer import Resizer
         from img2dataset.writer import WebDatasetSampleWriter
-    return Downloader, Resizer, WebDatasetSampleWriter
+    return downloader, Resizer, WebDatasetSampleWriter

@@ -1,39 +1,53 @@
 """The stage `fetch`: one part of the selection becomes one shard of original bytes, every row of it accounted for."""
 
-import json
+import logging
 import os
 import shutil
 import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.arrivals import (
+    LEDGER_SCHEMA,
+    STAGE,
+    UNSAFE_MINOR,
+    WITHHELD,
+    WITHHELD_FOLDER,
+    examined,
+    is_unsafe_minor,
+    members,
+)
 from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
-from curation.containers import sniff_format
 from curation.download import Downloads, download
-from curation.errors import ShardError, UsageError
-from curation.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
+from curation.errors import SafetyError, ShardError, UsageError
+from curation.findings import find, summary
+from curation.ledger import count_rejections, write_ledger, write_table
 from curation.manifest import Manifest, ShardReport, committed, write_report
+from curation.matching import HashMatcher, load_matchers
 from curation.rank import LEDGER as RANK_LEDGER
 from curation.rank import SELECTION_SCHEMA
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.settings import FetchSettings
+from curation.settings import DecodeLimits, FetchSettings
 from curation.stage import claim, finish, finished
 from curation.tar import write_tar
 from curation.version import CODE_VERSION
 
-STAGE = "fetch"
+log = logging.getLogger(__name__)
+
+FINDINGS_NAME = "findings.parquet"
+INCIDENT = """%d pictures match a hash list and are withheld in %s; do not open, copy, move or send them.
+Follow your own policy, and report where the law says so: US: NCMEC CyberTipline (18 USC 2258A); UK: IWF; Canada: C3P;
+elsewhere: the hotline of your country (INHOPE). Nothing was reported, and nothing is ever deleted, by this program."""
 NUM_MESSAGES_SHOWN = 20
-OUTSIDE_DIGEST = {"num_threads"}
-LEDGER_SCHEMA = pa.schema(list(BASE_FIELDS))
+OUTSIDE_DIGEST = {"num_threads", "num_host_connections"}
 
 
 @dataclass(frozen=True)
@@ -46,38 +60,100 @@ class FetchJob:
     """Of the part, as rank's manifest names it."""
     target: Path
     settings: FetchSettings
+    limits: DecodeLimits
+    hash_lists: tuple[Path, ...] = ()
+    allow_loopback: bool = False
 
 
-def fetch(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome: OnOutcome = silent) -> Manifest:
+def fetch(
+    source: Path,
+    target: Path,
+    recipe: Recipe,
+    spread: Spread,
+    on_outcome: OnOutcome = silent,
+    *,
+    waiver: str | None = None,
+    hash_lists: Sequence[Path] = (),
+    allow_loopback: bool = False,
+) -> Manifest:
     """Download every part of the selection in `source` into `target`; the manifest comes when all had their outcome.
+
+    `waiver` says why a selection may be downloaded that was not held against a cleaned release; it is recorded.
+    `hash_lists` are files of hashes of pictures to withhold. `allow_loopback` lets the downloader connect to this
+    machine itself, for tests and the demo.
 
     Raises:
         UsageError: `source` is no finished selection, or `target` holds other work.
+        SafetyError: neither release nor waiver, or a hash list cannot be read; nothing is downloaded then.
     """
     selection = finished(source, "rank")
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
     del parts[f"{RANK_LEDGER}.parquet"]
     if not parts:
         raise UsageError(f"{source}: the selection is empty; nothing to fetch")
+    safety = _require_safety(source, selection, waiver, hash_lists)
     settings = recipe.file.fetch
-    work_digest = fetch_work(selection.work_digest, settings)
+    share = max(1, settings.num_host_connections // max(1, spread.num_workers))
+    shared = settings.model_copy(update={"num_host_connections": share})
+    if allow_loopback:
+        log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
+    work_digest = fetch_work(selection.work_digest, settings, recipe.file.decode, safety["hash_lists"])
     claim(target, STAGE, work_digest)
     jobs = [
-        FetchJob(Path(name).stem, source / name, record.sha256, target, settings)
+        FetchJob(
+            Path(name).stem,
+            source / name,
+            record.sha256,
+            target,
+            shared,
+            recipe.file.decode,
+            tuple(hash_lists),
+            allow_loopback,
+        )
         for name, record in sorted(parts.items())
     ]
     outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
-    return finish(target, STAGE, recipe, work_digest, outcomes)
+    reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
+    findings = find([target / f"{report.shard}.parquet" for report in reports], settings)
+    footer = {"stage": STAGE, "recipe_digest": digest(_inside(settings, recipe.file.decode))}
+    record = publish(target / FINDINGS_NAME, lambda temp: write_table(temp, findings, footer))
+    num_withheld = sum(report.rejected.get(STAGE, {}).get(WITHHELD, 0) for report in reports)
+    if num_withheld:
+        log.error(INCIDENT, num_withheld, target / WITHHELD_FOLDER)
+    return finish(
+        target, STAGE, recipe, work_digest, outcomes,
+        files={FINDINGS_NAME: record}, extra={"safety": safety, "findings": summary(findings)},
+    )  # fmt: skip
 
 
-def fetch_work(selection_digest: str, settings: FetchSettings) -> str:
+def _require_safety(
+    source: Path, selection: Manifest, waiver: str | None, hash_lists: Sequence[Path]
+) -> dict[str, Any]:
+    """Return what the manifest says of the gates before and after the download."""
+    release = selection.extra.get("release")
+    if release is None and not (waiver or "").strip():
+        raise SafetyError(
+            f"{source}: these links were never held against a cleaned release of the metadata, so nothing is "
+            f"downloaded; give `rank --release PARQUET` (gated Re-LAION or later), or say why not: --waiver 'REASON'"
+        )
+    if release is None:
+        log.warning("downloading links that no cleaned release was held against; waiver: %s", waiver)
+    lists = {matcher.name: matcher.digest for matcher in load_matchers(hash_lists)}
+    return {"release": release, "waiver": waiver, "hash_lists": lists}
+
+
+def fetch_work(
+    selection_digest: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str]
+) -> str:
     """Return the digest of all that a fetched folder depends on."""
-    return digest([STAGE, selection_digest, _inside(settings), CODE_VERSION])
+    return digest([STAGE, selection_digest, _inside(settings, limits), dict(hash_lists), CODE_VERSION])
 
 
-def fetch_work_id(shard: str, part_sha256: str, settings: FetchSettings) -> str:
-    """Return the identity of one shard's work: its part of the selection, the settings, this code."""
-    return digest([STAGE, shard, part_sha256, _inside(settings), CODE_VERSION])
+def fetch_work_id(
+    shard: str, part_sha256: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str]
+) -> str:
+    """Return the identity of one shard's work: its part of the selection, settings, lists of hashes, this code."""
+    return digest([STAGE, shard, part_sha256, _inside(settings, limits), dict(hash_lists), CODE_VERSION])
 
 
 def fetch_part(job: FetchJob) -> ShardReport:
@@ -87,14 +163,18 @@ def fetch_part(job: FetchJob) -> ShardReport:
         ShardError: the part is not the one that rank's manifest names, or the downloader contradicts itself.
     """
     started = time.time()
-    work_id = fetch_work_id(job.shard, job.sha256, job.settings)
+    matchers = load_matchers(job.hash_lists)
+    lists = {matcher.name: matcher.digest for matcher in matchers}
+    work_id = fetch_work_id(job.shard, job.sha256, job.settings, job.limits, lists)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     rows = _read_part(job)
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
-        with download([row["url"] for row in rows], folder, job.settings) as downloads:
-            report = _commit(job, work_id, rows, downloads, started)
+        urls = [row["url"] for row in rows]
+        refused = {number: UNSAFE_MINOR for number, row in enumerate(rows) if is_unsafe_minor(row)}
+        with download(urls, folder, job.settings, refused=refused, allow_loopback=job.allow_loopback) as downloads:
+            report = _commit(job, work_id, rows, downloads, matchers, started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write_report(job.target, report)
@@ -111,31 +191,27 @@ def _read_part(job: FetchJob) -> list[dict[str, Any]]:
 
 
 def _commit(
-    job: FetchJob, work_id: str, rows: list[dict[str, Any]], downloads: Downloads, started: float
+    job: FetchJob,
+    work_id: str,
+    rows: list[dict[str, Any]],
+    downloads: Downloads,
+    matchers: Sequence[HashMatcher],
+    started: float,
 ) -> ShardReport:
     """Write tar and ledger in the order of the selection, whatever the order in which things arrived."""
     tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
     entries = [
-        base_row(
-            row["uid"],
-            row["key"],
-            url=row["url"],
-            sha256=outcome.sha256,
-            width=row["width"],
-            height=row["height"],
-            rejected_by=None if outcome.reason is None else STAGE,
-            reason=outcome.reason,
-        )
-        for row, outcome in zip(rows, downloads.outcomes, strict=True)
+        examined(row, outcome, downloads.image_bytes(number) if outcome.sha256 else None, job, matchers)
+        for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True))
     ]
     footer = {
         "stage": STAGE,
-        "recipe_digest": digest(_inside(job.settings)),
+        "recipe_digest": digest(_inside(job.settings, job.limits)),
         "measurement_keys": "{}",
         "code_version": CODE_VERSION,
     }
     files = {
-        tar.name: publish(tar, lambda temp: _write_members(temp, rows, downloads)),
+        tar.name: publish(tar, lambda temp: write_tar(temp, members(rows, entries, downloads))),
         ledger.name: publish(ledger, lambda temp: write_ledger(temp, entries, LEDGER_SCHEMA, footer)),
     }
     messages = Counter(outcome.message for outcome in downloads.outcomes if outcome.message is not None)
@@ -151,44 +227,11 @@ def _commit(
             "seconds": time.time() - started,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "asked": downloads.num_asked,
             "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
         },
     )
 
 
-def _write_members(path: Path, rows: list[dict[str, Any]], downloads: Downloads) -> None:
-    write_tar(path, _members(rows, downloads))
-
-
-def _members(rows: list[dict[str, Any]], downloads: Downloads) -> Iterator[tuple[str, bytes]]:
-    """Yield the members of every picture that arrived: its bytes, its metadata, its alt text."""
-    for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True)):
-        if outcome.sha256 is None:
-            continue
-        image_bytes = downloads.image_bytes(number)
-        yield f"{row['key']}.{sniff_format(image_bytes) or 'bin'}", image_bytes
-        metadata = json.dumps(_metadata(row, outcome.sha256), sort_keys=True, ensure_ascii=False)
-        yield f"{row['key']}.json", metadata.encode()
-        if row["caption"] is not None:
-            yield f"{row['key']}.txt", row["caption"].encode()
-
-
-def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
-    """Return the `.json` of a picture: what the selection knows of it, without nulls, and the sha256 of its bytes."""
-    known = {
-        "uid": row["uid"],
-        "url": row["url"],
-        "sha256": sha256,
-        "facecaptions": json.loads(row["facecaptions"]),
-        "crawled_width": row["width"],
-        "crawled_height": row["height"],
-        "nsfw": row["nsfw"],
-        "similarity": row["similarity"],
-        "license": row["license"],
-        "sample_id": row["sample_id"],
-    }
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def _inside(settings: FetchSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST)
+def _inside(settings: FetchSettings, limits: DecodeLimits) -> dict[str, Any]:
+    return {"fetch": settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST), "decode": limits.model_dump(mode="json")}

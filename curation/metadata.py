@@ -1,12 +1,10 @@
-"""Both metadata sources arrive dirty: here every row becomes clean columns or a counted, named fault, once.
+"""Both metadata sources arrive in parquet of loose types: here they become streams of columns of one strict type each.
 
 FaceCaption rows carry `_id, caption, url, box`, LAION rows `URL, TEXT, WIDTH, HEIGHT, NSFW, similarity, LICENSE,
-SAMPLE_ID`. A cleaned file has one row per source row. Where the URL cannot be used, `uid` is null and `content`
-names the row by what it holds, never by its position, so that the order of the input files changes nothing.
+SAMPLE_ID`. A stream has one row per source row; what a column of the wrong type, a text that is no UTF-8, or an id that
+went through a float has lost is counted; what the texts themselves hold is `curation.cleaning`'s matter.
 """
 
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,22 +16,25 @@ import pyarrow.parquet as pq
 
 from curation.commit import sha256_of
 from curation.errors import UsageError
-from curation.sample import normalise_url, uid_of_bytes
 
 BATCH_ROWS = 65_536
-NUM_BOX_SIDES = 4
 LARGEST_SIDE_PX = 2**31 - 1
 LARGEST_EXACT_FLOAT = 2.0**53
 THRIFT_LIMIT_BYTES = 256 * 1024 * 1024
 
-_ADDRESS = [("uid", pa.string()), ("url", pa.string()), ("content", pa.string())]
-FACECAPTION_CLEAN = pa.schema(
-    [*_ADDRESS, ("id", pa.string()), ("captions", pa.list_(pa.string())), ("box", pa.list_(pa.int32()))]
-)
-LAION_CLEAN = pa.schema(
+FACECAPTION_RAW = pa.schema(
     [
-        *_ADDRESS,
-        ("caption", pa.string()),
+        ("raw", pa.string()),
+        ("id", pa.string()),
+        ("captions", pa.list_(pa.string())),
+        ("box_text", pa.string()),
+        ("sample_id", pa.string()),
+    ]
+)
+LAION_RAW = pa.schema(
+    [
+        ("raw", pa.string()),
+        ("text", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("area", pa.int64()),
@@ -41,8 +42,15 @@ LAION_CLEAN = pa.schema(
         ("similarity", pa.float64()),
         ("license", pa.string()),
         ("sample_id", pa.string()),
+        ("punsafe", pa.float64()),
+        ("pwatermark", pa.float64()),
+        ("sha256", pa.string()),
+        ("md5", pa.string()),
     ]
 )
+
+Batch = Mapping[str, pa.Array]
+"""Columns of some rows by the source's own names."""
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -78,6 +86,13 @@ LAION_COLUMNS: Columns = {
     "LICENSE": (_is_text, "text"),
     "SAMPLE_ID": (_is_text_or_number, "text or a number"),
 }
+FACECAPTION_OPTIONAL: Columns = {"SAMPLE_ID": (_is_text_or_number, "text or a number")}
+LAION_OPTIONAL: Columns = {
+    "punsafe": (_is_number, "a number"),
+    "pwatermark": (_is_number, "a number"),
+    "sha256": (_is_text, "text"),
+    "md5": (_is_text, "text"),
+}
 
 
 def parquet_files(source: Path) -> list[Path]:
@@ -96,69 +111,102 @@ def file_digests(source: Path) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in parquet_files(source)}
 
 
-def clean_facecaption(source: Path, target: Path) -> dict[str, int]:
-    """Write the rows of `source` to the file `target` in the shape FACECAPTION_CLEAN; return faults by name."""
-    return _clean(source, target, FACECAPTION_COLUMNS, FACECAPTION_CLEAN, _facecaption_rows)
+def num_rows_of(source: Path) -> int:
+    """Return the number of rows of all parquet files of `source`, from their footers."""
+    total = 0
+    for path in parquet_files(source):
+        with _open(path, {}, {}) as parquet:
+            total += parquet.metadata.num_rows
+    return total
 
 
-def clean_laion(source: Path, target: Path) -> dict[str, int]:
-    """Write the rows of `source` to the file `target` in the shape LAION_CLEAN; return faults by name."""
-    return _clean(source, target, LAION_COLUMNS, LAION_CLEAN, _laion_rows)
+def has_sample_ids(source: Path) -> bool:
+    """Return whether any file of `source` has a column SAMPLE_ID."""
+    for path in parquet_files(source):
+        with _open(path, {}, {}) as parquet:
+            if "SAMPLE_ID" in parquet.schema_arrow.names:
+                return True
+    return False
 
 
-def usable_url(raw: str | None) -> str | None:
-    """Return the normalised URL, or None where the text is empty, "UNKNOWN" or no http(s) address."""
-    if raw is None or raw.strip() in ("", "UNKNOWN"):
-        return None
-    try:
-        url = normalise_url(raw.strip())
-    except ValueError:
-        return None
-    return url if url.startswith(("http://", "https://")) else None
+def facecaption_stream(source: Path, faults: Counter[str]) -> pa.RecordBatchReader:
+    """Stream the rows of `source` in the shape FACECAPTION_RAW; `faults` is complete once the stream is read."""
+    return _stream(source, FACECAPTION_COLUMNS, FACECAPTION_OPTIONAL, FACECAPTION_RAW, _facecaption_batch, faults)
 
 
-def face_box(raw: str | None) -> list[int] | None:
-    """Parse FaceCaption's box, JSON text `[x1, y1, x2, y2]` in pixels; None where it is broken or has no area."""
-    try:
-        box = json.loads(raw or "")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(box, list) or len(box) != NUM_BOX_SIDES:
-        return None
-    if any(isinstance(side, bool) or not isinstance(side, int | float) for side in box):
-        return None
-    if any(not math.isfinite(side) or abs(side) > LARGEST_SIDE_PX for side in box):
-        return None
-    left, top, right, bottom = (round(side) for side in box)
-    if right <= max(left, 0) or bottom <= max(top, 0):
-        return None
-    return [left, top, right, bottom]
+def laion_stream(source: Path, faults: Counter[str]) -> pa.RecordBatchReader:
+    """Stream the rows of `source` in the shape LAION_RAW; `faults` is complete once the stream is read."""
+    return _stream(source, LAION_COLUMNS, LAION_OPTIONAL, LAION_RAW, _laion_batch, faults)
 
 
-def _clean(
+def url_stream(source: Path) -> pa.RecordBatchReader:
+    """Stream the column `URL` or `url` of the parquet files of `source` as one column `raw`.
+
+    Raises:
+        UsageError: a file has neither.
+    """
+    schema = pa.schema([("raw", pa.string())])
+    files = parquet_files(source)
+    names = {path: _url_column(path) for path in files}
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path, name in names.items():
+            for batch in _batches(path, {name: (_is_text, "text")}, {}):
+                yield pa.RecordBatch.from_arrays([_text(batch[name], Counter())], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _url_column(path: Path) -> str:
+    with _open(path, {}, {}) as parquet:
+        names = parquet.schema_arrow.names
+    found = next((name for name in ("URL", "url") if name in names), None)
+    if found is None:
+        raise UsageError(f"{path}: column 'URL' or 'url' is missing; the file has {', '.join(names)}")
+    return found
+
+
+def _stream(
     source: Path,
-    target: Path,
     columns: Columns,
+    optional: Columns,
     schema: pa.Schema,
-    rows: Callable[[pa.RecordBatch, Counter[str]], pa.Table],
-) -> dict[str, int]:
-    """Stream every file of `source` through `rows` into `target`."""
-    faults: Counter[str] = Counter()
-    with pq.ParquetWriter(target, schema, compression="zstd", compression_level=1) as writer:
-        for path in parquet_files(source):
-            for batch in _batches(path, columns):
-                writer.write_table(rows(batch, faults))
-    return dict(sorted(faults.items()))
+    shape: Callable[[Batch, Counter[str]], list[pa.Array]],
+    faults: Counter[str],
+) -> pa.RecordBatchReader:
+    files = parquet_files(source)
+    for path in files:
+        _open(path, columns, optional).close()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path in files:
+            for batch in _batches(path, columns, optional):
+                yield pa.RecordBatch.from_arrays(shape(batch, faults), schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def _batches(path: Path, columns: Columns) -> Iterator[pa.RecordBatch]:
-    """Yield the wanted columns of one file, after a look at their types."""
+def _open(path: Path, columns: Columns, optional: Columns) -> pq.ParquetFile:
+    """Open one file after a look at its types."""
     try:
-        with pq.ParquetFile(path, thrift_string_size_limit=THRIFT_LIMIT_BYTES) as parquet:
-            _check_columns(path, parquet.schema_arrow, columns)
-            yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=list(columns))
+        parquet = pq.ParquetFile(path, thrift_string_size_limit=THRIFT_LIMIT_BYTES)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: cannot be read as parquet: {error}") from error
+    present = {name: wanted for name, wanted in optional.items() if name in parquet.schema_arrow.names}
+    _check_columns(path, parquet.schema_arrow, {**columns, **present})
+    return parquet
+
+
+def _batches(path: Path, columns: Columns, optional: Columns) -> Iterator[Batch]:
+    """Yield the wanted columns of one file, nulls for an optional one that it lacks."""
+    with _open(path, columns, optional) as parquet:
+        present = [name for name in (*columns, *optional) if name in parquet.schema_arrow.names]
+        try:
+            for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=present):
+                lacking = {name: pa.nulls(batch.num_rows) for name in optional if name not in present}
+                yield {name: batch[name] for name in present} | lacking
+        except (pa.ArrowException, OSError) as error:
+            raise UsageError(f"{path}: cannot be read as parquet: {error}") from error
 
 
 def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
@@ -169,67 +217,67 @@ def _check_columns(path: Path, schema: pa.Schema, columns: Columns) -> None:
             raise UsageError(f"{path}: column {name!r} is {schema.field(name).type}, but {wanted} is needed")
 
 
-def _facecaption_rows(batch: pa.RecordBatch, faults: Counter[str]) -> pa.Table:
-    urls = _values(batch["url"], faults)
-    heads = [_without_extra_text(url) for url in urls]
-    faults["url_extra_text"] += sum(head != url for head, url in zip(heads, urls, strict=True))
-    addresses = _addresses("facecaption", batch, urls, heads, faults)
-
-    captions = [[text for text in texts or [] if text and text.strip()] for texts in _values(batch["caption"], faults)]
-    boxes = [face_box(box) for box in _values(batch["box"], faults)]
-    faults["caption_missing"] += sum(not texts for texts in captions)
-    faults["box_broken"] += sum(box is None for box in boxes)
-    identities = [None if value is None else str(value) for value in _values(batch["_id"], faults)]
-    return pa.table([*addresses, identities, captions, boxes], schema=FACECAPTION_CLEAN)
+def _facecaption_batch(batch: Batch, faults: Counter[str]) -> list[pa.Array]:
+    return [
+        _text(batch["url"], faults),
+        _as_text(batch["_id"], faults),
+        _texts(batch["caption"], faults),
+        _text(batch["box"], faults),
+        _sample_ids(batch["SAMPLE_ID"], faults),
+    ]
 
 
-def _laion_rows(batch: pa.RecordBatch, faults: Counter[str]) -> pa.Table:
-    urls = _values(batch["URL"], faults)
-    texts = [text if text and text.strip() else None for text in _values(batch["TEXT"], faults)]
-    faults["caption_missing"] += texts.count(None)
+def _laion_batch(batch: Batch, faults: Counter[str]) -> list[pa.Array]:
     width, height = _sides(batch["WIDTH"]), _sides(batch["HEIGHT"])
     has_size = pc.and_(pc.is_valid(width), pc.is_valid(height))
-    faults["no_size"] += batch.num_rows - (pc.sum(has_size).as_py() or 0)
-    similarity = pc.cast(batch["similarity"], pa.float64())
-    return pa.table(
-        [
-            *_addresses("laion", batch, urls, urls, faults),
-            pa.array(texts, pa.string()),
-            pc.if_else(has_size, width, None).cast(pa.int32()),
-            pc.if_else(has_size, height, None).cast(pa.int32()),
-            pc.multiply(pc.if_else(has_size, width, None), height),
-            pa.array(_values(batch["NSFW"], faults), pa.string()),
-            pc.if_else(pc.is_finite(similarity), similarity, None),
-            pa.array(_values(batch["LICENSE"], faults), pa.string()),
-            _sample_ids(batch["SAMPLE_ID"], faults),
-        ],
-        schema=LAION_CLEAN,
-    )
+    return [
+        _text(batch["URL"], faults),
+        _text(batch["TEXT"], faults),
+        pc.if_else(has_size, width, None).cast(pa.int32()),
+        pc.if_else(has_size, height, None).cast(pa.int32()),
+        pc.multiply(pc.if_else(has_size, width, None), height),
+        _text(batch["NSFW"], faults),
+        _finite(batch["similarity"]),
+        _text(batch["LICENSE"], faults),
+        _sample_ids(batch["SAMPLE_ID"], faults),
+        _finite(batch["punsafe"]),
+        _finite(batch["pwatermark"]),
+        _text(batch["sha256"], faults),
+        _text(batch["md5"], faults),
+    ]
 
 
-def _without_extra_text(url: str | None) -> str | None:
-    return None if url is None else url.split(", ", 1)[0]
+def _finite(column: pa.Array) -> pa.Array:
+    number = pc.cast(column, pa.float64())
+    return pc.if_else(pc.is_finite(number), number, None)
 
 
-def _addresses(
-    source: str, batch: pa.RecordBatch, urls: list[str | None], heads: list[str | None], faults: Counter[str]
-) -> list[pa.Array]:
-    """Return the columns uid, url and content; where uid is null, url is the raw text."""
-    usable = [usable_url(head) for head in heads]
-    faults["url_unusable"] += usable.count(None)
-    content: list[str | None] = [None] * len(usable)
-    for row, url in enumerate(usable):
-        if url is None:
-            content[row] = _content(source, batch.slice(row, 1))
-    shown = [raw if url is None else url for raw, url in zip(urls, usable, strict=True)]
-    uids = [None if url is None else uid_of_bytes(url.encode()) for url in usable]  # uid_of_url would normalise again
-    return [pa.array(column, pa.string()) for column in (uids, shown, content)]
+def _text(column: pa.Array, faults: Counter[str]) -> pa.Array:
+    """Return a text column whose every value is UTF-8; one that is not becomes null and is counted."""
+    if _is_sound(column):
+        return column.cast(pa.string())
+    return pa.array(_values(column, faults), pa.string())
 
 
-def _content(source: str, row: pa.RecordBatch) -> str:
-    """Name a row without address by what it holds: 32 hex digits."""
-    held = {name: _values(row[name], Counter())[0] for name in row.schema.names}
-    return uid_of_bytes(f"{source} {json.dumps(held, sort_keys=True)}".encode())
+def _texts(column: pa.Array, faults: Counter[str]) -> pa.Array:
+    if _is_sound(column):
+        return column.cast(pa.list_(pa.string()))
+    return pa.array(_values(column, faults), pa.list_(pa.string()))
+
+
+def _as_text(column: pa.Array, faults: Counter[str]) -> pa.Array:
+    """Return texts or numbers as text; floats as Python writes them."""
+    if pa.types.is_floating(column.type):
+        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+    return column.cast(pa.string()) if pa.types.is_integer(column.type) else _text(column, faults)
+
+
+def _is_sound(column: pa.Array) -> bool:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _values(column: pa.Array, faults: Counter[str]) -> list[Any]:
@@ -262,7 +310,7 @@ def _sides(column: pa.Array) -> pa.Array:
 def _sample_ids(column: pa.Array, faults: Counter[str]) -> pa.Array:
     """Return ids as text; floats are counted, and those that hold no exact whole number are lost, counted too."""
     if not pa.types.is_floating(column.type):
-        return pa.array([None if value is None else str(value) for value in _values(column, faults)], pa.string())
+        return _as_text(column, faults)
     number = pc.cast(column, pa.float64())
     present = pc.fill_null(pc.is_finite(number), False)
     small = pc.less(pc.abs(number), LARGEST_EXACT_FLOAT)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from curation.commit import FileRecord, digest, publish
 from curation.containers import ImageFormat, strip_metadata
+from curation.duplicates import copies_among
 from curation.errors import ShardError, UsageError
 from curation.lease import Lease
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
@@ -136,11 +137,13 @@ def _write_tables(
 def plan(source: Path, curated: Manifest) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
 
-    A uid that came before is a duplicate; a sample without any caption is of no use to a text-to-image trainer.
+    A uid that came before is a duplicate, and so is a picture whose bytes another one has (`curation.duplicates`);
+    a sample without any caption is of no use to a text-to-image trainer.
     """
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     seen: set[str] = set()
+    copies = copies_among(source, curated)
     columns = ["uid", "url", "sha256", "width", "height", "kept", "format", "num_captions"]
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
@@ -148,6 +151,7 @@ def plan(source: Path, curated: Manifest) -> tuple[list[Placed], list[dict[str, 
             if not row["kept"]:
                 continue
             reason = "duplicate_uid" if row["uid"] in seen else None if row["num_captions"] else "no_caption"
+            reason = "duplicate_bytes" if reason is None and row["uid"] in copies else reason
             seen.add(row["uid"])
             if reason is None:
                 placed.append(Placed(row["uid"], report.shard, number, row["format"]))

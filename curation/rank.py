@@ -1,27 +1,31 @@
-"""Ranking happens before anything is downloaded: join both metadata sources by URL, keep the largest images.
+"""Ranking happens before anything is downloaded: join both metadata sources by URL, pass the gates, keep the best.
 
 The unit of this stage is the image (uid), not the metadata row: rows of one image on either side are counted in
 `num_facecaption_rows` and `num_laion_rows`, whose sums over the ledger equal the input rows.
-DuckDB sorts and joins on disk, so memory does not grow with the input.
+Rows go to buckets of uids first and are joined bucket by bucket, so that memory does not grow with the input.
 """
 
-import json
 import logging
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.cleaning import clean_facecaption, clean_laion, clean_release, num_buckets_for
 from curation.commit import TEMP_FOLDER, FileRecord, digest, publish
-from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION, NUM_ROW_GROUP_ROWS
+from curation.gates import Blocklist, read_blocklist
+from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
-from curation.metadata import clean_facecaption, clean_laion, file_digests
-from curation.selection import COUNTS_SQL, FACTS_SQL, LEDGER_SQL, RANK_KEYS, SELECTION_SQL, chunks, joined
+from curation.metadata import file_digests, num_rows_of
+from curation.selection import Cut, find_cut, join, opened, rest, selected
 from curation.settings import RankSettings
 from curation.stage import claim, finish
 from curation.version import CODE_VERSION
@@ -35,6 +39,7 @@ log = logging.getLogger(__name__)
 
 STAGE = "rank"
 LEDGER = "ledger"
+NUM_LEDGER_GROUP_ROWS = 100_000
 
 LEDGER_SCHEMA = pa.schema(
     [*BASE_FIELDS, pa.field("num_facecaption_rows", pa.int32()), pa.field("num_laion_rows", pa.int32())]
@@ -49,6 +54,7 @@ SELECTION_SCHEMA = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("nsfw", pa.string()),
+        pa.field("punsafe", pa.float64()),
         pa.field("similarity", pa.float64()),
         pa.field("license", pa.string()),
         pa.field("sample_id", pa.string()),
@@ -56,17 +62,42 @@ SELECTION_SCHEMA = pa.schema(
 )
 
 
-def rank(facecaption: Path, laion: Path, target: Path, recipe: "Recipe") -> Manifest:
+@dataclass(frozen=True)
+class Safeguards:
+    """What an image must be held against before it is downloaded, beside the recipe's own gates."""
+
+    release: Path | None = None
+    """Parquet with a column URL or url: a cleaned release of the metadata; what is not in it is left out."""
+    blocklists: Sequence[Path] = ()
+    """Text files of URLs, domains and hashes, one a line."""
+
+
+def rank(
+    facecaption: Path,
+    laion: Path,
+    target: Path,
+    recipe: "Recipe",
+    safeguards: Safeguards = Safeguards(),
+    detections: Path | None = None,
+) -> Manifest:
     """Select images from FaceCaption-shaped and LAION-shaped parquet and write the selection to `target`.
 
     `facecaption` and `laion` are parquet files or folders of them. Ledger and selection depend on the rows alone,
-    never on their order. A finished target of the same inputs and settings is left as it is.
+    never on their order. `detections` is parquet of faces by SAMPLE_ID, which count before
+    FaceCaption's boxes. A finished target of the same inputs and settings is left as it is.
 
     Raises:
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work.
     """
     settings = recipe.file.rank
-    inputs = {"facecaption": file_digests(facecaption), "laion": file_digests(laion)}
+    blocklist = read_blocklist(safeguards.blocklists)
+    inputs: dict[str, Any] = {"facecaption": file_digests(facecaption), "laion": file_digests(laion)}
+    if safeguards.release is not None:
+        inputs["release"] = file_digests(safeguards.release)
+    if detections is not None:
+        inputs["detections"] = file_digests(detections)
+    if blocklist != Blocklist():
+        inputs["blocklist"] = blocklist.digest
     work_id = rank_work(settings, inputs)
     claim(target, STAGE, work_id)
     if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
@@ -75,81 +106,117 @@ def rank(facecaption: Path, laion: Path, target: Path, recipe: "Recipe") -> Mani
     temp = target / TEMP_FOLDER / uuid.uuid4().hex
     temp.mkdir(parents=True)
     try:
-        faults = {
-            "facecaption": clean_facecaption(facecaption, temp / "facecaption.parquet"),
-            "laion": clean_laion(laion, temp / "laion.parquet"),
-        }
-        with joined(temp, settings) as database:
-            report = _write(database, target, settings, work_id)
-            facts = _facts(database, settings, faults)
+        buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
+        with opened(temp) as database:
+            num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
+            num_facecaption, faulty_facecaption = clean_facecaption(
+                database, facecaption, temp / "facecaption", temp / "laion", buckets
+            )
+            if safeguards.release is not None:
+                clean_release(database, safeguards.release, temp / "release", buckets)
+            join(database, temp, settings, blocklist, buckets, has_release=safeguards.release is not None)
+            cut = find_cut(database, settings.top)
+            report, duplicates = _write(database, temp, target, settings, work_id, cut)
     finally:
         shutil.rmtree(temp)
     write_report(target, report)
-    return finish(target, STAGE, recipe, work_id, [report], extra={"inputs": inputs, **facts})
+    facts = {
+        "inputs": inputs,
+        "num_facecaption_rows": num_facecaption,
+        "num_laion_rows": num_laion,
+        "faults": {
+            "facecaption": faulty_facecaption | {"duplicate_row": duplicates["facecaption"]},
+            "laion": faulty_laion | {"duplicate_row": duplicates["laion"]},
+        },
+        "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
+        "release": None if safeguards.release is None else str(safeguards.release),
+    }
+    return finish(target, STAGE, recipe, work_id, [report], extra=facts)
 
 
-def rank_work(settings: RankSettings, inputs: Mapping[str, Mapping[str, str]]) -> str:
+def rank_work(settings: RankSettings, inputs: Mapping[str, Any]) -> str:
     """Return the digest of all that a selection depends on: the settings, the sha256s of the inputs, this code."""
     return digest([STAGE, settings.model_dump(mode="json"), inputs, CODE_VERSION])
 
 
-def _write(database: "duckdb.DuckDBPyConnection", target: Path, settings: RankSettings, work_id: str) -> ShardReport:
-    """Write the parts and the ledger."""
+def _write(
+    database: "duckdb.DuckDBPyConnection",
+    temp: Path,
+    target: Path,
+    settings: RankSettings,
+    work_id: str,
+    cut: Cut | None,
+) -> tuple[ShardReport, Counter[str]]:
+    """Write the parts and the ledger; return the done record and how many rows repeated an image, by source."""
     files: dict[str, FileRecord] = {}
-    for part, table in enumerate(chunks(database, SELECTION_SQL, settings.rows_per_part)):
-        selection = _with_json_facecaptions(table)
-        name = f"{part:05d}.parquet"
-        files[name] = publish(target / name, partial(pq.write_table, selection, compression="zstd", version="2.6"))
-    files[f"{LEDGER}.parquet"] = publish(target / f"{LEDGER}.parquet", partial(_write_ledger, database, settings))
-    counts = dict(database.sql(COUNTS_SQL).fetchall())
-    num_kept = counts.pop(None, 0)
+    schema = LEDGER_SCHEMA.with_metadata(_footer(settings))
+    tally = _Tally()
+    kept = temp / "kept.parquet"
+    with pq.ParquetWriter(kept, schema, compression="zstd", compression_level=1) as writer:
+        for part, table in enumerate(selected(database, cut, settings.rows_per_part) if cut is not None else ()):
+            keyed = table.append_column("key", pa.array(_keys(part, table.num_rows, settings.rows_per_part)))
+            name = f"{part:05d}.parquet"
+            chosen = keyed.select(SELECTION_SCHEMA.names).cast(SELECTION_SCHEMA)
+            files[name] = publish(target / name, partial(pq.write_table, chosen, compression="zstd", version="2.6"))
+            writer.write_table(tally.count(_kept_rows(keyed, schema)))
+
+    def write_ledger(path: Path) -> None:
+        with pq.ParquetWriter(path, schema, compression="zstd", version="2.6") as ledger:
+            for batch in pq.ParquetFile(kept).iter_batches(NUM_LEDGER_GROUP_ROWS):
+                ledger.write_batch(batch)
+            for table in rest(database, temp, cut, NUM_LEDGER_GROUP_ROWS):
+                ledger.write_table(tally.count(table.cast(schema)))
+
+    files[f"{LEDGER}.parquet"] = publish(target / f"{LEDGER}.parquet", write_ledger)
+    counts = dict(sorted((reason, count) for reason, count in tally.reasons.items() if reason is not None))
+    num_kept = tally.reasons[None]
     rejected = {STAGE: counts} if counts else {}
-    return ShardReport(LEDGER, work_id, num_kept + sum(counts.values()), num_kept, rejected, files)
+    report = ShardReport(LEDGER, work_id, num_kept + sum(counts.values()), num_kept, rejected, files)
+    return report, tally.duplicates
 
 
-def _write_ledger(database: "duckdb.DuckDBPyConnection", settings: RankSettings, path: Path) -> None:
-    footer = {
+class _Tally:
+    """Counts the rows of the ledger as they are written."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str | None] = Counter()
+        self.duplicates: Counter[str] = Counter({"facecaption": 0, "laion": 0})
+
+    def count(self, table: pa.Table) -> pa.Table:
+        """Count the rows of a table and return it."""
+        for pair in pc.value_counts(table["reason"].combine_chunks()).to_pylist():
+            self.reasons[pair["values"]] += pair["counts"]
+        for source in self.duplicates:
+            rows = table[f"num_{source}_rows"]
+            self.duplicates[source] += pc.sum(pc.max_element_wise(pc.subtract(rows, 1), 0)).as_py() or 0
+        return table
+
+
+def _keys(part: int, num_rows: int, rows_per_part: int) -> list[str]:
+    num_digits = len(str(rows_per_part - 1))
+    return [f"{part:05d}{row:0{num_digits}d}" for row in range(num_rows)]
+
+
+def _kept_rows(selection: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the ledger's rows of a part."""
+    num_rows = selection.num_rows
+    constants = {"kept": pa.array([True]).take(pa.array([0] * num_rows))}
+    columns = [
+        constants[field.name]
+        if field.name in constants
+        else selection[field.name].cast(field.type)
+        if field.name in selection.schema.names
+        else pa.nulls(num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _footer(settings: RankSettings) -> dict[str, str]:
+    return {
         "schema_version": LEDGER_SCHEMA_VERSION,
         "stage": STAGE,
         "recipe_digest": digest(settings.model_dump(mode="json")),
         "measurement_keys": "{}",
         "code_version": CODE_VERSION,
-    }
-    schema = LEDGER_SCHEMA.with_metadata(footer)
-    with pq.ParquetWriter(path, schema, compression="zstd", version="2.6") as writer:
-        for table in chunks(database, LEDGER_SQL, NUM_ROW_GROUP_ROWS):
-            writer.write_table(table.cast(schema))
-
-
-def _with_json_facecaptions(table: pa.Table) -> pa.Table:
-    """Turn the rows of FaceCaption of each image into JSON: one {id, caption, box} per caption, equal ones once."""
-    column = table.schema.get_field_index("facecaptions")
-    texts = [json.dumps(_facecaptions(rows), ensure_ascii=False) for rows in table["facecaptions"].to_pylist()]
-    return table.set_column(column, "facecaptions", pa.array(texts, pa.string())).cast(SELECTION_SCHEMA)
-
-
-def _facecaptions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    captions = {
-        (row["id"], text, tuple(row["box"] or ())): {"id": row["id"], "caption": text, "box": row["box"]}
-        for row in rows
-        for text in row["captions"]
-    }
-    return list(captions.values())
-
-
-def _facts(
-    database: "duckdb.DuckDBPyConnection", settings: RankSettings, faults: dict[str, dict[str, int]]
-) -> dict[str, Any]:
-    """Return what only this stage knows: input rows, faults by source, and the cut, so that it can be reproduced."""
-    (facts,) = database.sql(FACTS_SQL).fetchall()
-    num_facecaption, num_laion, duplicate_facecaption, duplicate_laion = (int(fact) for fact in facts)
-    last = database.sql(f"SELECT {RANK_KEYS[settings.key]}, uid FROM selected ORDER BY place DESC LIMIT 1").fetchall()
-    return {
-        "num_facecaption_rows": num_facecaption,
-        "num_laion_rows": num_laion,
-        "faults": {
-            "facecaption": faults["facecaption"] | {"duplicate_row": duplicate_facecaption},
-            "laion": faults["laion"] | {"duplicate_row": duplicate_laion},
-        },
-        "cut": {"key": settings.key, "value": last[0][0], "uid": last[0][1]} if last else {},
     }

@@ -1,11 +1,15 @@
-"""The queries that join both metadata sources, rank the images and describe those selected; DuckDB does it on disk."""
+"""The queries that join both metadata sources bucket by bucket, pass the gates, and cut; DuckDB does it on disk."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+from curation.cleaning import MAX_BUCKETS, NAMELESS_BUCKET, ROWS_PER_FLUSH, bucket_files, register
+from curation.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
 
 if TYPE_CHECKING:
     import duckdb
@@ -13,127 +17,266 @@ if TYPE_CHECKING:
     from curation.settings import RankSettings
 
 MEMORY_LIMIT = "2GB"
+MAX_THREADS = 4
+"""More threads would hold more of the memory at a time."""
 
-RANK_KEYS = {"image_area": "area"}
-"""The recipe's key -> an expression over joined images; the larger ranks first, null cannot be ranked."""
-
-JOIN_SQL = """
+LAION_SQL = """
 -- Of several LAION rows of a URL, the largest counts, then the smallest SAMPLE_ID (as a number: shorter is smaller).
-CREATE TABLE laion_images AS
-SELECT uid, url, width, height, area, num_rows FROM (
-    SELECT *, count(*) OVER (PARTITION BY uid, url) AS num_rows, row_number() OVER (
-        PARTITION BY uid, url
-        ORDER BY area DESC NULLS LAST, length(sample_id) NULLS LAST, sample_id NULLS LAST, width
-    ) AS place FROM laion WHERE uid IS NOT NULL
-) WHERE place = 1;
-
--- The URL is compared, not only its hash.
-CREATE TABLE images AS
-SELECT uid, url, width, height, area,
-    coalesce(faces.num_rows, 0) AS num_facecaption_rows, coalesce(laion_images.num_rows, 0) AS num_laion_rows,
-    CASE WHEN faces.num_rows IS NULL THEN 'not_in_facecaption'
-         WHEN laion_images.num_rows IS NULL THEN 'not_in_laion'
-         WHEN {key} IS NULL THEN 'no_size' END AS reason
-FROM (SELECT uid, url, count(*) AS num_rows FROM facecaption WHERE uid IS NOT NULL GROUP BY ALL) AS faces
-FULL OUTER JOIN laion_images USING (uid, url);
-
-CREATE TABLE ranked AS
-SELECT *,
-    CASE WHEN reason IS NULL THEN row_number() OVER (PARTITION BY reason ORDER BY {key} DESC, uid) - 1 END AS place
-FROM images;
-
-CREATE VIEW decided AS
-SELECT * EXCLUDE (reason), CASE WHEN reason IS NULL AND NOT {is_kept} THEN 'below_cut' ELSE reason END AS reason
-FROM ranked;
-
-CREATE TABLE selected AS
-SELECT *, format('{{:05d}}{{:0{num_digits}d}}', place // {rows_per_part}, place % {rows_per_part}) AS key
-FROM decided WHERE reason IS NULL;
-
--- A row without usable URL is named by what it holds and how often the same was seen: sha256 as in uid_of_bytes.
-CREATE VIEW nameless AS
-SELECT substr(sha256(concat_ws(' ', content, row_number() OVER (PARTITION BY content))), 1, 32) AS uid, *
-FROM (
-    SELECT content, url, 1 AS num_facecaption_rows, 0 AS num_laion_rows FROM facecaption WHERE uid IS NULL
-    UNION ALL SELECT content, url, 0, 1 FROM laion WHERE uid IS NULL
-);
+CREATE OR REPLACE TEMP TABLE laion_counts AS SELECT uid, count(*)::INTEGER AS num_laion_rows FROM {laion} GROUP BY uid;
+CREATE OR REPLACE TEMP TABLE laion_images AS
+SELECT * EXCLUDE (content) FROM {laion} JOIN laion_counts USING (uid) WHERE num_laion_rows = 1
+UNION ALL BY NAME
+SELECT * EXCLUDE (content) FROM {laion} JOIN laion_counts USING (uid) WHERE num_laion_rows > 1
+QUALIFY row_number() OVER (
+    PARTITION BY uid
+    ORDER BY area DESC NULLS LAST, length(sample_id) NULLS LAST, sample_id NULLS LAST, width,
+        caption, nsfw, similarity, license
+) = 1
 """
 
-LEDGER_SQL = """
-SELECT uid, coalesce(key, '') AS key, url, NULL::VARCHAR AS sha256, width, height, reason IS NULL AS kept,
-    CASE WHEN reason IS NOT NULL THEN 'rank' END AS rejected_by, reason,
-    num_facecaption_rows::INTEGER AS num_facecaption_rows, num_laion_rows::INTEGER AS num_laion_rows
+FACES_SQL = """
+CREATE OR REPLACE TEMP TABLE faces AS
+SELECT uid, min(url) AS url, count(*)::INTEGER AS num_facecaption_rows, count(DISTINCT box)::INTEGER AS num_boxes,
+    max(least(box[3] - box[1], box[4] - box[2])) AS box_side,
+    max((box[3] - box[1])::BIGINT * (box[4] - box[2])) AS box_area
+FROM {facecaption} GROUP BY uid
+"""
+
+CAPTIONS_SQL = """
+-- One {id, caption, box} per caption, equal ones once, in the order of id, captions, box; most images have just one.
+CREATE OR REPLACE TEMP TABLE captioned AS
+SELECT uid, to_json([{'id': id, 'caption': captions[1], 'box': box}])::VARCHAR AS facecaptions
+FROM $facecaption JOIN faces USING (uid) WHERE num_facecaption_rows = 1 AND len(captions) = 1
+UNION ALL
+SELECT uid, to_json(list({'id': id, 'caption': caption, 'box': box} ORDER BY id, place.captions, box, place.number))
+        ::VARCHAR
 FROM (
-    SELECT uid, key, url, width, height, area, place, reason, num_facecaption_rows, num_laion_rows
-    FROM decided LEFT JOIN (SELECT uid, url, key FROM selected) USING (uid, url)
-    UNION ALL
-    SELECT uid, NULL, url, NULL, NULL, NULL, NULL, 'url_unusable', num_facecaption_rows, num_laion_rows FROM nameless
+    SELECT uid, id, caption, box, min({'captions': captions, 'number': number}) AS place
+    FROM (
+        SELECT uid, id, box, captions, unnest(captions) AS caption, generate_subscripts(captions, 1) AS number
+        FROM $facecaption JOIN faces USING (uid) WHERE num_facecaption_rows > 1 OR len(captions) > 1
+    )
+    GROUP BY uid, id, caption, box
 )
-ORDER BY place NULLS LAST, area DESC NULLS LAST, uid
+GROUP BY uid
 """
+
+JOINED_SQL = """
+CREATE OR REPLACE TEMP TABLE joined AS
+SELECT uid, coalesce(laion_images.url, faces.url) AS url, laion_images.* EXCLUDE (uid, url, num_laion_rows),
+    coalesce(num_facecaption_rows, 0)::INTEGER AS num_facecaption_rows,
+    coalesce(num_laion_rows, 0)::INTEGER AS num_laion_rows,
+    coalesce(facecaptions, '[]') AS facecaptions,
+    {num_faces} AS num_faces, {face_side} AS face_side, {face_area} AS face_area,
+    {in_release} AS in_release,
+    {host} AS host
+FROM faces FULL OUTER JOIN laion_images USING (uid) LEFT JOIN captioned USING (uid)
+"""
+
+HOST_SQL = r"regexp_extract(coalesce(laion_images.url, faces.url), '^https?://(?:[^/?@]*@)?(\[[^\]]*\]|[^/?:]*)', 1)"
+
+DECIDED_SQL = """
+CREATE OR REPLACE TEMP TABLE decided AS
+SELECT *, CASE WHEN num_laion_rows = 0 THEN 'not_in_laion' WHEN num_facecaption_rows = 0 THEN 'not_in_facecaption'
+    {gates} END AS reason, {key} AS rank_key
+FROM joined
+"""
+
+IMAGES_SQL = """
+COPY (SELECT uid, url, width, height, num_facecaption_rows, num_laion_rows, reason, rank_key FROM decided ORDER BY uid)
+TO '{target}' (FORMAT parquet, COMPRESSION lz4)
+"""
+CANDIDATES_SQL = """
+COPY (
+    SELECT uid, url, caption, facecaptions, width, height, nsfw, punsafe, similarity, license, sample_id,
+        num_facecaption_rows, num_laion_rows, rank_key
+    FROM decided WHERE reason IS NULL ORDER BY uid
+) TO '{target}' (FORMAT parquet, COMPRESSION lz4)
+"""
+
+CUT_SQL = """
+-- The last key that is kept, from how often each occurs; then the last uid among its equals. No sort of all rows.
+WITH counted AS (SELECT rank_key, count(*) AS num FROM candidates GROUP BY rank_key),
+summed AS (SELECT rank_key, num, sum(num) OVER (ORDER BY rank_key DESC) AS num_until FROM counted),
+last AS (SELECT rank_key, {top} - (num_until - num) AS num_wanted FROM summed WHERE num_until >= {top}
+         ORDER BY rank_key DESC LIMIT 1)
+SELECT last.rank_key, uid FROM last JOIN candidates USING (rank_key)
+QUALIFY row_number() OVER (ORDER BY uid) = any_value(num_wanted) OVER ()
+"""
+
+LAST_SQL = "SELECT rank_key, uid FROM candidates ORDER BY rank_key, uid DESC LIMIT 1"
 
 SELECTION_SQL = """
-WITH described AS (
-    SELECT uid, laion.* EXCLUDE (uid) FROM laion SEMI JOIN selected USING (uid, url)
-    QUALIFY row_number() OVER (
-        PARTITION BY uid, url
-        ORDER BY area DESC NULLS LAST, length(sample_id) NULLS LAST, sample_id NULLS LAST, width,
-            caption, nsfw, similarity, license
-    ) = 1
-), captioned AS (
-    SELECT uid, list({'id': id, 'captions': captions, 'box': box} ORDER BY id, captions, box) AS facecaptions
-    FROM facecaption SEMI JOIN selected USING (uid, url) GROUP BY uid
-)
-SELECT uid, key, selected.url, caption, facecaptions, selected.width, selected.height, nsfw, similarity, license,
-    sample_id
-FROM selected JOIN described USING (uid) JOIN captioned USING (uid)
-ORDER BY place
+SELECT * REPLACE (replace(uid::VARCHAR, '-', '') AS uid) FROM candidates
+WHERE {is_kept} ORDER BY candidates.rank_key DESC, candidates.uid
 """
 
-FACTS_SQL = """
-SELECT (SELECT count(*) FROM facecaption), (SELECT count(*) FROM laion),
-    (SELECT coalesce(sum(num_facecaption_rows - 1), 0) FROM images WHERE num_facecaption_rows > 0),
-    (SELECT coalesce(sum(num_laion_rows - 1), 0) FROM images WHERE num_laion_rows > 0)
+REST_SQL = """
+SELECT replace(uid::VARCHAR, '-', '') AS uid, '' AS key, url, NULL::VARCHAR AS sha256, width, height, FALSE AS kept,
+    'rank' AS rejected_by, coalesce(reason, 'below_cut') AS reason, num_facecaption_rows, num_laion_rows
+FROM {images} WHERE reason IS NOT NULL OR NOT ({is_kept}) ORDER BY images.uid
 """
 
-COUNTS_SQL = """
-SELECT reason, count(*) FROM (SELECT reason FROM decided UNION ALL SELECT 'url_unusable' FROM nameless)
-GROUP BY reason ORDER BY reason
+NAMELESS_SQL = """
+-- A row without usable URL is named by what it holds and how often the same was seen: sha256 as in uid_of_bytes.
+SELECT substr(sha256(concat_ws(' ', content, row_number() OVER (PARTITION BY content))), 1, 32) AS uid, '' AS key, url,
+    NULL::VARCHAR AS sha256, NULL::INTEGER AS width, NULL::INTEGER AS height, FALSE AS kept, 'rank' AS rejected_by,
+    'url_unusable' AS reason, num_facecaption_rows::INTEGER AS num_facecaption_rows,
+    num_laion_rows::INTEGER AS num_laion_rows
+FROM (SELECT content, url, 1 AS num_facecaption_rows, 0 AS num_laion_rows FROM {facecaption}
+      UNION ALL SELECT content, url, 0, 1 FROM {laion})
+ORDER BY uid
 """
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the selection ends: images of a larger key are in, and of those with this very key all up to this uid."""
+
+    value: Any
+    uid: str
+
+    @property
+    def condition(self) -> str:
+        """SQL over images or candidates that says who is kept."""
+        value = f"'{self.value!r}'::DOUBLE" if isinstance(self.value, float) else str(self.value)
+        return f"rank_key > {value} OR (rank_key = {value} AND uid <= '{self.uid}'::UUID)"
 
 
 @contextmanager
-def joined(folder: Path, settings: "RankSettings") -> Iterator["duckdb.DuckDBPyConnection"]:
-    """Join and rank `folder`/facecaption.parquet and `folder`/laion.parquet in a database inside `folder`."""
+def opened(folder: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """Open a database inside `folder` that stays within `MEMORY_LIMIT`."""
+    import os
+
     import duckdb
 
     database = duckdb.connect(
-        folder / "join.duckdb", config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(folder / "spill")}
+        folder / "join.duckdb",
+        config={
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": str(folder / "spill"),
+            "threads": min(MAX_THREADS, os.cpu_count() or 1),
+            "partitioned_write_flush_threshold": ROWS_PER_FLUSH,
+            "partitioned_write_max_open_files": MAX_BUCKETS + 2,
+        },
     )
     try:
-        for name in ("facecaption", "laion"):
-            database.read_parquet(str(folder / f"{name}.parquet")).create_view(name)
-        database.execute(
-            JOIN_SQL.format(
-                key=RANK_KEYS[settings.key],
-                is_kept="TRUE" if settings.top is None else f"place < {settings.top}",
-                rows_per_part=settings.rows_per_part,
-                num_digits=len(str(settings.rows_per_part - 1)),
-            )
-        )
+        register(database)
         yield database
     finally:
         database.close()
 
 
+def join(
+    database: "duckdb.DuckDBPyConnection",
+    folder: Path,
+    settings: "RankSettings",
+    blocklist: Blocklist,
+    num_buckets: int,
+    *,
+    has_release: bool,
+) -> None:
+    """Join `folder`/facecaption and `folder`/laion bucket by bucket, and decide who may be ranked.
+
+    Leaves the views `images` (every image, narrow) and `candidates` (those that may be ranked, with all that is known).
+    """
+    has_blocklist = blocklist != Blocklist()
+    if has_blocklist:
+        register_blocklist(database, blocklist)
+    gates = conditions(settings, has_release=has_release, has_blocklist=has_blocklist)
+    decided = DECIDED_SQL.format(
+        gates="\n    ".join(f"WHEN {condition} THEN '{reason}'" for condition, reason in gates),
+        key=RANK_KEYS[settings.key],
+    )
+    for name in ("images", "candidates"):
+        (folder / name).mkdir()
+    for bucket in range(num_buckets):
+        sources = {name: source(folder, name, bucket) for name in ("facecaption", "laion", "release")}
+        database.execute(LAION_SQL.format(**sources))
+        database.execute(FACES_SQL.format(**sources))
+        database.execute(CAPTIONS_SQL.replace("$facecaption", sources["facecaption"]))
+        database.execute(_joined_sql(sources, has_release, has_blocklist))
+        if has_blocklist:
+            database.execute(
+                "CREATE OR REPLACE TEMP TABLE blocked_hosts AS SELECT host FROM (SELECT DISTINCT host FROM joined) "
+                "WHERE is_blocked_host(host)"
+            )
+        database.execute(decided)
+        database.execute(IMAGES_SQL.format(target=folder / "images" / f"{bucket:03d}.parquet"))
+        database.execute(CANDIDATES_SQL.format(target=folder / "candidates" / f"{bucket:03d}.parquet"))
+    for name in ("images", "candidates"):
+        database.read_parquet(f"{folder}/{name}/*.parquet").create_view(name)
+
+
+def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bool) -> str:
+    return JOINED_SQL.format(
+        host=HOST_SQL if has_blocklist else "NULL",
+        num_faces="coalesce(found_faces, num_boxes)",
+        face_side="coalesce(found_side, box_side)",
+        face_area="coalesce(found_area, box_area)",
+        in_release=f"uid IN (SELECT uid FROM {sources['release']})" if has_release else "TRUE",
+    )
+
+
+def source(folder: Path, name: str, bucket: int) -> str:
+    """Return SQL that reads one bucket of a cleaned source, or no row of the same columns."""
+    if files := bucket_files(folder / name, bucket):
+        return f"read_parquet({files!r}, hive_partitioning = false)"
+    others = sorted(str(path) for path in (folder / name).glob("*/*.parquet"))
+    if others:
+        return f"(SELECT * FROM read_parquet({others[:1]!r}, hive_partitioning = false) LIMIT 0)"
+    return EMPTY[name]
+
+
+EMPTY = {
+    "facecaption": "(SELECT NULL::UUID AS uid, NULL::VARCHAR AS url, NULL::VARCHAR AS content, NULL::VARCHAR AS id, "
+    "NULL::VARCHAR[] AS captions, NULL::VARCHAR AS sample_id, NULL::INTEGER[] AS box LIMIT 0)",
+    "laion": "(SELECT NULL::UUID AS uid, NULL::VARCHAR AS url, NULL::VARCHAR AS content, NULL::VARCHAR AS caption, "
+    "NULL::INTEGER AS width, NULL::INTEGER AS height, NULL::BIGINT AS area, NULL::VARCHAR AS nsfw, "
+    "NULL::DOUBLE AS similarity, NULL::VARCHAR AS license, NULL::VARCHAR AS sample_id, NULL::DOUBLE AS punsafe, "
+    "NULL::DOUBLE AS pwatermark, NULL::INTEGER AS found_faces, NULL::DOUBLE AS found_side, "
+    "NULL::DOUBLE AS found_area, NULL::VARCHAR AS sha256, NULL::VARCHAR AS md5 LIMIT 0)",
+    "release": "(SELECT NULL::UUID AS uid LIMIT 0)",
+}
+"""A source without rows."""
+
+
+def find_cut(database: "duckdb.DuckDBPyConnection", top: int | None) -> Cut | None:
+    """Return where the selection of the `top` best ends; None where nothing can be ranked."""
+    found = database.sql(CUT_SQL.format(top=top)).fetchall() if top is not None else []
+    found = found or database.sql(LAST_SQL).fetchall()
+    return Cut(found[0][0], str(found[0][1]).replace("-", "")) if found else None
+
+
+def selected(database: "duckdb.DuckDBPyConnection", cut: Cut, rows_per_part: int) -> Iterator[pa.Table]:
+    """Yield the parts of the selection, best first."""
+    yield from chunks(database, SELECTION_SQL.format(is_kept=cut.condition), rows_per_part)
+
+
+def rest(database: "duckdb.DuckDBPyConnection", folder: Path, cut: Cut | None, num_rows: int) -> Iterator[pa.Table]:
+    """Yield the ledger rows of all images that were left out, in order of uid, and last those without an address."""
+    is_kept = "FALSE" if cut is None else cut.condition
+    for file in sorted((folder / "images").glob("*.parquet")):
+        yield from chunks(
+            database,
+            REST_SQL.replace("{is_kept}", is_kept).replace("{images}", f"read_parquet('{file}') AS images"),
+            num_rows,
+        )
+    sources = {name: source(folder, name, NAMELESS_BUCKET) for name in ("facecaption", "laion")}
+    yield from chunks(database, NAMELESS_SQL.format(**sources), num_rows)
+
+
 def chunks(database: "duckdb.DuckDBPyConnection", query: str, num_rows: int) -> Iterator[pa.Table]:
     """Yield the result of an ordered query in tables of exactly `num_rows`, the last one shorter, none empty."""
     waiting: list[pa.RecordBatch] = []
+    num_waiting = 0
     for batch in database.sql(query).to_arrow_reader(num_rows):
         waiting.append(batch)
-        while sum(part.num_rows for part in waiting) >= num_rows:
+        num_waiting += batch.num_rows
+        while num_waiting >= num_rows:
             table = pa.Table.from_batches(waiting)
             yield table.slice(0, num_rows)
             waiting = table.slice(num_rows).to_batches()
-    if any(part.num_rows for part in waiting):
+            num_waiting -= num_rows
+    if num_waiting:
         yield pa.Table.from_batches(waiting)

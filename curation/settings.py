@@ -7,26 +7,73 @@ from pydantic import Field
 from filters.base import Settings
 
 
+class GateSettings(Settings):
+    """What metadata alone must say of an image before it is downloaded; a gate that is not set lets everything pass.
+
+    A gate on a column lets an image pass whose row has no value there; blocklists and a cleaned release do not.
+    """
+
+    min_side_px: int | None = Field(default=None, ge=1)
+    """Shorter side as crawled."""
+    max_aspect: float | None = Field(default=None, ge=1.0)
+    """Longer side over shorter side."""
+    min_face_side_px: int | None = Field(default=None, ge=1)
+    """Shorter side of the largest known face box."""
+    min_num_faces: int | None = Field(default=None, ge=0)
+    """Faces by the detections, else boxes by FaceCaption."""
+    max_num_faces: int | None = Field(default=None, ge=1)
+    """Faces by the detections, else boxes by FaceCaption."""
+    nsfw: tuple[str, ...] = ("NSFW",)
+    """Values of LAION's NSFW column that are left out."""
+    max_punsafe: float | None = Field(default=0.5, ge=0.0, le=1.0)
+    """LAION's probability of being unsafe."""
+    max_pwatermark: float | None = Field(default=None, ge=0.0, le=1.0)
+    """LAION's probability of a watermark."""
+
+
 class RankSettings(Settings):
     """How the images worth fetching are chosen."""
 
     top: int | None = Field(default=None, ge=1)
     """How many images to keep; none keeps all that can be ranked."""
-    key: Literal["image_area"] = "image_area"
-    """What ranks first: `image_area` is WIDTH x HEIGHT as LAION recorded them, the published rule."""
+    key: Literal["image_area", "face_side", "face_area", "mix"] = "image_area"
+    """What ranks first: `image_area` is WIDTH x HEIGHT as LAION recorded them, the published rule; `face_side` and
+    `face_area` are the shorter side and the area of the largest known face box in pixels; `mix` is the geometric mean
+    of the face's side and the side of a square as large as the image."""
     rows_per_part: int = Field(default=10_000, ge=1)
     """Rows of one part of the selection; one part becomes one fetched shard."""
+    gates: GateSettings = GateSettings()
 
 
 class FetchSettings(Settings):
     """How images are downloaded."""
 
     timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
-    """Seconds that a connection may stay silent; with retries, a dead host costs a multiple of it."""
-    num_retries: int = Field(default=1, ge=0, le=10)
-    """How often a URL that failed is asked for again at once."""
+    """Seconds that a connection may stay silent."""
+    deadline_s: float = Field(default=15.0, gt=0.0, le=3600.0)
+    """Seconds that one URL may take in all, its redirects included; only the resolver's own waiting comes on top."""
+    grace_s: float = Field(default=3.0, ge=0.0)
+    """Seconds after the first byte from which a server must be as fast as `min_bytes_per_s`."""
+    min_bytes_per_s: float = Field(default=2000.0, ge=0.0)
+    """Bytes per second, since the first byte, below which a server is given up."""
+    max_bytes: int = Field(default=32 << 20, ge=1)
+    """Size of a picture in bytes, after any compression of the transport is undone."""
+    max_redirects: int = Field(default=5, ge=0, le=20)
+    """How many redirects are followed."""
+    num_retries: int = Field(default=2, ge=0, le=10)
+    """Later passes over the URLs of a part whose failure may pass: dns, timeout, 5xx, and hosts that asked to wait."""
+    retry_wait_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    """Seconds before each later pass, and for a host that says `slow down` but not for how long."""
+    max_retry_after_s: float = Field(default=60.0, ge=0.0, le=3600.0)
+    """The longest `Retry-After` that is waited for."""
+    num_host_connections: int = Field(default=4, ge=1, le=1024)
+    """Connections to one host at a time, shared out among the workers; each worker has at least one."""
     num_threads: int = Field(default=32, ge=1, le=1024)
     """Downloads at a time in each worker; changes no byte of the output."""
+    placeholder_hosts: int = Field(default=3, ge=2)
+    """A picture that this many hosts serve is a placeholder, if most of its URLs promised another size."""
+    placeholder_urls: int = Field(default=10, ge=2)
+    """The same for this many URLs of any hosts, since one host may serve its own placeholder."""
     user_agent_token: str = Field(default="facecaptionhq", pattern=r"^[a-z0-9-]+$")
     """How the downloader names itself; an `X-Robots-Tag` may address it by this name."""
     opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")

@@ -24,6 +24,7 @@ from filters.weights import catalogue
 RECIPE = Path(__file__).parent.parent / "configs" / "demo.toml"
 PREFERRED_PORT = 18_763
 """A fixed port gives the same URLs, and so the same identities and bytes, each time the demo runs."""
+OWN_SERVER = ("--allow-loopback", "--waiver", "the demo made every picture itself, or took it from installed packages")
 STAGES = ("rank", "fetch", "curate", "pack")
 CASCADE_NOTE = """\
 The LBP cascade of the published method was NOT exercised here: no package on PyPI carries it, so the classifier of
@@ -99,7 +100,10 @@ def run_stages(corpus: Corpus, run: Path, num_workers: int) -> None:
             "rank: join both metadata sets, keep the largest",
             ("rank", corpus.facecaption, corpus.laion, run / "rank", *recipe),
         ),
-        ("fetch: img2dataset from a real web server", ("fetch", run / "rank", run / "fetch", *recipe, *workers)),
+        (
+            "fetch: img2dataset from a real web server",
+            ("fetch", run / "rank", run / "fetch", *recipe, *workers, *OWN_SERVER),
+        ),
         ("curate: measure, judge, remember", ("curate", run / "fetch", run / "curate", *recipe, *workers)),
         ("pack: final WebDataset shards", ("pack", run / "curate", run / "pack", *recipe, *workers)),
         ("report: one page about the run", ("report", run)),
@@ -127,7 +131,7 @@ def labels(truth: Path, run: Path) -> Table:
     verdicts: dict[str, str] = {}
     for stage in ("rank", "fetch", "curate"):
         for path in sorted((run / stage).glob("*.parquet")):
-            if stage == "rank" and path.stem != "ledger":
+            if path.stem == "findings" or (stage == "rank" and path.stem != "ledger"):
                 continue
             for row in pq.read_table(path, columns=["url", "rejected_by"], partitioning=None).to_pylist():
                 verdicts[_path_of(row["url"])] = row["rejected_by"] or "kept"
@@ -190,8 +194,7 @@ def _facecaptionhq(arguments: list[str]) -> None:
     if not command.is_file():
         raise DemoError(f"{command} is missing; run `make setup` first")
     console.print(f"$ facecaptionhq {' '.join(arguments)}", style="dim", markup=False)
-    environment = {**os.environ, "no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
-    environment.setdefault("OMP_NUM_THREADS", "1")
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     code = subprocess.run([str(command), *arguments], env=environment, check=False).returncode
     if code != 0:
         raise DemoError(f"facecaptionhq {arguments[0]} ended with exit code {code}")

@@ -52,16 +52,20 @@ def check_identities(stages: Records, broken: Container[str]) -> None:
         before, manifest, recipe = _before(stages, name), records.manifest, records.recipe
         if manifest is None or recipe is None or not records.is_this_code:
             continue
+        lists = manifest.extra.get("safety", {}).get("hash_lists", {})
         for report in manifest.shards:
             origin = origin_of(stages, name, report)
             if name == "fetch" and origin is not None:
-                expect_work_id(records, report, fetch_work_id(report.shard, origin.sha256, recipe.file.fetch))
+                work_id = fetch_work_id(report.shard, origin.sha256, recipe.file.fetch, recipe.file.decode, lists)
+                expect_work_id(records, report, work_id)
             if name == "curate" and origin is not None:
                 expect_work_id(records, report, curate_id(records, report, origin.sha256))
         if before is None or before.manifest is None:
             continue
-        if name == "fetch" and manifest.work_digest != fetch_work(before.manifest.work_digest, recipe.file.fetch):
-            records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the selection beside it")
+        if name == "fetch":
+            work = fetch_work(before.manifest.work_digest, recipe.file.fetch, recipe.file.decode, lists)
+            if manifest.work_digest != work:
+                records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the selection beside it")
         if name == "pack":
             _check_packing(records, manifest, before, recipe, broken)
 

@@ -155,3 +155,19 @@ def test_a_curated_folder_with_a_failed_shard_is_not_packed_in_silence(tmp_path:
     curate(source, tmp_path / "curate", recipe, ALONE)
     with pytest.raises(UsageError, match=r"1 shards failed in curate \(first: 00001"):
         pack(tmp_path / "curate", tmp_path / "out", recipe, ALONE)
+
+
+def test_equal_bytes_at_two_addresses_are_packed_once_with_the_most_captions(tmp_path: Path) -> None:
+    def sample(key: str, seed: int, captions: int) -> list[tuple[str, bytes]]:
+        picture, metadata, text = sample_members(key, colourful(seed))
+        faces = [{"id": str(n), "caption": f"Face {n}.", "box": None} for n in range(captions)]
+        return [picture, (metadata[0], json.dumps(json.loads(metadata[1]) | {"facecaptions": faces}).encode()), text]
+
+    write_shard(tmp_path / "in", "00000", [sample("a", 1, 1), sample("b", 2, 0)])
+    write_shard(tmp_path / "in", "00001", [sample("c", 1, 3), sample("d", 1, 2)])
+    recipe = recipe_from(tmp_path)
+    curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
+    manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
+    assert manifest.rejected == {"pack": {"duplicate_bytes": 2}}
+    packed = {sample.metadata["url"] for sample in read_samples(tmp_path / "pack" / "jpg-00000.tar")}
+    assert packed == {"http://example.org/b.jpg", "http://example.org/c.jpg"}

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.cleaning import face_box, usable_url
 from curation.errors import UsageError
 from curation.ledger import read_ledger
 from curation.manifest import Manifest
-from curation.metadata import face_box, usable_url
 from curation.rank import LEDGER_SCHEMA, SELECTION_SCHEMA, rank
 from curation.sample import uid_of_url
 from tests.curation.shards import bytes_of, recipe_from

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.arrivals import LEDGER_SCHEMA
 from curation.commit import digest, publish
 from curation.curate import curate
-from curation.fetch import LEDGER_SCHEMA, fetch_work, fetch_work_id
+from curation.fetch import fetch_work, fetch_work_id
 from curation.ledger import base_row, count_rejections, write_ledger
 from curation.manifest import ShardReport, read_manifest, write_report
 from curation.pack import pack
@@ -90,7 +91,7 @@ def fetch_by_hand(source: Path, target: Path, recipe: Recipe) -> None:
     """Write what `fetch` writes, with pictures that are drawn here instead of downloaded."""
     selection = read_manifest(source, "rank")
     settings = recipe.file.fetch
-    work = fetch_work(selection.work_digest, settings)
+    work = fetch_work(selection.work_digest, settings, recipe.file.decode, {})
     claim(target, "fetch", work)
     reports = []
     for name, record in sorted(selection.shards[0].files.items()):
@@ -110,7 +111,7 @@ def fetch_by_hand(source: Path, target: Path, recipe: Recipe) -> None:
 
         files = {tar.name: publish(tar, write), ledger.name: publish(ledger, write_rows)}
         num_kept = sum(entry["kept"] for entry in entries)
-        work_id = fetch_work_id(shard, record.sha256, settings)
+        work_id = fetch_work_id(shard, record.sha256, settings, recipe.file.decode, {})
         report = ShardReport(shard, work_id, len(entries), num_kept, count_rejections(entries), files)
         write_report(target, report)
         reports.append(report)

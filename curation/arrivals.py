@@ -1,0 +1,148 @@
+"""What becomes of one URL's bytes once they are here: fingerprint, withholding, ledger row, tar members."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.commit import publish, publish_json
+from curation.containers import sniff_format
+from curation.download import Downloads, UrlOutcome
+from curation.fingerprint import Fingerprint, contradicts, fingerprint
+from curation.gates import is_unsafe, possible_minor
+from curation.ledger import BASE_FIELDS, base_row
+from curation.matching import HashMatcher, matching
+
+if TYPE_CHECKING:
+    from curation.fetch import FetchJob
+
+STAGE = "fetch"
+WITHHELD = "withheld"
+WITHHELD_FOLDER = "withheld"
+UNSAFE_MINOR = "unsafe_and_possible_minor"
+OWNER_ONLY_FOLDER, OWNER_ONLY_FILE = 0o700, 0o600
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        *BASE_FIELDS,
+        pa.field("status", pa.int32()),
+        pa.field("headers", pa.string()),
+        pa.field("final_url", pa.string()),
+        pa.field("num_bytes", pa.int64()),
+        pa.field("phash", pa.string()),
+        pa.field("fetched_width", pa.int32()),
+        pa.field("fetched_height", pa.int32()),
+        pa.field("contradicts_size", pa.bool_()),
+        pa.field("face_side", pa.float64()),
+    ]
+)
+"""`width` and `height` are those of the crawl. `headers` is a JSON object of the response headers in
+`reader.KEPT_HEADERS`, null where no server answered. `face_side` is the shorter side of FaceCaption's largest box in
+pixels of the fetched picture. Null where the decode gate refuses the file: `phash` and all that needs pixels."""
+
+
+def is_unsafe_minor(row: Mapping[str, Any]) -> bool:
+    """Return whether metadata calls an image unsafe, and its texts allow for a minor: such a one is never fetched."""
+    texts = [row["caption"], *(caption["caption"] for caption in json.loads(row["facecaptions"]))]
+    return is_unsafe(row["nsfw"], row["punsafe"]) and possible_minor(*texts)
+
+
+def examined(
+    row: Mapping[str, Any],
+    outcome: UrlOutcome,
+    image_bytes: bytes | None,
+    job: "FetchJob",
+    matchers: Sequence[HashMatcher],
+) -> dict[str, Any]:
+    """Return the ledger's row of one URL; bytes that a hash list names are moved out of everybody's way first."""
+    if image_bytes is None:
+        return _ledger_row(row, outcome, None, None)
+    print_ = fingerprint(image_bytes, job.limits)
+    if (matched := matching(print_, matchers)) is not None:
+        _withhold(row["uid"], image_bytes, matched, job)
+        return base_row(row["uid"], row["key"], rejected_by=STAGE, reason=WITHHELD)
+    return _ledger_row(row, outcome, print_, len(image_bytes))
+
+
+def _ledger_row(
+    row: Mapping[str, Any], outcome: UrlOutcome, print_: Fingerprint | None, num_bytes: int | None
+) -> dict[str, Any]:
+    fetched = None if print_ is None or print_.width is None or print_.height is None else (print_.width, print_.height)
+    crawled = row["width"], row["height"]
+    side = _largest_face_side(row)
+    return {
+        **base_row(
+            row["uid"],
+            row["key"],
+            url=row["url"],
+            sha256=outcome.sha256,
+            width=row["width"],
+            height=row["height"],
+            rejected_by=None if outcome.reason is None else STAGE,
+            reason=outcome.reason,
+        ),
+        "status": outcome.status,
+        "headers": None if outcome.status is None else json.dumps(dict(sorted(outcome.headers.items()))),
+        "final_url": None if outcome.final_url is None else outcome.final_url.encode("utf-8", "replace").decode(),
+        "num_bytes": num_bytes,
+        "phash": None if print_ is None else print_.phash,
+        "fetched_width": None if fetched is None else fetched[0],
+        "fetched_height": None if fetched is None else fetched[1],
+        "contradicts_size": contradicts(fetched, crawled),
+        "face_side": None if fetched is None or side is None else side * max(fetched) / max(crawled),
+    }
+
+
+def _largest_face_side(row: Mapping[str, Any]) -> int | None:
+    boxes = [caption["box"] for caption in json.loads(row["facecaptions"]) if caption["box"] is not None]
+    return max((min(box[2] - box[0], box[3] - box[1]) for box in boxes), default=None)
+
+
+def _withhold(uid: str, image_bytes: bytes, matched: str, job: "FetchJob") -> None:
+    """Lay bytes aside where only this user may read, with an incident record; nothing is shown, sent or deleted."""
+    folder = job.target / WITHHELD_FOLDER
+    folder.mkdir(mode=OWNER_ONLY_FOLDER, exist_ok=True)
+    publish(folder / f"{uid}.withheld", lambda temp: _write_private(temp, image_bytes))
+    incident = {"uid": uid, "shard": job.shard, "matched": matched, "time": time.time(), "num_bytes": len(image_bytes)}
+    publish_json(folder / f"{uid}.json", incident)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY_FILE), "wb") as file:
+        file.write(content)
+
+
+def members(
+    rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], downloads: Downloads
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the members of every picture that arrived and may be kept: its bytes, its metadata, its alt text."""
+    for number, (row, entry) in enumerate(zip(rows, entries, strict=True)):
+        if not entry["kept"]:
+            continue
+        image_bytes = downloads.image_bytes(number)
+        yield f"{row['key']}.{sniff_format(image_bytes) or 'bin'}", image_bytes
+        metadata = json.dumps(_metadata(row, entry["sha256"]), sort_keys=True, ensure_ascii=False)
+        yield f"{row['key']}.json", metadata.encode()
+        if row["caption"] is not None:
+            yield f"{row['key']}.txt", row["caption"].encode()
+
+
+def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+    """Return the `.json` of a picture: what the selection knows of it, without nulls, and the sha256 of its bytes."""
+    known = {
+        "uid": row["uid"],
+        "url": row["url"],
+        "sha256": sha256,
+        "facecaptions": json.loads(row["facecaptions"]),
+        "crawled_width": row["width"],
+        "crawled_height": row["height"],
+        "nsfw": row["nsfw"],
+        "similarity": row["similarity"],
+        "license": row["license"],
+        "sample_id": row["sample_id"],
+    }
+    return {name: value for name, value in known.items() if value is not None}

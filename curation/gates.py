@@ -1,0 +1,174 @@
+"""The gates before any download: what metadata alone forbids, as one ordered list of conditions over joined images.
+
+The rule on possible minors and the blocklists cannot be switched off by a recipe.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from curation.errors import UsageError
+from curation.sample import uid_of_url
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from curation.settings import GateSettings, RankSettings
+
+RANK_KEYS = {
+    "image_area": "area",
+    "face_side": "face_side",
+    "face_area": "face_area",
+    "mix": "sqrt(face_side * sqrt(area))",
+}
+"""The recipe's key -> an expression over joined images; the larger ranks first, null cannot be ranked."""
+
+UNSAFE_WORDS = ("NSFW", "UNSURE")
+UNSAFE_PROBABILITY = 0.2
+MINOR_WORDS = (
+    "child|children|childhood|kid|kids|minor|minors|underage|preteen|pre-teen|tween|teen|teens|teenage|teenager|"
+    "teenagers|toddler|toddlers|infant|infants|baby|babies|newborn|boy|boys|girl|girls|schoolgirl|schoolgirls|"
+    "schoolboy|schoolboys|juvenile|adolescent|adolescents|kindergarten|loli|lolita|shota|daughter|son|"
+    "young boy|young girl|little one|high school|middle school|elementary school"
+)
+MINOR_AGE = r"(1[0-7]|[0-9])[ -]?(yo|y/o|yrs?|years?)([ -]?olds?)?"
+MINOR_PATTERN = rf"\b({MINOR_WORDS})\b|(^|[^0-9.]){MINOR_AGE}\b"
+"""Words that make a minor possible: read generously, since a miss costs more than a picture."""
+
+HEX_DIGESTS = (32, 64)
+
+
+@dataclass(frozen=True)
+class Blocklist:
+    """URLs (by uid), domains with all their subdomains, and hex hashes of bytes that are never to be fetched."""
+
+    uids: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+    hashes: frozenset[str] = frozenset()
+
+    @property
+    def digest(self) -> str:
+        """Names the content."""
+        return hashlib.sha256(
+            repr([sorted(part) for part in (self.uids, self.domains, self.hashes)]).encode()
+        ).hexdigest()
+
+
+def read_blocklist(files: Iterable[Path]) -> Blocklist:
+    """Read blocklists: one URL, domain or hex digest per line; empty lines and lines that begin with # say nothing.
+
+    Raises:
+        UsageError: a file is missing, or a line is none of the three: a gate fails closed.
+    """
+    uids, domains, hashes = set(), set(), set()
+    for path in files:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"{path}: cannot be read as a blocklist: {error}") from error
+        for number, line in enumerate(lines, 1):
+            entry = line.strip()
+            if not entry or entry.startswith("#"):
+                continue
+            if re.fullmatch(r"[0-9a-fA-F]+", entry) and len(entry) in HEX_DIGESTS:
+                hashes.add(entry.lower())
+            elif "://" in entry:
+                uids.add(_uid(entry, path, number))
+            elif re.fullmatch(r"[\w.-]+\.\w[\w-]*\.?", entry):
+                domains.add(entry.lower().strip("."))
+            else:
+                raise UsageError(f"{path}: line {number}: {entry!r} is no URL, domain, md5 or sha256")
+    return Blocklist(frozenset(uids), frozenset(domains), frozenset(hashes))
+
+
+def possible_minor(*texts: str | None) -> bool:
+    """Return whether any text has a word or an age that may mean a minor."""
+    return any(text is not None and _minor_re().search(text.lower()) is not None for text in texts)
+
+
+def is_unsafe(nsfw: str | None, punsafe: float | None) -> bool:
+    """Return whether LAION's own columns call an image unsafe, or are unsure."""
+    return nsfw in UNSAFE_WORDS or (punsafe is not None and punsafe > UNSAFE_PROBABILITY)
+
+
+def conditions(settings: "RankSettings", *, has_release: bool, has_blocklist: bool) -> list[tuple[str, str]]:
+    """Return (SQL condition, reason) over joined images, in order: the first that holds names why one is left out."""
+    gates = settings.gates
+    found: list[tuple[str, str]] = []
+    if has_blocklist:
+        found += [
+            ("uid IN (SELECT uid FROM blocked_uids)", "blocked_url"),
+            ("host IN (SELECT host FROM blocked_hosts)", "blocked_domain"),
+            ("sha256 IN (SELECT hash FROM blocked_hashes) OR md5 IN (SELECT hash FROM blocked_hashes)", "blocked_hash"),
+        ]
+    if has_release:
+        found.append(("NOT in_release", "not_in_release"))
+    words = ", ".join(f"'{word}'" for word in UNSAFE_WORDS)
+    is_unsafe = f"nsfw IN ({words}) OR punsafe > {UNSAFE_PROBABILITY}"
+    may_be_minor = f"regexp_matches(lower(concat_ws(' ', caption, facecaptions)), '{MINOR_PATTERN}')"
+    found.append((f"CASE WHEN {is_unsafe} THEN {may_be_minor} ELSE FALSE END", "unsafe_and_possible_minor"))
+    found += _from_columns(gates)
+    found.append(("area IS NULL", "no_size"))
+    if settings.key != "image_area":
+        found.append(("face_side IS NULL", "no_face_box"))
+    return found
+
+
+def _from_columns(gates: "GateSettings") -> list[tuple[str, str]]:
+    nsfw = ", ".join("'" + value.replace("'", "''") + "'" for value in gates.nsfw)
+    limits: Sequence[tuple[Any, str, str]] = (
+        (gates.nsfw or None, f"nsfw IN ({nsfw})", "nsfw"),
+        (gates.max_punsafe, f"punsafe > {gates.max_punsafe}", "punsafe_high"),
+        (gates.max_pwatermark, f"pwatermark > {gates.max_pwatermark}", "pwatermark_high"),
+        (gates.min_side_px, f"least(width, height) < {gates.min_side_px}", "side_too_small"),
+        (
+            gates.max_aspect,
+            f"greatest(width, height) > {gates.max_aspect} * least(width, height)",
+            "aspect_high",
+        ),
+        (gates.min_num_faces, f"num_faces < {gates.min_num_faces}", "num_faces_low"),
+        (gates.max_num_faces, f"num_faces > {gates.max_num_faces}", "num_faces_high"),
+        (gates.min_face_side_px, f"face_side < {gates.min_face_side_px}", "face_too_small"),
+    )
+    return [(condition, reason) for limit, condition, reason in limits if limit is not None]
+
+
+def register_blocklist(database: "duckdb.DuckDBPyConnection", blocklist: Blocklist) -> None:
+    """Give DuckDB the tables that `conditions` names; hosts are looked up by `is_blocked_host`."""
+    import duckdb
+
+    for name, column, values in (
+        ("blocked_uids", "uid", blocklist.uids),
+        ("blocked_hashes", "hash", blocklist.hashes),
+    ):
+        database.register("listed", pa.table({column: pa.array(sorted(values), pa.string())}))
+        kind = "UUID" if column == "uid" else "VARCHAR"
+        database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {column}::{kind} AS {column} FROM listed")
+        database.unregister("listed")
+
+    def is_blocked(column: pa.ChunkedArray) -> pa.Array:
+        return pa.array([_is_blocked(host or "", blocklist.domains) for host in column.to_pylist()], pa.bool_())
+
+    text, truth = duckdb.sqltypes.VARCHAR, duckdb.sqltypes.BOOLEAN
+    database.create_function("is_blocked_host", is_blocked, [text], truth, type="arrow", null_handling="special")
+
+
+def _is_blocked(host: str, domains: frozenset[str]) -> bool:
+    labels = host.strip(".").split(".")
+    return any(".".join(labels[start:]) in domains for start in range(len(labels)))
+
+
+def _uid(url: str, path: Path, number: int) -> str:
+    try:
+        return uid_of_url(url)
+    except ValueError as error:
+        raise UsageError(f"{path}: line {number}: {error}") from error
+
+
+def _minor_re() -> re.Pattern[str]:
+    return re.compile(MINOR_PATTERN)

@@ -1,0 +1,95 @@
+"""After fetching and before anybody looks: pictures whose hash stands on a list of known illegal material are withheld.
+
+The project ships the interface and no hashes: the real lists are given to vetted organisations only. A matcher is an
+object with `name`, `digest` and `match`; it comes from a file of hashes, or from a package through an entry point.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol
+
+from curation.errors import SafetyError
+from curation.fingerprint import Fingerprint, phash_distance
+
+ENTRY_POINTS = "facecaptionhq.hash_matchers"
+"""Group of entry points: each names a function without arguments that returns a `HashMatcher`."""
+LINE = re.compile(r"(?:(?:sha256|md5):)?(?P<exact>[0-9a-f]{64}|[0-9a-f]{32})|phash:(?P<phash>[0-9a-f]{16})")
+PHASH_MAX_DISTANCE = 4
+
+
+class HashMatcher(Protocol):
+    """Says whether a fingerprint stands on a list."""
+
+    @property
+    def name(self) -> str:
+        """What the incident record calls the list."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Names the list's content: another list is other work."""
+        ...
+
+    def match(self, fingerprint: Fingerprint) -> bool:
+        """Return whether the picture must be withheld."""
+        ...
+
+
+class HashList:
+    """A text file of hashes, one a line: sha256 or md5 in hex, or `phash:` and 16 hex digits; # begins a remark."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            SafetyError: it cannot be read, or a line is no hash: this gate fails closed.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise SafetyError(f"{path}: the hash list cannot be read: {error}") from error
+        exact: set[str] = set()
+        looks: set[str] = set()
+        for number, line in enumerate(text.splitlines(), 1):
+            entry = line.partition("#")[0].strip().lower()
+            if not entry:
+                continue
+            found = LINE.fullmatch(entry)
+            if found is None:
+                raise SafetyError(f"{path}: line {number}: no sha256, md5 or phash:16 hex digits")
+            (looks if found["phash"] else exact).add(found["phash"] or found["exact"])
+        if not exact and not looks:
+            raise SafetyError(f"{path}: the hash list is empty; leave the option out if none is wanted")
+        self.name = path.name
+        self.digest = hashlib.sha256(repr((sorted(exact), sorted(looks))).encode()).hexdigest()
+        self._exact, self._looks = frozenset(exact), tuple(sorted(looks))
+
+    def match(self, fingerprint: Fingerprint) -> bool:
+        """Return whether sha256, md5 or a look within 4 bits is listed."""
+        if fingerprint.sha256 in self._exact or fingerprint.md5 in self._exact:
+            return True
+        look = fingerprint.phash
+        return look is not None and any(phash_distance(look, known) <= PHASH_MAX_DISTANCE for known in self._looks)
+
+
+def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
+    """Return the matchers of the given files and of every package that offers one.
+
+    Raises:
+        SafetyError: a list cannot be read, or a package's matcher cannot be loaded: this gate fails closed.
+    """
+    matchers: list[HashMatcher] = [HashList(path) for path in hash_lists]
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        try:
+            matchers.append(point.load()())
+        except Exception as error:  # whatever a package raises, the gate stays closed
+            raise SafetyError(f"hash matcher {point.name!r} ({point.value}) cannot be loaded: {error}") from error
+    return matchers
+
+
+def matching(fingerprint: Fingerprint, matchers: Sequence[HashMatcher]) -> str | None:
+    """Return the name of the first list that holds a fingerprint, else None."""
+    return next((matcher.name for matcher in matchers if matcher.match(fingerprint)), None)
