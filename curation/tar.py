@@ -15,6 +15,11 @@ from curation.sample import Sample
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bin", "gif", "bmp", "tif", "tiff", "img"})
 """Member suffixes that hold a picture; what it really is, its bytes say."""
 MAX_MEMBER_BYTES = 256 << 20
+MAX_EXTENSION_BYTES = 1 << 20
+"""Of a header that only extends another (long names, PAX records), which tarfile reads into memory whole."""
+EXTENSIONS = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
 BLOCK_BYTES = 512
 END_OF_ARCHIVE_BYTES = 2 * BLOCK_BYTES
 
@@ -26,6 +31,15 @@ class Member:
     name: str
     offset: int
     num_bytes: int
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is refused before its content is read where it only extends another and claims to be large."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if self.type in EXTENSIONS and self.size > MAX_EXTENSION_BYTES:
+            raise tarfile.ReadError(f"an extended header claims {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]  # tarfile's own entry point for each kind of header
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
@@ -72,7 +86,7 @@ def members_of(path: Path, shown: Path | None = None) -> list[Member]:
     shown = shown or path
     found: list[Member] = []
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             while (info := tar.next()) is not None:
                 if not info.isreg() or info.issparse():
                     raise ShardError(f"{shown}: member {info.name!r} is not a regular file")
@@ -109,7 +123,7 @@ def read_samples(path: Path, keys: Container[str] | None = None, shown: Path | N
 
 def _read_members(path: Path, shown: Path, keys: Container[str] | None) -> Iterator[tuple[str, str, bytes]]:
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             while (info := tar.next()) is not None:
                 if info.isdir():
                     continue

@@ -121,3 +121,23 @@ def test_tars_that_img2dataset_wrote_are_read(tmp_path: Path) -> None:
         writer.write({"__key__": "000000001", "jpg": b"picture", "txt": "caption", "json": {"url": "http://a.org/"}})
     (sample,) = read_samples(path)
     assert (sample.key, sample.image_bytes, sample.caption) == ("000000001", b"picture", "caption")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_extended_header_that_claims_much_is_refused_before_it_is_read(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "bomb.tar"
+    info = tarfile.TarInfo("bomb")
+    info.type, info.size = kind, 64 << 20
+    with path.open("wb") as file:
+        file.write(info.tobuf())
+        file.truncate(512 + (64 << 20) + 1024)
+    with pytest.raises(ShardError, match=r"bomb\.tar: not a whole tar: an extended header claims 67108864 bytes"):
+        list(read_samples(path))
+
+
+def test_long_names_are_read_all_the_same(tmp_path: Path) -> None:
+    path, name = tmp_path / "long.tar", f"{'k' * 300}.jpg"
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        with tarfile.open(path, "w", format=form) as tar:
+            tar.addfile(tarfile.TarInfo(name))
+        assert [sample.key for sample in read_samples(path)] == ["k" * 300]
