@@ -63,7 +63,12 @@ def publish_json(path: Path, value: Any) -> FileRecord:
 
 def publish_sealed(path: Path, value: dict[str, Any]) -> FileRecord:
     """Publish a record that carries the digest of its own content, so that a changed byte is noticed on reading."""
-    return publish_json(path, {**value, SEAL: digest(value)})
+    return publish(path, lambda temp: temp.write_bytes(sealed_bytes(value)))
+
+
+def sealed_bytes(value: dict[str, Any]) -> bytes:
+    """Return a record with its own seal, as it lies on disk."""
+    return json_bytes({**value, SEAL: digest(value)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def create(path: Path, value: dict[str, Any]) -> bool:
     """Publish a sealed record only if nothing lies at `path`; of many that try at once, exactly one gets True."""
-    content = json_bytes({**value, SEAL: digest(value)})
+    content = sealed_bytes(value)
     if not is_local(path):
         files, name = filesystem(path)
         try:

@@ -27,6 +27,7 @@ from curation.sample import Sample
 from curation.stage import WORK_NAME, claimed, finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
+from curation.tombstones import consult
 from curation.version import CODE_VERSION, runtime
 
 STAGE = "curate"
@@ -83,8 +84,12 @@ def curate_work(recipe: Recipe, weights: Mapping[str, str]) -> str:
 
 def curate_work_id(shard: str, source_sha256: str, recipe: Recipe, weights: Mapping[str, str]) -> str:
     """Return the identity of one shard's work: its source, the recipe, the weights, this code."""
-    keys = measurement_keys(recipe, weights)
-    return digest([STAGE, shard, source_sha256, recipe.curate_digest, keys, CODE_VERSION])
+    return curate_work_id_of(shard, source_sha256, recipe, measurement_keys(recipe, weights))
+
+
+def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapping[str, str]) -> str:
+    """Return the same from the measurement keys, where the weights themselves may not be here."""
+    return digest([STAGE, shard, source_sha256, recipe.curate_digest, dict(keys), CODE_VERSION])
 
 
 def source_shards(source: Path) -> list[tuple[Path, str | None]]:
@@ -122,20 +127,21 @@ def curate_shard(job: CurateJob) -> ShardReport:
             raise ShardError(f"{job.source}: not the bytes that fetch's manifest names; run fetch again")
         if (report := _committed(job, source_sha256)) is not None:
             return report
+        stones, schema = consult(job.target), ledger_schema(job.recipe)
         measuring = partial(measure, bank=load_bank(job.recipe, job.weights), recipe=job.recipe)
         rows: list[dict[str, Any]] = []
 
         def kept_members() -> Iterator[tuple[str, bytes]]:
             for examined in examine(read_samples(source, shown=job.source), job.shard, job.recipe, measuring):
-                rows.append(_row(examined, job.recipe))
-                if examined.verdict.kept:
+                rows.append(stones.row(_row(examined, job.recipe), schema))
+                if rows[-1]["kept"]:
                     yield from members(examined)
 
         tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
         footer = ledger_footer(STAGE, job.recipe, measurement_keys(job.recipe, job.weights), source_sha256)
         files = {
             tar.name: publish(tar, lambda temp: write_tar(temp, kept_members())),
-            ledger.name: publish(ledger, lambda temp: write_ledger(temp, rows, ledger_schema(job.recipe), footer)),
+            ledger.name: publish(ledger, lambda temp: write_ledger(temp, rows, schema, footer)),
         }
     report = ShardReport(
         shard=job.shard,

@@ -28,6 +28,7 @@ from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.settings import FetchSettings
 from curation.stage import claim, finish, finished
 from curation.tar import write_tar
+from curation.tombstones import Tombstones, consult
 from curation.version import CODE_VERSION
 
 STAGE = "fetch"
@@ -90,11 +91,14 @@ def fetch_part(job: FetchJob) -> ShardReport:
     work_id = fetch_work_id(job.shard, job.sha256, job.settings)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    rows = _read_part(job)
+    stones = consult(job.target)
+    came = _read_part(job)
+    rows = [row for row in came if not stones.hold(row["uid"], row["url"])]
+    forgotten = [row for row in came if stones.hold(row["uid"], row["url"])]
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         with download([row["url"] for row in rows], folder, job.settings) as downloads:
-            report = _commit(job, work_id, rows, downloads, started)
+            report = _commit(job, work_id, rows, downloads, started, stones, forgotten)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write_report(job.target, report)
@@ -111,9 +115,18 @@ def _read_part(job: FetchJob) -> list[dict[str, Any]]:
 
 
 def _commit(
-    job: FetchJob, work_id: str, rows: list[dict[str, Any]], downloads: Downloads, started: float
+    job: FetchJob,
+    work_id: str,
+    rows: list[dict[str, Any]],
+    downloads: Downloads,
+    started: float,
+    stones: Tombstones,
+    forgotten: list[dict[str, Any]],
 ) -> ShardReport:
-    """Write tar and ledger in the order of the selection, whatever the order in which things arrived."""
+    """Write tar and ledger in the order of the selection, whatever the order in which things arrived.
+
+    What was forgotten is not asked for, or not kept where its bytes came from elsewhere; its tombstones come last.
+    """
     tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
     entries = [
         base_row(
@@ -128,6 +141,8 @@ def _commit(
         )
         for row, outcome in zip(rows, downloads.outcomes, strict=True)
     ]
+    entries += [base_row(row["uid"], row["key"], url=row["url"]) for row in forgotten]
+    entries = [stones.row(entry, LEDGER_SCHEMA) for entry in entries]
     footer = {
         "stage": STAGE,
         "recipe_digest": digest(_inside(job.settings)),
@@ -135,7 +150,7 @@ def _commit(
         "code_version": CODE_VERSION,
     }
     files = {
-        tar.name: publish(tar, lambda temp: _write_members(temp, rows, downloads)),
+        tar.name: publish(tar, lambda temp: write_tar(temp, _members(rows, downloads, stones))),
         ledger.name: publish(ledger, lambda temp: write_ledger(temp, entries, LEDGER_SCHEMA, footer)),
     }
     messages = Counter(outcome.message for outcome in downloads.outcomes if outcome.message is not None)
@@ -156,14 +171,10 @@ def _commit(
     )
 
 
-def _write_members(path: Path, rows: list[dict[str, Any]], downloads: Downloads) -> None:
-    write_tar(path, _members(rows, downloads))
-
-
-def _members(rows: list[dict[str, Any]], downloads: Downloads) -> Iterator[tuple[str, bytes]]:
+def _members(rows: list[dict[str, Any]], downloads: Downloads, stones: Tombstones) -> Iterator[tuple[str, bytes]]:
     """Yield the members of every picture that arrived: its bytes, its metadata, its alt text."""
     for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True)):
-        if outcome.sha256 is None:
+        if outcome.sha256 is None or stones.hold(row["uid"], row["url"], outcome.sha256):
             continue
         image_bytes = downloads.image_bytes(number)
         yield f"{row['key']}.{sniff_format(image_bytes) or 'bin'}", image_bytes

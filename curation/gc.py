@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commit import TEMP_FOLDER
+from curation.forgetting.journal import discard_prepared
 from curation.lease import LEASE_FOLDER, TTL_S, hold
 from curation.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.rank import SELECTION_SCHEMA
@@ -178,18 +179,18 @@ def _open_uploads(files: Any, bucket: str, prefix: str) -> Iterator[dict[str, An
 
 
 def _unused_preparations(run: Path, dry_run: bool) -> list[Removal]:
-    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on."""
+    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on.
+
+    None is alive: it would hold the lease of every stage's folder.
+    """
     folder = run / FORGOTTEN_FOLDER
-    if not (folder / PREPARED_FOLDER).is_dir() or (folder / JOURNAL_NAME).exists():
+    if not folder.is_dir() or (folder / JOURNAL_NAME).exists():
         return []
-    found = names_in(folder / PREPARED_FOLDER)
-    removed = [
-        Removal(f"{FORGOTTEN_FOLDER}/{PREPARED_FOLDER}/{name}", "prepared by a dead `forget`", size)
-        for name, size in found.items()
-    ]
+    places = (f"{PREPARED_FOLDER}/", f"{TEMP_FOLDER}/")
+    prepared = {name: size for name, size in names_in(folder).items() if name.startswith(places)}
     if not dry_run:
-        shutil.rmtree(folder / PREPARED_FOLDER)
-    return removed
+        discard_prepared(run)
+    return [Removal(f"{FORGOTTEN_FOLDER}/{name}", "left by a dead `forget`", size) for name, size in prepared.items()]
 
 
 def _remove_if_empty(folder: Path) -> None:

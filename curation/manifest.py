@@ -4,7 +4,7 @@ A reader trusts only what `manifest.json` names; it is written last, so a folder
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,15 @@ def read_report(path: Path) -> ShardReport:
 def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) -> None:
     """Commit a stage: the resolved recipe, then the one pointer that readers trust."""
     record = publish_json(folder / RECIPE_NAME, recipe)
+    publish_sealed(folder / MANIFEST_NAME, manifest_values(replace(manifest, recipe_file=record)))
+
+
+def manifest_values(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest as plain values, without what may differ between equal runs."""
     value = asdict(manifest)
-    value["recipe_file"] = asdict(record)
     for shard in value["shards"]:
         del shard["run"]
-    publish_sealed(folder / MANIFEST_NAME, value)
+    return value
 
 
 def read_manifest(folder: Path, stage: str | None = None) -> Manifest:

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commit import TEMP_FOLDER, FileRecord, digest, publish
-from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION, NUM_ROW_GROUP_ROWS
+from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION, NUM_ROW_GROUP_ROWS, count_rejections, read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
 from curation.metadata import clean_facecaption, clean_laion, file_digests
 from curation.selection import COUNTS_SQL, FACTS_SQL, LEDGER_SQL, RANK_KEYS, SELECTION_SQL, chunks, joined
 from curation.settings import RankSettings
 from curation.stage import claim, finish
+from curation.tombstones import Tombstones, consult
 from curation.version import CODE_VERSION
 
 if TYPE_CHECKING:
@@ -96,18 +97,30 @@ def rank_work(settings: RankSettings, inputs: Mapping[str, Mapping[str, str]]) -
 def _write(database: "duckdb.DuckDBPyConnection", target: Path, settings: RankSettings, work_id: str) -> ShardReport:
     """Write the parts and the ledger."""
     files: dict[str, FileRecord] = {}
+    stones = consult(target)
     for part, table in enumerate(chunks(database, SELECTION_SQL, settings.rows_per_part)):
-        selection = _with_json_facecaptions(table)
+        selection = stones.without(_with_json_facecaptions(table))
         name = f"{part:05d}.parquet"
         files[name] = publish(target / name, partial(pq.write_table, selection, compression="zstd", version="2.6"))
-    files[f"{LEDGER}.parquet"] = publish(target / f"{LEDGER}.parquet", partial(_write_ledger, database, settings))
+    ledger = target / f"{LEDGER}.parquet"
+    files[ledger.name] = publish(ledger, partial(_write_ledger, database, settings, stones))
     counts = dict(database.sql(COUNTS_SQL).fetchall())
     num_kept = counts.pop(None, 0)
     rejected = {STAGE: counts} if counts else {}
-    return ShardReport(LEDGER, work_id, num_kept + sum(counts.values()), num_kept, rejected, files)
+    if stones:
+        num_kept, rejected = _count(ledger)
+    num_rejected = sum(sum(reasons.values()) for reasons in rejected.values())
+    return ShardReport(LEDGER, work_id, num_kept + num_rejected, num_kept, rejected, files)
 
 
-def _write_ledger(database: "duckdb.DuckDBPyConnection", settings: RankSettings, path: Path) -> None:
+def _count(ledger: Path) -> tuple[int, dict[str, dict[str, int]]]:
+    rows = read_ledger(ledger, ["kept", "rejected_by", "reason"]).to_pylist()
+    return sum(row["kept"] for row in rows), count_rejections(rows)
+
+
+def _write_ledger(
+    database: "duckdb.DuckDBPyConnection", settings: RankSettings, stones: Tombstones, path: Path
+) -> None:
     footer = {
         "schema_version": LEDGER_SCHEMA_VERSION,
         "stage": STAGE,
@@ -118,7 +131,7 @@ def _write_ledger(database: "duckdb.DuckDBPyConnection", settings: RankSettings,
     schema = LEDGER_SCHEMA.with_metadata(footer)
     with pq.ParquetWriter(path, schema, compression="zstd", version="2.6") as writer:
         for table in chunks(database, LEDGER_SQL, NUM_ROW_GROUP_ROWS):
-            writer.write_table(table.cast(schema))
+            writer.write_table(stones.bury(table.cast(schema)))
 
 
 def _with_json_facecaptions(table: pa.Table) -> pa.Table:

@@ -40,8 +40,9 @@ FACE_SCHEMA = {"_id": pa.string(), "caption": pa.list_(pa.string()), "url": pa.s
 
 
 def url_of(number: int) -> str:
-    """Return where picture `number` came from: one of seven hosts."""
-    return f"http://host{number % 7}.example.org/photos/{number:06d}.jpg"
+    """Return where picture `number` came from: the first thousand from seven hosts, then ten from each."""
+    host = number % 7 if number < 1000 else number // 10
+    return f"http://host{host}.example.org/photos/{number:06d}.jpg"
 
 
 def caption_of(number: int) -> str:
@@ -121,8 +122,8 @@ def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Itera
     for row in rows:
         number = int(row["url"][-10:-4])
         arrived = number % 9 != 4
-        picture = _picture(number) if arrived else b""
-        sha256 = hashlib.sha256(picture).hexdigest() if arrived else None
+        image_bytes = picture(number) if arrived else b""
+        sha256 = hashlib.sha256(image_bytes).hexdigest() if arrived else None
         entries.append(
             base_row(
                 row["uid"], row["key"], url=row["url"], sha256=sha256, width=row["width"], height=row["height"],
@@ -130,7 +131,7 @@ def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Itera
             )
         )  # fmt: skip
         if arrived:
-            yield f"{row['key']}.jpg", picture
+            yield f"{row['key']}.jpg", image_bytes
             yield f"{row['key']}.json", json.dumps(_metadata(row, str(sha256)), sort_keys=True).encode()
             yield f"{row['key']}.txt", row["caption"].encode()
 
@@ -146,7 +147,8 @@ def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     }
 
 
-def _picture(number: int) -> bytes:
+def picture(number: int) -> bytes:
+    """Return picture `number`: one in six is grey."""
     return grey(number) if number % 6 == 1 else colourful(number)
 
 
