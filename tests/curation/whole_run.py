@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +62,21 @@ def write_run(run: Path, num_images: int = 24, rows_per_part: int = 10, num_shar
     return recipe
 
 
-def write_metadata(folder: Path, num_images: int) -> tuple[Path, Path]:
-    """Write FaceCaption and LAION rows of `num_images` pictures, larger first, and of three more below the cut."""
-    numbers = range(num_images + 3)
+def write_metadata(folder: Path, num_images: int, urls: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Write FaceCaption and LAION rows of `num_images` pictures, larger first, and of three more below the cut.
+
+    `urls` are the addresses of all of them, where they are not those of `url_of`.
+    """
+    numbers = range(len(urls) or num_images + 3)
+    urls = urls or [url_of(number) for number in numbers]
     faces = {
         "_id": [f"f{n}" for n in numbers],
         "caption": [[caption_of(n)] for n in numbers],
-        "url": [url_of(n) for n in numbers],
+        "url": list(urls),
         "box": ["[8, 8, 56, 56]" for _ in numbers],
     }
     images = {
-        "URL": [url_of(n) for n in numbers],
+        "URL": list(urls),
         "TEXT": [f"alt text of number {n:06d}" for n in numbers],
         "WIDTH": [float(2_000_000 - n) for n in numbers],
         "HEIGHT": [64.0 for _ in numbers],
