@@ -40,35 +40,26 @@ class Sought:
 def seek(places: Sequence[StageFolder], requests: Sequence[Request]) -> Sought:
     """Return the images that the requests name, with all copies of their content, and the tombstones to write.
 
-    A request for an image (URL, uid, key, sha256) also means every picture of the run with the very same bytes; one
-    for a domain means only what came from there.
+    Every picture of the run with the very same bytes is meant too, wherever it came from.
     """
     sought = Sought(found={request: {} for request in requests})
     index = _Index(requests)
-    contents: set[str] = set()
-    uids: set[str] = {uid for request in requests if (uid := request.uid) is not None}
-    wanted_keys = frozenset(request.value for request in requests if request.kind == "key")
-    contents |= {request.value for request in requests if request.kind == "sha256"}
-    last: tuple[int, int] | None = None
-    image_uids: set[str] = set(uids)
-    while last != (len(image_uids), len(contents)):
-        last = (len(image_uids), len(contents))
-        wanted = Wanted(frozenset(image_uids), wanted_keys, frozenset(contents))
+    keys = frozenset(request.value for request in requests if request.kind == "key")
+    uids = {uid for request in requests if (uid := request.uid) is not None}
+    contents = {request.value for request in requests if request.kind == "sha256"}
+    size = -1
+    while size < len(uids) + len(contents):
+        size = len(uids) + len(contents)
+        wanted = Wanted(frozenset(uids), keys, frozenset(contents))
         for place, row in _rows(places, wanted, index.domains):
-            named = index.named_by(row)
-            for request in named:
+            for request in index.named_by(row):
                 sought.found[request].setdefault(place.stage, set()).add(row["uid"])
             sought.uids.add(row["uid"])
             sought.urls |= {row["url"]} - {None}
-            if row["uid"] in image_uids or any(request.kind != "domain" for request in named) or _shares(row, contents):
-                image_uids.add(row["uid"])
-                contents |= {sha256 for sha256 in (row["sha256"], row["source_sha256"]) if sha256 is not None}
+            contents |= {row["sha256"], row["source_sha256"]} - {None}
+        uids |= sought.uids
     sought.stones = _tombstones(requests, sought, contents)
     return sought
-
-
-def _shares(row: Row, contents: set[str]) -> bool:
-    return row["sha256"] in contents or row["source_sha256"] in contents
 
 
 def _tombstones(requests: Sequence[Request], sought: Sought, contents: Iterable[str]) -> Tombstones:
