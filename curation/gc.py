@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commit import TEMP_FOLDER
+from curation.forgetting.journal import discard_prepared
 from curation.lease import LEASE_FOLDER, TTL_S, hold
 from curation.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.rank import SELECTION_SCHEMA
@@ -88,13 +89,15 @@ def collect(run: Path, *, dry_run: bool = False) -> Collection:
 
 def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
     """Yield what nobody needs with how to remove it; None stands where it is not ours to remove."""
-    named = _named(place.folder)
-    for name, num_bytes in names_in(place.folder).items():
+    named, names = _named(place.folder), names_in(place.folder)
+    for name, num_bytes in names.items():
         path, shown = place.folder / name, f"{place.shown}/{name}"
         if name.startswith(f"{LEASE_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
             yield Removal(shown, "a heartbeat that a dead run was writing", num_bytes), path.unlink
         if name in named or name.startswith(f"{LEASE_FOLDER}/"):
             continue
+        if name.endswith(".intent") and MANIFEST_NAME not in names:
+            continue  # tells the next attempt at an unfinished stage which picture took its worker down
         if name.startswith(f"{TEMP_FOLDER}/"):
             if _is_dead(place, path):
                 yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
@@ -178,18 +181,18 @@ def _open_uploads(files: Any, bucket: str, prefix: str) -> Iterator[dict[str, An
 
 
 def _unused_preparations(run: Path, dry_run: bool) -> list[Removal]:
-    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on."""
+    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on.
+
+    None is alive: it would hold the lease of every stage's folder.
+    """
     folder = run / FORGOTTEN_FOLDER
-    if not (folder / PREPARED_FOLDER).is_dir() or (folder / JOURNAL_NAME).exists():
+    if not folder.is_dir() or (folder / JOURNAL_NAME).exists():
         return []
-    found = names_in(folder / PREPARED_FOLDER)
-    removed = [
-        Removal(f"{FORGOTTEN_FOLDER}/{PREPARED_FOLDER}/{name}", "prepared by a dead `forget`", size)
-        for name, size in found.items()
-    ]
+    places = (f"{PREPARED_FOLDER}/", f"{TEMP_FOLDER}/")
+    prepared = {name: size for name, size in names_in(folder).items() if name.startswith(places)}
     if not dry_run:
-        shutil.rmtree(folder / PREPARED_FOLDER)
-    return removed
+        discard_prepared(run)
+    return [Removal(f"{FORGOTTEN_FOLDER}/{name}", "left by a dead `forget`", size) for name, size in prepared.items()]
 
 
 def _remove_if_empty(folder: Path) -> None:
