@@ -107,6 +107,7 @@ def run_stages(corpus: Corpus, run: Path, num_workers: int) -> None:
         ("curate: measure, judge, remember", ("curate", run / "fetch", run / "curate", *recipe, *workers)),
         ("pack: final WebDataset shards", ("pack", run / "curate", run / "pack", *recipe, *workers)),
         ("report: one page about the run", ("report", run)),
+        ("verify: derive everything again from disk", ("verify", run, *workers)),
     ):
         _heading(title)
         _facecaptionhq([str(part) for part in command])
