@@ -349,7 +349,7 @@ def verify(
     from curation.storage import location
     from curation.verify import verify as check
 
-    with _progress("verify", "verified") as on_outcome:
+    with _progress("verify", done="verified") as on_outcome:
         found = check(location(run), _spread(workers, ray_address), on_outcome)
     if as_json:
         typer.echo(json.dumps(found.values, indent=2))
@@ -505,7 +505,7 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
 
 @contextmanager
 def _progress(
-    stage: str, log_json: str | None = None, done: str = "committed"
+    stage: str, log_json: str | None = None, *, done: str = "committed"
 ) -> Iterator[Callable[["Outcome"], None]]:
     """Yield what to call for every outcome: a bar of the shards done on a terminal, a line per shard elsewhere."""
     from rich.console import Console
