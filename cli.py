@@ -403,6 +403,33 @@ def why(
 
 
 @app.command()
+def forget(
+    run: Annotated[str, typer.Argument(help="Folder that holds the stages' folders: a path or an address.")],
+    requests: Annotated[
+        Path, typer.Option("--list", help="One request a line: a URL, uid, sha256 or key, or `domain:NAME`.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Take images out of a run for good; hashed tombstones keep them out, and a receipt says what was done."""
+    from curation.errors import UsageError
+    from curation.forget import forget as take_out
+    from curation.requests import read_requests
+    from curation.storage import location
+
+    try:
+        lines = requests.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{requests}: cannot be read as text: {error}") from error
+    path, receipt = take_out(location(run), read_requests(lines, str(requests)))
+    if as_json:
+        typer.echo(json.dumps(receipt, indent=2))
+        return
+    num_found = sum(answer["num_images"] > 0 for answer in receipt["requests"])
+    typer.echo(f"{len(receipt['requests'])} requests, {num_found} of them found: {receipt['num_images']} images")
+    typer.echo(f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted\n{path}")
+
+
+@app.command()
 def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,

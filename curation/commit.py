@@ -65,7 +65,12 @@ def publish_json(path: Path, value: Any) -> FileRecord:
 
 def publish_sealed(path: Path, value: dict[str, Any]) -> FileRecord:
     """Publish a record that carries the digest of its own content, so that a changed byte is noticed on reading."""
-    return publish_json(path, {**value, SEAL: digest(value)})
+    return publish(path, lambda temp: temp.write_bytes(sealed_bytes(value)))
+
+
+def sealed_bytes(value: dict[str, Any]) -> bytes:
+    """Return a record with its own seal, as it lies on disk."""
+    return json_bytes({**value, SEAL: digest(value)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def create(path: Path, value: dict[str, Any]) -> bool:
     Raises:
         StorageError: as `publish`.
     """
-    content = json_bytes({**value, SEAL: digest(value)})
+    content = sealed_bytes(value)
     with _writing(path):
         return _create_local(path, content) if is_local(path) else _create_remote(path, content)
 

@@ -28,6 +28,7 @@ from curation.sample import Sample
 from curation.stage import WORK_NAME, claimed, finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
+from curation.tombstones import consult
 from curation.version import CODE_VERSION, runtime
 
 STAGE = "curate"
@@ -84,8 +85,12 @@ def curate_work(recipe: Recipe, weights: Mapping[str, str]) -> str:
 
 def curate_work_id(shard: str, source_sha256: str, recipe: Recipe, weights: Mapping[str, str]) -> str:
     """Return the identity of one shard's work: its source, the recipe, the weights, this code."""
-    keys = measurement_keys(recipe, weights)
-    return digest([STAGE, shard, source_sha256, recipe.curate_digest, keys, CODE_VERSION])
+    return curate_work_id_of(shard, source_sha256, recipe, measurement_keys(recipe, weights))
+
+
+def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapping[str, str]) -> str:
+    """Return the same from the measurement keys, where the weights themselves may not be here."""
+    return digest([STAGE, shard, source_sha256, recipe.curate_digest, dict(keys), CODE_VERSION])
 
 
 def source_shards(source: Path) -> list[tuple[Path, str | None]]:
@@ -124,6 +129,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
         if (report := _committed(job, source_sha256)) is not None:
             return report
         rows: list[dict[str, Any]] = []
+        stones, schema = consult(job.target), ledger_schema(job.recipe)
         work_id = curate_work_id(job.shard, source_sha256, job.recipe, job.weights)
         intent = intent_path(job.target, job.shard, work_id)
         with quarantine(job.recipe, job.weights, job.source, intent) as quarantined:
@@ -131,8 +137,8 @@ def curate_shard(job: CurateJob) -> ShardReport:
             def kept_members() -> Iterator[tuple[str, bytes]]:
                 samples = read_samples(source, shown=job.source)
                 for examined in examine(samples, job.shard, job.recipe, quarantined.measure):
-                    rows.append(_row(examined, job.recipe))
-                    if examined.verdict.kept:
+                    rows.append(stones.row(_row(examined, job.recipe), schema))
+                    if rows[-1]["kept"]:
                         yield from members(examined.uid, str(examined.measured.format), examined.sample)
                 quarantined.require(len(rows))
 
@@ -242,8 +248,8 @@ def identity_of(examined: Examined) -> dict[str, Any]:
     sample, measured = examined.sample, examined.measured
     return {
         "uid": examined.uid,
-        "key": _clean(sample.key),
-        "url": None if sample.url is None else _clean(sample.url),
+        "key": clean(sample.key),
+        "url": None if sample.url is None else clean(sample.url),
         "sha256": hashlib.sha256(sample.image_bytes).hexdigest() if sample.image_bytes else None,
         "width": measured.width,
         "height": measured.height,
@@ -253,6 +259,6 @@ def identity_of(examined: Examined) -> dict[str, Any]:
     }
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Parquet holds UTF-8 only; a lone surrogate from hostile JSON becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

@@ -4,8 +4,9 @@ The folder's manifest and files stay as they are until every shard is decided; t
 file whose content would not change is not written again, so untouched shards cost nothing.
 """
 
+import hashlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from curation.bank import measurement_keys, weights_of
 from curation.commit import FileRecord, publish, sha256_of
-from curation.curate import STAGE, curate_work, curate_work_id, members, run_facts
+from curation.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
 from curation.errors import ShardError, UsageError
 from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
@@ -203,7 +204,10 @@ def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> dict[int, Measured
 
 
 def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator[tuple[int, Sample]]:
-    """Yield some rows' samples from the tar that was curated; its samples stand in the order of the ledger's rows."""
+    """Yield some rows' samples from the tar that was curated, by key: what was forgotten may be gone from it."""
+    numbers: dict[str, deque[int]] = defaultdict(deque)
+    for i, one in enumerate(ledger.opinions):
+        numbers[one.row["key"]].append(i)
     if job.source is None or not job.source.is_file():
         raise ShardError(
             f"{job.source}: not here, but {len(rows)} samples of shard {job.shard} must be read from it; "
@@ -212,8 +216,11 @@ def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator
     with local_copy(job.source) as tar:
         if sha256_of(tar) != ledger.source_sha256:
             raise ShardError(f"{job.source}: not the tar that shard {job.shard} was curated from")
-        for i, sample in enumerate(read_samples(tar, shown=job.source)):
-            if i in rows:
+        for sample in read_samples(tar, shown=job.source):
+            waiting = numbers.get(clean(sample.key))
+            if waiting and (i := waiting.popleft()) in rows:
+                if hashlib.sha256(sample.image_bytes).hexdigest() != ledger.opinions[i].row["sha256"]:
+                    raise ShardError(f"{job.source}: {sample.key}: its bytes are not those that the ledger names")
                 yield i, sample
 
 

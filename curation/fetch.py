@@ -28,7 +28,7 @@ from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
 from curation.download import Downloads, download
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
-from curation.ledger import count_rejections, write_ledger, write_table
+from curation.ledger import base_row, count_rejections, write_ledger, write_table
 from curation.manifest import Manifest, ShardReport, committed, write_report
 from curation.matching import HashMatcher, load_matchers
 from curation.rank import LEDGER as RANK_LEDGER
@@ -38,6 +38,7 @@ from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.settings import DecodeLimits, FetchSettings
 from curation.stage import claim, finish, finished
 from curation.tar import write_tar
+from curation.tombstones import Tombstones, consult
 from curation.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
@@ -168,13 +169,16 @@ def fetch_part(job: FetchJob) -> ShardReport:
     work_id = fetch_work_id(job.shard, job.sha256, job.settings, job.limits, lists)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    rows = _read_part(job)
+    stones = consult(job.target)
+    came = _read_part(job)
+    rows = [row for row in came if not stones.hold(row["uid"], row["url"])]
+    forgotten = [row for row in came if stones.hold(row["uid"], row["url"])]
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         urls = [row["url"] for row in rows]
         refused = {number: UNSAFE_MINOR for number, row in enumerate(rows) if is_unsafe_minor(row)}
         with download(urls, folder, job.settings, refused=refused, allow_loopback=job.allow_loopback) as downloads:
-            report = _commit(job, work_id, rows, downloads, matchers, started)
+            report = _commit(job, work_id, rows, downloads, matchers, started, stones, forgotten)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     write_report(job.target, report)
@@ -197,13 +201,20 @@ def _commit(
     downloads: Downloads,
     matchers: Sequence[HashMatcher],
     started: float,
+    stones: Tombstones,
+    forgotten: list[dict[str, Any]],
 ) -> ShardReport:
-    """Write tar and ledger in the order of the selection, whatever the order in which things arrived."""
+    """Write tar and ledger in the order of the selection, whatever the order in which things arrived.
+
+    What was forgotten is not asked for, or not kept where its bytes came from elsewhere; its tombstones come last.
+    """
     tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
     entries = [
         examined(row, outcome, downloads.image_bytes(number) if outcome.sha256 else None, job, matchers)
         for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True))
     ]
+    entries += [base_row(row["uid"], row["key"], url=row["url"]) for row in forgotten]
+    entries = [stones.row(entry, LEDGER_SCHEMA) for entry in entries]
     footer = {
         "stage": STAGE,
         "recipe_digest": digest(_inside(job.settings, job.limits)),
@@ -211,7 +222,7 @@ def _commit(
         "code_version": CODE_VERSION,
     }
     files = {
-        tar.name: publish(tar, lambda temp: write_tar(temp, members(rows, entries, downloads))),
+        tar.name: publish(tar, lambda temp: write_tar(temp, members(rows, entries[: len(rows)], downloads))),
         ledger.name: publish(ledger, lambda temp: write_ledger(temp, entries, LEDGER_SCHEMA, footer)),
     }
     messages = Counter(outcome.message for outcome in downloads.outcomes if outcome.message is not None)

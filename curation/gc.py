@@ -7,7 +7,7 @@ orphan has the name and the form of a file that its stage writes. Whatever else 
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commit import TEMP_FOLDER
+from curation.forgetting.journal import discard_prepared
 from curation.lease import LEASE_FOLDER, TTL_S, hold
 from curation.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.rank import SELECTION_SCHEMA
@@ -33,9 +34,11 @@ UNLEASED_AGE_S = 3600.0
 OWN_NAMES = {
     "rank": re.compile(r"(\d{5,}|ledger)\.parquet"),
     "fetch": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
-    "curate": re.compile(r"[^/]+?(\.[0-9a-f]{8,})?\.(tar|parquet)"),
+    "curate": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
     "pack": re.compile(r"((jpg|png|webp)-\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)|(index|ledger)\.parquet)"),
 }
+REWRITTEN = re.compile(r"([^/]+?)\.[0-9a-f]{8,}\.(tar|parquet)")
+"""What `decide` writes for a shard, whatever the shard is called."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,20 @@ def collect(run: Path, *, dry_run: bool = False) -> Collection:
 
 def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
     """Yield what nobody needs with how to remove it; None stands where it is not ours to remove."""
-    named = _named(place.folder)
-    for name, num_bytes in names_in(place.folder).items():
+    named, names = _named(place.folder), names_in(place.folder)
+    shards = {report.shard for report in reports_of(place.folder)[1]}
+    for name, num_bytes in names.items():
         path, shown = place.folder / name, f"{place.shown}/{name}"
         if name.startswith(f"{LEASE_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
             yield Removal(shown, "a heartbeat that a dead run was writing", num_bytes), path.unlink
         if name in named or name.startswith(f"{LEASE_FOLDER}/"):
             continue
+        if name.endswith(".intent") and MANIFEST_NAME not in names:
+            continue  # tells the next attempt at an unfinished stage which picture took its worker down
         if name.startswith(f"{TEMP_FOLDER}/"):
             if _is_dead(place, path):
                 yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
-        elif _is_own(place.stage, name, path) and _is_dead(place, path):
+        elif _is_own(place.stage, name, path, shards) and _is_dead(place, path):
             yield Removal(shown, "named by no manifest and no done record", num_bytes), path.unlink
         else:
             yield Removal(shown, "not of our kind, or too young", num_bytes), None
@@ -107,10 +113,14 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
 
 
 def _named(folder: Path) -> set[str]:
+    """Return every file that a record names; of a record that cannot be read, every file that might be its shard's."""
     manifest, reports = reports_of(folder)
+    done, names = list(done_records(folder)), names_in(folder)
     named = {MANIFEST_NAME, RECIPE_NAME, WORK_NAME} | (manifest.file_names if manifest is not None else set())
-    for report in (*reports, *done_records(folder)):
+    for report in (*reports, *done):
         named |= {*report.files, f"{report.shard}{STATS_SUFFIX}"}
+    for record in (name for name in names if name.endswith(STATS_SUFFIX) and name not in named):
+        named |= {name for name in names if name.startswith(f"{record.removesuffix(STATS_SUFFIX)}.")}
     return named
 
 
@@ -125,9 +135,10 @@ def _age_s(path: Path) -> float:
     return time.time() - path.stat().st_mtime
 
 
-def _is_own(stage: str, name: str, path: Path) -> bool:
-    """Whether a file has the name and the form of one that this stage writes."""
-    if OWN_NAMES[stage].fullmatch(name) is None:
+def _is_own(stage: str, name: str, path: Path, shards: Container[str]) -> bool:
+    """Whether a file has the name and the form of one that this stage writes; `shards` are those that it knows."""
+    rewritten = REWRITTEN.fullmatch(name)
+    if OWN_NAMES[stage].fullmatch(name) is None and (rewritten is None or rewritten[1] not in shards):
         return False
     with local_copy(path) as copy:
         return has_our_form(copy) if name.endswith(".tar") else _is_own_table(stage, copy)
@@ -178,18 +189,18 @@ def _open_uploads(files: Any, bucket: str, prefix: str) -> Iterator[dict[str, An
 
 
 def _unused_preparations(run: Path, dry_run: bool) -> list[Removal]:
-    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on."""
+    """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on.
+
+    None is alive: it would hold the lease of every stage's folder.
+    """
     folder = run / FORGOTTEN_FOLDER
-    if not (folder / PREPARED_FOLDER).is_dir() or (folder / JOURNAL_NAME).exists():
+    if not folder.is_dir() or (folder / JOURNAL_NAME).exists():
         return []
-    found = names_in(folder / PREPARED_FOLDER)
-    removed = [
-        Removal(f"{FORGOTTEN_FOLDER}/{PREPARED_FOLDER}/{name}", "prepared by a dead `forget`", size)
-        for name, size in found.items()
-    ]
+    places = (f"{PREPARED_FOLDER}/", f"{TEMP_FOLDER}/")
+    prepared = {name: size for name, size in names_in(folder).items() if name.startswith(places)}
     if not dry_run:
-        shutil.rmtree(folder / PREPARED_FOLDER)
-    return removed
+        discard_prepared(run)
+    return [Removal(f"{FORGOTTEN_FOLDER}/{name}", "left by a dead `forget`", size) for name, size in prepared.items()]
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -135,11 +135,16 @@ def read_report(path: Path) -> ShardReport:
 
 def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) -> None:
     """Commit a stage: the one pointer that readers trust, then the recipe in it once more for people to read."""
-    value = asdict(replace(manifest, recipe=recipe))
+    publish_sealed(folder / MANIFEST_NAME, manifest_values(replace(manifest, recipe=recipe)))
+    publish_json(folder / RECIPE_NAME, recipe)
+
+
+def manifest_values(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest as plain values, without what may differ between equal runs."""
+    value = asdict(manifest)
     for shard in value["shards"]:
         del shard["run"]
-    publish_sealed(folder / MANIFEST_NAME, value)
-    publish_json(folder / RECIPE_NAME, recipe)
+    return value
 
 
 def read_manifest(folder: Path, stage: str | None = None) -> Manifest:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.burial import buried
 from curation.commit import FileRecord, digest, publish
 from curation.containers import ImageFormat, strip_metadata
 from curation.duplicates import copies_among
@@ -25,10 +26,12 @@ from curation.sample import Sample
 from curation.stage import claimed, finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
+from curation.tombstones import FORGET, Tombstones, consult
 from curation.training_sample import has_face_fields, training_sample
 from curation.version import CODE_VERSION
 
 STAGE = "pack"
+NO_TOMBSTONES = Tombstones()
 INDEX_NAME = "index.parquet"
 LEDGER_NAME = "ledger.parquet"
 EXTRA_FIELDS = (
@@ -54,6 +57,8 @@ class Placed:
     row: int
     """Row of the source shard's ledger."""
     format: ImageFormat
+    is_forgotten: bool = False
+    """Whether it only holds the place of a forgotten sample, so that all others keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,9 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         )
     work_digest = pack_work(curated, recipe)
     with claimed(target, STAGE, work_digest) as lease:
-        placed, rejected = plan(source, curated)
+        placed, rejected = plan(source, curated, consult(target))
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
+        rejected += without_a_shard(placed, recipe)
         outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
         return finish(
             target, STAGE, recipe, work_digest, outcomes,
@@ -103,17 +109,24 @@ def pack_work(curated: Manifest, recipe: Recipe) -> str:
 def pack_jobs(
     source: Path, target: Path, recipe: Recipe, curated: Manifest, placed: Sequence[Placed], lease: Lease | None
 ) -> list[PackJob]:
-    """Return one job per final shard, each with the curated shards that it draws from."""
+    """Return one job per final shard of which anything is left, each with the curated shards that it draws from."""
     inputs = {report.shard: replace(report, run={}) for report in curated.shards}
     return [
         PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
         for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
+        if not all(one.is_forgotten for one in chunk)
     ]
+
+
+def without_a_shard(placed: Sequence[Placed], recipe: Recipe) -> list[dict[str, Any]]:
+    """Return the ledger rows of forgotten samples that would fill a final shard alone: it is not written."""
+    chunks = (chunk for _, chunk in cut(placed, recipe.file.pack.num_shard_samples))
+    return [_vacant_row(one) for chunk in chunks if all(one.is_forgotten for one in chunk) for one in chunk]
 
 
 def pack_work_id(job: PackJob) -> str:
     """Return the identity of one final shard's work: what it draws from, what stands where, the recipe, this code."""
-    places = [(one.uid, one.source_shard, one.row) for one in job.placed]
+    places = [(one.uid, one.source_shard, one.row, *(["forgotten"] if one.is_forgotten else [])) for one in job.placed]
     return digest(
         [STAGE, job.shard, [_hashes(report) for report in job.inputs], places, job.recipe.digest, CODE_VERSION]
     )
@@ -129,34 +142,39 @@ def _write_tables(
     packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [SCHEMA.empty_table()])
     ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=SCHEMA)])
     return {
-        INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed, footer)),
+        INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed.filter(packed["kept"]), footer)),
         LEDGER_NAME: publish(target / LEDGER_NAME, lambda temp: write_table(temp, ledger, footer)),
     }
 
 
-def plan(source: Path, curated: Manifest) -> tuple[list[Placed], list[dict[str, Any]]]:
+def plan(
+    source: Path, curated: Manifest, stones: Tombstones = NO_TOMBSTONES
+) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
 
     A uid that came before is a duplicate, and so is a picture whose bytes another one has (`curation.duplicates`);
-    a sample without any caption is of no use to a text-to-image trainer.
+    a sample without any caption is of no use to a text-to-image trainer. What was kept and then forgotten holds its
+    place, but where nothing else is left of a final shard.
     """
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     seen: set[str] = set()
     copies = copies_among(source, curated)
-    columns = ["uid", "url", "sha256", "width", "height", "kept", "format", "num_captions"]
+    columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_captions"]
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
         for number, row in enumerate(rows):
-            if not row["kept"]:
+            is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
+            if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
             reason = "duplicate_uid" if row["uid"] in seen else None if row["num_captions"] else "no_caption"
             reason = "duplicate_bytes" if reason is None and row["uid"] in copies else reason
             seen.add(row["uid"])
             if reason is None:
-                placed.append(Placed(row["uid"], report.shard, number, row["format"]))
+                placed.append(Placed(row["uid"], report.shard, number, row["format"], is_forgotten))
             else:
-                rejected.append(_rejected_row(row, report.shard, reason))
+                rejected_row = _rejected_row(row, report.shard, reason)
+                rejected.append(buried(rejected_row, SCHEMA) if is_forgotten else rejected_row)
     return placed, rejected
 
 
@@ -198,8 +216,10 @@ def pack_shard(job: PackJob) -> ShardReport:
 
     footer = {"stage": STAGE, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
     files = {tar.name: publish(tar, write)}
-    files[ledger.name] = publish(ledger, lambda temp: write_ledger(temp, rows, SCHEMA, footer))
-    report = ShardReport(job.shard, work_id, len(rows), len(rows), {}, files)
+    living = iter(rows)
+    rows_of_all = [_vacant_row(one) if one.is_forgotten else next(living) for one in job.placed]
+    files[ledger.name] = publish(ledger, lambda temp: write_ledger(temp, rows_of_all, SCHEMA, footer))
+    report = ShardReport(job.shard, work_id, len(rows_of_all), len(rows), count_rejections(rows_of_all), files)
     if job.lease is not None:
         job.lease.require()
     write_report(job.target, report)
@@ -223,9 +243,9 @@ def _members(job: PackJob, rows: list[dict[str, Any]]) -> Iterator[tuple[str, by
 def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
     """Yield each placed sample with its bytes and its ledger row, reading every source shard once."""
     for report in job.inputs:
-        here = [one for one in job.placed if one.source_shard == report.shard]
+        here = [one for one in job.placed if one.source_shard == report.shard and not one.is_forgotten]
         table = read_ledger(report.file(job.source, ".parquet"))
-        measured = table.take(pa.array([one.row for one in here])).to_pylist()
+        measured = table.take(pa.array([one.row for one in here], pa.int64())).to_pylist()
         wanted = {one.uid: (one, row) for one, row in zip(here, measured, strict=True)}
         path = report.file(job.source, ".tar")
         with local_copy(path) as tar:
@@ -254,6 +274,11 @@ def _row(one: Placed, sample: Sample, measured: Mapping[str, Any]) -> dict[str, 
         "source_sha256": source_sha256,
         "format": one.format,
     }
+
+
+def _vacant_row(one: Placed) -> dict[str, Any]:
+    kept = {**_no_place(), **base_row(one.uid, ""), "source_shard": one.source_shard, "format": one.format}
+    return buried(kept, SCHEMA)
 
 
 def _rejected_row(row: Mapping[str, Any], shard: str, reason: str) -> dict[str, Any]:

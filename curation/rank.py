@@ -28,6 +28,7 @@ from curation.metadata import file_digests, num_rows_of
 from curation.selection import Cut, find_cut, join, opened, rest, selected
 from curation.settings import RankSettings
 from curation.stage import claim, finish
+from curation.tombstones import FORGET, FORGOTTEN, consult
 from curation.version import CODE_VERSION
 
 if TYPE_CHECKING:
@@ -150,28 +151,29 @@ def _write(
     """Write the parts and the ledger; return the done record and how many rows repeated an image, by source."""
     files: dict[str, FileRecord] = {}
     schema = LEDGER_SCHEMA.with_metadata(_footer(settings))
-    tally = _Tally()
+    tally, stones = _Tally(), consult(target)
     kept = temp / "kept.parquet"
     with pq.ParquetWriter(kept, schema, compression="zstd", compression_level=1) as writer:
         for part, table in enumerate(selected(database, cut, settings.rows_per_part) if cut is not None else ()):
             keyed = table.append_column("key", pa.array(_keys(part, table.num_rows, settings.rows_per_part)))
             name = f"{part:05d}.parquet"
-            chosen = keyed.select(SELECTION_SCHEMA.names).cast(SELECTION_SCHEMA)
+            chosen = stones.without(keyed.select(SELECTION_SCHEMA.names).cast(SELECTION_SCHEMA))
             files[name] = publish(target / name, partial(pq.write_table, chosen, compression="zstd", version="2.6"))
-            writer.write_table(tally.count(_kept_rows(keyed, schema)))
+            writer.write_table(tally.count(stones.bury(_kept_rows(keyed, schema))))
 
     def write_ledger(path: Path) -> None:
         with pq.ParquetWriter(path, schema, compression="zstd", version="2.6") as ledger:
             for batch in pq.ParquetFile(kept).iter_batches(NUM_LEDGER_GROUP_ROWS):
                 ledger.write_batch(batch)
             for table in rest(database, temp, cut, NUM_LEDGER_GROUP_ROWS):
-                ledger.write_table(tally.count(table.cast(schema)))
+                ledger.write_table(tally.count(stones.bury(table.cast(schema))))
 
     files[f"{LEDGER}.parquet"] = publish(target / f"{LEDGER}.parquet", write_ledger)
-    counts = dict(sorted((reason, count) for reason, count in tally.reasons.items() if reason is not None))
-    num_kept = tally.reasons[None]
-    rejected = {STAGE: counts} if counts else {}
-    report = ShardReport(LEDGER, work_id, num_kept + sum(counts.values()), num_kept, rejected, files)
+    num_kept, num_forgotten = tally.reasons.pop(None, 0), tally.reasons.pop(FORGOTTEN, 0)
+    counts = {reason: count for reason, count in sorted(tally.reasons.items()) if reason is not None}
+    by = {FORGET: {FORGOTTEN: num_forgotten} if num_forgotten else {}, STAGE: counts}
+    rejected = {name: reasons for name, reasons in by.items() if reasons}
+    report = ShardReport(LEDGER, work_id, num_kept + num_forgotten + sum(counts.values()), num_kept, rejected, files)
     return report, tally.duplicates
 
 

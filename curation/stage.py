@@ -23,6 +23,7 @@ from curation.manifest import (
 from curation.recipe import Recipe
 from curation.runner import Outcome, ShardFailure
 from curation.storage import is_local
+from curation.tombstones import consult
 
 WORK_NAME = "work.json"
 """Says, from the first moment, which piece of work a folder belongs to."""
@@ -65,7 +66,8 @@ def work_of(target: Path) -> dict[str, str] | None:
 
 
 def _require_own(target: Path, stage: str, work_digest: str) -> bool:
-    """Return whether the folder is claimed already; refuse one that is not ours to claim."""
+    """Return whether the folder is claimed already; refuse one that is not ours to claim, or is being changed."""
+    consult(target)
     found = work_of(target)
     if found is not None:
         if found != {"stage": stage, "work_digest": work_digest}:

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from curation.commit import publish_sealed, read_sealed
 from curation.errors import UsageError
-from curation.sample import NUM_UID_BYTES, normalise_url
+from curation.sample import NUM_UID_BYTES, uid_of_url
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORGOTTEN_FOLDER = "forgotten"
 """Lies in the run, beside the stages' folders."""
@@ -56,19 +59,50 @@ class Tombstones:
     def names(self, identity: str) -> bool:
         """Whether a uid, URL or sha256 is forgotten."""
         if "://" in identity:
-            return self.hold(None, identity, None)
+            return self.hold(uid_of_url(identity), identity)
         return self.hold(identity.lower(), None, None) or self.hold(None, None, identity.lower())
 
-    def hold(self, uid: str | None, url: str | None, *sha256s: str | None) -> bool:
+    def hold(self, uid: str | None, url: str | None = None, *sha256s: str | None) -> bool:
         """Whether an image is forgotten by its uid, its URL or the URL's host, or any of its contents' sha256s."""
         if uid in self.uids or any(sha256 is not None and hashed(sha256) in self.content for sha256 in sha256s):
             return True
-        if url is None or not (self.url or self.domain):
-            return False
+        if url is None or not self.domain:
+            return False  # a URL that is forgotten is so by its uid
         try:
-            return hashed(normalise_url(url)) in self.url or self.covers(urlsplit(url.strip()).hostname or "")
+            return self.covers(urlsplit(url.strip()).hostname or "")
         except ValueError:
             return False
+
+    def row(self, row: Mapping[str, Any], schema: "pa.Schema") -> dict[str, Any]:
+        """Return a ledger's row as it is, or its tombstone where the image is forgotten."""
+        if not self or not self.hold(row["uid"], row["url"], row.get("sha256"), row.get("source_sha256")):
+            return dict(row)
+        from curation.burial import buried
+
+        return buried(row, schema)
+
+    def bury(self, table: "pa.Table") -> "pa.Table":
+        """Return a ledger in which every forgotten image is a tombstone."""
+        if not self:
+            return table
+        from curation.burial import bury
+
+        return bury(table, self.mask(table))
+
+    def without(self, table: "pa.Table") -> "pa.Table":
+        """Return a table without the rows of forgotten images."""
+        if not self:
+            return table
+        import pyarrow.compute as pc
+
+        return table.filter(pc.invert(self.mask(table)))
+
+    def mask(self, table: "pa.Table") -> "pa.ChunkedArray":
+        """Return which rows of a table with `uid` and `url` are forgotten images."""
+        import pyarrow as pa
+
+        uids, urls = table["uid"].to_pylist(), table["url"].to_pylist()
+        return pa.chunked_array([[self.hold(uid, url) for uid, url in zip(uids, urls, strict=True)]], pa.bool_())
 
     def covers(self, host: str) -> bool:
         """Whether a host is a forgotten domain or lies below one."""

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 from curation.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
-from curation.stages import stages_of
+from curation.stages import names_in, stages_of
 from curation.storage import is_local
+from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME
 from curation.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
 from curation.verify.findings import Checked, Fault, Note, Verification
 from curation.verify.records import StageRecords, read_records, sealed_faults
 from curation.verify.shards import CheckJob, check_shard
-
-FORGOTTEN_FOLDER = "forgotten"
 
 __all__ = ["Fault", "Note", "Verification", "verify"]
 
@@ -35,8 +34,8 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     faults = [*(fault for records in stages.values() for fault in records.faults), *found]
     notes = [note for records in stages.values() for note in records.notes]
     if places[0].folder != run:
-        faults += sealed_faults(run / FORGOTTEN_FOLDER, FORGOTTEN_FOLDER) if (run / FORGOTTEN_FOLDER).is_dir() else []
-        if (run / "report").is_dir():
+        faults += _forgotten_faults(run)
+        if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
                 why = "mend the faults first" if faults else "it lies in an object store"
                 notes.append(Note("report", f"not derived again: {why}"))
@@ -44,6 +43,18 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
                 faults += check_report(run)
     sizes = [size for records in stages.values() for size in records.names.values()]
     return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+
+
+def _forgotten_faults(run: Path) -> list[Fault]:
+    """Return what is wrong with tombstones and receipts, and whether a `forget` has begun and not ended."""
+    folder = run / FORGOTTEN_FOLDER
+    if not folder.is_dir():
+        return []
+    faults = list(sealed_faults(folder, FORGOTTEN_FOLDER))
+    if (folder / JOURNAL_NAME).exists():
+        right = "a run that is whole again: run `forget` once more"
+        faults.append(Fault(f"{FORGOTTEN_FOLDER}/{JOURNAL_NAME}", "a `forget` was interrupted", right))
+    return faults
 
 
 def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:

@@ -1,4 +1,5 @@
 import os
+import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from curation.errors import LeaseError, VerificationError
 from curation.gc import collect
 from curation.lease import hold
 from curation.ledger import BASE_FIELDS, write_ledger
-from curation.storage import filesystem, location
+from curation.storage import filesystem
 from curation.tar import write_tar
 from curation.verify import verify
-from tests.curation.whole_run import ALONE, files_of, write_run
+from tests.curation.buckets import put_run, s3_bucket
+from tests.curation.whole_run import ALONE, files_of, flip_a_bit, write_run
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +87,14 @@ def test_nothing_goes_that_is_not_of_our_own_kind(run: Path) -> None:
     pq.write_table(pa.table({"uid": ["u"]}), run / "curate" / "00010.parquet")
     write_ledger(run / "curate" / "00011.parquet", [], pa.schema(BASE_FIELDS), {"stage": "pack"})
     write_tar(run / "pack" / "holiday.tar", [("a.jpg", b"x")])
+    shutil.copy(run / "curate" / "00000.tar", run / "curate" / "backup-of-00000.tar")
     (run / "pack" / "jpg-00008.tar").write_bytes(_tar_of_others())
     leave(run / "photos" / "a.jpg")
     before = files_of(run)
     found = collect(run)
     assert found.removed == ()
     assert files_of(run) == before
-    assert len(found.left) == 8
+    assert len(found.left) == 9
 
 
 def _tar_of_others() -> bytes:
@@ -124,6 +127,13 @@ def test_shards_that_are_done_in_an_unfinished_stage_stay(run: Path) -> None:
     assert files_of(run).items() == {n: c for n, c in before.items() if n not in orphans}.items()
 
 
+def test_a_shard_whose_done_record_is_rotten_stays(run: Path) -> None:
+    (run / "pack" / "manifest.json").unlink()
+    flip_a_bit(run / "pack" / "jpg-00001_stats.json", random.Random(1))
+    assert not [one.file for one in collect(run).removed if "jpg-00001" in one.file]
+    assert (run / "pack" / "jpg-00001.tar").exists()
+
+
 def test_where_a_manifest_is_broken_nothing_is_removed(run: Path) -> None:
     leave_leavings(run)
     manifest = run / "curate" / "manifest.json"
@@ -135,38 +145,22 @@ def test_where_a_manifest_is_broken_nothing_is_removed(run: Path) -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A bucket of a real S3 server on this machine."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    root = location("s3://runs")
-    filesystem(root)[0].mkdir("runs")
-    yield root
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    with s3_bucket(monkeypatch) as root:
+        yield root
 
 
 def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
     run: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = bucket / "run" / "pack"
-    files, name = filesystem(target)
-    for path in (run / "pack").glob("*.*"):
-        files.pipe_file(f"{name}/{path.name}", path.read_bytes())
+    files, name = filesystem(bucket)
+    put_run(run / "pack", target)
     for key in ("run/pack/jpg-00003.tar", "run/pack-of-another/jpg-00003.tar"):
-        files.call_s3("create_multipart_upload", Bucket="runs", Key=key)
+        files.call_s3("create_multipart_upload", Bucket=name.rstrip("/"), Key=key)
     with monkeypatch.context() as patience:  # moto says of every upload that it began in 2010
         patience.setattr("curation.gc.TTL_S", timedelta(days=36_500).total_seconds())
         assert collect(target).removed == ()
     assert [one.file for one in collect(target).removed] == ["pack/jpg-00003.tar"]
-    left = files.call_s3("list_multipart_uploads", Bucket="runs")["Uploads"]
+    left = files.call_s3("list_multipart_uploads", Bucket=name.rstrip("/"))["Uploads"]
     assert [upload["Key"] for upload in left] == ["run/pack-of-another/jpg-00003.tar"]
     assert verify(target, ALONE).ok

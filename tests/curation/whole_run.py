@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ import pyarrow.parquet as pq
 from curation.arrivals import LEDGER_SCHEMA
 from curation.commit import digest, publish
 from curation.curate import curate
-from curation.fetch import fetch_work, fetch_work_id
+from curation.fetch import fetch, fetch_work, fetch_work_id
 from curation.ledger import base_row, count_rejections, write_ledger
 from curation.manifest import ShardReport, read_manifest, write_report
 from curation.pack import pack
 from curation.rank import rank
 from curation.recipe import Recipe
 from curation.runner import Spread
-from curation.stage import claim, finish
+from curation.stage import claim
 from curation.tar import write_tar
 from tests.curation.shards import colourful, grey, recipe_from
 
 ALONE = Spread(num_workers=0)
+WAIVER = "pictures that the test draws itself"
 RECIPE = """
 schema_version = 1
 name = "whole"
@@ -41,8 +42,9 @@ FACE_SCHEMA = {"_id": pa.string(), "caption": pa.list_(pa.string()), "url": pa.s
 
 
 def url_of(number: int) -> str:
-    """Return where picture `number` came from: one of seven hosts."""
-    return f"http://host{number % 7}.example.org/photos/{number:06d}.jpg"
+    """Return where picture `number` came from: the first thousand from seven hosts, then ten from each."""
+    host = number % 7 if number < 1000 else number // 10
+    return f"http://host{host}.example.org/photos/{number:06d}.jpg"
 
 
 def caption_of(number: int) -> str:
@@ -62,17 +64,21 @@ def write_run(run: Path, num_images: int = 24, rows_per_part: int = 10, num_shar
     return recipe
 
 
-def write_metadata(folder: Path, num_images: int) -> tuple[Path, Path]:
-    """Write FaceCaption and LAION rows of `num_images` pictures, larger first, and of three more below the cut."""
-    numbers = range(num_images + 3)
+def write_metadata(folder: Path, num_images: int, urls: Sequence[str] = ()) -> tuple[Path, Path]:
+    """Write FaceCaption and LAION rows of `num_images` pictures, larger first, and of three more below the cut.
+
+    `urls` are the addresses of all of them, where they are not those of `url_of`.
+    """
+    numbers = range(len(urls) or num_images + 3)
+    urls = urls or [url_of(number) for number in numbers]
     faces = {
         "_id": [f"f{n}" for n in numbers],
         "caption": [[caption_of(n)] for n in numbers],
-        "url": [url_of(n) for n in numbers],
+        "url": list(urls),
         "box": ["[8, 8, 56, 56]" for _ in numbers],
     }
     images = {
-        "URL": [url_of(n) for n in numbers],
+        "URL": list(urls),
         "TEXT": [f"alt text of number {n:06d}" for n in numbers],
         "WIDTH": [float(2_000_000 - n) for n in numbers],
         "HEIGHT": [64.0 for _ in numbers],
@@ -93,7 +99,6 @@ def fetch_by_hand(source: Path, target: Path, recipe: Recipe) -> None:
     settings = recipe.file.fetch
     work = fetch_work(selection.work_digest, settings, recipe.file.decode, {})
     claim(target, "fetch", work)
-    reports = []
     for name, record in sorted(selection.shards[0].files.items()):
         if name == "ledger.parquet":
             continue
@@ -114,16 +119,15 @@ def fetch_by_hand(source: Path, target: Path, recipe: Recipe) -> None:
         work_id = fetch_work_id(shard, record.sha256, settings, recipe.file.decode, {})
         report = ShardReport(shard, work_id, len(entries), num_kept, count_rejections(entries), files)
         write_report(target, report)
-        reports.append(report)
-    finish(target, "fetch", recipe, work, reports)
+    fetch(source, target, recipe, ALONE, waiver=WAIVER)  # every part is there: nothing is asked for
 
 
 def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     for row in rows:
         number = int(row["url"][-10:-4])
         arrived = number % 9 != 4
-        picture = _picture(number) if arrived else b""
-        sha256 = hashlib.sha256(picture).hexdigest() if arrived else None
+        image_bytes = picture(number) if arrived else b""
+        sha256 = hashlib.sha256(image_bytes).hexdigest() if arrived else None
         entries.append(
             base_row(
                 row["uid"], row["key"], url=row["url"], sha256=sha256, width=row["width"], height=row["height"],
@@ -131,7 +135,7 @@ def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Itera
             )
         )  # fmt: skip
         if arrived:
-            yield f"{row['key']}.jpg", picture
+            yield f"{row['key']}.jpg", image_bytes
             yield f"{row['key']}.json", json.dumps(_metadata(row, str(sha256)), sort_keys=True).encode()
             yield f"{row['key']}.txt", row["caption"].encode()
 
@@ -147,7 +151,8 @@ def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
     }
 
 
-def _picture(number: int) -> bytes:
+def picture(number: int) -> bytes:
+    """Return picture `number`: one in six is grey."""
     return grey(number) if number % 6 == 1 else colourful(number)
 
 

@@ -1,0 +1,55 @@
+"""Turns rows of ledgers into tombstones: the row stays, so that counts hold, and says nothing any more of the image."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.tombstones import FORGET, FORGOTTEN
+
+STAYS = frozenset({"uid", "source_shard", "num_facecaption_rows", "num_laion_rows"})
+"""Columns that say nothing of the image but its hash, where it stood, and how many metadata rows it had."""
+STAYS_IF_KEPT = frozenset({"format", "num_captions"})
+"""Columns by which `pack` knows that a forgotten row held a place in a final shard, so that the others keep theirs."""
+
+
+def buried(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """Return the tombstone of a row: its payload null, or empty where the column cannot be null."""
+    stays = STAYS | STAYS_IF_KEPT if row["kept"] else STAYS
+    empty = {one.name: row[one.name] if one.name in stays else _empty(one) for one in schema}
+    return {**empty, "kept": False, "rejected_by": FORGET, "reason": FORGOTTEN}
+
+
+def bury(table: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """Return a ledger in which the rows of `mask` are tombstones; all others are untouched, in their places."""
+    numbers = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+    if not len(numbers):
+        return table
+    rows = [buried(row, table.schema) for row in table.take(pa.array(numbers)).to_pylist()]
+    stones = pa.Table.from_pylist(rows, schema=table.schema)
+    places = np.arange(table.num_rows)
+    places[numbers] = table.num_rows + np.arange(len(numbers))
+    return pa.concat_tables([table, stones]).take(pa.array(places))
+
+
+def recount(
+    rejected: Mapping[str, Mapping[str, int]], num_kept: int, rows: Sequence[Mapping[str, Any]]
+) -> tuple[int, dict[str, dict[str, int]]]:
+    """Return (num_kept, rejected) after these rows, as they were before, have become tombstones."""
+    counts = {by: dict(reasons) for by, reasons in rejected.items()}
+    for row in rows:
+        if row["kept"]:
+            num_kept -= 1
+        else:
+            counts[row["rejected_by"]][row["reason"]] -= 1
+        stones = counts.setdefault(FORGET, {})
+        stones[FORGOTTEN] = stones.get(FORGOTTEN, 0) + 1
+    left = {by: {reason: n for reason, n in sorted(reasons.items()) if n} for by, reasons in sorted(counts.items())}
+    return num_kept, {by: reasons for by, reasons in left.items() if reasons}
+
+
+def _empty(field: pa.Field) -> Any:
+    if field.nullable:
+        return None
+    return "" if pa.types.is_string(field.type) else False if pa.types.is_boolean(field.type) else 0

@@ -1,0 +1,138 @@
+"""Takes images out of a run for good: out of tars, ledgers, selection, index, manifests and report; hashes stay.
+
+Tombstones come first, so that nothing returns whatever happens next. Then every file that must change is prepared
+beside the run, one journal makes all of them count at once, and they are put in their places. Killed anywhere and run
+again, it completes.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from curation.commit import FileRecord, read_sealed, record_of
+from curation.errors import UsageError
+from curation.forgetting.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
+from curation.forgetting.packed import bury_packed
+from curation.forgetting.prepare import (
+    StageBurial,
+    bury_selection,
+    bury_shards,
+    find_again,
+    open_stage,
+    put_records,
+    refresh_curated,
+    refresh_fetched,
+)
+from curation.forgetting.seek import Sought, host_of, seek
+from curation.gc import collect
+from curation.lease import hold
+from curation.requests import Request
+from curation.stages import STAGES, StageFolder, names_in, stages_of
+from curation.tombstones import tombstones_of, write_tombstones
+from curation.version import CODE_VERSION
+
+REPORT_FOLDER = "report"
+
+
+def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]]:
+    """Forget what the requests name, and return the receipt's path and content: no plain address stands in it.
+
+    Raises:
+        UsageError: `run` is no folder with stage folders.
+        LeaseError: a stage is at work in one of them.
+        ShardError: a file that must change is not what its records say; nothing was changed then.
+    """
+    places = stages_of(run)
+    if places[0].folder == run:
+        raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
+    started = time.time()
+    with ExitStack() as leases:
+        for place in places:
+            leases.enter_context(hold(place.folder))
+        roll_forward(run)
+        discard_prepared(run)
+    left = collect(run).left
+    with ExitStack() as leases:
+        held = [leases.enter_context(hold(place.folder)) for place in places]
+        sought = seek(places, requests)
+        write_tombstones(run, tombstones_of(run) | sought.stones)
+        preparation = Preparation(run)
+        stages = _prepare(places, preparation, sought)
+        if preparation.moves and (run / REPORT_FOLDER).is_dir():
+            preparation.deletions += [f"{REPORT_FOLDER}/{name}" for name in names_in(run / REPORT_FOLDER)]
+        receipt = _receipt(run, requests, sought, stages, preparation, started)
+        receipt["left"] = list(left)
+        for lease in held:
+            lease.require()
+        commit(preparation, receipt)
+        path = roll_forward(run)
+    assert path is not None, "the journal was just written"
+    return path, read_sealed(path)
+
+
+def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: Sought) -> list[StageBurial]:
+    """Prepare every stage, each after the one that it was made from."""
+    uids, names = frozenset(sought.uids), sought.urls | {host_of(url) for url in sought.urls} - {""}
+    stages = {place.stage: open_stage(place) for place in places}
+
+    def told(message: str) -> bool:
+        return any(name in message for name in names)
+
+    for name, stage in stages.items():
+        before = stages.get(STAGES[STAGES.index(name) - 1]) if name != STAGES[0] else None
+        if name == "pack":
+            bury_packed(stage, before, preparation, uids, told)
+            continue
+        if name == "rank":
+            bury_selection(stage, preparation, uids)
+        else:
+            bury_shards(stage, before, preparation, uids)
+        changes: dict[str, Any] = {}
+        if name == "fetch":
+            refresh_fetched(stage, before)
+            changes = find_again(stage, preparation)
+        if name == "curate":
+            refresh_curated(stage, before)
+        put_records(stage, preparation, told, **changes)
+    return list(stages.values())
+
+
+def _receipt(
+    run: Path,
+    requests: Sequence[Request],
+    sought: Sought,
+    stages: Sequence[StageBurial],
+    preparation: Preparation,
+    started: float,
+) -> dict[str, Any]:
+    """Return what is handed to whoever asked: every request by its hash, what was found where, what was rewritten."""
+    removed = {file: record_of(run / file) for file in preparation.deletions if (run / file).exists()}
+    return {
+        "schema_version": 1,
+        "number": next_receipt(run),
+        "started": started,
+        "seconds": round(time.time() - started, 3),
+        "code_version": CODE_VERSION,
+        "requests": [_answer(request, sought) for request in requests],
+        "num_images": len(sought.uids),
+        "rows_buried": {stage.place.stage: stage.num_rows for stage in stages},
+        "samples_removed": {stage.place.stage: stage.num_samples for stage in stages if stage.place.stage != "rank"},
+        "rewritten": [_rewritten(move.file, move.old, move.new) for move in preparation.moves],
+        "deleted": [{"file": file, "sha256": record.sha256} for file, record in removed.items()],
+    }
+
+
+def _answer(request: Request, sought: Sought) -> dict[str, Any]:
+    found = sought.found[request]
+    return {
+        "kind": request.kind,
+        "sha256": request.hash,
+        "num_images": len(set().union(*found.values())),
+        "found_in": {stage: len(uids) for stage, uids in found.items()},
+    }
+
+
+def _rewritten(file: str, old: FileRecord, new: FileRecord) -> dict[str, str]:
+    return {"file": file, "old_sha256": old.sha256, "new_sha256": new.sha256}

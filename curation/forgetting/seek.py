@@ -1,0 +1,143 @@
+"""Finds every image that a list of requests means, in every ledger of a run, by reading the columns of identity."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.errors import ShardError
+from curation.find import Wanted, is_in, ledgers_of
+from curation.requests import Request
+from curation.sample import normalise_url
+from curation.stages import StageFolder
+from curation.storage import local_copy
+from curation.tombstones import FORGET, Tombstones, hashed
+
+COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
+HOST = re.compile(r"^https?://(?:[^/?#]*@)?(\[[^\]]*\]|[^/:?#]*)", re.IGNORECASE)
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Sought:
+    """What the requests mean in one run."""
+
+    uids: set[str] = field(default_factory=set)
+    """Every image to forget."""
+    stones: Tombstones = field(default_factory=Tombstones)
+    """What must never return."""
+    urls: set[str] = field(default_factory=set)
+    """Of the images, as the ledgers have them; never written anywhere."""
+    found: dict[Request, dict[str, set[str]]] = field(default_factory=dict)
+    """Request -> stage -> uids of the rows that it names there."""
+
+
+def seek(places: Sequence[StageFolder], requests: Sequence[Request]) -> Sought:
+    """Return the images that the requests name, with all copies of their content, and the tombstones to write.
+
+    Every picture of the run with the very same bytes is meant too, wherever it came from.
+    """
+    sought = Sought(found={request: {} for request in requests})
+    index = _Index(requests)
+    keys = frozenset(request.value for request in requests if request.kind == "key")
+    uids = {uid for request in requests if (uid := request.uid) is not None}
+    contents = {request.value for request in requests if request.kind == "sha256"}
+    size = -1
+    while size < len(uids) + len(contents):
+        size = len(uids) + len(contents)
+        wanted = Wanted(frozenset(uids), keys, frozenset(contents))
+        for place, row in _rows(places, wanted, index.domains):
+            for request in index.named_by(row):
+                sought.found[request].setdefault(place.stage, set()).add(row["uid"])
+            sought.uids.add(row["uid"])
+            sought.urls |= {row["url"]} - {None}
+            contents |= {row["sha256"], row["source_sha256"]} - {None}
+        uids |= sought.uids
+    sought.stones = _tombstones(requests, sought, contents)
+    return sought
+
+
+def _tombstones(requests: Sequence[Request], sought: Sought, contents: Iterable[str]) -> Tombstones:
+    urls = {hashed(request.value) for request in requests if request.kind == "url"}
+    for url in sought.urls:
+        try:
+            urls.add(hashed(normalise_url(url)))
+        except ValueError:
+            continue  # rank's ledger also names rows whose URL is none
+    return Tombstones(
+        uid=frozenset(sought.uids | {request.value for request in requests if request.kind == "uid"}),
+        url=frozenset(urls),
+        content=frozenset(hashed(sha256) for sha256 in contents),
+        domain=frozenset(hashed(request.value) for request in requests if request.kind == "domain"),
+    )
+
+
+class _Index:
+    """Requests by what they name."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._by: dict[tuple[str, str], Request] = {}
+        for request in requests:
+            kind = "uid" if request.kind == "url" else request.kind
+            self._by[kind, request.uid or request.value] = request
+        self.domains = frozenset(request.value for request in requests if request.kind == "domain")
+
+    def named_by(self, row: Row) -> list[Request]:
+        """Return the requests that name a row by themselves."""
+        names = [("uid", row["uid"]), ("key", row["key"]), ("sha256", row["sha256"]), ("sha256", row["source_sha256"])]
+        names += [("domain", domain) for domain in above(host_of(row["url"]))] if self.domains else []
+        return list(dict.fromkeys(self._by[name] for name in names if name in self._by))
+
+
+def host_of(url: str | None) -> str:
+    """Return a URL's host in lower case; empty where there is none."""
+    match = HOST.match(url or "")
+    return match.group(1).lower().rstrip(".") if match else ""
+
+
+def above(host: str) -> list[str]:
+    """Return a host and every domain above it."""
+    parts = host.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]
+
+
+def _rows(
+    places: Sequence[StageFolder], wanted: Wanted, domains: frozenset[str]
+) -> Iterator[tuple[StageFolder, dict[str, Any]]]:
+    """Yield the rows that are wanted or came from one of the domains, and are no tombstones yet."""
+    for place in places:
+        for path, _ in ledgers_of(place):
+            if not path.exists():
+                continue
+            with local_copy(path) as copy:
+                for table in _tables(copy, path):
+                    for row in table.filter(_mask(table, wanted, domains)).to_pylist():
+                        yield place, {**dict.fromkeys(COLUMNS), **row}
+
+
+def _tables(copy: Path, shown: Path) -> Iterator[pa.Table]:
+    try:
+        with pq.ParquetFile(copy) as ledger:
+            columns = [name for name in COLUMNS if name in ledger.schema_arrow.names]
+            for batch in ledger.iter_batches(columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch])
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{shown}: not a readable ledger: {error}; `verify` says what else is wrong") from error
+
+
+def _mask(table: pa.Table, wanted: Wanted, domains: frozenset[str]) -> pa.ChunkedArray:
+    mask = pc.or_(is_in(table["uid"], wanted.uids), is_in(table["key"], wanted.keys - {""}))
+    for name in ("sha256", "source_sha256"):
+        if name in table.column_names and wanted.sha256s:
+            mask = pc.or_(mask, is_in(table[name], wanted.sha256s))
+    if domains:
+        hosts = [host_of(url) for url in table["url"].to_pylist()]
+        covered = {host for host in set(hosts) if not domains.isdisjoint(above(host))}
+        mask = pc.or_(mask, is_in(pa.chunked_array([hosts], pa.string()), covered))
+    living = pc.fill_null(pc.not_equal(table["rejected_by"], FORGET), True)
+    return pc.and_(mask, living)

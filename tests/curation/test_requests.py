@@ -1,0 +1,47 @@
+import pytest
+
+from curation.errors import UsageError
+from curation.requests import Request, read_requests
+from curation.sample import uid_of_url
+
+UID, SHA256 = "0a" * 16, "0b" * 32
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "value"),
+    [
+        ("HTTP://Example.org:80/a.jpg#x", "url", "http://example.org/a.jpg"),
+        ("url:https://example.org/a b", "url", "https://example.org/a b"),
+        (UID.upper(), "uid", UID),
+        (SHA256, "sha256", SHA256),
+        ("sha256:" + SHA256.upper(), "sha256", SHA256),
+        ("000000123", "key", "000000123"),
+        ("key:" + UID, "key", UID),
+        ("domain:Example.ORG.", "domain", "example.org"),
+        ("photos.example.org", "domain", "photos.example.org"),
+        ("domain:bücher.example", "domain", "xn--bcher-kva.example"),
+    ],
+)
+def test_a_request_is_known_by_its_form_or_its_prefix(line: str, kind: str, value: str) -> None:
+    assert read_requests([line], "list") == (Request(kind, value),)
+
+
+def test_blank_lines_comments_and_repetitions_say_nothing() -> None:
+    lines = ["", "# from a letter", "http://a.org/1", "HTTP://A.org/1", " http://a.org/2 "]
+    assert [request.uid for request in read_requests(lines, "list")] == [
+        uid_of_url("http://a.org/1"), uid_of_url("http://a.org/2"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["ftp://a.org/1", "uid:xyz", "sha256:12", "domain:", "domain:a b.org", "domain:a.org/x", "key:"]
+)
+def test_a_line_that_is_no_request_is_refused_by_number_and_not_repeated(line: str) -> None:
+    with pytest.raises(UsageError, match="list, line 2") as raised:
+        read_requests(["http://a.org/1", line], "list")
+    assert line.partition(":")[2] not in str(raised.value).partition("line 2")[2] or line.endswith(":")
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(UsageError, match="no request"):
+        read_requests(["# nothing"], "list")
