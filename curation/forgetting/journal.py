@@ -36,7 +36,10 @@ class Preparation:
     def put(self, file: str, old: FileRecord, write: Callable[[Path], object]) -> FileRecord:
         """Prepare the bytes that `write` gives a file of the run; the record that is returned is theirs."""
         new = publish(self.path_of(file), write)
-        self.moves.append(Move(file, old, new))
+        if new == old:
+            self.path_of(file).unlink()
+        else:
+            self.moves.append(Move(file, old, new))
         return new
 
     def path_of(self, file: str) -> Path:

@@ -1,5 +1,6 @@
 """A real S3 server on this machine, for what must hold in an object store."""
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,9 @@ def s3_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             monkeypatch.setenv(name, "test")
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         s3fs.S3FileSystem.clear_instance_cache()
-        root = location("s3://runs")
-        filesystem(root)[0].mkdir("runs")
+        root = location(f"s3://runs-{uuid.uuid4().hex}")  # the server's memory outlives it within one process
+        files, name = filesystem(root)
+        files.mkdir(name)
         yield root
     finally:
         s3fs.S3FileSystem.clear_instance_cache()

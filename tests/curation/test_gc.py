@@ -144,14 +144,14 @@ def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
     run: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = bucket / "run" / "pack"
-    files, _ = filesystem(target)
+    files, name = filesystem(bucket)
     put_run(run / "pack", target)
     for key in ("run/pack/jpg-00003.tar", "run/pack-of-another/jpg-00003.tar"):
-        files.call_s3("create_multipart_upload", Bucket="runs", Key=key)
+        files.call_s3("create_multipart_upload", Bucket=name.rstrip("/"), Key=key)
     with monkeypatch.context() as patience:  # moto says of every upload that it began in 2010
         patience.setattr("curation.gc.TTL_S", timedelta(days=36_500).total_seconds())
         assert collect(target).removed == ()
     assert [one.file for one in collect(target).removed] == ["pack/jpg-00003.tar"]
-    left = files.call_s3("list_multipart_uploads", Bucket="runs")["Uploads"]
+    left = files.call_s3("list_multipart_uploads", Bucket=name.rstrip("/"))["Uploads"]
     assert [upload["Key"] for upload in left] == ["run/pack-of-another/jpg-00003.tar"]
     assert verify(target, ALONE).ok
