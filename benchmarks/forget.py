@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         requests = ask(run, options.num_images, options.num_requests, options.seed)
         whole, verify_s = timed(lambda: verify(run, ALONE).ok)
         stories, why_s = timed(lambda: why(run, url_of(options.num_images // 2)))
+        cpu_before = time.process_time()
         (_, receipt), forget_s = timed(lambda: forget(run, requests))
+        forget_cpu_s = time.process_time() - cpu_before
         gone = forgotten_tokens(run, options.num_images)
         left = sorted(set(tokens(run)) & gone)
         redone, readmitted, rerun_s = run_again(run)
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "verify": round(verify_s, 1),
             "why": round(why_s, 2),
             "forget": round(forget_s, 1),
+            "forget_on_cpu": round(forget_cpu_s, 1),
             "run_every_stage_again": round(rerun_s, 1),
         },
         "machine": machine(),
