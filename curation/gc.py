@@ -108,10 +108,14 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
 
 
 def _named(folder: Path) -> set[str]:
+    """Return every file that a record names; of a record that cannot be read, every file that might be its shard's."""
     manifest, reports = reports_of(folder)
+    done, names = list(done_records(folder)), names_in(folder)
     named = {MANIFEST_NAME, RECIPE_NAME, WORK_NAME} | (manifest.file_names if manifest is not None else set())
-    for report in (*reports, *done_records(folder)):
+    for report in (*reports, *done):
         named |= {*report.files, f"{report.shard}{STATS_SUFFIX}"}
+    for record in (name for name in names if name.endswith(STATS_SUFFIX) and name not in named):
+        named |= {name for name in names if name.startswith(f"{record.removesuffix(STATS_SUFFIX)}.")}
     return named
 
 

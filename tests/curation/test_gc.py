@@ -1,4 +1,5 @@
 import os
+import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from curation.storage import filesystem
 from curation.tar import write_tar
 from curation.verify import verify
 from tests.curation.buckets import put_run, s3_bucket
-from tests.curation.whole_run import ALONE, files_of, write_run
+from tests.curation.whole_run import ALONE, files_of, flip_a_bit, write_run
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,13 @@ def test_shards_that_are_done_in_an_unfinished_stage_stay(run: Path) -> None:
     orphans = {one.file for one in collect(run).removed}
     assert orphans == {"pack/index.parquet", "pack/ledger.parquet"}
     assert files_of(run).items() == {n: c for n, c in before.items() if n not in orphans}.items()
+
+
+def test_a_shard_whose_done_record_is_rotten_stays(run: Path) -> None:
+    (run / "pack" / "manifest.json").unlink()
+    flip_a_bit(run / "pack" / "jpg-00001_stats.json", random.Random(1))
+    assert not [one.file for one in collect(run).removed if "jpg-00001" in one.file]
+    assert (run / "pack" / "jpg-00001.tar").exists()
 
 
 def test_where_a_manifest_is_broken_nothing_is_removed(run: Path) -> None:
