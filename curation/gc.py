@@ -7,7 +7,7 @@ orphan has the name and the form of a file that its stage writes. Whatever else 
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,9 +34,11 @@ UNLEASED_AGE_S = 3600.0
 OWN_NAMES = {
     "rank": re.compile(r"(\d{5,}|ledger)\.parquet"),
     "fetch": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
-    "curate": re.compile(r"[^/]+?(\.[0-9a-f]{8,})?\.(tar|parquet)"),
+    "curate": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
     "pack": re.compile(r"((jpg|png|webp)-\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)|(index|ledger)\.parquet)"),
 }
+REWRITTEN = re.compile(r"([^/]+?)\.[0-9a-f]{8,}\.(tar|parquet)")
+"""What `decide` writes for a shard, whatever the shard is called."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def collect(run: Path, *, dry_run: bool = False) -> Collection:
 def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
     """Yield what nobody needs with how to remove it; None stands where it is not ours to remove."""
     named = _named(place.folder)
+    shards = {report.shard for report in reports_of(place.folder)[1]}
     for name, num_bytes in names_in(place.folder).items():
         path, shown = place.folder / name, f"{place.shown}/{name}"
         if name.startswith(f"{LEASE_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
@@ -99,7 +102,7 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
         if name.startswith(f"{TEMP_FOLDER}/"):
             if _is_dead(place, path):
                 yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
-        elif _is_own(place.stage, name, path) and _is_dead(place, path):
+        elif _is_own(place.stage, name, path, shards) and _is_dead(place, path):
             yield Removal(shown, "named by no manifest and no done record", num_bytes), path.unlink
         else:
             yield Removal(shown, "not of our kind, or too young", num_bytes), None
@@ -130,9 +133,10 @@ def _age_s(path: Path) -> float:
     return time.time() - path.stat().st_mtime
 
 
-def _is_own(stage: str, name: str, path: Path) -> bool:
-    """Whether a file has the name and the form of one that this stage writes."""
-    if OWN_NAMES[stage].fullmatch(name) is None:
+def _is_own(stage: str, name: str, path: Path, shards: Container[str]) -> bool:
+    """Whether a file has the name and the form of one that this stage writes; `shards` are those that it knows."""
+    rewritten = REWRITTEN.fullmatch(name)
+    if OWN_NAMES[stage].fullmatch(name) is None and (rewritten is None or rewritten[1] not in shards):
         return False
     with local_copy(path) as copy:
         return has_our_form(copy) if name.endswith(".tar") else _is_own_table(stage, copy)
