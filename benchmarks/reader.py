@@ -30,7 +30,8 @@ from curation.settings import DecodeLimits
 from curation.tar import read_samples, write_tar
 from facemakeup.crop import Size
 from facemakeup.faces import clip_pixels
-from facemakeup.index import TarIndex, build_index, read_members
+from facemakeup.index import TarIndex, build_index
+from facemakeup.members import read_members
 from facemakeup.order import StreamOrder
 from facemakeup.posemap import draw
 from facemakeup.prepare import view_of

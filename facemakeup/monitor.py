@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from facemakeup.data import Loaded
+from facemakeup.batch import Loaded
 from facemakeup.faults import Fault, FaultLimit
 from facemakeup.loss import bucket_losses
 from facemakeup.tracking import Tracker, keep_lines_before

@@ -13,9 +13,10 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup import checkpoint
+from facemakeup.batch import Batch, Loaded
 from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
-from facemakeup.data import Batch, Loaded, TarDataset, batches, open_dataset
+from facemakeup.data import TarDataset, batches, open_dataset
 from facemakeup.encoders import Encoders, load_unet
 from facemakeup.faults import Fault
 from facemakeup.model import FaceMakeUp

@@ -12,7 +12,8 @@ from curation.pack import pack
 from curation.runner import Spread
 from curation.tar import read_samples
 from facemakeup.faults import DataError, count
-from facemakeup.index import TarIndex, build_index, read_members
+from facemakeup.index import TarIndex, build_index
+from facemakeup.members import read_members
 from facemakeup.shards import ShardStore, find_shards
 from tests.curation.shards import mixed_source, recipe_from
 from tests.facemakeup.tars import packed_sample, write_packed

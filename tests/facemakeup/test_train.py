@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -226,3 +228,18 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule(schedule: str,
         {"learning_rate": 1.0, "num_steps": 8, "num_warmup_steps": 4, "schedule": schedule}
     )
     assert [learning_rate(optim, step) for step in range(8)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit(
+    tmp_path: Path, config: TrainConfig, pattern: str
+) -> None:
+    def terminated_at_three(at: Progress) -> None:
+        if at.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, pattern, tmp_path / "out", on_step=terminated_at_three)
+    left = newest(tmp_path / "out" / CHECKPOINTS)
+    assert left is not None and left.step == 3
+    resumed = run(config, pattern, tmp_path / "out", resume=True)
+    assert same_bits(resumed.weights(ema=False), run(config, pattern, tmp_path / "whole").weights(ema=False))
