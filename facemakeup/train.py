@@ -82,7 +82,7 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
         checkpoint.require_resumable(found, config, dataset.digest)
     trainer = Trainer(config, FaceMakeUp.from_config(config.model, load_unet(config.model)), encoders, accelerator)
     first = found.step if found is not None else 0
-    tracker = _tracker(out, first) if accelerator.is_main_process else Several([])
+    tracker = _tracker(out, first + 1) if accelerator.is_main_process else Several([])
     monitor = Monitor(config, accelerator, tracker, out, trainer.schedule.num_timesteps)
     if found is not None:
         trainer.restore(found.snapshot())
@@ -194,7 +194,7 @@ def _judges(config: TrainConfig) -> Judges | None:
 
 
 def _tracker(out: Path, first_step: int) -> Tracker:
-    return Several([TensorBoard(out / "tensorboard", first_step), JsonLines(out / LOG_NAME, first_step + 1)])
+    return Several([TensorBoard(out / "tensorboard", first_step), JsonLines(out / LOG_NAME, first_step)])
 
 
 @contextmanager
