@@ -198,6 +198,18 @@ def test_a_wide_picture_is_drawn_as_wide(pipe: FaceMakeUpPipeline) -> None:
     assert picture.shape == (64, 96, 3)
 
 
+def test_with_frozen_parts_in_bfloat16_as_on_a_gpu_it_draws_nearly_the_same(
+    pipe: FaceMakeUpPipeline, model_config: ModelConfig
+) -> None:
+    exact = draw_one(pipe, pose=face(1).pose(SIZE))
+    model = trained(tiny_model(model_config))
+    model.freeze_in(torch.bfloat16)
+    half = FaceMakeUpPipeline(model, Encoders.load(model_config, dtype=torch.bfloat16))
+    drawn = draw_one(half, pose=face(1).pose(SIZE))
+    assert 0 < np.abs(drawn - exact).mean() < 2
+    model.require_fp32_trainables()
+
+
 def test_velocity_bases_are_sampled_as_such(tmp_path: Path) -> None:
     config = tiny.tiny_config(tiny.write_base(tmp_path, prediction_type="v_prediction"))
     pipe = FaceMakeUpPipeline(tiny_model(config), Encoders.load(config))
