@@ -13,6 +13,7 @@ from torch import Tensor
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
+from filters.loading import torch_device
 
 
 def load_unet(config: ModelConfig) -> Any:
@@ -44,6 +45,7 @@ class Encoders:
 
         Raises:
             UsageError: a part is not there, or the image encoder has another width than the configuration says.
+            DeviceError: torch sees no such device.
         """
         from diffusers import AutoencoderKL, DDPMScheduler
         from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -64,8 +66,9 @@ class Encoders:
                 f"{config.image_encoder}: its hidden states are {image_encoder.config.hidden_size} wide; "
                 f"clip_width says {config.clip_width}"
             )
+        place = torch_device(device)
         for network in (vae, text_encoder.to(dtype), image_encoder.to(dtype)):
-            network.to(device).requires_grad_(False).eval()
+            network.to(place).requires_grad_(False).eval()
         return cls(vae, text_encoder, tokenizer, image_encoder, scheduler)
 
     @property

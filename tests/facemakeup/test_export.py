@@ -215,6 +215,24 @@ def test_a_damaged_or_foreign_folder_is_refused(folder: Path, model: FaceMakeUp,
         read_export(damaged)
 
 
+def test_a_record_that_names_not_every_file_or_is_none_is_refused(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_NAME)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"files": {}}, r"does not name controlnet/.*, facemakeup\.safetensors"),
+        ({"files": None}, "not the record of an adapter"),
+        ({"format_version": 2}, r"are of version \(2, 1\)"),
+    ]
+    for number, (change, message) in enumerate(cases):
+        wrong = rewritten(folder, tmp_path / str(number), tensors)
+        record = json.loads((wrong / RECORD_NAME).read_text())
+        publish_json(wrong / RECORD_NAME, {**record, **change})
+        with pytest.raises((VerificationError, UsageError), match=message):
+            read_export(wrong)
+    (wrong / RECORD_NAME).write_text("{")
+    with pytest.raises(VerificationError, match="not the record of an adapter"):
+        read_export(wrong)
+
+
 def test_another_base_of_other_sizes_is_refused_and_one_of_the_same_sizes_taken(folder: Path, tmp_path: Path) -> None:
     from diffusers import UNet2DConditionModel
 

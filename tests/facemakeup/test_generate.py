@@ -13,6 +13,7 @@ from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.export import export
 from facemakeup.generate import read_picture
 from facemakeup.recognisers import MOBILEFACENET, find_recogniser
+from filters.loading import DeviceError
 from tests.facemakeup import tiny
 from tests.facemakeup.test_pipeline import face
 from tests.facemakeup.tiny import tiny_model, trained
@@ -109,6 +110,7 @@ def test_a_face_seen_by_a_real_recogniser_is_drawn(base: Path, tmp_path: Path) -
 def test_what_cannot_be_drawn_is_refused_before_anything_is_written(adapter: Path, tmp_path: Path) -> None:
     face(1).save(tmp_path / "one.npz")
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0torn")
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:300])
     good = ("--face", tmp_path / "one.npz", "--prompt", "a park")
     for message, arguments in (
         ("multiples of 8", (*good, "--height", 60)),
@@ -116,12 +118,15 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(adapter: Pat
         ("torn.jpg", ("--face", tmp_path / "torn.jpg", "--prompt", "a park")),
         ("no such file", ("--face", tmp_path / "gone.jpg", "--prompt", "a park")),
         ("detector", (*good, "--detector", "haar")),
+        ("not a face that", ("--face", tmp_path / "torn.npz", "--prompt", "a park")),
         ("no adapter_config.json", ()),
     ):
         folder = adapter if arguments else tmp_path
         result = run(folder, tmp_path / "out", *(arguments or good))
         assert isinstance(result.exception, UsageError) and message in str(result.exception)
         assert not (tmp_path / "out").exists()
+    nowhere = run(adapter, tmp_path / "out", *good, "--device", "cuda:7").exception
+    assert isinstance(nowhere, DeviceError) and not (tmp_path / "out").exists()
     assert run(adapter, tmp_path / "out", *good).exit_code == 0
     assert "holds pictures already" in str(run(adapter, tmp_path / "out", *good).exception)
 
