@@ -13,6 +13,7 @@ for training beyond that (the decode gate, sha256, crop, aligned face, pose map)
 import argparse
 import io
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="reader-") as folder:
         tars = write_shards(options.tars, Path(folder, "tars"), options.num_samples)
         result = measure(tars, Path(folder), options.num_samples, options.repeats)
-    result |= {"machine": machine(), "commit": commit()}
+    result |= {"load_average_1_min": round(os.getloadavg()[0], 1), "machine": machine(), "commit": commit()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
