@@ -15,7 +15,7 @@ from facemakeup.posemap import draw
 from facemakeup.recognisers import RecogniserError
 from facemakeup.sampling import Sampling, Scales, ddim, guided
 from tests.facemakeup import tiny
-from tests.facemakeup.tiny import tiny_model, trained
+from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 
 SIZE = Size(tiny.SIDE, tiny.SIDE)
 STEPS = Sampling(num_steps=4, guidance_scale=5.0)
@@ -124,11 +124,13 @@ def test_with_the_adapter_disabled_it_draws_what_the_stock_pipeline_of_the_base_
 
 
 def test_each_scale_changes_the_picture_and_all_are_1_again_afterwards(pipe: FaceMakeUpPipeline) -> None:
-    pose = face(1).pose(SIZE)
+    pose, inputs = face(1).pose(SIZE), tiny_inputs()
     whole = draw_one(pipe, pose=pose)
-    for name in ("face", "clip", "pose", "lora"):
-        assert difference(draw_one(pipe, pose=pose, scales=Scales(**{name: 0.3})), whole) > 2, name
-    assert difference(draw_one(pipe, pose=pose), whole) == 0
+    with torch.no_grad():
+        before = pipe.model(**inputs)
+        for name in ("face", "clip", "pose", "lora"):
+            assert difference(draw_one(pipe, pose=pose, scales=Scales(**{name: 0.3})), whole) > 2, name
+            assert torch.equal(pipe.model(**inputs), before), name
 
 
 def test_no_pose_a_pose_of_scale_0_and_a_pose_outside_its_steps_do_not_run_posenet(pipe: FaceMakeUpPipeline) -> None:
@@ -208,6 +210,14 @@ def test_with_frozen_parts_in_bfloat16_as_on_a_gpu_it_draws_nearly_the_same(
     drawn = draw_one(half, pose=face(1).pose(SIZE))
     assert 0 < np.abs(drawn - exact).mean() < 2
     model.require_fp32_trainables()
+
+
+def test_the_schedule_is_the_published_one(pipe: FaceMakeUpPipeline) -> None:
+    schedule = ddim(pipe.encoders.scheduler, 50, torch.device("cpu"))
+    assert schedule.timesteps.tolist() == list(range(981, 0, -20))
+    assert schedule.final_alpha_cumprod == schedule.alphas_cumprod[0]
+    assert schedule.alphas_cumprod[0] == pytest.approx(1 - 0.00085) and schedule.betas[-1] == pytest.approx(0.012)
+    assert not schedule.config.clip_sample
 
 
 def test_velocity_bases_are_sampled_as_such(tmp_path: Path) -> None:
