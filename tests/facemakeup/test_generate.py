@@ -9,10 +9,11 @@ from typer.testing import CliRunner, Result
 
 from cli import app
 from curation.errors import UsageError
+from facemakeup.condition import prepare_face
 from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.export import export
 from facemakeup.generate import read_picture
-from facemakeup.recognisers import MOBILEFACENET, find_recogniser
+from facemakeup.recognisers import MOBILEFACENET, find_recogniser, load_recogniser
 from filters.loading import DeviceError
 from tests.facemakeup import tiny
 from tests.facemakeup.test_pipeline import face
@@ -92,6 +93,24 @@ def test_a_photo_s_face_is_found_recognised_and_posed(base: Path, recogniser: Re
     posed = run(adapter, tmp_path / "posed", *accepted, "--pose", tmp_path / "photo.png")
     assert posed.exit_code == 0, posed.output
     assert np.abs(pixels(tmp_path / "free/000.png") - pixels(tmp_path / "posed/000.png")).max() > 2
+
+
+@with_centerface
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_of_several_faces_the_largest_is_taken(recogniser: Recogniser, mirrored: bool) -> None:
+    from filters import faces
+
+    picture = np.zeros((512, 1024, 3), np.uint8)
+    picture[:, :512] = astronaut()
+    picture[:384, 600:984] = np.asarray(Image.fromarray(astronaut()).resize((384, 384)))
+    picture = np.ascontiguousarray(picture[:, ::-1] if mirrored else picture)
+    finder = faces.build(faces.Measure(detector="centerface", weights="centerface"), "cpu")
+    (evidence,) = finder.measure([picture])
+    assert len(evidence.faces) >= 2
+    found = prepare_face(picture, finder, load_recogniser(recogniser, accept_noncommercial=True), tiny.CLIP_SIDE)
+    assert (found.box[0] > 512) == mirrored
+    assert found.clip_pixels_3SS.shape == (3, tiny.CLIP_SIDE, tiny.CLIP_SIDE)
+    assert abs(np.linalg.norm(found.identity_D) - 1) < 1e-5 and found.recogniser == recogniser
 
 
 @with_models
