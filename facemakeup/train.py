@@ -71,8 +71,9 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
         )
     accelerator = Accelerator(mixed_precision="no")
     set_seed(config.seed)
-    dtype = torch.bfloat16 if config.run.precision == "bf16" and accelerator.device.type == "cuda" else torch.float32
-    encoders = Encoders.load(config.model, str(accelerator.device), dtype)
+    on_cpu = accelerator.device.type == "cpu"  # accelerate numbers CPUs, nobody else does
+    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
+    encoders = Encoders.load(config.model, "cpu" if on_cpu else str(accelerator.device), dtype)
     plan = plan_of(config, encoders)
     judges = _judges(config)
     dataset, held_out = open_dataset(patterns, config, plan, out / WORK)
