@@ -93,7 +93,8 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
         monitor.known(dataset.index.faults, len(dataset.index))
     run = Run(config, out, accelerator, trainer, monitor, tracker, dataset, held_out, judges)
     with closing(tracker):
-        return run.from_step(first, on_step)
+        run.from_step(first, on_step)
+    return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, config.optim.num_steps))
 
 
 class Run:
@@ -108,11 +109,10 @@ class Run:
         self._trainer, self._monitor, self._tracker = trainer, monitor, tracker
         self._dataset, self._held_out, self._judges = dataset, held_out, judges
 
-    def from_step(self, first: int, on_step: OnStep) -> Checkpoint:
+    def from_step(self, first: int, on_step: OnStep) -> None:
         """Do all steps that are left, with validation and checkpoints on the way."""
         config, last = self._config, self._config.optim.num_steps
         stream = batches(self._dataset, first, config.data.num_workers)
-        saved: Checkpoint | None = None
         with closing(stream), _interruptible() as interrupted:  # type: ignore[type-var]
             for step in range(first + 1, last + 1):
                 result = self._trainer.step(step - 1, lambda: self._next(stream), self._dataset.accumulation)
@@ -125,10 +125,9 @@ class Run:
                 if step % config.validation.every == 0 or step == last:
                     self._validate(step)
                 if saves:
-                    saved = self._save(step)
+                    self._save(step)
                 if stops and step < last:
                     raise KeyboardInterrupt
-        return saved if saved is not None else self._save(max(first, last))
 
     def _next(self, stream: Iterator[Loaded]) -> Batch:
         started = time.perf_counter()
@@ -137,7 +136,7 @@ class Run:
         self._monitor.loaded(loaded)
         return loaded.batch
 
-    def _save(self, step: int) -> Checkpoint:
+    def _save(self, step: int) -> None:
         """Write a checkpoint; all ranks bring what they hold, the first one writes."""
         folder, accelerator = self._out / CHECKPOINTS, self._accelerator
         snapshot = self._trainer.snapshot(step, self._monitor.faults, self._monitor.num_seen, self._dataset.digest)
@@ -147,7 +146,6 @@ class Run:
             keep = self._config.checkpoint.keep
             checkpoint.save(folder, snapshot, self._config, accelerator.num_processes, keep)
         accelerator.wait_for_everyone()
-        return checkpoint.read(checkpoint.folder_of(folder, step))
 
     def _validate(self, step: int) -> None:
         """Look at the average of the weights, where one is kept."""
