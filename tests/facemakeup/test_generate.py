@@ -26,8 +26,8 @@ def adapter(model_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory)
     return exported(model_config, tmp_path_factory.mktemp("adapters") / "adapter")
 
 
-def exported(config: ModelConfig, target: Path) -> Path:
-    export(trained(tiny_model(config)), target, {"crop_mode": "face", "crop_factor": 1.5})
+def exported(config: ModelConfig, target: Path, mode: str = "face") -> Path:
+    export(trained(tiny_model(config)), target, {"crop_mode": mode, "crop_factor": 1.5})
     return target
 
 
@@ -78,6 +78,21 @@ def test_without_the_adapter_faces_and_pose_change_nothing(adapter: Path, tmp_pa
     off = (tmp_path / "off1/000.png").read_bytes()
     assert (tmp_path / "off2/000.png").read_bytes() == off
     assert (tmp_path / "on/000.png").read_bytes() != off
+
+
+def test_a_pose_is_framed_as_the_adapter_saw_faces_in_training(
+    adapter: Path, model_config: ModelConfig, tmp_path: Path
+) -> None:
+    whole = exported(model_config, tmp_path / "whole", mode="full")
+    face(1).save(tmp_path / "face.npz")
+    words = ("--face", tmp_path / "face.npz", "--prompt", "a park")
+    drawn = {}
+    for name, folder in (("near", adapter), ("whole", whole)):
+        for kind, pose in (("free", ()), ("posed", ("--pose", tmp_path / "face.npz"))):
+            assert run(folder, tmp_path / name / kind, *words, *pose).exit_code == 0
+            drawn[name, kind] = pixels(tmp_path / name / kind / "000.png")
+    assert np.array_equal(drawn["near", "free"], drawn["whole", "free"])
+    assert not np.array_equal(drawn["near", "posed"], drawn["whole", "posed"])
 
 
 @with_centerface
