@@ -203,7 +203,7 @@ def test_a_row_s_prediction_does_not_depend_on_its_neighbours(model_config: Mode
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(
     ("part", "backend"),
-    [("mid_block", "aot_eager"), pytest.param("", "inductor", marks=pytest.mark.campaign)],
+    [("mid_block", "aot_eager"), pytest.param("", "inductor", marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])],
 )
 def test_a_compiled_unet_is_one_graph_that_predicts_and_learns_close_to_the_plain_one(
     model_config: ModelConfig, part: str, backend: str
