@@ -1,5 +1,6 @@
 """The Face-MakeUp trainer and pipeline: meets the rest of the house through packed tars and detectors only.
 
 A straight line: `index`, `order`, `data` read tars into batches; `model` (`projector`, `attention`, `posenet`) and
-`loss` say what is learned; `trainer`, `train`, `checkpoint`, `validate` learn it; `export`, `pipeline`, `generate` use it.
+`loss` say what is learned; `trainer`, `train`, `checkpoint`, `validate` learn it; `export`, `pipeline`, `generate`
+use it.
 """
