@@ -13,6 +13,7 @@ for training beyond that (the decode gate, sha256, crop, aligned face, pose map)
 import argparse
 import io
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -30,7 +31,8 @@ from curation.settings import DecodeLimits
 from curation.tar import read_samples, write_tar
 from facemakeup.crop import Size
 from facemakeup.faces import clip_pixels
-from facemakeup.index import TarIndex, build_index, read_members
+from facemakeup.index import TarIndex, build_index
+from facemakeup.members import read_members
 from facemakeup.order import StreamOrder
 from facemakeup.posemap import draw
 from facemakeup.prepare import view_of
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="reader-") as folder:
         tars = write_shards(options.tars, Path(folder, "tars"), options.num_samples)
         result = measure(tars, Path(folder), options.num_samples, options.repeats)
-    result |= {"machine": machine(), "commit": commit()}
+    result |= {"load_average_1_min": round(os.getloadavg()[0], 1), "machine": machine(), "commit": commit()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
@@ -89,11 +91,13 @@ def measure(tars: list[str], folder: Path, num_samples: int, repeats: int) -> di
     readers = {
         "bytes": {
             "ours": lambda: ours(index, store),
+            "ours_in_order": lambda: ours_in_order(index, store),
             "webdataset": lambda: webdataset_samples(tars),
             "datasets": lambda: datasets_samples(tars),
         },
         "pixels": {
             "ours": lambda: map(_ours_decoded, ours(index, store)),
+            "ours_in_order": lambda: map(_ours_decoded, ours_in_order(index, store)),
             "webdataset": lambda: map(_webdataset_decoded, webdataset_samples(tars)),
             "datasets": lambda: map(_datasets_decoded, datasets_samples(tars)),
         },
@@ -106,6 +110,7 @@ def measure(tars: list[str], folder: Path, num_samples: int, repeats: int) -> di
         "repeats": repeats,
         "order": {
             "ours": "block shuffle over the whole set, blocks of 200, window of 4",
+            "ours_in_order": "in order of the tars",
             "webdataset": "in order of the tars",
             "datasets": "in order of the tars",
         },
@@ -117,8 +122,10 @@ def measure(tars: list[str], folder: Path, num_samples: int, repeats: int) -> di
 
 def _rates(readers: dict[str, Reader], num_samples: int, repeats: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in readers}
+    names = list(readers)
     for turn in range(repeats + 1):
-        for name, reader in readers.items():
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody is always first
+            reader = readers[name]
             started = time.perf_counter()
             num_read = sum(1 for _ in reader())
             elapsed = time.perf_counter() - started
@@ -143,6 +150,13 @@ def ours(index: TarIndex, store: ShardStore, first: int = 0) -> Iterator[tuple[s
         place = order.seat(position, 0)
         key = index.key(place.row)
         yield key, read_members(store, *index.where(place.row), key)
+
+
+def ours_in_order(index: TarIndex, store: ShardStore) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Yield key and members in order of the tars, as the others do: pictures of like size then follow one another."""
+    for row in range(len(index)):
+        key = index.key(row)
+        yield key, read_members(store, *index.where(row), key)
 
 
 def webdataset_samples(tars: list[str]) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 
 from benchmarks.provenance import commit, machine
+from facemakeup.batch import Batch
 from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint, newest
 from facemakeup.data import open_dataset
@@ -38,6 +39,8 @@ from tests.facemakeup import tiny
 CONFIG = Path("configs/train/tiny.toml")
 BASE_IN_CONFIG = "build/tiny-base"
 CACHE_IN_CONFIG = "build/tiny-cache"
+PROMPTS = ("a person wearing a red hat", "a person standing in a park")
+NUM_REFERENCES = 3
 KILL_AT = 0.55
 """Share of the steps after which the run is killed; not where a checkpoint is written."""
 
@@ -140,20 +143,35 @@ def export_and_draw(config: TrainConfig, pattern: str, out: Path) -> dict[str, A
     with torch.no_grad():
         theirs = pipe.unet(noise, 500, text, added_cond_kwargs={"image_embeds": embeds}).sample
         ours = model.predict(noise, torch.tensor([500]), text, identity, hidden, None)
-    embeds = set_face(pipe, identity, hidden, encoders.zero_hidden())
+    draw_grid(config, pipe, encoders, shown, out / "grid.png")
+    return {
+        "largest_difference_to_stock_diffusers": float((theirs - ours).abs().max()),
+        "files": sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()),
+    }
+
+
+def draw_grid(config: TrainConfig, pipe: Any, encoders: Encoders, shown: Batch, path: Path) -> None:
+    """Draw with the stock pipeline: one row per reference, with its pose and one picture for every prompt."""
     side = config.crop.size
-    drawn = pipe(
-        config.validation.prompts[0], ip_adapter_image_embeds=embeds, num_inference_steps=10, height=side, width=side,
-        generator=torch.Generator().manual_seed(0),
-    ).images[0]  # fmt: skip
-    reference = Image.fromarray(((shown.pixels_BCHW[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy())
-    grid = Image.new("RGB", (2 * side, side))
-    grid.paste(reference, (0, 0))
-    grid.paste(drawn, (side, 0))
-    grid.save(out / "grid.png")
-    return {"largest_difference_to_stock_diffusers": float((theirs - ours).abs().max()), "files": sorted(
-        str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()
-    )}  # fmt: skip
+    grid = Image.new("RGB", ((2 + len(PROMPTS)) * side, NUM_REFERENCES * side))
+    for row in range(NUM_REFERENCES):
+        hidden = encoders.clip_hidden(shown.clip_pixels_BCHW[row : row + 1])
+        embeds = set_face(pipe, shown.identity_BD[row : row + 1], hidden, encoders.zero_hidden())
+        drawn = [
+            pipe(
+                prompt, ip_adapter_image_embeds=embeds, num_inference_steps=10, height=side, width=side,
+                generator=torch.Generator().manual_seed(0),
+            ).images[0]
+            for prompt in PROMPTS
+        ]  # fmt: skip
+        pictures = [_picture(shown.pixels_BCHW[row]), _picture(shown.pose_BCHW[row] * 2 - 1), *drawn]
+        for column, picture in enumerate(pictures):
+            grid.paste(picture, (column * side, row * side))
+    grid.save(path)
+
+
+def _picture(pixels_CHW: torch.Tensor) -> Image.Image:
+    return Image.fromarray(((pixels_CHW.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy())
 
 
 def plot(log: list[dict[str, float]], killed_at: int, resumed_at: int, path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The Face-MakeUp trainer's place in the house: it meets the pipeline through packed tars and detectors only.
+"""The Face-MakeUp trainer and pipeline: meets the rest of the house through packed tars and detectors only.
 
-Nothing is here yet; the README says what is and is not built.
+A straight line: `index`, `order` and `data` read tars into batches; `model` (`projector`, `attention`, `posenet`) and
+`loss` say what is learned; `trainer`, `train`, `checkpoint` and `validate` learn it; `export`, `pipeline` and
+`generate` use it.
 """

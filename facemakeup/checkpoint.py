@@ -6,7 +6,6 @@
 
 import json
 import logging
-import random
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from curation.commit import FileRecord, digest, publish, publish_json, record_of
 from curation.errors import UsageError, VerificationError
 from curation.version import CODE_VERSION
+from facemakeup.rng import rng_state, set_rng_state
 from facemakeup.train_config import TrainConfig, config_of
 
 log = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ class Checkpoint:
         """Put back this rank's global generators; with more ranks than before, a new one keeps its own."""
         path = self.folder / _rng_name(rank)
         if path.name in self.record["files"]:
-            _set_rng(torch.load(path, weights_only=True))
+            set_rng_state(torch.load(path, weights_only=True))
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         from safetensors.torch import load_file
@@ -99,7 +98,7 @@ class Checkpoint:
 
 def save_rng(folder: Path, step: int, rank: int) -> None:
     """Write this rank's global generators; every rank does so before `save`."""
-    publish(folder_of(folder, step) / _rng_name(rank), lambda temp: torch.save(_rng(), temp))
+    publish(folder_of(folder, step) / _rng_name(rank), lambda temp: torch.save(rng_state(), temp))
 
 
 def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, keep: int) -> Checkpoint:
@@ -225,22 +224,3 @@ def _folders(folder: Path) -> list[Path]:
 
 def _rng_name(rank: int) -> str:
     return f"rng-{rank:05d}.pt"
-
-
-def _rng() -> dict[str, Any]:
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "numpy": (str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
-        "python": random.getstate(),
-    }
-
-
-def _set_rng(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    random.setstate(state["python"])

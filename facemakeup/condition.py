@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -62,19 +63,26 @@ class FaceCondition:
 
     @classmethod
     def load(cls, path: Path) -> "FaceCondition":
-        """Read what `save` wrote; nothing in the file is executed."""
-        with np.load(path, allow_pickle=False) as file:
-            height, width = (int(value) for value in file["size"])
-            left, top, right, bottom = (float(value) for value in file["box"])
-            return cls(
-                identity_D=file["identity_D"],
-                clip_pixels_3SS=file["clip_pixels_3SS"],
-                recogniser=Recogniser.model_validate_json(str(file["recogniser"])),
-                landmarks_52=file["landmarks_52"],
-                box=(left, top, right, bottom),
-                width=width,
-                height=height,
-            )
+        """Read what `save` wrote; nothing in the file is executed.
+
+        Raises:
+            UsageError: it is no such file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                height, width = (int(value) for value in file["size"])
+                left, top, right, bottom = (float(value) for value in file["box"])
+                return cls(
+                    identity_D=file["identity_D"],
+                    clip_pixels_3SS=file["clip_pixels_3SS"],
+                    recogniser=Recogniser.model_validate_json(str(file["recogniser"])),
+                    landmarks_52=file["landmarks_52"],
+                    box=(left, top, right, bottom),
+                    width=width,
+                    height=height,
+                )
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise UsageError(f"{path}: not a face that `FaceCondition.save` wrote: {error}") from error
 
 
 def prepare_face(rgb: RgbImage, faces: Filter, recogniser: FaceRecogniser, clip_side: int) -> FaceCondition:

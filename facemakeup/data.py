@@ -1,7 +1,4 @@
-"""Batches from tars: the same global batches with any number of ranks and workers, and every unusable sample counted.
-
-Shapes: B samples of one rank's micro batch, C channels, H and W pixels, D numbers of an identity vector.
-"""
+"""Batches from tars: the same global batches with any number of ranks and workers, unusable samples counted."""
 
 import hashlib
 import signal
@@ -9,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from curation.errors import UsageError
+from facemakeup.batch import Loaded, collate
 from facemakeup.crop import nearest_bucket
 from facemakeup.draws import generator
 from facemakeup.faults import DataError, Fault, SampleFaultError
-from facemakeup.index import TarIndex, build_index, read_members
+from facemakeup.index import TarIndex, build_index
+from facemakeup.members import read_members
 from facemakeup.order import BucketOrder, Order, Place, StreamOrder
 from facemakeup.prepare import Plan, Prepared, Preparer, sizes_of
 from facemakeup.sample import raw_sample
@@ -27,43 +24,6 @@ from facemakeup.shards import ShardStore, find_shards
 from facemakeup.train_config import GIB, TrainConfig
 
 MAX_SUBSTITUTES = 50
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Samples of one shape."""
-
-    pixels_BCHW: Tensor
-    """float32 in -1..1."""
-    clip_pixels_BCHW: Tensor
-    """float32, aligned faces, CLIP's mean and deviation taken out."""
-    identity_BD: Tensor
-    """float32, rows of length 1."""
-    pose_BCHW: Tensor
-    """float32 in 0..1."""
-    captions: tuple[str, ...]
-    uids: tuple[str, ...]
-    positions: tuple[int, ...]
-    """Of the samples in the endless stream: what their random numbers are drawn by."""
-    moments_BCHW: Tensor
-    """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
-    has_moments_B: Tensor
-    """bool: whose latents came from the cache."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch with its tensors on a device."""
-        moved: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A micro batch, with what was passed over on the way to it."""
-
-    batch: Batch
-    faults: tuple[Fault, ...]
-    notes: dict[str, int]
-    """What the caches said, with counts."""
 
 
 @dataclass(frozen=True)
@@ -165,26 +125,6 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         return self._preparer.prepare(raw, raw.decoded(self.config.data.decode), shard.name, flipped)
 
 
-def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:
-    """Return the batch of samples of one shape."""
-    moments = [sample.moments_CHW for sample in samples]
-    known = next((array for array in moments if array is not None), None)
-    stacked = np.zeros((0,), np.float32)
-    if known is not None:
-        stacked = np.stack([np.zeros_like(known) if array is None else array for array in moments])
-    return Batch(
-        pixels_BCHW=_stack([sample.pixels_CHW for sample in samples]),
-        clip_pixels_BCHW=_stack([sample.clip_pixels_CHW for sample in samples]),
-        identity_BD=_stack([sample.identity_D for sample in samples]),
-        pose_BCHW=_stack([sample.pose_CHW for sample in samples]),
-        captions=tuple(sample.caption for sample in samples),
-        uids=tuple(sample.uid for sample in samples),
-        positions=tuple(positions),
-        moments_BCHW=torch.from_numpy(stacked),
-        has_moments_B=torch.tensor([array is not None for array in moments]),
-    )
-
-
 def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work: Path) -> tuple[TarDataset, TarDataset]:
     """Return the training set and the validation set of the tars that the patterns name; caches lie in `work`.
 
@@ -268,10 +208,6 @@ class _Shifted:
     def substitute(self, place: Place, attempt: int) -> Place:
         found = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
         return replace(found, row=found.row + self.first_row)
-
-
-def _stack(arrays: list[Any]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays))
 
 
 def _settle(_: int) -> None:

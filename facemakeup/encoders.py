@@ -13,6 +13,7 @@ from torch import Tensor
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
+from filters.loading import torch_device
 
 
 def load_unet(config: ModelConfig) -> Any:
@@ -44,6 +45,7 @@ class Encoders:
 
         Raises:
             UsageError: a part is not there, or the image encoder has another width than the configuration says.
+            DeviceError: torch sees no such device.
         """
         from diffusers import AutoencoderKL, DDPMScheduler
         from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -64,8 +66,9 @@ class Encoders:
                 f"{config.image_encoder}: its hidden states are {image_encoder.config.hidden_size} wide; "
                 f"clip_width says {config.clip_width}"
             )
+        place = torch_device(device)
         for network in (vae, text_encoder.to(dtype), image_encoder.to(dtype)):
-            network.to(device).requires_grad_(False).eval()
+            network.to(place).requires_grad_(False).eval()
         return cls(vae, text_encoder, tokenizer, image_encoder, scheduler)
 
     @property
@@ -119,14 +122,16 @@ class Encoders:
         """Return the image encoder's penultimate hidden states (B, N, D).
 
         `clip_pixels_BCHW` is normalised as CLIP wants it. A dropped row is that of the all-zero picture, which is
-        encoded once per device and remembered; the others alone go through the encoder.
+        encoded once per device and remembered; the others alone go through the encoder. With `dropped_B` on the CPU,
+        nothing waits for a GPU.
         """
         if dropped_B is None:
             return self._penultimate(clip_pixels_BCHW)
-        dropped_B = dropped_B.to(self.device)
         states = self.zero_hidden().expand(len(clip_pixels_BCHW), -1, -1).clone()
-        if not bool(dropped_B.all()):
-            states[~dropped_B] = self._penultimate(clip_pixels_BCHW.to(self.device)[~dropped_B])
+        kept_K = torch.nonzero(~dropped_B).flatten()
+        if len(kept_K):
+            seen_KCHW = clip_pixels_BCHW[kept_K.to(clip_pixels_BCHW.device)]
+            states[kept_K.to(self.device)] = self._penultimate(seen_KCHW)
         return states
 
     @torch.no_grad()

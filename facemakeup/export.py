@@ -16,6 +16,7 @@ from torch import Tensor
 
 from curation.commit import TEMP_FOLDER, publish_json, sha256_of
 from curation.errors import UsageError, VerificationError
+from curation.recipe import validated
 from curation.version import CODE_VERSION
 from facemakeup import posemap
 from facemakeup.attention import LORA_NAME, LORA_TARGETS
@@ -27,6 +28,7 @@ from facemakeup.model_card import model_card
 FORMAT_VERSION = 1
 WEIGHTS_NAME = "facemakeup.safetensors"
 POSENET_FOLDER = "controlnet"
+POSENET_NAME = f"{POSENET_FOLDER}/diffusion_pytorch_model.safetensors"
 RECORD_NAME = "adapter_config.json"
 POSENET_PREFIX = "posenet."
 
@@ -73,7 +75,7 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
     state = model.trainable_state()
     flat = {flat: state[own].cpu().contiguous() for own, flat in flat_names(model).items()}
     save_file(flat, part / WEIGHTS_NAME, metadata={"format": "pt"})
-    model.posenet.save_pretrained(part / POSENET_FOLDER)
+    model.posenet.save_pretrained(part / POSENET_FOLDER, max_shard_size="10GB")
     (part / "README.md").write_text(model_card(model.config, facts), encoding="utf-8")
     publish_json(part / RECORD_NAME, _record(model, facts, part))
     shutil.rmtree(part / TEMP_FOLDER, ignore_errors=True)
@@ -124,11 +126,18 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_NAME
     if not path.is_file():
         raise UsageError(f"{folder}: no {RECORD_NAME} in it; name a folder that `facecaptionhq export` wrote")
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    version = (record.get("format_version"), record.get("pose_map_version"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = (record["format_version"], record["pose_map_version"])
+        files: dict[str, str] = record["files"]
+        unnamed = {WEIGHTS_NAME, POSENET_NAME} - files.keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VerificationError(f"{path}: not the record of an adapter ({error!r}); export anew") from error
     if version != (FORMAT_VERSION, posemap.VERSION):
         raise UsageError(f"{path}: format and pose map are of version {version}, not {FORMAT_VERSION, posemap.VERSION}")
-    for name, sha256 in record["files"].items():
+    if unnamed:
+        raise VerificationError(f"{path}: does not name {', '.join(sorted(unnamed))}; export anew")
+    for name, sha256 in files.items():
         if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             raise VerificationError(f"{folder / name}: missing, or not the bytes that {RECORD_NAME} names; export anew")
     return record
@@ -144,7 +153,7 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
         VerificationError: files are damaged, or the adapter counts the attentions in another order.
     """
     record = read_record(folder)
-    config = ModelConfig.model_validate(record["model"])
+    config = validated(ModelConfig, record["model"], str(folder / RECORD_NAME), "model")
     if base:
         config = config.model_copy(update={"base": base, "base_revision": None})
     if image_encoder:
@@ -164,9 +173,8 @@ def _state(model: FaceMakeUp, folder: Path) -> dict[str, Tensor]:
 
     flat = load_file(folder / WEIGHTS_NAME)
     state = {own: flat[name] for own, name in flat_names(model).items()}
-    for file in sorted((folder / POSENET_FOLDER).glob("*.safetensors")):
-        state |= {f"{POSENET_PREFIX}{name}": tensor for name, tensor in load_file(file).items()}
-    return state
+    posenet = load_file(folder / POSENET_NAME)
+    return state | {f"{POSENET_PREFIX}{name}": tensor for name, tensor in posenet.items()}
 
 
 def load_into_stock(pipe: Any, folder: Path) -> None:

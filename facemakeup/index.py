@@ -4,11 +4,8 @@ The rows come from the `index.parquet` that `pack` wrote beside the tars, where 
 Any other tar is walked once, header by header, and the result is cached.
 """
 
-import io
 import json
-import os
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.commit import publish
-from curation.tar import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, IMAGE_SUFFIXES, MAX_MEMBER_BYTES
-from facemakeup.faults import DataError, Fault, SampleFaultError
+from curation.tar import END_OF_ARCHIVE_BYTES
+from facemakeup.faults import DataError, Fault
+from facemakeup.scan import SCAN_VERSION, scan
 from facemakeup.shards import Shard, ShardStore, read_text
 
 PACK_INDEX = "index.parquet"
-SCAN_VERSION = 1
-"""Part of the cached scans' names; raised when a scan would give other rows."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -97,67 +93,6 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
     return TarIndex(tuple(shards), Rows(**columns, key=keys), tuple(faults))
 
 
-def read_members(store: ShardStore, shard: Shard, offset: int, num_bytes: int, key: str) -> dict[str, bytes]:
-    """Return suffix -> content of the members of one sample, with one read.
-
-    Raises:
-        SampleFaultError: the tar is torn there, or a member comes twice.
-    """
-    span = store.read(shard, offset, num_bytes)
-    if len(span) < num_bytes:
-        raise SampleFaultError("torn_tar", f"{len(span)} of {num_bytes} bytes at offset {offset}")
-    members = _members_of(span, key)
-    if not members:
-        raise SampleFaultError("torn_tar", f"no member of this key at offset {offset}")
-    return members
-
-
-def _members_of(span: bytes, key: str) -> dict[str, bytes]:
-    """Return the members of `key`: read by hand where all headers are plain USTAR, else by tarfile, which is slow."""
-    members: dict[str, bytes] = {}
-    plain = _plain_members(span)
-    if plain is not None:
-        for name, content in plain:
-            found, suffix = _split(name)
-            if found != key:
-                continue
-            if suffix in members:
-                raise SampleFaultError("duplicate_member", f"{key}.{suffix}")
-            members[suffix] = content
-        return members
-    try:
-        with tarfile.open(fileobj=io.BytesIO(span), mode="r:") as tar:
-            while (info := tar.next()) is not None:
-                found, suffix = _split(info.name)
-                if not info.isreg() or found != key:
-                    continue
-                file = tar.extractfile(info)
-                if suffix in members:
-                    raise SampleFaultError("duplicate_member", f"{key}.{suffix}")
-                members[suffix] = file.read() if file is not None else b""
-    except tarfile.TarError as error:
-        raise SampleFaultError("torn_tar", str(error)) from error
-    return members
-
-
-def _plain_members(span: bytes) -> list[tuple[str, bytes]] | None:
-    """Return name and content of every member (POSIX.1-1988 ustar), or None where a header is not that plain."""
-    members = []
-    offset = 0
-    while offset + BLOCK_BYTES <= len(span) and span[offset]:
-        header = span[offset : offset + BLOCK_BYTES]
-        size_field, sum_field = header[124:136].strip(b" \0"), header[148:156].strip(b" \0")
-        if header[156] not in b"0\0" or header[345] or not size_field.isdigit() or not sum_field.isdigit():
-            return None
-        size, start = int(size_field, 8), offset + BLOCK_BYTES
-        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != int(sum_field, 8) or start + size > len(span):
-            return None
-        name = header[:100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-        members.append((name, span[start : start + size]))
-        offset = start + -(-size // BLOCK_BYTES) * BLOCK_BYTES
-    return members
-
-
 def _vouched(folder: str) -> dict[str, tuple[int, Any]]:
     """Return shard name -> size of its tar and rows, as `pack` wrote them; empty where it did not."""
     import fsspec
@@ -216,104 +151,6 @@ def _scan_once(shard: Shard, store: ShardStore, scans: Path) -> tuple[Any, list[
     listed = json.loads(table.schema.metadata[b"faults"])
     faults = [Fault(reason, shard.address, key, detail) for reason, key, detail in listed]
     return table.replace_schema_metadata(), faults
-
-
-def scan(shard: Shard, path: Path) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """Walk a tar and return one row per whole sample, and the faults that need no decoding to be seen."""
-    rows: list[dict[str, Any]] = []
-    faults: list[Fault] = []
-    seen: set[str] = set()
-    with path.open("rb") as file:
-        for key, suffixes, start, end, torn in _groups(path):
-            reason = "torn_tar" if torn else "duplicate_key" if key in seen else _missing(suffixes)
-            seen.add(key)
-            if reason is not None:
-                faults.append(Fault(reason, shard.address, key, torn or ", ".join(suffixes)))
-                continue
-            width, height = _stated_size(_members_of(os.pread(file.fileno(), end - start, start), key)["json"])
-            rows.append({"key": key, "offset": start, "num_bytes": end - start, "width": width, "height": height})
-    return rows, faults
-
-
-def _stated_size(metadata: bytes) -> tuple[int, int]:
-    """Return the picture's width and height as its .json member has them, 0 where it does not."""
-    try:
-        fields = json.loads(metadata)
-        width, height = fields["width"], fields["height"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0, 0
-    return (width, height) if type(width) is int and type(height) is int and min(width, height) > 0 else (0, 0)
-
-
-def _missing(suffixes: Sequence[str]) -> str | None:
-    num_images = sum(suffix in IMAGE_SUFFIXES for suffix in suffixes)
-    if len(set(suffixes)) != len(suffixes):
-        return "duplicate_member"
-    if num_images != 1:
-        return "several_images" if num_images else "no_image"
-    return None if "json" in suffixes else "no_metadata"
-
-
-def _groups(path: Path) -> Iterator[tuple[str, list[str], int, int, str]]:
-    """Yield key, suffixes, first and last byte of each run of members with one key, and why its tar ends, if it does.
-
-    A tar that is torn ends in a group that says so, even where no member was begun.
-    """
-    key, suffixes, start, end = "", list[str](), 0, 0
-    for name, begin, finish, torn in _headers(path):
-        found, suffix = _split(name) if name else (key or "(between samples)", "")
-        if torn:
-            if suffixes and found != key:
-                yield key, suffixes, start, end, ""
-                suffixes = []
-            yield found, suffixes, start, end, torn
-            return
-        if suffixes and found != key:
-            yield key, suffixes, start, end, ""
-            suffixes = []
-        if not suffixes:
-            key, start = found, begin
-        suffixes.append(suffix)
-        end = finish
-    if suffixes:
-        yield key, suffixes, start, end, ""
-
-
-def _headers(path: Path) -> Iterator[tuple[str, int, int, str]]:
-    """Yield name, first and last byte of each member; last, where the tar is torn, why."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
-            previous = 0
-            while (info := tar.next()) is not None:
-                end = info.offset_data + -(-info.size // BLOCK_BYTES) * BLOCK_BYTES
-                if info.size > MAX_MEMBER_BYTES or not (info.isreg() or info.isdir()):
-                    yield (
-                        info.name,
-                        previous,
-                        end,
-                        f"{info.name} is no regular file of at most {MAX_MEMBER_BYTES} bytes",
-                    )
-                    return
-                if info.offset_data + info.size > size:
-                    yield info.name, previous, end, f"{info.name} is cut at byte {size}"
-                    return
-                if info.isreg():
-                    yield info.name, info.offset, end, ""
-                previous = tar.offset
-            raw.seek(previous)
-            if raw.read(END_OF_ARCHIVE_BYTES) != bytes(END_OF_ARCHIVE_BYTES):
-                yield "", previous, previous, f"no end-of-archive blocks at byte {previous}"
-    except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
-        yield "", size, size, f"{type(error).__name__}: {error}"
-
-
-def _split(name: str) -> tuple[str, str]:
-    """Return key and suffix of a member: WebDataset's rule, cut at the first dot of the base name."""
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    folder, slash, base = name.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, suffix.lower()
 
 
 def _schema() -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from facemakeup.data import Loaded
-from facemakeup.faults import Fault, FaultLimit
+from facemakeup.batch import Loaded
+from facemakeup.faults import Fault, FaultLimit, some
 from facemakeup.loss import bucket_losses
 from facemakeup.tracking import Tracker, keep_lines_before
 from facemakeup.train_config import TrainConfig
@@ -36,6 +36,7 @@ class Monitor:
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self.faults: Counter[str] = Counter()
         self.num_seen = 0
+        self._examples: list[Fault] = []
         self._waited_s = 0.0
         self._new: list[Fault] = []
         self._notes: Counter[str] = Counter()
@@ -110,7 +111,8 @@ class Monitor:
         if self._accelerator.is_main_process:
             self._write(step, faults)
             self._tracker.scalars(step, values)
-        self._limit.require(self.faults, self.num_seen, faults)
+        self._examples = some([*self._examples, *faults])
+        self._limit.require(self.faults, self.num_seen, self._examples)
         self._begin()
         return loss
 

@@ -22,6 +22,7 @@ from facemakeup.export import read_export
 from facemakeup.model import FaceMakeUp
 from facemakeup.sampling import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
 from filters.base import RgbImage
+from filters.loading import torch_device
 
 DEFAULT_SIZE = Size(512, 512)
 
@@ -46,11 +47,13 @@ class FaceMakeUpPipeline:
         Raises:
             UsageError: a part is not there, or does not fit.
             VerificationError: the adapter's files are damaged.
+            DeviceError: torch sees no such device.
         """
+        place = torch_device(device)
         model = read_export(adapter, base, image_encoder)
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
         model.freeze_in(dtype)
-        return cls(model.to(device).eval(), Encoders.load(model.config, device, dtype))
+        return cls(model.to(place).eval(), Encoders.load(model.config, device, dtype))
 
     def disable_adapter(self) -> None:
         """From now on draw exactly what the base model draws, faces and poses or not."""

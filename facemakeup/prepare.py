@@ -33,12 +33,14 @@ class View:
 
     def pixels(self, rgb: RgbImage) -> Floats:
         """Return the view of a picture, float32 (3, H, W) in -1..1."""
-        image = Image.fromarray(rgb).resize(
-            (self.size.width, self.size.height), Image.Resampling.BILINEAR, box=self.window.box, reducing_gap=None
-        )
-        shown = np.asarray(image, dtype=np.float32)
-        shown = shown[:, ::-1] if self.flipped else shown
-        return np.ascontiguousarray(shown.transpose(2, 0, 1)) / 127.5 - 1
+        left, top, right, bottom = self.window.box
+        image = Image.fromarray(np.ascontiguousarray(rgb[top:bottom, left:right]))
+        image = image.resize((self.size.width, self.size.height), Image.Resampling.BILINEAR)
+        shown = np.asarray(image)[:, ::-1] if self.flipped else np.asarray(image)
+        scaled = np.ascontiguousarray(shown.transpose(2, 0, 1), dtype=np.float32)
+        scaled /= 127.5
+        scaled -= 1
+        return scaled
 
     def key(self, raw: RawSample) -> str:
         """Return the hex digest of the picture's bytes and of what is looked at: latents are known by it."""

@@ -28,13 +28,13 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in a folder; what a killed run wrote after `first_step` is shown no more."""
+    """Event files in a folder; what a killed run wrote from `first_step` on is shown no more."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """Open the folder."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step or None)
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers by name."""

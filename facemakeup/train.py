@@ -13,9 +13,10 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup import checkpoint
+from facemakeup.batch import Batch, Loaded
 from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
-from facemakeup.data import Batch, Loaded, TarDataset, batches, open_dataset
+from facemakeup.data import TarDataset, batches, open_dataset
 from facemakeup.encoders import Encoders, load_unet
 from facemakeup.faults import Fault
 from facemakeup.model import FaceMakeUp
@@ -70,8 +71,9 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
         )
     accelerator = Accelerator(mixed_precision="no")
     set_seed(config.seed)
-    dtype = torch.bfloat16 if config.run.precision == "bf16" and accelerator.device.type == "cuda" else torch.float32
-    encoders = Encoders.load(config.model, str(accelerator.device), dtype)
+    on_cpu = accelerator.device.type == "cpu"  # accelerate numbers CPUs, nobody else does
+    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
+    encoders = Encoders.load(config.model, "cpu" if on_cpu else str(accelerator.device), dtype)
     plan = plan_of(config, encoders)
     judges = _judges(config)
     dataset, held_out = open_dataset(patterns, config, plan, out / WORK)
@@ -81,7 +83,7 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
         checkpoint.require_resumable(found, config, dataset.digest)
     trainer = Trainer(config, FaceMakeUp.from_config(config.model, load_unet(config.model)), encoders, accelerator)
     first = found.step if found is not None else 0
-    tracker = _tracker(out, first) if accelerator.is_main_process else Several([])
+    tracker = _tracker(out, first + 1) if accelerator.is_main_process else Several([])
     monitor = Monitor(config, accelerator, tracker, out, trainer.schedule.num_timesteps)
     if found is not None:
         trainer.restore(found.snapshot())
@@ -91,7 +93,8 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
         monitor.known(dataset.index.faults, len(dataset.index))
     run = Run(config, out, accelerator, trainer, monitor, tracker, dataset, held_out, judges)
     with closing(tracker):
-        return run.from_step(first, on_step)
+        run.from_step(first, on_step)
+    return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, config.optim.num_steps))
 
 
 class Run:
@@ -106,11 +109,10 @@ class Run:
         self._trainer, self._monitor, self._tracker = trainer, monitor, tracker
         self._dataset, self._held_out, self._judges = dataset, held_out, judges
 
-    def from_step(self, first: int, on_step: OnStep) -> Checkpoint:
+    def from_step(self, first: int, on_step: OnStep) -> None:
         """Do all steps that are left, with validation and checkpoints on the way."""
         config, last = self._config, self._config.optim.num_steps
         stream = batches(self._dataset, first, config.data.num_workers)
-        saved: Checkpoint | None = None
         with closing(stream), _interruptible() as interrupted:  # type: ignore[type-var]
             for step in range(first + 1, last + 1):
                 result = self._trainer.step(step - 1, lambda: self._next(stream), self._dataset.accumulation)
@@ -123,10 +125,9 @@ class Run:
                 if step % config.validation.every == 0 or step == last:
                     self._validate(step)
                 if saves:
-                    saved = self._save(step)
+                    self._save(step)
                 if stops and step < last:
                     raise KeyboardInterrupt
-        return saved if saved is not None else self._save(max(first, last))
 
     def _next(self, stream: Iterator[Loaded]) -> Batch:
         started = time.perf_counter()
@@ -135,7 +136,7 @@ class Run:
         self._monitor.loaded(loaded)
         return loaded.batch
 
-    def _save(self, step: int) -> Checkpoint:
+    def _save(self, step: int) -> None:
         """Write a checkpoint; all ranks bring what they hold, the first one writes."""
         folder, accelerator = self._out / CHECKPOINTS, self._accelerator
         snapshot = self._trainer.snapshot(step, self._monitor.faults, self._monitor.num_seen, self._dataset.digest)
@@ -145,7 +146,6 @@ class Run:
             keep = self._config.checkpoint.keep
             checkpoint.save(folder, snapshot, self._config, accelerator.num_processes, keep)
         accelerator.wait_for_everyone()
-        return checkpoint.read(checkpoint.folder_of(folder, step))
 
     def _validate(self, step: int) -> None:
         """Look at the average of the weights, where one is kept."""
@@ -193,7 +193,7 @@ def _judges(config: TrainConfig) -> Judges | None:
 
 
 def _tracker(out: Path, first_step: int) -> Tracker:
-    return Several([TensorBoard(out / "tensorboard", first_step), JsonLines(out / LOG_NAME, first_step + 1)])
+    return Several([TensorBoard(out / "tensorboard", first_step), JsonLines(out / LOG_NAME, first_step)])
 
 
 @contextmanager

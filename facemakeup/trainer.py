@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from facemakeup import sharding
+from facemakeup.batch import Batch
 from facemakeup.checkpoint import Snapshot
-from facemakeup.data import Batch
 from facemakeup.draws import Draws, draws_of
 from facemakeup.ema import MovingAverage
 from facemakeup.encoders import Encoders
@@ -134,7 +134,7 @@ class Trainer:
         return nullcontext() if is_last else self._accelerator.no_sync(self._wrapped)
 
     def snapshot(self, step: int, faults: Mapping[str, int], num_seen: int, data_digest: str) -> Snapshot:
-        """Return the whole state on the CPU; every rank must call it.
+        """Return the whole state on the CPU; every rank must call it, and all but the first get no tensors.
 
         Raises:
             TypeError: a trainable is not float32.
@@ -144,13 +144,22 @@ class Trainer:
         moments = {f"{m}/{n}": state[p][m] for n, p in self.parameters.items() if p in state for m in MOMENTS}
         return Snapshot(
             step=step,
-            trainable=_gathered(self.parameters),
-            ema=_gathered(self.ema.values) if self.ema else {},
-            optimizer=_gathered(moments),
+            trainable=self._gathered(self.parameters),
+            ema=self._gathered(self.ema.values) if self.ema else {},
+            optimizer=self._gathered(moments),
             faults=faults,
             num_seen=num_seen,
             data_digest=data_digest,
         )
+
+    def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return whole copies on the CPU, on the first rank only; shards are brought together one tensor at a time."""
+        copies = {}
+        for name, value in tensors.items():
+            complete = sharding.whole(value.detach())
+            if self._accelerator.is_main_process:
+                copies[name] = complete.to("cpu", copy=True).contiguous()
+        return copies
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
@@ -183,7 +192,3 @@ def conditions(
         "clip_hidden_BNC": encoders.clip_hidden(clip_pixels_BCHW, clip_dropped_B),
         "pose_BCHW": pose_BCHW,
     }
-
-
-def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: sharding.whole(value.detach()).to("cpu", copy=True).contiguous() for name, value in tensors.items()}

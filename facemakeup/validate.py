@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facemakeup.batch import Batch
 from facemakeup.condition import FaceCondition
 from facemakeup.crop import Size
-from facemakeup.data import Batch
 from facemakeup.draws import generator
 from facemakeup.faces import Floats
 from facemakeup.faults import SampleFaultError

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from curation.errors import UsageError
+from facemakeup.batch import Batch
 from facemakeup.cache import CacheReport, fill_cache, plan_of, weights_sha256
 from facemakeup.config import Recogniser
-from facemakeup.data import Batch, TarDataset, batches, open_dataset
+from facemakeup.data import TarDataset, batches, open_dataset
 from facemakeup.draws import draws_of
 from facemakeup.encoders import Encoders
 from facemakeup.train_config import TrainConfig

@@ -186,7 +186,7 @@ def test_a_run_that_is_killed_and_resumed_from_the_command_line_equals_one_that_
     left = newest(tmp_path / "killed" / CHECKPOINTS)
     assert left is not None and left.step == 4
     resumed = start(toml, pattern, tmp_path / "killed", "--resume")
-    said, warned = resumed.communicate(timeout=120)
+    said, warned = resumed.communicate(timeout=250)
     assert resumed.returncode == 0, warned
     assert said.strip().endswith("step-00000006")
     found = newest(tmp_path / "killed" / CHECKPOINTS)

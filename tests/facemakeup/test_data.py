@@ -12,9 +12,10 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup import posemap
+from facemakeup.batch import Batch, Loaded, collate
 from facemakeup.cache import plan_of
 from facemakeup.config import Recogniser
-from facemakeup.data import Batch, Loaded, Slice, TarDataset, batches, collate, open_dataset
+from facemakeup.data import Slice, TarDataset, batches, open_dataset
 from facemakeup.draws import draws_of
 from facemakeup.encoders import Encoders
 from facemakeup.faults import REASONS, DataError, FaultLimit, count

@@ -33,9 +33,14 @@ def launched(toml: Path, pattern: str, out: Path, world: int) -> Checkpoint:
         )
         for rank in range(world)
     ]  # fmt: skip
-    for process in processes:
-        _, said = process.communicate(timeout=200)
-        assert process.returncode == 0, said
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=250)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
     found = newest(out / CHECKPOINTS)
     assert found is not None
     return found

@@ -6,16 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typer.testing import CliRunner
 
+from cli import app
 from curation.commit import publish_json, sha256_of
 from curation.errors import UsageError, VerificationError
-from facemakeup.config import ModelConfig
+from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.encoders import Encoders
 from facemakeup.export import RECORD_NAME, WEIGHTS_NAME, export, flat_names, load_into_stock, read_export, set_face
 from facemakeup.model import FaceMakeUp
 from facemakeup.pipeline import FaceMakeUpPipeline
 from facemakeup.sampling import ddim
 from tests.facemakeup import tiny
+from tests.facemakeup.runs import run, run_config, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 
 FACTS = {"step": 7, "average": True}
@@ -212,6 +215,24 @@ def test_a_damaged_or_foreign_folder_is_refused(folder: Path, model: FaceMakeUp,
         read_export(damaged)
 
 
+def test_a_record_that_names_not_every_file_or_is_none_is_refused(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / WEIGHTS_NAME)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"files": {}}, r"does not name controlnet/.*, facemakeup\.safetensors"),
+        ({"files": None}, "not the record of an adapter"),
+        ({"format_version": 2}, r"are of version \(2, 1\)"),
+    ]
+    for number, (change, message) in enumerate(cases):
+        wrong = rewritten(folder, tmp_path / str(number), tensors)
+        record = json.loads((wrong / RECORD_NAME).read_text())
+        publish_json(wrong / RECORD_NAME, {**record, **change})
+        with pytest.raises((VerificationError, UsageError), match=message):
+            read_export(wrong)
+    (wrong / RECORD_NAME).write_text("{")
+    with pytest.raises(VerificationError, match="not the record of an adapter"):
+        read_export(wrong)
+
+
 def test_another_base_of_other_sizes_is_refused_and_one_of_the_same_sizes_taken(folder: Path, tmp_path: Path) -> None:
     from diffusers import UNet2DConditionModel
 
@@ -247,3 +268,23 @@ def test_the_card_of_a_published_base_names_the_licences_it_inherits() -> None:
     card = model_card(config, {})
     assert "CreativeML Open RAIL-M" in card and card.count("| MIT |") == 2
     assert "non-commercial research only" in card
+
+
+def test_what_train_wrote_is_exported_from_the_command_line_and_loaded_by_stock_diffusers(
+    base: Path, recogniser: Recogniser, tmp_path: Path
+) -> None:
+    changes = {"optim": {"num_steps": 2}, "checkpoint": {"every": 2}}
+    checkpoint = run(run_config(base, recogniser, **changes), write_tars(tmp_path / "tars"), tmp_path / "out")
+    for name, options in (("average", ()), ("last", ("--last",))):
+        result = CliRunner().invoke(app, ["export", str(checkpoint.folder), str(tmp_path / name), *options])
+        assert result.exit_code == 0, result.output
+    average, last = read_export(tmp_path / "average"), read_export(tmp_path / "last")
+    assert same_bits(average.trainable_state(), checkpoint.weights(ema=True))
+    assert same_bits(last.trainable_state(), checkpoint.weights(ema=False))
+    assert not same_bits(average.trainable_state(), last.trainable_state())
+    facts = json.loads((tmp_path / "last" / RECORD_NAME).read_text())["facts"]
+    assert facts["step"] == 2 and facts["weights_are_an_average"] is False
+    assert (facts["crop_mode"], facts["crop_factor"]) == ("face", 1.5)
+    pipe, inputs = stock(base), tiny_inputs(2, identity_width=recogniser.width)
+    load_into_stock(pipe, tmp_path / "average")
+    assert (stock_output(pipe, inputs) - own_output(average, inputs)).abs().max() < 1e-5

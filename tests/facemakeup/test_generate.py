@@ -9,10 +9,12 @@ from typer.testing import CliRunner, Result
 
 from cli import app
 from curation.errors import UsageError
+from facemakeup.condition import prepare_face
 from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.export import export
 from facemakeup.generate import read_picture
-from facemakeup.recognisers import MOBILEFACENET, find_recogniser
+from facemakeup.recognisers import MOBILEFACENET, find_recogniser, load_recogniser
+from filters.loading import DeviceError
 from tests.facemakeup import tiny
 from tests.facemakeup.test_pipeline import face
 from tests.facemakeup.tiny import tiny_model, trained
@@ -24,8 +26,8 @@ def adapter(model_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory)
     return exported(model_config, tmp_path_factory.mktemp("adapters") / "adapter")
 
 
-def exported(config: ModelConfig, target: Path) -> Path:
-    export(trained(tiny_model(config)), target, {"crop_mode": "face", "crop_factor": 1.5})
+def exported(config: ModelConfig, target: Path, mode: str = "face") -> Path:
+    export(trained(tiny_model(config)), target, {"crop_mode": mode, "crop_factor": 1.5})
     return target
 
 
@@ -78,6 +80,21 @@ def test_without_the_adapter_faces_and_pose_change_nothing(adapter: Path, tmp_pa
     assert (tmp_path / "on/000.png").read_bytes() != off
 
 
+def test_a_pose_is_framed_as_the_adapter_saw_faces_in_training(
+    adapter: Path, model_config: ModelConfig, tmp_path: Path
+) -> None:
+    whole = exported(model_config, tmp_path / "whole", mode="full")
+    face(1).save(tmp_path / "face.npz")
+    words = ("--face", tmp_path / "face.npz", "--prompt", "a park")
+    drawn = {}
+    for name, folder in (("near", adapter), ("whole", whole)):
+        for kind, pose in (("free", ()), ("posed", ("--pose", tmp_path / "face.npz"))):
+            assert run(folder, tmp_path / name / kind, *words, *pose).exit_code == 0
+            drawn[name, kind] = pixels(tmp_path / name / kind / "000.png")
+    assert np.array_equal(drawn["near", "free"], drawn["whole", "free"])
+    assert not np.array_equal(drawn["near", "posed"], drawn["whole", "posed"])
+
+
 @with_centerface
 def test_a_photo_s_face_is_found_recognised_and_posed(base: Path, recogniser: Recogniser, tmp_path: Path) -> None:
     adapter = exported(tiny.tiny_config(base, recogniser=recogniser), tmp_path / "adapter")
@@ -91,6 +108,24 @@ def test_a_photo_s_face_is_found_recognised_and_posed(base: Path, recogniser: Re
     posed = run(adapter, tmp_path / "posed", *accepted, "--pose", tmp_path / "photo.png")
     assert posed.exit_code == 0, posed.output
     assert np.abs(pixels(tmp_path / "free/000.png") - pixels(tmp_path / "posed/000.png")).max() > 2
+
+
+@with_centerface
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_of_several_faces_the_largest_is_taken(recogniser: Recogniser, mirrored: bool) -> None:
+    from filters import faces
+
+    picture = np.zeros((512, 1024, 3), np.uint8)
+    picture[:, :512] = astronaut()
+    picture[:384, 600:984] = np.asarray(Image.fromarray(astronaut()).resize((384, 384)))
+    picture = np.ascontiguousarray(picture[:, ::-1] if mirrored else picture)
+    finder = faces.build(faces.Measure(detector="centerface", weights="centerface"), "cpu")
+    (evidence,) = finder.measure([picture])
+    assert len(evidence.faces) >= 2
+    found = prepare_face(picture, finder, load_recogniser(recogniser, accept_noncommercial=True), tiny.CLIP_SIDE)
+    assert (found.box[0] > 512) == mirrored
+    assert found.clip_pixels_3SS.shape == (3, tiny.CLIP_SIDE, tiny.CLIP_SIDE)
+    assert abs(np.linalg.norm(found.identity_D) - 1) < 1e-5 and found.recogniser == recogniser
 
 
 @with_models
@@ -109,6 +144,7 @@ def test_a_face_seen_by_a_real_recogniser_is_drawn(base: Path, tmp_path: Path) -
 def test_what_cannot_be_drawn_is_refused_before_anything_is_written(adapter: Path, tmp_path: Path) -> None:
     face(1).save(tmp_path / "one.npz")
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0torn")
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:300])
     good = ("--face", tmp_path / "one.npz", "--prompt", "a park")
     for message, arguments in (
         ("multiples of 8", (*good, "--height", 60)),
@@ -116,12 +152,15 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(adapter: Pat
         ("torn.jpg", ("--face", tmp_path / "torn.jpg", "--prompt", "a park")),
         ("no such file", ("--face", tmp_path / "gone.jpg", "--prompt", "a park")),
         ("detector", (*good, "--detector", "haar")),
+        ("not a face that", ("--face", tmp_path / "torn.npz", "--prompt", "a park")),
         ("no adapter_config.json", ()),
     ):
         folder = adapter if arguments else tmp_path
         result = run(folder, tmp_path / "out", *(arguments or good))
         assert isinstance(result.exception, UsageError) and message in str(result.exception)
         assert not (tmp_path / "out").exists()
+    nowhere = run(adapter, tmp_path / "out", *good, "--device", "cuda:7").exception
+    assert isinstance(nowhere, DeviceError) and not (tmp_path / "out").exists()
     assert run(adapter, tmp_path / "out", *good).exit_code == 0
     assert "holds pictures already" in str(run(adapter, tmp_path / "out", *good).exception)
 

@@ -12,7 +12,8 @@ from curation.pack import pack
 from curation.runner import Spread
 from curation.tar import read_samples
 from facemakeup.faults import DataError, count
-from facemakeup.index import TarIndex, build_index, read_members
+from facemakeup.index import TarIndex, build_index
+from facemakeup.members import read_members
 from facemakeup.shards import ShardStore, find_shards
 from tests.curation.shards import mixed_source, recipe_from
 from tests.facemakeup.tars import packed_sample, write_packed
@@ -153,3 +154,23 @@ def test_remote_tars_come_through_a_folder_that_stays_within_its_bound(tmp_path:
         assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar")) <= bound
     store.close()
     memory.rm("/packed", recursive=True)
+
+
+def test_a_tar_that_another_process_pushes_out_of_the_folder_stays_readable_where_it_is_open(tmp_path: Path) -> None:
+    import fsspec
+
+    paths = write_packed(tmp_path / "local", [packed_sample(n) for n in range(6)], per_shard=2)
+    memory = fsspec.filesystem("memory")
+    for path in paths:
+        memory.pipe_file(f"/shared/{path.name}", path.read_bytes())
+    shards = find_shards(["memory://shared/*.tar"])
+    one, other = (ShardStore(tmp_path / "cache", paths[0].stat().st_size) for _ in range(2))
+    expected = [path.read_bytes() for path in paths]
+    assert one.read(shards[0], 0, 1 << 20) == expected[0]
+    assert [other.read(shard, 0, 1 << 20) for shard in shards[1:]] == expected[1:]
+    assert len(list((tmp_path / "cache").glob("*.tar"))) == 1
+    assert one.read(shards[0], 0, 1 << 20) == expected[0]
+    assert one.read(shards[1], 0, 1 << 20) == expected[1]
+    for store in (one, other):
+        store.close()
+    memory.rm("/shared", recursive=True)

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +66,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
     assert (one.step, len(lines(tmp_path / "whole"))) == (6, 7)
 
 
+@pytest.mark.campaign
 def test_a_run_with_reading_processes_gives_the_same_bits(tmp_path: Path, base: Path, recogniser: Recogniser) -> None:
     pattern = write_tars(tmp_path / "tars")
     states = [
@@ -226,3 +229,20 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule(schedule: str,
         {"learning_rate": 1.0, "num_steps": 8, "num_warmup_steps": 4, "schedule": schedule}
     )
     assert [learning_rate(optim, step) for step in range(8)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit(
+    tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
+) -> None:
+    config = run_config(base, recogniser, optim={"num_steps": 4}, checkpoint={"every": 100})
+
+    def terminated_at_three(at: Progress) -> None:
+        if at.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, pattern, tmp_path / "out", on_step=terminated_at_three)
+    left = newest(tmp_path / "out" / CHECKPOINTS)
+    assert left is not None and left.step == 3
+    resumed = run(config, pattern, tmp_path / "out", resume=True)
+    assert same_bits(resumed.weights(ema=False), run(config, pattern, tmp_path / "whole").weights(ema=False))

@@ -1,0 +1,76 @@
+"""What training takes at once: samples of one shape, stacked.
+
+Shapes: B samples of one rank's micro batch, C channels, H and W pixels, D numbers of an identity vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facemakeup.faults import Fault
+from facemakeup.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one shape."""
+
+    pixels_BCHW: Tensor
+    """float32 in -1..1."""
+    clip_pixels_BCHW: Tensor
+    """float32, aligned faces, CLIP's mean and deviation taken out."""
+    identity_BD: Tensor
+    """float32, rows of length 1."""
+    pose_BCHW: Tensor
+    """float32 in 0..1."""
+    captions: tuple[str, ...]
+    uids: tuple[str, ...]
+    positions: tuple[int, ...]
+    """Of the samples in the endless stream: what their random numbers are drawn by."""
+    moments_BCHW: Tensor
+    """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
+    has_moments_B: Tensor
+    """bool: whose latents came from the cache."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch with its tensors on a device."""
+        moved: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A micro batch, with what was passed over on the way to it."""
+
+    batch: Batch
+    faults: tuple[Fault, ...]
+    notes: dict[str, int]
+    """What the caches said, with counts."""
+
+
+def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:
+    """Return the batch of samples of one shape."""
+    moments = [sample.moments_CHW for sample in samples]
+    known = next((array for array in moments if array is not None), None)
+    stacked = np.zeros((0,), np.float32)
+    if known is not None:
+        stacked = np.stack([np.zeros_like(known) if array is None else array for array in moments])
+    return Batch(
+        pixels_BCHW=_stack([sample.pixels_CHW for sample in samples]),
+        clip_pixels_BCHW=_stack([sample.clip_pixels_CHW for sample in samples]),
+        identity_BD=_stack([sample.identity_D for sample in samples]),
+        pose_BCHW=_stack([sample.pose_CHW for sample in samples]),
+        captions=tuple(sample.caption for sample in samples),
+        uids=tuple(sample.uid for sample in samples),
+        positions=tuple(positions),
+        moments_BCHW=torch.from_numpy(stacked),
+        has_moments_B=torch.tensor([array is not None for array in moments]),
+    )
+
+
+def _stack(arrays: list[Any]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
