@@ -59,6 +59,8 @@ class Downloads:
         self.outcomes = [UrlOutcome(None, LOST)] * num_urls
         self.num_asked: list[int] = []
         """URLs asked for in each pass."""
+        self.seconds_waiting = 0.0
+        """Spent between the passes, doing nothing."""
         self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
 
     def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
@@ -111,7 +113,7 @@ def download(
             if not rows:
                 break
             if number > 0:
-                _wait([urls[row] for row in rows], hosts, settings)
+                downloads.seconds_waiting += _wait([urls[row] for row in rows], hosts, settings)
             rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
             tar = _run_pass(urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, downloads)
             stack.enter_context(tar)
@@ -120,10 +122,12 @@ def download(
         yield downloads
 
 
-def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> None:
-    """Wait before a later pass: the recipe's time, or as long as the most patient host asks for."""
+def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
+    """Wait before a later pass: the recipe's time, or as long as the most patient host asks for; return how long."""
     silence = max((hosts.silence_s(host) for host in {host_of(url) for url in urls}), default=0.0)
-    time.sleep(max(settings.retry_wait_s, silence))
+    seconds = max(settings.retry_wait_s, silence)
+    time.sleep(seconds)
+    return seconds
 
 
 def _run_pass(

@@ -216,6 +216,7 @@ def _commit(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "asked": downloads.num_asked,
+            "seconds_waiting": downloads.seconds_waiting,
             "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
         },
     )
