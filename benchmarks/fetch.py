@@ -48,34 +48,30 @@ name = "colour"
 keep.mean_channel_std = {{ min = 2.0 }}
 """
 WAIVER = "a web of drawn pictures on this machine"
-NUM_KILLED_AFTER = 3
-"""Parts that are committed when the first run is killed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and write the figures."""
     options = _options(arguments)
     shutil.rmtree(options.folder, ignore_errors=True)
-    options.folder.mkdir(parents=True)
+    (options.folder / "twins").mkdir(parents=True)
     with _web() as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
         _rank(options.folder, addresses, options.num_urls // options.num_parts)
-        forecast = _forecast(options.folder, options.num_urls // 50)
-        _reset(port)
-        whole = _fetch(options.folder, "fetch", options.workers)
-        _reset(port)
-        killed = _killed(options.folder, port)
-        _reset(port)
         download = _in_child("ours", options.folder, addresses)
         _reset(port)
         plain = _in_child("plain", options.folder, addresses)
+        _reset(port)
+        forecast = _forecast(options.folder, options.num_urls // 50)
+        _reset(port)
+        whole = _killed(options.folder, options.workers, options.num_parts // 2, port)
+        twins = _twins(options.folder / "twins", addresses[: options.num_urls // 20], port)
     accounted = _account(options.folder / "fetch", addresses)
-    killed["equal_bytes"] = _hashes(options.folder / "fetch") == _hashes(options.folder / "killed")
     scores = _score(options.folder, forecast)
     is_good = (
-        accounted["num_wrong"] == 0
+        accounted["num_wrong"] == accounted["num_missing"] == accounted["num_doubled"] == 0
         and accounted["num_rows"] == options.num_urls
-        and killed["equal_bytes"]
+        and twins["equal_bytes"]
         and all(one["is_within"] for one in scores.values())
     )
     result = {
@@ -87,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "shares": SHARES,
         },
         "accounted": accounted,
-        "stage_with_workers": whole | {"workers": options.workers},
-        "killed_and_resumed": killed,
+        "killed_and_resumed": whole | {"workers": options.workers},
+        "killed_beside_whole": twins,
         "one_process_bounded_routes": {"ours": download, "plain_img2dataset": plain},
         "forecast": {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
         "load": [round(load, 1) for load in os.getloadavg()],
@@ -156,25 +152,48 @@ def _run(command: Sequence[str]) -> dict[str, float]:
     return {"wall_seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(cpu, 1)}
 
 
-def _fetch(folder: Path, target: str, workers: int) -> dict[str, Any]:
-    figures: dict[str, Any] = dict(_run(_fetch_command(folder, target, workers)))
-    manifest = json.loads((folder / target / "manifest.json").read_text())
-    return figures | {"num_arrived": manifest["num_kept"], "findings": manifest["extra"]["findings"]}
-
-
-def _killed(folder: Path, port: int) -> dict[str, Any]:
+def _killed(folder: Path, workers: int, num_parts: int, port: int) -> dict[str, Any]:
     """Kill a run without warning once some parts are committed, then run the same command again."""
-    command = _fetch_command(folder, "killed", 0)
+    command, target, started = _fetch_command(folder, "fetch", workers), folder / "fetch", time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    target = folder / "killed"
-    while process.poll() is None and len(list(target.glob("*_stats.json"))) < NUM_KILLED_AFTER:
-        time.sleep(0.05)
-    time.sleep(1.0)
+    while process.poll() is None and len(list(target.glob("*_stats.json"))) < num_parts:
+        time.sleep(0.02)
+    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGKILL)
-    code = process.wait()
-    num_before = len(list(target.glob("*_stats.json")))
+    code, num_before = process.wait(), len(list(target.glob("*_stats.json")))
     _reset(port)
-    return {"exit_code": code, "num_parts_before": num_before, **_run(_fetch_command(folder, "killed", 0))}
+    _run(command)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    manifest = json.loads((target / "manifest.json").read_text())
+    seconds = time.monotonic() - started
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "exit_code_of_the_killed": code,
+        "num_parts_when_killed": num_before,
+        "wall_seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "num_arrived": manifest["num_kept"],
+        "images_per_second": round(manifest["num_kept"] / seconds, 1),
+        "images_per_cpu_second": round(manifest["num_kept"] / cpu, 1),
+        "findings": manifest["extra"]["findings"],
+    }
+
+
+def _twins(folder: Path, addresses: Sequence[str], port: int) -> dict[str, Any]:
+    """Fetch some of the web twice, once killed and once not, and compare every byte."""
+    _rank(folder, addresses, len(addresses) // 4)
+    killed = _killed(folder, 0, 2, port)
+    (folder / "fetch").rename(folder / "killed")
+    _reset(port)
+    _run(_fetch_command(folder, "fetch", 0))
+    is_equal = _hashes(folder / "fetch") == _hashes(folder / "killed")
+    return {
+        "num_urls": len(addresses),
+        "num_parts_when_killed": killed["num_parts_when_killed"],
+        "exit_code_of_the_killed": killed["exit_code_of_the_killed"],
+        "equal_bytes": is_equal,
+    }
 
 
 def _account(target: Path, addresses: Sequence[str]) -> dict[str, Any]:
@@ -221,7 +240,7 @@ def _score(folder: Path, forecast: dict[str, Any]) -> dict[str, Any]:
 
 def _in_child(which: str, folder: Path, addresses: Sequence[str]) -> dict[str, Any]:
     """Download the routes that end by themselves, in one process: our reader or img2dataset's own, same threads."""
-    wanted = [url for url in addresses if route_of(url) not in UNBOUNDED][: len(addresses) // 4]
+    wanted = [url for url in addresses if route_of(url) not in UNBOUNDED][: len(addresses) // 8]
     (folder / "urls.json").write_text(json.dumps(wanted))
     code = "import sys; from benchmarks.fetch import child; child(*sys.argv[1:])"
     figures: dict[str, Any] = dict(_run([sys.executable, "-c", code, which, str(folder)]))
