@@ -192,7 +192,10 @@ def plan(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Forecast links, bytes, hours and the final number from a measured sample; write nothing."""
+    """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
+
+    Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
+    """
     from curation.recipe import load_recipe
 
     loaded = load_recipe(recipe)
@@ -226,6 +229,11 @@ def report(
     from curation.report import write_report
 
     typer.echo(write_report(run))
+    from curation.plan import score_run
+
+    for name, one in score_run(run).items():
+        verdict = "as forecast" if one["is_within"] else "NOT as forecast"
+        typer.echo(f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})")
 
 
 @app.command()

@@ -5,6 +5,7 @@ so that all of the ranking is in it alike and no period of it is followed. Share
 by the part of the whole that was seen.
 """
 
+import json
 import math
 import random
 import tempfile
@@ -23,7 +24,7 @@ from curation.curate import curate
 from curation.errors import UsageError
 from curation.fetch import fetch
 from curation.ledger import read_ledger
-from curation.manifest import Manifest, ShardReport, write_report
+from curation.manifest import Manifest, ShardReport, read_manifest, write_report
 from curation.pack import pack
 from curation.rank import LEDGER
 from curation.recipe import Recipe
@@ -32,6 +33,7 @@ from curation.stage import finish, finished
 
 Z_95 = 1.959963984540054
 STAGES = ("fetch", "curate", "pack")
+FORECAST_NAME = "forecast.json"
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,24 @@ def score(forecast: Mapping[str, Any], manifests: Mapping[str, Manifest]) -> dic
         }
         for name, value in came.items()
     }
+
+
+def score_run(run: Path) -> dict[str, dict[str, float | bool]]:
+    """Score the forecast that was kept as `forecast.json` in the folder of a run; nothing where there is none.
+
+    Raises:
+        UsageError: it is not what `plan --json` printed.
+    """
+    path = run / FORECAST_NAME
+    if not path.is_file():
+        return {}
+    try:
+        return score(
+            json.loads(path.read_text(encoding="utf-8")),
+            {stage: read_manifest(run / stage, stage) for stage in ("fetch", "pack")},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not what `facecaptionhq plan --json` prints: {error!r}") from error
 
 
 def share(num_hits: int, num_trials: int, num_all: int) -> Range:

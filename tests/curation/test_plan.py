@@ -16,7 +16,7 @@ from curation.errors import SafetyError, UsageError
 from curation.fetch import fetch
 from curation.manifest import read_manifest
 from curation.pack import pack
-from curation.plan import _sampled, plan, score, share
+from curation.plan import _sampled, plan, score, score_run, share
 from curation.rank import rank
 from curation.recipe import Recipe
 from curation.runner import Spread
@@ -78,6 +78,12 @@ def test_the_forecast_of_a_sample_holds_the_whole_run(tmp_path: Path, selection:
     manifests = {stage: read_manifest(tmp_path / stage, stage) for stage in ("fetch", "pack")}
     scores = score(json.loads(json.dumps(forecast.values)), manifests)
     assert {name: one["is_within"] for name, one in scores.items()} == dict.fromkeys(scores, True)
+    assert score_run(tmp_path) == {}
+    (tmp_path / "forecast.json").write_text(json.dumps(forecast.values))
+    assert score_run(tmp_path) == scores
+    (tmp_path / "forecast.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"forecast\.json: not what"):
+        score_run(tmp_path)
     num_bytes = sum(
         pq.read_table(path)["num_bytes"].drop_null().to_numpy().sum()
         for path in (tmp_path / "fetch").glob("0*.parquet")
