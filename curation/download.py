@@ -60,7 +60,7 @@ class Downloads:
         self.num_asked: list[int] = []
         """URLs asked for in each pass."""
         self.seconds_waiting = 0.0
-        """Spent between the passes, doing nothing."""
+        """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
         self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
 
     def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
@@ -142,14 +142,20 @@ def _run_pass(
     """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
+    seconds: list[float] = []
 
     def download_image(request: tuple[int, str], *_: Any) -> tuple[int, io.BytesIO | None, str | None]:
         place, url = request
+        asked = time.monotonic()
         answer = read_url(url, settings, hosts, allow_loopback=allow_loopback)
+        seconds.append(time.monotonic() - asked)
         answers[place] = replace(answer, body=None)
         return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason
 
+    _import_img2dataset()  # takes seconds the first time, which are nobody's waiting
+    started = time.monotonic()
     _run_img2dataset([urls[row] for row in rows], folder, settings, download_image)
+    downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / settings.num_threads)
     tar_path = folder / f"{SHARD}.tar"
     table = pq.read_table(folder / f"{SHARD}.parquet", columns=["key", "status", "error_message", "sha256"])
     said = {int(row["key"]): row for row in table.to_pylist()}

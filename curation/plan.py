@@ -56,7 +56,7 @@ class StageForecast:
     seconds_per_row: float
     """Worker-seconds per row that enters the stage, without the waiting below."""
     waiting_s_per_part: float
-    """Seconds that each part only waits, such as between the passes of `fetch`."""
+    """Seconds that each part waits whatever its size: between the passes of `fetch`, and for the last URLs of each."""
     hours: float
     """Of wall time with the workers asked for."""
     cost: float | None

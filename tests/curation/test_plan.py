@@ -92,7 +92,7 @@ def test_the_forecast_of_a_sample_holds_the_whole_run(tmp_path: Path, selection:
     for stage in forecast.stages.values():
         assert stage.hours > 0
         assert stage.cost == pytest.approx(2 * stage.hours)
-    assert forecast.stages["fetch"].waiting_s_per_part == 0.0
+    assert forecast.stages["fetch"].waiting_s_per_part < 3.0
 
 
 def test_a_sample_of_all_rows_leaves_nothing_unsure(tmp_path: Path, selection: Path) -> None:
