@@ -152,7 +152,6 @@ def _run_pass(
         answers[place] = replace(answer, body=None)
         return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason
 
-    _import_img2dataset()  # takes seconds the first time, which are nobody's waiting
     started = time.monotonic()
     _run_img2dataset([urls[row] for row in rows], folder, settings, download_image)
     downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / settings.num_threads)
@@ -226,6 +225,11 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+def warm_up() -> None:
+    """Import what takes a process seconds the first time, so that no part is charged for it."""
+    _import_img2dataset()
 
 
 def _import_img2dataset() -> tuple[Any, Any, Any]:

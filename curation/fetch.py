@@ -25,7 +25,7 @@ from curation.arrivals import (
     members,
 )
 from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
-from curation.download import Downloads, download
+from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
 from curation.ledger import count_rejections, write_ledger, write_table
@@ -150,13 +150,14 @@ def fetch_part(job: FetchJob) -> ShardReport:
     Raises:
         ShardError: the part is not the one that rank's manifest names, or the downloader contradicts itself.
     """
-    started = time.time()
     matchers = load_matchers(job.hash_lists)
     lists = {matcher.name: matcher.digest for matcher in matchers}
     work_id = digest([STAGE, job.shard, job.sha256, _inside(job.settings, job.limits), lists, CODE_VERSION])
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     rows = _read_part(job)
+    warm_up()
+    started = time.time()
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         urls = [row["url"] for row in rows]
