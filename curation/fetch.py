@@ -150,6 +150,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
     Raises:
         ShardError: the part is not the one that rank's manifest names, or the downloader contradicts itself.
     """
+    started = time.time()
     matchers = load_matchers(job.hash_lists)
     lists = {matcher.name: matcher.digest for matcher in matchers}
     work_id = digest([STAGE, job.shard, job.sha256, _inside(job.settings, job.limits), lists, CODE_VERSION])
@@ -157,7 +158,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
         return report
     rows = _read_part(job)
     warm_up()
-    started = time.time()
+    started = time.time()  # anew: imports are no part's own time
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         urls = [row["url"] for row in rows]
