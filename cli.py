@@ -329,6 +329,54 @@ def generate(
 
 
 @app.command()
+def plan(
+    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows that go through all stages to measure.")] = 2000,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Of one worker for one hour.")] = None,
+    waiver: Annotated[
+        str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
+    ] = None,
+    hash_list: Annotated[
+        list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
+    ] = None,
+    allow_loopback: Annotated[
+        bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
+
+    Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
+    """
+    from curation.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    from curation.plan import plan as run
+
+    forecast = run(
+        source, loaded, _spread(workers, ray_address),
+        num_sampled=sample, price=price, waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(forecast.values, indent=2))
+        return
+    typer.echo(f"{forecast.num_rows} rows in {forecast.num_parts} parts; measured on {forecast.num_sampled} of them")
+    for what, found, unit in (
+        ("link rot", forecast.link_rot.times(100), "%"),
+        ("pictures that arrive", forecast.num_arriving, ""),
+        ("their bytes", forecast.num_bytes.times(1e-9), " GB"),
+        ("pictures at the end", forecast.num_final, ""),
+    ):
+        typer.echo(f"{what:<22}{found.value:,.4g}{unit} (95 %: {found.low:,.4g} to {found.high:,.4g})")
+    for stage, one in forecast.stages.items():
+        cost = "" if one.cost is None else f", cost {one.cost:,.2f}"
+        typer.echo(f"{stage:<22}{one.hours:,.4g} h with {forecast.num_workers} workers{cost}")
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Folder that holds the stages' folders: rank, fetch, curate, pack.")],
 ) -> None:
@@ -336,6 +384,11 @@ def report(
     from curation.report import write_report
 
     typer.echo(write_report(run))
+    from curation.plan import score_run
+
+    for name, one in score_run(run).items():
+        verdict = "as forecast" if one["is_within"] else "NOT as forecast"
+        typer.echo(f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})")
 
 
 @app.command()

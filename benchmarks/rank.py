@@ -3,7 +3,7 @@
     python -m benchmarks.rank FOLDER [--facecaption 15000000] [--laion 50000000] [--top 10000000]
 
 Three runs, each in a process of its own: a small one against an independent oracle, a middle one beside the obvious way
-in pandas, and the large one. FOLDER takes some 40 GB for the large one and is left as it is. Exit code 0 where every
+in pandas, and the large one. FOLDER takes some 20 GB for the large one and is left as it is. Exit code 0 where every
 count is the oracle's and the memory stays under 4 GB.
 """
 
@@ -118,7 +118,7 @@ def _copy(database: Any, query: str, path: Path) -> None:
 
 
 def _exactness(folder: Path, num_facecaption: int, num_laion: int, top: int) -> dict[str, Any]:
-    """Compare selection, reasons and faults with the oracle's, for every key."""
+    """Compare selection, reasons and faults with the oracle's."""
     from tests.curation.rank_oracle import expect
 
     write_metadata(folder, num_facecaption, num_laion)

@@ -8,6 +8,7 @@ so that the order of the input files changes nothing.
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ BY_SAMPLE_ID_SQL = """
 SELECT named.* REPLACE (coalesce(known.url, named.normal) AS normal)
 FROM ({rows}) AS named
 LEFT JOIN (
-    SELECT sample_id, min(url) AS url FROM read_parquet('{laion}/*/*.parquet', hive_partitioning = false)
+    SELECT sample_id, min(url) AS url FROM read_parquet('{laion}', hive_partitioning = false)
     WHERE uid IS NOT NULL AND sample_id IS NOT NULL GROUP BY sample_id
 ) AS known ON known.sample_id = named.sample_id
 """
@@ -127,7 +128,7 @@ def clean_facecaption(
     faults: Counter[str] = Counter()
     rows = FACECAPTION_SQL
     if has_sample_ids(source) and any(laion.glob("*/*.parquet")):
-        rows = BY_SAMPLE_ID_SQL.format(rows=FACECAPTION_SQL, laion=_quoted(laion))
+        rows = BY_SAMPLE_ID_SQL.format(rows=FACECAPTION_SQL, laion=quoted(pattern(laion, "*/*.parquet")))
     _clean(
         database,
         target,
@@ -149,7 +150,7 @@ def clean_laion(
     rows = UNDETECTED_SQL.format(rows=LAION_SQL)
     if detections is not None:
         files = [str(path) for path in parquet_files(detections)]
-        rows = DETECTED_SQL.format(rows=LAION_SQL, files=repr(files))
+        rows = DETECTED_SQL.format(rows=LAION_SQL, files=sql_list(files))
     _clean(
         database,
         target,
@@ -242,7 +243,7 @@ def _clean(
     sql = CLEAN_SQL.format(
         **{name: _with_constants(part) for name, part in parts.items()},
         source=target.name,
-        target=_quoted(target),
+        target=quoted(target),
         nameless=NAMELESS_BUCKET,
         width=256 // num_buckets,
     )
@@ -255,7 +256,7 @@ def _counted(
 ) -> tuple[int, dict[str, int]]:
     if not any(folder.glob("*/*.parquet")):
         return 0, dict(sorted(faults.items()))
-    database.read_parquet(f"{folder}/*/*.parquet", hive_partitioning=False).create_view("cleaned", replace=True)
+    database.read_parquet(pattern(folder, "*/*.parquet"), hive_partitioning=False).create_view("cleaned", replace=True)
     result = database.sql(query)
     counts = {name: int(count) for name, count in zip(result.columns, result.fetchall()[0], strict=True)}
     num_rows = counts.pop("num_rows")
@@ -270,5 +271,17 @@ def _with_constants(sql: str) -> str:
     return sql
 
 
-def _quoted(path: Path) -> str:
+def sql_list(files: list[str]) -> str:
+    """Return file names as a list in SQL."""
+    paths = [Path(file) for file in files]
+    return "[" + ", ".join(f"'{quoted(pattern(path.parent, path.name))}'" for path in paths) + "]"
+
+
+def pattern(folder: Path, tail: str) -> str:
+    """Return a pattern for DuckDB in which only `tail` matches anything, whatever the folder is called."""
+    return re.sub(r"([*?\[])", r"[\1]", str(folder)) + "/" + tail
+
+
+def quoted(path: Path | str) -> str:
+    """Return a path as it stands between single quotes in SQL."""
     return str(path).replace("'", "''")

@@ -59,6 +59,8 @@ class Downloads:
         self.outcomes = [UrlOutcome(None, LOST)] * num_urls
         self.num_asked: list[int] = []
         """URLs asked for in each pass."""
+        self.seconds_waiting = 0.0
+        """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
         self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
 
     def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
@@ -111,7 +113,7 @@ def download(
             if not rows:
                 break
             if number > 0:
-                _wait([urls[row] for row in rows], hosts, settings)
+                downloads.seconds_waiting += _wait([urls[row] for row in rows], hosts, settings)
             rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
             tar = _run_pass(urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, downloads)
             stack.enter_context(tar)
@@ -120,10 +122,12 @@ def download(
         yield downloads
 
 
-def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> None:
-    """Wait before a later pass: the recipe's time, or as long as the most patient host asks for."""
+def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
+    """Wait before a later pass: the recipe's time, or as long as the most patient host asks for; return how long."""
     silence = max((hosts.silence_s(host) for host in {host_of(url) for url in urls}), default=0.0)
-    time.sleep(max(settings.retry_wait_s, silence))
+    seconds = max(settings.retry_wait_s, silence)
+    time.sleep(seconds)
+    return seconds
 
 
 def _run_pass(
@@ -138,14 +142,19 @@ def _run_pass(
     """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
+    seconds: list[float] = []
 
     def download_image(request: tuple[int, str], *_: Any) -> tuple[int, io.BytesIO | None, str | None]:
         place, url = request
+        asked = time.monotonic()
         answer = read_url(url, settings, hosts, allow_loopback=allow_loopback)
+        seconds.append(time.monotonic() - asked)
         answers[place] = replace(answer, body=None)
         return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason
 
+    started = time.monotonic()
     _run_img2dataset([urls[row] for row in rows], folder, settings, download_image)
+    downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / settings.num_threads)
     tar_path = folder / f"{SHARD}.tar"
     table = pq.read_table(folder / f"{SHARD}.parquet", columns=["key", "status", "error_message", "sha256"])
     said = {int(row["key"]): row for row in table.to_pylist()}
@@ -216,6 +225,11 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+def warm_up() -> None:
+    """Import what takes a process seconds the first time, so that no part is charged for it."""
+    _import_img2dataset()
 
 
 def _import_img2dataset() -> tuple[Any, Any, Any]:

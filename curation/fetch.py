@@ -25,7 +25,7 @@ from curation.arrivals import (
     members,
 )
 from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
-from curation.download import Downloads, download
+from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
 from curation.ledger import base_row, count_rejections, write_ledger, write_table
@@ -173,6 +173,8 @@ def fetch_part(job: FetchJob) -> ShardReport:
     came = _read_part(job)
     rows = [row for row in came if not stones.hold(row["uid"], row["url"])]
     forgotten = [row for row in came if stones.hold(row["uid"], row["url"])]
+    warm_up()
+    started = time.time()  # anew: imports are no part's own time
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         urls = [row["url"] for row in rows]
@@ -239,6 +241,7 @@ def _commit(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "asked": downloads.num_asked,
+            "seconds_waiting": downloads.seconds_waiting,
             "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
         },
     )

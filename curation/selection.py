@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.cleaning import MAX_BUCKETS, NAMELESS_BUCKET, ROWS_PER_FLUSH, bucket_files, register
+from curation.cleaning import (
+    MAX_BUCKETS,
+    NAMELESS_BUCKET,
+    ROWS_PER_FLUSH,
+    bucket_files,
+    pattern,
+    quoted,
+    register,
+    sql_list,
+)
 from curation.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
 
 if TYPE_CHECKING:
@@ -202,10 +211,10 @@ def join(
                 "WHERE is_blocked_host(host)"
             )
         database.execute(decided)
-        database.execute(IMAGES_SQL.format(target=folder / "images" / f"{bucket:03d}.parquet"))
-        database.execute(CANDIDATES_SQL.format(target=folder / "candidates" / f"{bucket:03d}.parquet"))
+        database.execute(IMAGES_SQL.format(target=quoted(folder / "images" / f"{bucket:03d}.parquet")))
+        database.execute(CANDIDATES_SQL.format(target=quoted(folder / "candidates" / f"{bucket:03d}.parquet")))
     for name in ("images", "candidates"):
-        database.read_parquet(f"{folder}/{name}/*.parquet").create_view(name)
+        database.read_parquet(pattern(folder / name, "*.parquet")).create_view(name)
 
 
 def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bool) -> str:
@@ -221,10 +230,10 @@ def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bo
 def source(folder: Path, name: str, bucket: int) -> str:
     """Return SQL that reads one bucket of a cleaned source, or no row of the same columns."""
     if files := bucket_files(folder / name, bucket):
-        return f"read_parquet({files!r}, hive_partitioning = false)"
+        return f"read_parquet({sql_list(files)}, hive_partitioning = false)"
     others = sorted(str(path) for path in (folder / name).glob("*/*.parquet"))
     if others:
-        return f"(SELECT * FROM read_parquet({others[:1]!r}, hive_partitioning = false) LIMIT 0)"
+        return f"(SELECT * FROM read_parquet({sql_list(others[:1])}, hive_partitioning = false) LIMIT 0)"
     return EMPTY[name]
 
 
@@ -257,11 +266,8 @@ def rest(database: "duckdb.DuckDBPyConnection", folder: Path, cut: Cut | None, n
     """Yield the ledger rows of all images that were left out, in order of uid, and last those without an address."""
     is_kept = "FALSE" if cut is None else cut.condition
     for file in sorted((folder / "images").glob("*.parquet")):
-        yield from chunks(
-            database,
-            REST_SQL.replace("{is_kept}", is_kept).replace("{images}", f"read_parquet('{file}') AS images"),
-            num_rows,
-        )
+        images = f"read_parquet({sql_list([str(file)])}) AS images"
+        yield from chunks(database, REST_SQL.format(is_kept=is_kept, images=images), num_rows)
     sources = {name: source(folder, name, NAMELESS_BUCKET) for name in ("facecaption", "laion")}
     yield from chunks(database, NAMELESS_SQL.format(**sources), num_rows)
 

@@ -1,5 +1,6 @@
 """The gates before any download: each leaves out what it names, with its own reason, and none can be talked past."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from curation.errors import UsageError
 from curation.gates import MINOR_PATTERN, possible_minor, read_blocklist
 from curation.ledger import read_ledger
@@ -216,3 +219,26 @@ def test_existing_detections_count_before_the_boxes(tmp_path: Path) -> None:
     assert [row["url"] for row in selection(tmp_path)] == ["http://a.org/0.jpg", "http://a.org/3.jpg"]
     assert manifest.rejected == {"rank": {"face_too_small": 1, "num_faces_high": 1}}
     assert manifest.extra["cut"]["value"] == 50.0
+
+
+def test_the_command_takes_release_blocklist_and_detections_even_from_a_strange_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "it's {odd} [here]"
+    folder.mkdir()
+    images = [image(f"http://a.org/{number}.jpg", sample_id=number) for number in range(4)]
+    pq.write_table(pa.Table.from_pylist([face(row["URL"]) for row in images], FACECAPTION), folder / "f.parquet")
+    pq.write_table(pa.Table.from_pylist(images, LAION), folder / "l.parquet")
+    pq.write_table(pa.table({"URL": [row["URL"] for row in images[1:]]}), folder / "release.parquet")
+    (folder / "list.txt").write_text("http://a.org/2.jpg\n")
+    found = {"SAMPLE_ID": [3], "num_faces": [9], "face_side": [5.0], "face_area": [25.0]}
+    pq.write_table(pa.table(found), folder / "detections.parquet")
+    recipe_from(folder, RECIPE.format(rank="[rank.gates]\nmax_num_faces = 5"))
+    words = [str(folder / name) for name in ("f.parquet", "l.parquet", "rank")]
+    options = {"--release": "release", "--blocklist": "list", "--detections": "detections", "--recipe": "recipe"}
+    suffixes = {"--blocklist": ".txt", "--recipe": ".toml"}
+    for option, name in options.items():
+        words += [option, str(folder / f"{name}{suffixes.get(option, '.parquet')}")]
+    result = CliRunner().invoke(app, ["rank", *words, "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert summary["rejected"] == {"rank": {"blocked_url": 1, "not_in_release": 1, "num_faces_high": 1}}
+    assert summary["num_kept"] == 1

@@ -1,0 +1,257 @@
+"""What a run will bring and cost, from a measured sample of its selection; nothing is written where the run will be.
+
+The sample goes through the real stages in a temporary folder: of every k rows of the selection one, by a seeded chance,
+so that all of the ranking is in it alike and no period of it is followed. Shares come with Wilson intervals, narrowed
+by the part of the whole that was seen.
+"""
+
+import json
+import math
+import random
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.commit import FileRecord, digest, publish
+from curation.curate import curate
+from curation.errors import UsageError
+from curation.fetch import fetch
+from curation.ledger import read_ledger
+from curation.manifest import Manifest, ShardReport, read_manifest, write_report
+from curation.pack import pack
+from curation.rank import LEDGER
+from curation.recipe import Recipe
+from curation.runner import Outcome, Spread
+from curation.stage import finish, finished
+
+Z_95 = 1.959963984540054
+STAGES = ("fetch", "curate", "pack")
+FORECAST_NAME = "forecast.json"
+
+
+@dataclass(frozen=True)
+class Range:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> "Range":
+        """Return all three times a factor."""
+        return Range(self.value * factor, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """What one stage will take."""
+
+    seconds_per_row: float
+    """Worker-seconds per row that enters the stage, without the waiting below."""
+    waiting_s_per_part: float
+    """Seconds that each part waits whatever its size: between the passes of `fetch`, and for the last URLs of each."""
+    hours: float
+    """Of wall time with the workers asked for."""
+    cost: float | None
+    """In the currency of the price per worker-hour."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run over a whole selection will bring and cost."""
+
+    num_rows: int
+    num_parts: int
+    num_sampled: int
+    num_workers: int
+    link_rot: Range
+    """Share of the rows for which nothing arrives, for whatever reason."""
+    num_arriving: Range
+    num_bytes: Range
+    """Of the pictures that arrive."""
+    num_final: Range
+    """Pictures in the final shards."""
+    stages: Mapping[str, StageForecast]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The forecast as plain values, for JSON."""
+        return asdict(self)
+
+
+def plan(
+    source: Path,
+    recipe: Recipe,
+    spread: Spread,
+    *,
+    num_sampled: int = 2000,
+    price: float | None = None,
+    seed: int = 0,
+    waiver: str | None = None,
+    hash_lists: Sequence[Path] = (),
+    allow_loopback: bool = False,
+) -> Forecast:
+    """Forecast a run over the selection in `source`; `price` is that of one worker for one hour.
+
+    Raises:
+        UsageError: `source` is no finished selection, or is empty.
+        SafetyError: as `fetch` raises it: the sample is downloaded for real.
+    """
+    selection = finished(source, "rank")
+    parts = sorted(name for report in selection.shards for name in report.files if name != f"{LEDGER}.parquet")
+    num_rows = selection.num_kept
+    if not num_rows:
+        raise UsageError(f"{source}: the selection is empty; nothing to plan")
+    with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name:
+        folder = Path(name)
+        rows = _sampled([source / part for part in parts], num_rows, num_sampled, seed)
+        _write_selection(folder / "rank", rows, selection, recipe, spread)
+        seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        waiting: list[float] = []
+
+        def note(stage: str, outcome: Outcome) -> None:
+            if isinstance(outcome, ShardReport):
+                seconds[stage] += outcome.run["seconds"] - outcome.run.get("seconds_waiting", 0.0)
+                if stage == "fetch":
+                    waiting.append(outcome.run["seconds_waiting"])
+
+        options: dict[str, Any] = {"waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback}
+        fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, "fetch"), **options)
+        finished(folder / "fetch", "fetch")
+        curated = curate(folder / "fetch", folder / "curate", recipe, spread, partial(note, "curate"))
+        started = time.monotonic()
+        packed = pack(folder / "curate", folder / "pack", recipe, Spread(num_workers=0))
+        seconds["pack"] = time.monotonic() - started
+        sizes = _sizes(folder / "fetch", fetched)
+    entered = {"fetch": fetched.num_seen, "curate": curated.num_seen, "pack": packed.num_seen}
+    per_row = {stage: seconds[stage] / max(1, entered[stage]) for stage in STAGES}
+    idle = {"fetch": sum(waiting) / max(1, len(waiting))}
+    scale = num_rows / rows.num_rows
+    num_workers = max(1, spread.num_workers)
+    return Forecast(
+        num_rows=num_rows,
+        num_parts=len(parts),
+        num_sampled=rows.num_rows,
+        num_workers=num_workers,
+        link_rot=share(fetched.num_seen - fetched.num_kept, fetched.num_seen, num_rows),
+        num_arriving=share(fetched.num_kept, fetched.num_seen, num_rows).times(num_rows),
+        num_bytes=_total(sizes, rows.num_rows, num_rows),
+        num_final=share(packed.num_kept, rows.num_rows, num_rows).times(num_rows),
+        stages={
+            stage: _stage(per_row[stage], idle.get(stage, 0.0), entered[stage] * scale, len(parts), num_workers, price)
+            for stage in STAGES
+        },
+    )
+
+
+def score(forecast: Mapping[str, Any], manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float | bool]]:
+    """Hold a forecast (its `values`) against what happened: per figure its range, and what came."""
+    fetched, packed = manifests["fetch"], manifests["pack"]
+    came = {
+        "link_rot": 1 - fetched.num_kept / max(1, fetched.num_seen),
+        "num_arriving": fetched.num_kept,
+        "num_final": packed.num_kept,
+    }
+    return {
+        name: {
+            **forecast[name],
+            "came": value,
+            "is_within": forecast[name]["low"] <= value <= forecast[name]["high"],
+        }
+        for name, value in came.items()
+    }
+
+
+def score_run(run: Path) -> dict[str, dict[str, float | bool]]:
+    """Score the forecast that was kept as `forecast.json` in the folder of a run; nothing where there is none.
+
+    Raises:
+        UsageError: it is not what `plan --json` printed.
+    """
+    path = run / FORECAST_NAME
+    if not path.is_file():
+        return {}
+    try:
+        return score(
+            json.loads(path.read_text(encoding="utf-8")),
+            {stage: read_manifest(run / stage, stage) for stage in ("fetch", "pack")},
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not what `facecaptionhq plan --json` prints: {error!r}") from error
+
+
+def share(num_hits: int, num_trials: int, num_all: int) -> Range:
+    """Return the Wilson interval (JASA 22, 1927) of a share counted on a sample of `num_trials` out of `num_all`.
+
+    The sample's weight is that of an infinite population divided by 1 - num_trials / num_all: all seen, nothing unsure.
+    """
+    if num_trials == 0:
+        return Range(0.0, 0.0, 1.0)
+    value = num_hits / num_trials
+    unseen = 1 - num_trials / num_all
+    if unseen <= 0:
+        return Range(value, value, value)
+    weight = num_trials / unseen
+    centre = value + Z_95**2 / (2 * weight)
+    half = Z_95 * math.sqrt(value * (1 - value) / weight + Z_95**2 / (4 * weight**2))
+    scale = 1 + Z_95**2 / weight
+    return Range(value, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+
+
+def _sampled(parts: Sequence[Path], num_rows: int, num_sampled: int, seed: int) -> pa.Table:
+    """Return one row, by a seeded chance, of every k rows of the selection, in its order."""
+    step = max(1, num_rows // max(1, num_sampled))
+    chance = random.Random(seed)
+    places = [first + chance.randrange(min(step, num_rows - first)) for first in range(0, num_rows, step)]
+    chosen, first = [], 0
+    for part in parts:
+        with pq.ParquetFile(part) as parquet:
+            last = first + parquet.metadata.num_rows
+            here = [place - first for place in places if first <= place < last]
+            if here:
+                chosen.append(parquet.read().take(pa.array(here, pa.int64())))
+            first = last
+    return pa.concat_tables(chosen)
+
+
+def _write_selection(folder: Path, rows: pa.Table, selection: Manifest, recipe: Recipe, spread: Spread) -> None:
+    """Write the sampled rows as a finished selection, in as many parts as keep the workers busy."""
+    num_part_rows = min(recipe.file.rank.rows_per_part, -(-rows.num_rows // (2 * max(1, spread.num_workers))))
+    files: dict[str, FileRecord] = {}
+    for number, first in enumerate(range(0, rows.num_rows, num_part_rows)):
+        name, part = f"{number:05d}.parquet", rows.slice(first, num_part_rows)
+        files[name] = publish(folder / name, partial(pq.write_table, part, compression="zstd", version="2.6"))
+    ledger = rows.select(["uid", "key", "url"])
+    files[f"{LEDGER}.parquet"] = publish(folder / f"{LEDGER}.parquet", partial(pq.write_table, ledger))
+    work = digest(["plan", selection.work_digest, rows.num_rows])
+    report = ShardReport(LEDGER, work, rows.num_rows, rows.num_rows, {}, files)
+    write_report(folder, report)
+    finish(folder, "rank", recipe, work, [report], extra=selection.extra)
+
+
+def _sizes(folder: Path, fetched: Manifest) -> list[int]:
+    """Return the bytes of each picture that arrived."""
+    tables = [read_ledger(folder / f"{report.shard}.parquet", ["num_bytes", "kept"]) for report in fetched.shards]
+    return [row["num_bytes"] for table in tables for row in table.to_pylist() if row["kept"]]
+
+
+def _total(sizes: Sequence[int], num_sampled: int, num_all: int) -> Range:
+    """Return the bytes of all rows, a row without picture counting 0, by the normal approximation."""
+    mean = sum(sizes) / num_sampled
+    variance = sum(size * size for size in sizes) / num_sampled - mean * mean
+    half = Z_95 * math.sqrt(max(0.0, variance) / num_sampled * max(0.0, 1 - num_sampled / num_all))
+    return Range(mean, max(0.0, mean - half), mean + half).times(num_all)
+
+
+def _stage(
+    seconds_per_row: float, idle: float, num_rows: float, num_parts: int, num_workers: int, price: float | None
+) -> StageForecast:
+    hours = (seconds_per_row * num_rows + idle * num_parts) / num_workers / 3600
+    return StageForecast(seconds_per_row, idle, hours, None if price is None else hours * num_workers * price)
