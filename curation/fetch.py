@@ -28,6 +28,7 @@ from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
 from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
+from curation.lease import Lease
 from curation.ledger import base_row, count_rejections, write_ledger, write_table
 from curation.manifest import Manifest, ShardReport, committed, write_report
 from curation.matching import HashMatcher, load_matchers
@@ -36,7 +37,7 @@ from curation.rank import SELECTION_SCHEMA
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.settings import DecodeLimits, FetchSettings
-from curation.stage import claim, finish, finished
+from curation.stage import claimed, finish, finished
 from curation.tar import write_tar
 from curation.tombstones import Tombstones, consult
 from curation.version import CODE_VERSION
@@ -64,6 +65,7 @@ class FetchJob:
     limits: DecodeLimits
     hash_lists: tuple[Path, ...] = ()
     allow_loopback: bool = False
+    lease: Lease | None = None
 
 
 def fetch(
@@ -86,6 +88,7 @@ def fetch(
     Raises:
         UsageError: `source` is no finished selection, or `target` holds other work.
         SafetyError: neither release nor waiver, or a hash list cannot be read; nothing is downloaded then.
+        LeaseError: another run holds `target`.
     """
     selection = finished(source, "rank")
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
@@ -99,32 +102,33 @@ def fetch(
     if allow_loopback:
         log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
     work_digest = fetch_work(selection.work_digest, settings, recipe.file.decode, safety["hash_lists"])
-    claim(target, STAGE, work_digest)
-    jobs = [
-        FetchJob(
-            Path(name).stem,
-            source / name,
-            record.sha256,
-            target,
-            shared,
-            recipe.file.decode,
-            tuple(hash_lists),
-            allow_loopback,
-        )
-        for name, record in sorted(parts.items())
-    ]
-    outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
-    reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
-    findings = find([target / f"{report.shard}.parquet" for report in reports], settings)
-    footer = {"stage": STAGE, "recipe_digest": digest(_inside(settings, recipe.file.decode))}
-    record = publish(target / FINDINGS_NAME, lambda temp: write_table(temp, findings, footer))
-    num_withheld = sum(report.rejected.get(STAGE, {}).get(WITHHELD, 0) for report in reports)
-    if num_withheld:
-        log.error(INCIDENT, num_withheld, target / WITHHELD_FOLDER)
-    return finish(
-        target, STAGE, recipe, work_digest, outcomes,
-        files={FINDINGS_NAME: record}, extra={"safety": safety, "findings": summary(findings)},
-    )  # fmt: skip
+    with claimed(target, STAGE, work_digest) as lease:
+        jobs = [
+            FetchJob(
+                Path(name).stem,
+                source / name,
+                record.sha256,
+                target,
+                shared,
+                recipe.file.decode,
+                tuple(hash_lists),
+                allow_loopback,
+                lease,
+            )
+            for name, record in sorted(parts.items())
+        ]
+        outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
+        reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
+        findings = find([target / f"{report.shard}.parquet" for report in reports], settings)
+        footer = {"stage": STAGE, "recipe_digest": digest(_inside(settings, recipe.file.decode))}
+        record = publish(target / FINDINGS_NAME, lambda temp: write_table(temp, findings, footer))
+        num_withheld = sum(report.rejected.get(STAGE, {}).get(WITHHELD, 0) for report in reports)
+        if num_withheld:
+            log.error(INCIDENT, num_withheld, target / WITHHELD_FOLDER)
+        return finish(
+            target, STAGE, recipe, work_digest, outcomes,
+            files={FINDINGS_NAME: record}, extra={"safety": safety, "findings": summary(findings)}, lease=lease,
+        )  # fmt: skip
 
 
 def _require_safety(
@@ -183,6 +187,8 @@ def fetch_part(job: FetchJob) -> ShardReport:
             report = _commit(job, work_id, rows, downloads, matchers, started, stones, forgotten)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if job.lease is not None:
+        job.lease.require()
     write_report(job.target, report)
     return report
 

@@ -28,9 +28,6 @@ from curation.storage import filesystem, is_local, local_copy
 from curation.tar import has_our_form
 from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 
-UNLEASED = frozenset({"rank", "fetch"})
-"""Stages that hold no lease while they run: what they write may be alive, so only what is old goes."""
-UNLEASED_AGE_S = 3600.0
 OWN_NAMES = {
     "rank": re.compile(r"(\d{5,}|ledger)\.parquet"),
     "fetch": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
@@ -102,12 +99,11 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
         if name.endswith(".intent") and MANIFEST_NAME not in names:
             continue  # tells the next attempt at an unfinished stage which picture took its worker down
         if name.startswith(f"{TEMP_FOLDER}/"):
-            if _is_dead(place, path):
-                yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
-        elif _is_own(place.stage, name, path, shards) and _is_dead(place, path):
+            yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
+        elif _is_own(place.stage, name, path, shards):
             yield Removal(shown, "named by no manifest and no done record", num_bytes), path.unlink
         else:
-            yield Removal(shown, "not of our kind, or too young", num_bytes), None
+            yield Removal(shown, "not of our kind", num_bytes), None
     if not is_local(place.folder):
         yield from _uploads(place)
 
@@ -122,13 +118,6 @@ def _named(folder: Path) -> set[str]:
     for record in (name for name in names if name.endswith(STATS_SUFFIX) and name not in named):
         named |= {name for name in names if name.startswith(f"{record.removesuffix(STATS_SUFFIX)}.")}
     return named
-
-
-def _is_dead(place: StageFolder, path: Path) -> bool:
-    """Whether nobody can still be writing a file: its folder's lease is ours, or it is old where none is held."""
-    if place.stage not in UNLEASED or not is_local(path):
-        return True
-    return _age_s(path) > UNLEASED_AGE_S
 
 
 def _age_s(path: Path) -> float:

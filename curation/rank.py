@@ -27,7 +27,7 @@ from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, r
 from curation.metadata import file_digests, num_rows_of
 from curation.selection import Cut, find_cut, join, opened, rest, selected
 from curation.settings import RankSettings
-from curation.stage import claim, finish
+from curation.stage import claimed, finish
 from curation.tombstones import FORGET, FORGOTTEN, consult
 from curation.version import CODE_VERSION
 
@@ -89,6 +89,7 @@ def rank(
 
     Raises:
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work.
+        LeaseError: another run holds `target`.
     """
     settings = recipe.file.rank
     blocklist = read_blocklist(safeguards.blocklists)
@@ -100,39 +101,40 @@ def rank(
     if blocklist != Blocklist():
         inputs["blocklist"] = blocklist.digest
     work_id = rank_work(settings, inputs)
-    claim(target, STAGE, work_id)
-    if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
-        log.info("%s already holds this selection", target)
-        return read_manifest(target, STAGE)
-    temp = target / TEMP_FOLDER / uuid.uuid4().hex
-    temp.mkdir(parents=True)
-    try:
-        buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
-        with opened(temp) as database:
-            num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
-            num_facecaption, faulty_facecaption = clean_facecaption(
-                database, facecaption, temp / "facecaption", temp / "laion", buckets
-            )
-            if safeguards.release is not None:
-                clean_release(database, safeguards.release, temp / "release", buckets)
-            join(database, temp, settings, blocklist, buckets, has_release=safeguards.release is not None)
-            cut = find_cut(database, settings.top)
-            report, duplicates = _write(database, temp, target, settings, work_id, cut)
-    finally:
-        shutil.rmtree(temp)
-    write_report(target, report)
-    facts = {
-        "inputs": inputs,
-        "num_facecaption_rows": num_facecaption,
-        "num_laion_rows": num_laion,
-        "faults": {
-            "facecaption": faulty_facecaption | {"duplicate_row": duplicates["facecaption"]},
-            "laion": faulty_laion | {"duplicate_row": duplicates["laion"]},
-        },
-        "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
-        "release": None if safeguards.release is None else str(safeguards.release),
-    }
-    return finish(target, STAGE, recipe, work_id, [report], extra=facts)
+    with claimed(target, STAGE, work_id) as lease:
+        if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
+            log.info("%s already holds this selection", target)
+            return read_manifest(target, STAGE)
+        temp = target / TEMP_FOLDER / uuid.uuid4().hex
+        temp.mkdir(parents=True)
+        try:
+            buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
+            with opened(temp) as database:
+                num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
+                num_facecaption, faulty_facecaption = clean_facecaption(
+                    database, facecaption, temp / "facecaption", temp / "laion", buckets
+                )
+                if safeguards.release is not None:
+                    clean_release(database, safeguards.release, temp / "release", buckets)
+                join(database, temp, settings, blocklist, buckets, has_release=safeguards.release is not None)
+                cut = find_cut(database, settings.top)
+                report, duplicates = _write(database, temp, target, settings, work_id, cut)
+        finally:
+            shutil.rmtree(temp)
+        lease.require()
+        write_report(target, report)
+        facts = {
+            "inputs": inputs,
+            "num_facecaption_rows": num_facecaption,
+            "num_laion_rows": num_laion,
+            "faults": {
+                "facecaption": faulty_facecaption | {"duplicate_row": duplicates["facecaption"]},
+                "laion": faulty_laion | {"duplicate_row": duplicates["laion"]},
+            },
+            "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
+            "release": None if safeguards.release is None else str(safeguards.release),
+        }
+        return finish(target, STAGE, recipe, work_id, [report], extra=facts, lease=lease)
 
 
 def rank_work(settings: RankSettings, inputs: Mapping[str, Any]) -> str:
