@@ -59,8 +59,6 @@ class Downloads:
         self.outcomes = [UrlOutcome(None, LOST)] * num_urls
         self.num_asked: list[int] = []
         """URLs asked for in each pass."""
-        self.seconds_importing = 0.0
-        """Spent once in each process."""
         self.seconds_waiting = 0.0
         """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
         self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
@@ -105,9 +103,7 @@ def download(
     Raises:
         ShardError: what img2dataset wrote is not whole, or contradicts itself.
     """
-    downloads, started = Downloads(len(urls)), time.monotonic()
-    _import_img2dataset()
-    downloads.seconds_importing = time.monotonic() - started
+    downloads = Downloads(len(urls))
     hosts = Hosts(settings.num_host_connections, settings.timeout_s)
     for row, reason in refused.items():
         downloads.outcomes[row] = UrlOutcome(None, reason)
@@ -229,6 +225,11 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, original)
+
+
+def warm_up() -> None:
+    """Import what takes a process seconds the first time, so that no part is charged for it."""
+    _import_img2dataset()
 
 
 def _import_img2dataset() -> tuple[Any, Any, Any]:

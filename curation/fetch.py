@@ -25,7 +25,7 @@ from curation.arrivals import (
     members,
 )
 from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
-from curation.download import Downloads, download
+from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
 from curation.ledger import count_rejections, write_ledger, write_table
@@ -157,6 +157,8 @@ def fetch_part(job: FetchJob) -> ShardReport:
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     rows = _read_part(job)
+    warm_up()
+    started = time.time()  # anew: imports are no part's own time
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         urls = [row["url"] for row in rows]
@@ -216,7 +218,6 @@ def _commit(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "asked": downloads.num_asked,
-            "seconds_importing": downloads.seconds_importing,
             "seconds_waiting": downloads.seconds_waiting,
             "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
         },

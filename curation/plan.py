@@ -54,7 +54,7 @@ class StageForecast:
     """What one stage will take."""
 
     seconds_per_row: float
-    """Worker-seconds per row that enters the stage, without the waiting below and the imports of a process."""
+    """Worker-seconds per row that enters the stage, without the waiting below."""
     waiting_s_per_part: float
     """Seconds that each part waits whatever its size: between the passes of `fetch`, and for the last URLs of each."""
     hours: float
@@ -118,8 +118,7 @@ def plan(
 
         def note(stage: str, outcome: Outcome) -> None:
             if isinstance(outcome, ShardReport):
-                idle = ("seconds_waiting", "seconds_importing")
-                seconds[stage] += outcome.run["seconds"] - sum(outcome.run.get(name, 0.0) for name in idle)
+                seconds[stage] += outcome.run["seconds"] - outcome.run.get("seconds_waiting", 0.0)
                 if stage == "fetch":
                     waiting.append(outcome.run["seconds_waiting"])
 
@@ -133,7 +132,7 @@ def plan(
         sizes = _sizes(folder / "fetch", fetched)
     entered = {"fetch": fetched.num_seen, "curate": curated.num_seen, "pack": packed.num_seen}
     per_row = {stage: seconds[stage] / max(1, entered[stage]) for stage in STAGES}
-    waits = {"fetch": sum(waiting) / max(1, len(waiting))}
+    idle = {"fetch": sum(waiting) / max(1, len(waiting))}
     scale = num_rows / rows.num_rows
     num_workers = max(1, spread.num_workers)
     return Forecast(
@@ -146,7 +145,7 @@ def plan(
         num_bytes=_total(sizes, rows.num_rows, num_rows),
         num_final=share(packed.num_kept, rows.num_rows, num_rows).times(num_rows),
         stages={
-            stage: _stage(per_row[stage], waits.get(stage, 0.0), entered[stage] * scale, len(parts), num_workers, price)
+            stage: _stage(per_row[stage], idle.get(stage, 0.0), entered[stage] * scale, len(parts), num_workers, price)
             for stage in STAGES
         },
     )
