@@ -17,6 +17,7 @@ from curation.ledger import read_ledger
 from curation.manifest import read_report
 from curation.measuring import Entry, Measured
 from curation.runner import Spread
+from tests.curation.cluster import processes_of
 from tests.curation.poisoned import (
     THIRD_PARTY,
     is_running,
@@ -221,21 +222,9 @@ def test_no_process_is_left_after_a_run(tmp_path: Path, num_workers: int) -> Non
     environment = {**os.environ, "FACECAPTIONHQ_RUN": str(tmp_path)}
     subprocess.run(command(tmp_path, recipe.path, num_workers), check=True, env=environment)
     deadline = time.monotonic() + 10
-    while left := processes_with(f"FACECAPTIONHQ_RUN={tmp_path}"):
+    while left := processes_of(tmp_path):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
-
-
-def processes_with(variable: str) -> list[str]:
-    """Command lines of the processes that were started with this environment variable."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{variable}\0".encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
 
 
 def test_a_filter_of_ones_own_needs_no_change_to_the_package(tmp_path: Path) -> None:
