@@ -142,7 +142,7 @@ def test_the_example_job_runs_on_a_head_that_turns_strangers_away(tmp_path: Path
 
 @pytest.mark.campaign
 @pytest.mark.timeout(1500)
-def test_twenty_random_kills_of_workers_raylets_and_drivers_leave_what_an_undisturbed_run_leaves(
+def test_twenty_random_kills_on_two_nodes_leave_what_an_undisturbed_run_leaves(
     tmp_path: Path,
 ) -> None:
     root, out = Path(__file__).parents[2], tmp_path / "kills.json"
