@@ -3,7 +3,7 @@
     python -m benchmarks.kills [--num-kills 20] [--seed 0] [--out benchmarks/results/kills.json]
 
 Whoever is killed gets SIGKILL at a random moment. A dead driver is started again, a dead node replaced, until the run
-has ended by itself; then its folder must be byte for byte that of a run which nobody disturbed. Exit code 0 where it is.
+has ended by itself; then its folder must be byte for byte that of a run which nobody disturbed. Exit code 0 if it is.
 """
 
 import argparse
