@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def campaign(folder: Path, num_kills: int, rng: random.Random) -> dict[str, Any]:
     """Kill so often, let the run end, and compare it with one that nobody disturbed."""
     recipe = folder / "recipe.toml"
-    text = RECIPE.format(marks=folder / "marks").replace("max_measure_s = 1.0", "max_measure_s = 60.0")
+    text = RECIPE.format(marks=folder / "marks").replace("max_measure_s = 1.5", "max_measure_s = 60.0")
     recipe.write_text(text, encoding="utf-8")
     source, target, whole = napping_source(folder / "in", NUM_SHARDS, NUM_NAPS), folder / "out", folder / "whole"
     started = time.monotonic()

@@ -41,7 +41,7 @@ def test_nodes_that_join_and_vanish_in_the_middle_of_a_run_lose_and_double_nothi
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     source, target = napping_source(tmp_path / "in", 10, 12), tmp_path / "out"
-    recipe = poison_recipe(tmp_path, ("max_measure_s = 1.0", "max_measure_s = 60.0"))
+    recipe = poison_recipe(tmp_path, ("max_measure_s = 1.5", "max_measure_s = 60.0"))
     with cluster(tmp_path, num_nodes=2) as nodes:
         first, second = [node for node in nodes.list_all_nodes() if not node.is_head()]
         process = driver(source, target, recipe.path, nodes.address)

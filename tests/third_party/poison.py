@@ -73,7 +73,7 @@ def harm(number: int) -> None:
     elif number == SLEEP_IN_C:
         ctypes.PyDLL(None).sleep(1000)
     elif number == ALLOCATE:
-        np.ones(1 << 40, np.uint8)
+        np.ones(2 << 30, np.uint8)  # more than the recipe allows, less than the machine has
     elif number == RAISE:
         raise ValueError("this detector does not like that picture")
     elif number == EXIT:
