@@ -82,14 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     recipe, sizes = recipe_of(RECIPE, "scale"), (options.num_shards // 10, options.num_shards)
     result: dict[str, Any] = {"load_average_before": os.getloadavg()[0], "workers": options.workers}
-    result["scheduling"] = [scheduling(number, options.workers) for number in sizes]
-    with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
-        result["curate"] = []
-        for number in sizes:
-            source = write_source(Path(folder, f"in{number}"), number, options.num_samples)
-            result["curate"].append(curating(source, Path(folder, f"out{number}"), recipe, options.workers))
-    result |= {"load_average_after": os.getloadavg()[0], "machine": machine(), "commit": commit()}
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result |= {"machine": machine(), "commit": commit(), "scheduling": [], "curate": []}
+    for number in sizes:
+        result["scheduling"].append(scheduling(number, options.workers))
+    for number in sizes:
+        with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
+            source = write_source(Path(folder, "in"), number, options.num_samples)
+            result["curate"].append(curating(source, Path(folder, "out"), recipe, options.workers))
+        result["load_average_after"] = os.getloadavg()[0]
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
 
 
@@ -154,7 +155,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-shards", type=int, default=10_000)
     parser.add_argument("--num-samples", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=None, help="Where the shards are written, 6 GB by default.")
+    parser.add_argument("--folder", type=Path, default=None, help="Where the shards are written: 5 GB at most.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scale.json")
     return parser.parse_args(arguments)
 
