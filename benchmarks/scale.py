@@ -2,8 +2,9 @@
 
     python -m benchmarks.scale [--num-shards 10000] [--num-samples 100] [--workers 2] [--folder BIG_DISK]
 
-Three parts: Ray's scheduling alone (shards that do nothing), `curate` on real tars with the cheapest filter there is
-(first run, then again over the finished folder), and what the driver lists, writes and reads at its two ends.
+Three parts: Ray's scheduling alone (shards that do nothing); what an object store is asked for, counted on fsspec's
+store in memory; and `curate` on real tars with the cheapest filter there is, first over an empty folder, then over the
+finished one, with what the driver lists, writes and reads at its two ends.
 """
 
 import argparse
@@ -13,20 +14,25 @@ import resource
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks.provenance import commit, machine
 from curation.curate import curate, source_shards
 from curation.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.recipe import Recipe, recipe_of
 from curation.runner import Outcome, Spread, run_shards
+from curation.storage import location
 from curation.tar import write_tar
 from tests.pictures import encode, solid
 
 NUM_PARTS = 10
+OPERATIONS = ("info", "exists", "ls", "find", "_open", "get_file", "put_file", "pipe_file", "rm_file")
 RECIPE = {
     "schema_version": 1,
     "name": "scale",
@@ -85,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result |= {"machine": machine(), "commit": commit(), "scheduling": [], "curate": []}
     for number in sizes:
         result["scheduling"].append(scheduling(number, options.workers))
+    result["store"] = [store_operations(number) for number in (10, 100)]
     for number in sizes:
         with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as folder:
             source = write_source(Path(folder, "in"), number, options.num_samples)
@@ -100,6 +107,35 @@ def scheduling(num_shards: int, num_workers: int) -> dict[str, Any]:
     for outcome in run_shards([Nothing(f"{i:06d}") for i in range(num_shards)], nothing, Spread(num_workers)):
         watch(outcome)
     return {"num_shards": num_shards, **watch.figures()}
+
+
+def store_operations(num_shards: int) -> dict[str, Any]:
+    """Return how often each operation of an object store is called, for a first run and for one that finds it done."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    counts: Counter[str] = Counter()
+
+    def counted(name: str) -> Any:
+        operation = getattr(MemoryFileSystem, name)
+
+        def count(self: Any, *arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return operation(self, *arguments, **options)
+
+        return count
+
+    recipe, found, store = recipe_of(RECIPE, "scale"), [], MemoryFileSystem()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-"))
+        for path in write_source(Path(folder, "in"), num_shards, 3).iterdir():
+            store.pipe_file(f"/in{num_shards}/{path.name}", path.read_bytes())
+        for name in OPERATIONS:
+            stack.enter_context(mock.patch.object(MemoryFileSystem, name, counted(name)))
+        for _ in range(2):
+            counts.clear()
+            curate(location(f"memory://in{num_shards}"), location(f"memory://out{num_shards}"), recipe, Spread(0))
+            found.append(dict(sorted(counts.items())))
+    return {"num_shards": num_shards, "first": found[0], "again": found[1]}
 
 
 def write_source(folder: Path, num_shards: int, num_samples: int) -> Path:
