@@ -8,6 +8,7 @@ Rounds with and without the cell alternate, so that whatever else the machine do
 import argparse
 import json
 import os
+import resource
 import statistics
 import time
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ def compare(entries: Sequence[Entry], recipe: Recipe, num_rounds: int) -> dict[s
     for _ in range(num_rounds):
         outside.append(_seconds(lambda batch: measure(batch, bank, recipe), batches))
         inside.append(_seconds(lambda batch: cell.measure(batch, recipe, weights), batches))
+    pages = int(Path(f"/proc/{cell.pid}/statm").read_text(encoding="ascii").split()[1])
     cell.close()
     own, celled = (statistics.median(rounds) / len(entries) for rounds in (outside, inside))
     return {
@@ -71,6 +73,7 @@ def compare(entries: Sequence[Entry], recipe: Recipe, num_rounds: int) -> dict[s
         "rounds_ms_per_picture_in_process": [round(1000 * seconds / len(entries), 3) for seconds in outside],
         "rounds_ms_per_picture_in_cell": [round(1000 * seconds / len(entries), 3) for seconds in inside],
         "seconds_to_start_load_and_measure_the_first_batch": round(first_s, 3),
+        "cell_mib": round(pages * resource.getpagesize() / (1 << 20)),
         "message_bytes": {
             "load": len(_pickled(Load(recipe, dict(weights)))),
             "batch": len(_pickled(tuple(batches[0]))),

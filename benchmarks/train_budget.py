@@ -113,7 +113,7 @@ def counted(action: Callable[[], Any]) -> float:
     """Return the GFLOPs of matrix products and convolutions (a multiply-add is two) that `action` takes."""
     with FlopCounterMode(display=False) as counter:
         action()
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def flops_by_part(model: FaceMakeUp) -> dict[str, float]:

@@ -26,7 +26,7 @@ def arrow_type(annotation: Any) -> "pa.DataType":
     if annotation in SCALARS:
         return getattr(pa, SCALARS[annotation])()
     if dataclasses.is_dataclass(annotation):
-        hints = get_type_hints(annotation)
+        hints = _hints(annotation)  # type: ignore[arg-type]
         return pa.struct([(f.name, arrow_type(hints[f.name])) for f in dataclasses.fields(annotation)])
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
@@ -55,13 +55,16 @@ def _from(annotation: Any, value: Any) -> Any:
     if value is None or annotation in SCALARS:
         return value
     if dataclasses.is_dataclass(annotation):
-        hints = get_type_hints(annotation)
+        hints = _hints(annotation)  # type: ignore[arg-type]
         assert isinstance(value, Mapping)
         return annotation(**{f.name: _from(hints[f.name], value[f.name]) for f in dataclasses.fields(annotation)})  # type: ignore[operator]
     arguments = get_args(annotation)
     if get_origin(annotation) is tuple:
         return tuple(_from(arguments[0], element) for element in value)
     return _from(_not_none(arguments), value)
+
+
+_hints = lru_cache(get_type_hints)
 
 
 def _not_none(arguments: tuple[Any, ...]) -> Any:

@@ -29,6 +29,9 @@ LOAD_S = 600.0
 """Seconds that building the filters may take."""
 DEATH_S = 30.0
 """Seconds until a process that closed its socket must be gone."""
+NUM_SHARING = 8
+"""Pictures of a batch that share the deadline of one: few take nearly so long, and whoever hangs should be found soon.
+A batch that is late for no fault of its own is measured again one by one."""
 MAX_ANSWER_BYTES = 256 << 20
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
@@ -64,7 +67,8 @@ class Cell:
         with self._lock:
             try:
                 self._load(recipe, weights)
-                answer = self._ask(tuple(entries), recipe.file.curate.max_measure_s * len(entries))
+                seconds = recipe.file.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
+                answer = self._ask(tuple(entries), seconds)
                 return answer if isinstance(answer, Fault) else self._measured(answer, len(entries), recipe)
             except BaseException:
                 self._close()

@@ -209,15 +209,15 @@ def examine(samples: Iterable[Sample], shard: str, recipe: Recipe, measure: Meas
 
 def _batches(samples: Iterable[Sample], shard: str, size: int) -> Iterator[list[tuple[str, Sample]]]:
     """Yield the samples with their uids in batches in which no uid stands twice."""
-    batch: list[tuple[str, Sample]] = []
+    batch: dict[str, Sample] = {}
     for sample in samples:
         uid = sample.uid(shard)
-        if len(batch) == size or any(uid == before for before, _ in batch):
-            yield batch
-            batch = []
-        batch.append((uid, sample))
+        if len(batch) == size or uid in batch:
+            yield list(batch.items())
+            batch = {}
+        batch[uid] = sample
     if batch:
-        yield batch
+        yield list(batch.items())
 
 
 def _turned_away(uid: str, sample: Sample, seen: set[str]) -> Verdict | None:

@@ -67,6 +67,8 @@ def _lock_in(parent: int) -> None:
     if os.getppid() != parent:
         sys.exit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(OUT_OF_CPU, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {OUT_OF_CPU})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -79,7 +79,8 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
     """Return the matchers of the given files and of every package that offers one.
 
     Raises:
-        SafetyError: a list cannot be read, or a package's matcher cannot be loaded: this gate fails closed.
+        SafetyError: a list cannot be read, a package's matcher cannot be loaded, or two have one name: this gate
+            fails closed.
     """
     matchers: list[HashMatcher] = [HashList(path) for path in hash_lists]
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
@@ -87,6 +88,11 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
             matchers.append(point.load()())
         except Exception as error:  # whatever a package raises, the gate stays closed
             raise SafetyError(f"hash matcher {point.name!r} ({point.value}) cannot be loaded: {error}") from error
+    names = [matcher.name for matcher in matchers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SafetyError(
+            f"two lists of hashes are named {twice[0]!r}; rename one, so that the records tell them apart"
+        )
     return matchers
 
 

@@ -6,6 +6,7 @@ Identity is the `uid`, never the key: a key depends on how somebody cut shards, 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,7 +29,7 @@ class Sample:
     problem: str | None = None
     """Why the sample is not whole (`no_image`, `several_images`, `broken_caption`, `broken_metadata`), else None."""
 
-    @property
+    @cached_property
     def url(self) -> str | None:
         """Where the picture came from, or None where the metadata names no http(s) URL."""
         url = self.metadata.get("url")

@@ -115,7 +115,8 @@ class CurateSettings(Settings):
     max_decode_s: float = Field(default=5.0, gt=0.0, le=3600.0)
     """Seconds of CPU time that decoding one picture may take."""
     max_measure_s: float = Field(default=60.0, gt=0.0, le=86_400.0)
-    """Seconds of wall time, per picture, that decoding and measuring may take."""
+    """Seconds of wall time that decoding and measuring one picture may take; up to eight of a batch share them, and a
+    batch that needs longer is measured again one by one."""
     max_measure_mib: int = Field(default=4096, ge=64)
     """Memory in MiB that pictures in work may take beside the loaded detectors; on `device = "cpu"` only, since a
     GPU's driver reserves address space as it likes."""

@@ -16,7 +16,6 @@ from curation.manifest import (
     ShardReport,
     read_manifest,
     read_report,
-    stats_path,
     total,
     write_manifest,
 )
@@ -152,9 +151,8 @@ def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
         (target / name).unlink(missing_ok=True)
     shards = {report.shard for report in manifest.shards}
     for path in target.glob("*_stats.json"):
-        report = read_report(path)
-        if report.shard not in shards:
-            for name in (*(set(report.files) - named), stats_path(target, report.shard).name):
+        if path.name.removesuffix("_stats.json") not in shards:
+            for name in (*(set(read_report(path).files) - named), path.name):
                 (target / name).unlink(missing_ok=True)
     if is_local(target):
         shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)

@@ -1,7 +1,10 @@
 """The version that is written beside everything the code makes."""
 
 import platform
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 
 
 def _installed() -> str:
@@ -18,10 +21,13 @@ CODE_VERSION = _installed()
 RUNTIME = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "torch")
 
 
-def runtime() -> dict[str, str]:
+@cache
+def runtime() -> Mapping[str, str]:
     """Return what evidence may depend on beside recipe and weights: library versions and the machine's architecture."""
-    return {
-        **{name: version(name) for name in RUNTIME},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-    }
+    return MappingProxyType(
+        {
+            **{name: version(name) for name in RUNTIME},
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        }
+    )

@@ -20,7 +20,7 @@ name = "poisoned"
 [curate]
 num_batch_samples = 3
 max_decode_s = 0.5
-max_measure_s = 1.0
+max_measure_s = 1.5
 max_measure_mib = 1024
 max_quarantined = 8
 [[filters]]

@@ -19,7 +19,7 @@ from curation.findings import find
 from curation.fingerprint import contradicts, fingerprint, phash_distance
 from curation.ledger import read_ledger
 from curation.manifest import Manifest
-from curation.matching import HashList
+from curation.matching import HashList, load_matchers
 from curation.rank import Safeguards, rank
 from curation.runner import Spread
 from curation.settings import DecodeLimits, FetchSettings
@@ -264,3 +264,12 @@ def test_the_ledger_and_the_manifest_say_what_was_found(tmp_path: Path, server: 
     assert by_path["images/0.jpg"]["phash"] == fingerprint(colourful(0), LIMITS).phash
     assert by_path["images/0.jpg"]["face_side"] == 29.0
     assert (by_path["images/0.jpg"]["fetched_width"], by_path["images/0.jpg"]["fetched_height"]) == (64, 64)
+
+
+def test_two_lists_of_one_name_stop_everything_since_records_could_not_tell_them_apart(tmp_path: Path) -> None:
+    lists = [tmp_path / "a" / "list.txt", tmp_path / "b" / "list.txt"]
+    for path in lists:
+        path.parent.mkdir()
+        path.write_text("ab" * 32)
+    with pytest.raises(SafetyError, match=r"two lists of hashes are named 'list(\.txt)?'"):
+        load_matchers(lists)
