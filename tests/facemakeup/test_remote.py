@@ -26,9 +26,10 @@ def bucket() -> Iterator[str]:
         ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_DEFAULT_REGION", "us-east-1"),
     ):  # fmt: skip
         patch.setenv(name, value)
-    filesystem = fsspec.filesystem("s3")
-    filesystem.mkdir("packed")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # one that speaks to another test's server may be left
+    fsspec.filesystem("s3").mkdir("packed")
     yield "packed"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     patch.undo()
     server.stop()
 
