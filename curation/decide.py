@@ -34,7 +34,10 @@ from curation.sample import Sample
 from curation.stage import finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
+from curation.tombstones import consult
 
+HISTORY = "history"
+"""Key of the manifest's facts: the recipes that judged the folder before, oldest first."""
 NUM_NAME_DIGITS = 8
 """Of the work id, in the names of files that are written anew."""
 
@@ -79,6 +82,7 @@ def decide(
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
     with hold(target) as lease:
+        consult(target)
         before = _curated(target, recipe)
         if before.work_digest == work_digest:
             return before
@@ -90,7 +94,8 @@ def decide(
                 f"{target}: {len(failures)} of {len(jobs)} shards could not be decided again (first: "
                 f"{failures[0].shard}: {failures[0].error}); the folder still shows its last state; run again to go on"
             )
-        extra = {**before.extra, "curate_digest": recipe.curate_digest}
+        history = [*before.extra.get(HISTORY, ()), before.recipe]
+        extra = {**before.extra, "curate_digest": recipe.curate_digest, HISTORY: history}
         return finish(target, STAGE, recipe, work_digest, outcomes, weights=weights, extra=extra, lease=lease)
 
 
@@ -102,15 +107,16 @@ def foresee(run: Path, recipe: Recipe) -> Forecast:
     """
     target, _ = _folders(run, None)
     weights = weights_of(recipe)
+    consult(target)
     manifest = _curated(target, recipe)
-    recipe_before = recipe_of(manifest.recipe, f"{target}: the recipe in its manifest")
+    where = f"{target}: a recipe in its manifest"
+    recipes = [recipe_of(values, where) for values in (*manifest.extra.get(HISTORY, ()), manifest.recipe)]
     forecasts = []
     for job in _jobs(manifest, target, None, recipe, weights):
         ledger = read(job)
-        is_rewritten = any(one.wanted for one in ledger.opinions) or not _equal(
-            ledger, _rows(ledger, {}, recipe), recipe
-        )
-        forecasts.append(forecast(job.shard, ledger.opinions, recipe, recipe_before, is_rewritten))
+        is_measured = any(one.wanted for one in ledger.opinions)
+        is_rewritten = is_measured or not _equal(ledger, _rows(ledger, {}, recipe), recipe)
+        forecasts.append(forecast(job.shard, ledger.opinions, recipe, recipes, is_rewritten))
     return add(forecasts)
 
 
@@ -126,7 +132,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
     work_id = curate_work_id(job.shard, ledger.source_sha256, job.recipe, job.weights)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    measured = _measure(job, ledger, work_id)
+    measured, quarantined = _measure(job, ledger, work_id)
     rows = _rows(ledger, measured, job.recipe)
     stem = f"{job.shard}.{work_id[:NUM_NAME_DIGITS]}"
     files = {**_tar(job, ledger, rows, stem), **_ledger(job, ledger, rows, stem)}
@@ -140,6 +146,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
         run={
             **run_facts(started, job.recipe),
             "calls": _calls(ledger, measured),
+            "quarantined": quarantined,
             "rewritten": sorted(set(files) - set(job.report.files)),
         },
     )
@@ -185,11 +192,15 @@ def _jobs(
     ]
 
 
-def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> dict[int, Measured]:
-    """Return what the undecided rows' pictures give, by row number."""
+def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> tuple[dict[int, Measured], list[dict[str, str]]]:
+    """Return what the undecided rows' pictures give, by row number, and which of them were quarantined.
+
+    Raises:
+        ShardError: the source does not hold all of them.
+    """
     wanted = {i: one for i, one in enumerate(ledger.opinions) if one.wanted}
     if not wanted:
-        return {}
+        return {}, []
     found: dict[int, Measured] = {}
     intent = intent_path(job.target, job.shard, work_id)
     with quarantine(job.recipe, job.weights, job.report.file(job.target, ".tar"), intent) as quarantined:
@@ -200,7 +211,9 @@ def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> dict[int, Measured
             ]
             found |= dict(zip((i for i, _ in batch), quarantined.measure(entries), strict=True))
         quarantined.require(len(ledger.opinions))
-    return found
+    if missing := wanted.keys() - found.keys():
+        raise ShardError(f"{job.source}: lacks {len(missing)} of {len(wanted)} samples that must be measured again")
+    return found, quarantined.found
 
 
 def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator[tuple[int, Sample]]:

@@ -49,7 +49,11 @@ INCIDENT = """%d pictures match a hash list and are withheld in %s; do not open,
 Follow your own policy, and report where the law says so: US: NCMEC CyberTipline (18 USC 2258A); UK: IWF; Canada: C3P;
 elsewhere: the hotline of your country (INHOPE). Nothing was reported, and nothing is ever deleted, by this program."""
 NUM_MESSAGES_SHOWN = 20
-OUTSIDE_DIGEST = {"num_threads", "num_host_connections"}
+OUTSIDE_DIGEST = {"num_threads", "num_host_connections", "max_unreachable_fraction"}
+UNREACHABLE = frozenset({"dns", "connection", "timeout"})
+"""Reasons that a broken way to the net would give for every row."""
+NUM_ROWS_TO_TELL = 100
+"""Fewer rows say nothing about our own way to the net."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ def fetch(
             for name, record in sorted(parts.items())
         ]
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
+        lease.require()
         reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
         findings = find([target / f"{report.shard}.parquet" for report in reports], settings)
         footer = {"stage": STAGE, "recipe_digest": digest(_inside(settings, recipe.file.decode))}
@@ -165,7 +170,8 @@ def fetch_part(job: FetchJob) -> ShardReport:
     """Download and commit one part: `{shard}.tar`, `{shard}.parquet`, and last `{shard}_stats.json`.
 
     Raises:
-        ShardError: the part is not the one that rank's manifest names, or the downloader contradicts itself.
+        ShardError: the part is not the one that rank's manifest names, the downloader contradicts itself, or next to
+            nothing could be reached.
     """
     started = time.time()
     matchers = load_matchers(job.hash_lists)
@@ -184,6 +190,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
         urls = [row["url"] for row in rows]
         refused = {number: UNSAFE_MINOR for number, row in enumerate(rows) if is_unsafe_minor(row)}
         with download(urls, folder, job.settings, refused=refused, allow_loopback=job.allow_loopback) as downloads:
+            _require_net(job, [outcome.reason for outcome in downloads.outcomes])
             report = _commit(job, work_id, rows, downloads, matchers, started, stones, forgotten)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -191,6 +198,15 @@ def fetch_part(job: FetchJob) -> ShardReport:
         job.lease.require()
     write_report(job.target, report)
     return report
+
+
+def _require_net(job: FetchJob, reasons: Sequence[str | None]) -> None:
+    num_unreachable = sum(reason in UNREACHABLE for reason in reasons)
+    if len(reasons) >= NUM_ROWS_TO_TELL and num_unreachable > job.settings.max_unreachable_fraction * len(reasons):
+        raise ShardError(
+            f"{job.part}: {num_unreachable} of {len(reasons)} addresses could not be reached, which points to this "
+            f"machine's own network; run fetch again once it works (fetch.max_unreachable_fraction)"
+        )
 
 
 def _read_part(job: FetchJob) -> list[dict[str, Any]]:

@@ -92,15 +92,15 @@ def opinion(row: Mapping[str, Any], recipe: Recipe, usable: frozenset[str], filt
 
 
 def forecast(
-    shard: str, opinions: Sequence[Opinion], recipe: Recipe, recipe_before: Recipe | None, is_rewritten: bool
+    shard: str, opinions: Sequence[Opinion], recipe: Recipe, recipes: Sequence[Recipe], is_rewritten: bool
 ) -> Forecast:
-    """Add up the opinions on one shard; `recipe_before` wrote its ledger, None if its shadow cannot be used."""
+    """Add up the opinions on one shard; `recipes` are those that judged it so far, oldest first."""
     certain = [one for one in opinions if isinstance(one.after, Verdict)]
     rejected: dict[str, Counter[str]] = {}
     for one in certain:
         if isinstance(one.after, Verdict) and one.after.rejected_by is not None:
             rejected.setdefault(one.after.rejected_by, Counter())[str(one.after.reason)] += 1
-    shadow = [] if recipe_before is None else [one for one in certain if _stands_in(one, recipe, recipe_before)]
+    shadow = [one for one in certain if _stands_in(one, recipe, recipes)]
     return Forecast(
         num_seen=len(opinions),
         num_kept_before=sum(one.before.kept for one in opinions),
@@ -157,17 +157,29 @@ def _wanted(
     return stale if is_shadow else ()
 
 
-def _stands_in(one: Opinion, recipe: Recipe, recipe_before: Recipe) -> bool:
-    """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one."""
-    if one.before.kept or not in_shadow(one.row["uid"], recipe_before.file.curate.shadow_fraction):
+def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
+    """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one.
+
+    What the recipes before would have measured of it is played through: the first as a cascade, each later one as
+    deciding again measures, all that it left undecided. Recipes of other filters cannot be played through.
+    """
+    fraction = min(before.file.curate.shadow_fraction for before in recipes)
+    names = {plan.name for plan in recipes[0].filters}
+    if one.before.kept or not in_shadow(one.row["uid"], fraction) or not one.known:
         return False
-    if not one.known or any(evidence is None for evidence in one.known.values()):
+    if any(evidence is None for evidence in one.known.values()):
         return False
-    full = known_of(one.row, recipe_before)
+    if any({plan.name for plan in before.filters} != names for before in recipes):
+        return False
+    full = known_of(one.row, recipes[-1])
     cut: dict[str, Any] = dict.fromkeys(full)
-    for name in recipe_before.order:
-        verdict = judge(cut, recipe_before.criteria)
-        if isinstance(verdict, NotYet) and name in verdict.filters:
-            cut[name] = full[name]
+    for number, before in enumerate(recipes):
+        verdict = judge(cut, before.criteria)
+        if number and isinstance(verdict, NotYet):
+            cut |= {name: full[name] for name in verdict.filters}
+        for name in before.order:
+            verdict = judge(cut, before.criteria)
+            if isinstance(verdict, NotYet) and name in verdict.filters:
+                cut[name] = full[name]
     now = {name: evidence if cut.get(name) is not None else None for name, evidence in one.known.items()}
     return isinstance(judge(now, recipe.criteria), NotYet)

@@ -28,8 +28,9 @@ from curation.forgetting.prepare import (
 from curation.forgetting.seek import Sought, host_of, seek
 from curation.gc import collect
 from curation.lease import hold
+from curation.ledger import read_ledger
 from curation.requests import Request
-from curation.stages import STAGES, StageFolder, names_in, stages_of
+from curation.stages import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.tombstones import tombstones_of, write_tombstones
 from curation.version import CODE_VERSION
 
@@ -42,6 +43,7 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
     Raises:
         UsageError: `run` is no folder with stage folders.
         LeaseError: a stage is at work in one of them.
+        UsageError: a stage began meanwhile, or shards that no manifest names yet hold what must be forgotten.
         ShardError: a file that must change is not what its records say; nothing was changed then.
     """
     places = stages_of(run)
@@ -58,6 +60,7 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
         held = [leases.enter_context(hold(place.folder)) for place in places]
         sought = seek(places, requests)
         write_tombstones(run, tombstones_of(run) | sought.stones)
+        _require_settled(run, places)
         preparation = Preparation(run)
         stages = _prepare(places, preparation, sought)
         if preparation.moves and (run / REPORT_FOLDER).is_dir():
@@ -70,6 +73,25 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
         path = roll_forward(run)
     assert path is not None, "the journal was just written"
     return path, read_sealed(path)
+
+
+def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
+    """Make sure that nothing alive escapes what the manifests name; the tombstones stand already."""
+    if begun := {place.shown for place in stages_of(run)} - {place.shown for place in places}:
+        raise UsageError(f"{run}: {', '.join(sorted(begun))} began meanwhile; run forget again when it has ended")
+    stones = tombstones_of(run)
+    for place in places:
+        manifest, reports = reports_of(place.folder)
+        named = {(report.shard, report.work_id) for report in reports}
+        for report in done_records(place.folder) if manifest is not None else ():
+            if (report.shard, report.work_id) in named or not any(name.endswith(".parquet") for name in report.files):
+                continue
+            path = report.file(place.folder, ".parquet")
+            if path.is_file() and stones.holds_any(read_ledger(path)):
+                raise UsageError(
+                    f"{path}: shard {report.shard} is done, but no manifest names it yet, and it holds what must be "
+                    f"forgotten; run {place.stage} (or decide) again first, or remove {report.shard}{STATS_SUFFIX}"
+                )
 
 
 def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: Sought) -> list[StageBurial]:

@@ -106,6 +106,13 @@ def _beat(lease: Lease, owner: dict[str, Any], stop: threading.Event) -> None:
 
 def _is_free(folder: Path, number: int) -> bool:
     """Whether a lease is released, its holder on this machine is gone, or it shows no heartbeat for `TTL_S`."""
+    try:
+        return _shows_no_life(folder, number)
+    except FileNotFoundError:
+        return True  # somebody took over and tidied up meanwhile: look again who holds the folder now
+
+
+def _shows_no_life(folder: Path, number: int) -> bool:
     first = _read(folder, number)
     if first["released"]:
         return True
@@ -121,7 +128,10 @@ def _is_free(folder: Path, number: int) -> bool:
 
 
 def _held(folder: Path, number: int) -> str:
-    holder = _read(folder, number)
+    try:
+        holder = _read(folder, number)
+    except FileNotFoundError:
+        return f"{folder}: held by another run; wait for it to end, or give another folder"
     return (
         f"{folder}: held by another run (process {holder['pid']} on {holder['host']}, lease {number}); "
         f"wait for it to end, or give another folder"

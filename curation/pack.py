@@ -93,6 +93,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
+        lease.require()
         return finish(
             target, STAGE, recipe, work_digest, outcomes,
             weights=curated.weights, files=_write_tables(target, recipe, outcomes, rejected),

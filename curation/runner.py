@@ -4,6 +4,7 @@ The work itself is an ordinary function of one frozen job. Whatever becomes of a
 nothing is lost because a neighbour failed.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -107,7 +108,9 @@ def _attempt(work: Callable[[J], ShardReport], job: J) -> Outcome:
     except FaceCaptionError as error:
         return ShardFailure(job.shard, str(error))
     except OSError as error:
-        return ShardFailure(job.shard, f"{type(error).__name__}: {error}")
+        said = f"{type(error).__name__}: {error}"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return ShardFailure(job.shard, said, stops=DiskFullError(f"{job.shard}: no room: {said}") if is_full else None)
     except Exception:  # noqa: BLE001  one shard's bug must not stop the others; the traceback is kept
         return ShardFailure(job.shard, traceback.format_exc(), is_bug=True)
 

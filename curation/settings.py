@@ -70,6 +70,9 @@ class FetchSettings(Settings):
     """Connections to one host at a time, shared out among the workers; each worker has at least one."""
     num_threads: int = Field(default=32, ge=1, le=1024)
     """Downloads at a time in each worker; changes no byte of the output."""
+    max_unreachable_fraction: float = Field(default=0.9, gt=0.0, le=1.0)
+    """Share of a part of at least 100 rows that may be unreachable (dns, connection, timeout); beyond it our own way to
+    the net is at fault, and the part fails, to be fetched again."""
     placeholder_hosts: int = Field(default=3, ge=2)
     """A picture that this many hosts serve is a placeholder, if most of its URLs promised another size."""
     placeholder_urls: int = Field(default=10, ge=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.commit import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
-from curation.errors import UsageError
+from curation.errors import UsageError, VerificationError
 from curation.lease import LEASE_FOLDER, Lease, hold
 from curation.manifest import (
     MANIFEST_NAME,
@@ -16,6 +16,7 @@ from curation.manifest import (
     ShardReport,
     read_manifest,
     read_report,
+    stats_path,
     total,
     write_manifest,
 )
@@ -145,14 +146,29 @@ def finish(
 
 
 def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
-    """Remove what the last manifest named and this one does not, shards whose source is gone, and temporary files."""
+    """Remove what the last manifest named and this one does not, shards whose source is gone, and temporary files.
+
+    What a shard that failed this time left earlier stays: the next run may find it whole. So does the log of what was
+    in work when its worker was lost.
+    """
     named = manifest.file_names
-    for name in before - named:
+    spared = {name for shard in manifest.failed for name in _files_of(target, shard)}
+    for name in before - named - spared:
         (target / name).unlink(missing_ok=True)
-    shards = {report.shard for report in manifest.shards}
+    shards = {report.shard for report in manifest.shards} | set(manifest.failed)
     for path in target.glob("*_stats.json"):
-        if path.name.removesuffix("_stats.json") not in shards:
-            for name in (*(set(read_report(path).files) - named), path.name):
+        shard = path.name.removesuffix("_stats.json")
+        if shard not in shards:
+            for name in (*(_files_of(target, shard) - named), path.name):
                 (target / name).unlink(missing_ok=True)
-    if is_local(target):
+    if is_local(target) and not manifest.failed:
         shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)
+
+
+def _files_of(target: Path, shard: str) -> set[str]:
+    """Return the files that a shard's done record names; none where it has none that can be read."""
+    path = stats_path(target, shard)
+    try:
+        return set(read_report(path).files) if path.exists() else set()
+    except VerificationError:
+        return set()

@@ -5,7 +5,7 @@ sha256, and of domains (which stand for their subdomains too). A stage asks for 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,8 @@ FORGET = "forget"
 FORGOTTEN = "forgotten"
 """The reason."""
 KINDS = ("uid", "url", "content", "domain")
+IDENTITY = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
+"""Columns of a ledger that tell whom a row is about, and whether it is a tombstone."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,32 @@ class Tombstones:
         uids, urls = table["uid"].to_pylist(), table["url"].to_pylist()
         return pa.chunked_array([[self.hold(uid, url) for uid, url in zip(uids, urls, strict=True)]], pa.bool_())
 
+    def holds_any(self, ledger: "pa.Table") -> bool:
+        """Whether a ledger has a row, alive, of a forgotten image."""
+        return next(self.alive(ledger), None) is not None
+
+    def alive(self, ledger: "pa.Table | pa.RecordBatch") -> Iterator[str]:
+        """Yield the uids of forgotten images that a ledger still tells of."""
+        names = [name for name in IDENTITY if name in ledger.schema.names]
+        for row in ledger.select(names).to_pylist():
+            if not is_buried(row) and self.hold(row["uid"], row["url"], row["sha256"], row.get("source_sha256")):
+                yield str(row["uid"])
+
     def covers(self, host: str) -> bool:
         """Whether a host is a forgotten domain or lies below one."""
         if not self.domain:
             return False
-        parts = host.lower().rstrip(".").split(".")
+        parts = ascii_host(host).split(".")
         return any(hashed(".".join(parts[start:])) in self.domain for start in range(len(parts)))
+
+
+def ascii_host(host: str) -> str:
+    """Return a host in lower case without a last dot, names in other scripts as `xn--` (RFC 5890) where that works."""
+    plain = host.lower().rstrip(".")
+    try:
+        return plain if plain.isascii() else plain.encode("idna").decode()
+    except UnicodeError:
+        return plain
 
 
 def hashed(text: str) -> str:

@@ -16,7 +16,7 @@ from curation.requests import Request
 from curation.sample import normalise_url
 from curation.stages import StageFolder
 from curation.storage import local_copy
-from curation.tombstones import FORGET, Tombstones, hashed
+from curation.tombstones import FORGET, Tombstones, ascii_host, hashed
 
 COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
 HOST = re.compile(r"^https?://(?:[^/?#]*@)?(\[[^\]]*\]|[^/:?#]*)", re.IGNORECASE)
@@ -97,7 +97,7 @@ class _Index:
 def host_of(url: str | None) -> str:
     """Return a URL's host in lower case; empty where there is none."""
     match = HOST.match(url or "")
-    return match.group(1).lower().rstrip(".") if match else ""
+    return ascii_host(match.group(1)) if match else ""
 
 
 def above(host: str) -> list[str]:

@@ -1,12 +1,16 @@
 """Derives everything again from what lies on disk, and names each thing that is not as it should be."""
 
 import json
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
+from curation.find import ledgers_of
 from curation.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
-from curation.stages import names_in, stages_of
-from curation.storage import is_local
-from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME
+from curation.stages import StageFolder, names_in, stages_of
+from curation.storage import is_local, local_copy
+from curation.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, tombstones_of
 from curation.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
 from curation.verify.findings import Checked, Fault, Note, Verification
 from curation.verify.records import StageRecords, read_records, sealed_faults
@@ -34,7 +38,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     faults = [*(fault for records in stages.values() for fault in records.faults), *found]
     notes = [note for records in stages.values() for note in records.notes]
     if places[0].folder != run:
-        faults += _forgotten_faults(run)
+        faults += [*_forgotten_faults(run), *_living_faults(run, places, {fault.file for fault in faults})]
         if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
                 why = "mend the faults first" if faults else "it lies in an object store"
@@ -55,6 +59,22 @@ def _forgotten_faults(run: Path) -> list[Fault]:
         right = "a run that is whole again: run `forget` once more"
         faults.append(Fault(f"{FORGOTTEN_FOLDER}/{JOURNAL_NAME}", "a `forget` was interrupted", right))
     return faults
+
+
+def _living_faults(run: Path, places: Sequence[StageFolder], broken: Container[str]) -> Iterator[Fault]:
+    """Yield every image that is forgotten and here all the same."""
+    stones = tombstones_of(run)
+    for place in places if stones else ():
+        for path, _ in ledgers_of(place):
+            shown = f"{place.shown}/{path.name}"
+            if shown in broken or not path.is_file():
+                continue
+            with local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
+                columns = [name for name in IDENTITY if name in ledger.schema_arrow.names]
+                for batch in ledger.iter_batches(columns=columns, use_threads=False):
+                    for uid in stones.alive(batch):
+                        wrong = f"{uid} was forgotten and is here all the same"
+                        yield Fault(shown, wrong, "its tombstone; run forget again")
 
 
 def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:

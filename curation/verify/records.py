@@ -235,7 +235,8 @@ def _note_others(records: StageRecords) -> None:
         for shard in records.stats.keys() - named:
             records.note(f"{shard}{STATS_SUFFIX}", "a shard that is done but that the manifest does not name")
         for shard, error in records.manifest.failed.items():
-            records.note(MANIFEST_NAME, f"shard {shard} failed and counts nowhere: {error.splitlines()[-1]}")
+            wrong = f"shard {shard} failed and counts nowhere: {error.splitlines()[-1]}"
+            records.fault(MANIFEST_NAME, wrong, "a shard that is done; run the stage again")
 
 
 def _is_broken_record(records: StageRecords, name: str) -> bool:

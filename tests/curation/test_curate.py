@@ -175,6 +175,19 @@ def test_a_shard_whose_source_was_taken_out_leaves_no_trace_after_a_rerun(tmp_pa
     assert not (target / TEMP_FOLDER).exists()
 
 
+def test_a_shard_that_fails_on_a_rerun_keeps_what_it_had_committed(tmp_path: Path) -> None:
+    source, recipe, target = mixed_source(tmp_path / "in", 2), recipe_from(tmp_path), tmp_path / "out"
+    curate(source, target, recipe, ALONE)
+    whole, content = bytes_of(target), (source / "00001.tar").read_bytes()
+    (source / "00001.tar").write_bytes(content[:700])
+    assert list(curate(source, target, recipe, ALONE).failed) == ["00001"]
+    assert bytes_of(target) == whole and (target / "00001_stats.json").exists()
+    (source / "00001.tar").write_bytes(content)
+    before = {path: path.stat().st_mtime_ns for path in target.glob("0*")}
+    assert curate(source, target, recipe, ALONE).failed == {}
+    assert bytes_of(target) == whole and before == {path: path.stat().st_mtime_ns for path in target.glob("0*")}
+
+
 def test_a_torn_copy_does_not_shadow_the_whole_one(tmp_path: Path) -> None:
     url = "http://example.org/same.jpg"
     torn, whole = sample_members("a", colourful(1)[:-60], url=url), sample_members("b", colourful(1), url=url)

@@ -246,6 +246,28 @@ def test_without_the_source_loosening_is_refused_and_nothing_changes(
     assert read_manifest(run / "curate") == before and is_whole(run / "curate", before)
 
 
+def test_a_run_that_is_half_forgotten_is_not_decided_again(source: Path, drawn_limit: float, tmp_path: Path) -> None:
+    run = curated(source, tmp_path / "run", recipe(tmp_path, LOOSE, drawn_limit))
+    (run / "forgotten").mkdir()
+    (run / "forgotten" / "journal.json").write_text("{}")
+    strict = recipe(tmp_path, STRICT, drawn_limit)
+    for attempt in (partial(decide, run, strict, ALONE), partial(foresee, run, strict)):
+        with pytest.raises(UsageError, match="`forget` was interrupted here"):
+            attempt()
+
+
+def test_the_shadow_still_stands_for_the_undecided_after_deciding_before(
+    source: Path, drawn_limit: float, tmp_path: Path
+) -> None:
+    start, strict, loose = (recipe(tmp_path, limit, drawn_limit) for limit in (14.0, STRICT, LOOSE))
+    once = foresee(curated(source, tmp_path / "once", start), loose)
+    run = curated(source, tmp_path / "run", start)
+    decide(run, strict, ALONE)
+    twice = foresee(run, loose)
+    assert (twice.num_undecided, twice.calls) == (once.num_undecided, once.calls)
+    assert (twice.shadow_hits, twice.shadow_trials) == (once.shadow_hits, once.shadow_trials)
+
+
 def test_other_decode_limits_are_another_curation(source: Path, drawn_limit: float, tmp_path: Path) -> None:
     run = curated(source, tmp_path / "run", recipe(tmp_path, STRICT, drawn_limit))
     other = recipe(tmp_path, STRICT, drawn_limit, **{"[curate]": "[decode]\nmin_side_px = 32\n[curate]"})

@@ -125,6 +125,22 @@ def test_of_many_that_find_a_dead_holder_exactly_one_takes_over(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_newcomer_whose_watched_holder_is_tidied_away_looks_again(tmp_path: Path) -> None:
+    elsewhere(tmp_path, 1)
+
+    def follow() -> None:
+        time.sleep(0.2)
+        elsewhere(tmp_path, 2)
+        (tmp_path / LEASE_FOLDER / "000001.json").unlink()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    with hold(tmp_path) as lease:
+        assert lease.number == 3
+    thread.join()
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_heart_beats_while_the_folder_is_held_and_numbers_only_grow(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         with hold(tmp_path) as lease:
