@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commit import read_sealed
+from curation.commit import publish_sealed, read_sealed
 from curation.curate import curate
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, UsageError
@@ -524,3 +524,42 @@ def rows_by_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     """Return the rows of a stage's ledgers, whatever their files are called."""
     paths = [report.file(folder, ".parquet") for report in read_manifest(folder).shards]
     return (row for path in paths for row in read_ledger(path).to_pylist())
+
+
+def test_verify_names_an_image_that_is_forgotten_and_alive(run: Path) -> None:
+    uid = uid_of_url(url_of(PACKED))
+    write_tombstones(run, Tombstones(uid=frozenset({uid})))
+    wrong = [fault for fault in verify(run, ALONE).faults if "was forgotten and is here all the same" in fault.wrong]
+    assert {fault.file.partition("/")[0] for fault in wrong} == set(STAGES)
+    assert all(uid in fault.wrong for fault in wrong)
+    take_out(run, uid)
+    assert verify(run, ALONE).faults == ()
+
+
+def test_a_shard_that_is_done_but_named_by_no_manifest_yet_is_not_overlooked(run: Path) -> None:
+    folder = run / "curate"
+    value = read_sealed(folder / "manifest.json")
+    (unnamed,) = (one for one in value["shards"] if one["shard"] == shard_of(run, PACKED))
+    value["shards"].remove(unnamed)
+    publish_sealed(folder / "manifest.json", value)
+    with pytest.raises(UsageError, match=rf"shard {unnamed['shard']} is done, but no manifest names it yet"):
+        take_out(run, url_of(PACKED))
+
+
+def shard_of(run: Path, number: int) -> str:
+    """Return the curated shard that holds an image."""
+    uid = uid_of_url(url_of(number))
+    reports = read_manifest(run / "curate").shards
+    (shard,) = (
+        report.shard
+        for report in reports
+        if uid in read_ledger(report.file(run / "curate", ".parquet"))["uid"].to_pylist()
+    )
+    return shard
+
+
+def test_a_domain_in_another_script_is_found_however_it_is_written() -> None:
+    stones = Tombstones(domain=frozenset({hashed("xn--bcher-kva.example")}))
+    for host in ("bücher.example", "BÜCHER.example.", "www.xn--bcher-kva.example"):
+        assert stones.hold(None, f"https://{host}/a.jpg")
+    assert not stones.hold(None, "https://bucher.example/a.jpg")
