@@ -192,7 +192,7 @@ def pack(
 @app.command()
 def decide(
     run: Annotated[str, typer.Argument(help="Folder that holds the stages' folders, or a folder that `curate` wrote.")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would change, and what would have to be measured.")
     ] = False,
@@ -217,6 +217,8 @@ def decide(
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run_decide(location(run), loaded, spread, location(source) if source else None, on_outcome)
     _conclude(manifest, location(run), as_json)
+    if (location(run) / "pack").is_dir():
+        typer.echo("what was packed before follows the old decision: pack again into a new folder", err=True)
 
 
 @app.command()

@@ -74,8 +74,9 @@ def read_ledger(path: Path, columns: list[str] | None = None) -> pa.Table:
         ShardError: the file is missing, not Parquet, or of another schema version.
     """
     try:
-        with path.open("rb") as file:
-            table = pq.read_table(file, columns=columns)
+        # Without Arrow's own threads: a process has one, and one that ends while they start is aborted.
+        with path.open("rb") as file, pq.ParquetFile(file) as parquet:
+            table = parquet.read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise ShardError(f"{path}: not a readable ledger: {error}") from error
     version = (table.schema.metadata or {}).get(b"schema_version", b"none").decode()

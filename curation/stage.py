@@ -71,9 +71,10 @@ def _require_own(target: Path, stage: str, work_digest: str) -> bool:
     found = work_of(target)
     if found is not None:
         if found != {"stage": stage, "work_digest": work_digest}:
+            how = ", or judge this one anew with `decide`" if found["stage"] == stage == "curate" else ""
             raise UsageError(
                 f"{target}: holds the output of other work ({found['stage']} {found['work_digest'][:12]}, "
-                f"not {stage} {work_digest[:12]}); give another folder, or remove this one"
+                f"not {stage} {work_digest[:12]}: another recipe, input or version); give another folder{how}"
             )
         return True
     if target.exists() and any(path.name not in OWN_FOLDERS for path in target.iterdir()):

@@ -213,4 +213,5 @@ class _Shifted:
 def _settle(_: int) -> None:
     """One thread per worker; an interrupt is the main process's business, which lets a step end and then stops them."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # schedulers send it to every process of a job
+        signal.signal(number, signal.SIG_IGN)
