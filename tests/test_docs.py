@@ -39,3 +39,11 @@ def test_every_local_link_leads_somewhere() -> None:
 def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
+
+
+def test_every_script_and_result_that_the_readme_names_is_there() -> None:
+    scripts = {f"benchmarks/{name}.py" for name in re.findall(r"python -m benchmarks\.([a-z_]+)", README)}
+    for place in scripts | set(re.findall(r"`(benchmarks/[a-z_/]+\.(?:py|json))`", README)):
+        assert (ROOT / place).is_file(), place
+    for script in scripts:
+        assert (ROOT / "benchmarks" / "results" / f"{Path(script).stem}.json").is_file(), script
