@@ -232,7 +232,7 @@ def test_a_condition_read_back_is_the_same_and_its_pose_is_that_of_its_picture(t
     condition.save(tmp_path / "face.npz")
     again = FaceCondition.load(tmp_path / "face.npz")
     for name, value in vars(condition).items():
-        assert np.array_equal(value, getattr(again, name)) if isinstance(value, np.ndarray) else True
+        assert np.array_equal(value, getattr(again, name)), name
     assert again.recogniser == condition.recogniser and again.box == condition.box
     whole = condition.pose(Size(110, 120), factor=None)
     assert np.array_equal(whole, draw(condition.landmarks_52, (110, 120)))
