@@ -308,7 +308,7 @@ def generate(
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Draw what the base model draws.")] = False,
 ) -> None:
     """Draw pictures of a person from photos of the face, prompts and a pose."""
-    from curation.recipe import validated
+    from curation.validation import validated
     from facemakeup.generate import FaceFinder, Request
     from facemakeup.generate import generate as run
 

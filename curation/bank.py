@@ -24,22 +24,22 @@ def weights_of(recipe: Recipe) -> dict[str, str]:
     Raises:
         WeightsError: a file is missing or has another sha256.
     """
-    names = sorted({name for plan in recipe.filters for name in plan.module.weights(plan.measure)})
+    names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
     return {found.name: found.sha256 for found in map(find_weights, names)}
 
 
 def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, str]:
-    """Return filter -> digest of all that its evidence depends on: code version of the filter, parameters, weights.
+    """Return filter or screen -> digest of all that its evidence depends on: code version, parameters, weights.
 
     Two ledgers whose keys agree for a filter hold comparable evidence in that column; when a key changes, that
     column alone must be measured again.
     """
     keys = {}
-    for plan in recipe.filters:
+    for plan in recipe.measurers:
         needed = [find_weights(name).name for name in plan.module.weights(plan.measure)]
         keys[plan.name] = digest(
             {
-                "filter": plan.name,
+                "filter": plan.filter,
                 "version": plan.module.VERSION,
                 "measure": plan.measure.model_dump(mode="json"),
                 "decode": recipe.file.decode.model_dump(mode="json"),
@@ -65,6 +65,6 @@ def load_bank(recipe: Recipe, weights: Mapping[str, str]) -> FilterBank:
             changed = sorted(key for key in {*here, *weights} if here.get(key) != weights.get(key))
             raise WeightsError(f"weights {', '.join(changed)}: not the bytes that the run was started with")
         device = recipe.file.curate.device
-        built = {plan.name: plan.module.build(plan.measure, device) for plan in recipe.filters}
+        built = {plan.name: plan.module.build(plan.measure, device) for plan in recipe.measurers}
         _LOADED[name] = FilterBank(MappingProxyType(built))
     return _LOADED[name]

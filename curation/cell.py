@@ -172,8 +172,8 @@ class Cell:
 def _measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:
     refused = None if value["refused"] is None else Verdict(*map(str, value["refused"]))
     known = {} if refused is not None else value["evidence"]
-    evidence = {plan.name: from_struct(plan.module.EVIDENCE, known[plan.name]) for plan in recipe.filters if known}
-    return Measured(evidence, value["width"], value["height"], value["format"], refused)
+    evidence = {plan.name: from_struct(plan.module.EVIDENCE, known[plan.name]) for plan in recipe.measurers if known}
+    return Measured(evidence, value["width"], value["height"], value["format"], refused, value["seconds"])
 
 
 def _error(name: str) -> type[FaceCaptionError]:

@@ -91,14 +91,14 @@ def _weights(recipe: str) -> Iterator[Finding]:
     except FaceCaptionError as error:
         yield Finding(f"recipe {recipe}", False, str(error), "mend the recipe")
         return
-    for name in sorted({name for plan in loaded.filters for name in plan.module.weights(plan.measure)}):
+    for name in sorted({name for plan in loaded.measurers for name in plan.module.weights(plan.measure)}):
         try:
             found = find_weights(name)
         except FaceCaptionError as error:
             yield Finding(f"weights {name}", False, "missing or wrong", str(error))
         else:
             yield Finding(f"weights {name}", True, f"{found.path} (sha256 {found.sha256[:12]})")
-    if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.filters):
+    if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.measurers):
         here = importlib.util.find_spec("yolov5_face") is not None
         yield Finding("package yolov5-face (GPL-3.0)", here, "installed" if here else "missing", GPL_BACKEND)
 

@@ -27,7 +27,7 @@ IDENTITY = ("uid", "key", "url", "sha256", "width", "height", *(one.name for one
 def ledger_schema(recipe: Recipe) -> pa.Schema:
     """Return the columns of the curate ledger: the base, format and size, then two structs per filter, then joint."""
     fields = [*BASE_FIELDS, *EXTRA_FIELDS]
-    for plan in recipe.filters:
+    for plan in recipe.measurers:
         fields.append(pa.field(f"{plan.name}_evidence", arrow_type(plan.module.EVIDENCE)))
         fields.append(pa.field(f"{plan.name}_scores", pa.struct([(name, pa.float64()) for name in plan.module.SCORES])))
     joint = [(name, pa.float64()) for plan in recipe.filters for name in plan.joint]
@@ -46,7 +46,7 @@ def ledger_row(
     base = {name: identity[name] for name in ("uid", "key", "url", "sha256", "width", "height")}
     row = base_row(**base, rejected_by=verdict.rejected_by, reason=verdict.reason)
     row |= {one.name: identity[one.name] for one in EXTRA_FIELDS}
-    for plan in recipe.filters:
+    for plan in recipe.measurers:
         evidence = known.get(plan.name)
         row[f"{plan.name}_evidence"] = None if evidence is None else to_struct(evidence)
         row[f"{plan.name}_scores"] = None if evidence is None else plan.scores(evidence)
@@ -56,7 +56,7 @@ def ledger_row(
 
 
 def known_of(row: Mapping[str, Any], recipe: Recipe, names: frozenset[str] | None = None) -> dict[str, Any]:
-    """Return the evidence that a row holds, by every filter of the recipe; None where it holds none.
+    """Return the evidence that a row holds, by every filter and screen of the recipe; None where it holds none.
 
     `names` are the filters whose columns may be used; None allows all.
     """
@@ -64,7 +64,7 @@ def known_of(row: Mapping[str, Any], recipe: Recipe, names: frozenset[str] | Non
         plan.name: from_struct(plan.module.EVIDENCE, row[f"{plan.name}_evidence"])
         if (names is None or plan.name in names) and row.get(f"{plan.name}_evidence") is not None
         else None
-        for plan in recipe.filters
+        for plan in recipe.measurers
     }
 
 

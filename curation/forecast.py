@@ -12,7 +12,7 @@ from typing import Any
 from curation.evidence import known_of
 from curation.interval import wilson
 from curation.judge import NotYet, Verdict, judge
-from curation.measuring import in_shadow
+from curation.measuring import in_shadow, missing
 from curation.recipe import Recipe
 
 
@@ -53,7 +53,8 @@ class Forecast:
     """Must be measured before they can be judged."""
     calls: Mapping[str, int] = field(default_factory=dict)
     """Filter -> pictures that it would measure at once: exact, not an estimate. Where a column no longer holds, a
-    sample whose verdict turns may need other filters after it; how many is not known before."""
+    sample whose verdict turns may need other filters after it, and one that a screen leaves in doubt needs its filter;
+    how many is not known before."""
     num_shards: int = 0
     """Shards of which a file would be written anew; undecided samples count as changes."""
     changes: tuple[Change, ...] = ()
@@ -147,10 +148,10 @@ def _wanted(
     Columns that no longer hold come first, since they may settle the verdict alone; without such, all that is still
     undecided. A rejected shadow sample renews each column that no longer holds.
     """
-    missing = tuple(name for name, evidence in known.items() if evidence is None)
+    unmeasured = tuple(name for name, evidence in known.items() if evidence is None)
     if recipe.file.curate.measure == "all":
-        return missing
-    stale = tuple(name for name in missing if row.get(f"{name}_evidence") is not None)
+        return unmeasured
+    stale = tuple(name for name in unmeasured if row.get(f"{name}_evidence") is not None)
     if isinstance(after, NotYet):
         return tuple(name for name in after.filters if name in stale) or after.filters
     is_shadow = not after.kept and in_shadow(row["uid"], recipe.file.curate.shadow_fraction)
@@ -164,14 +165,14 @@ def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
     deciding again measures, all that it left undecided. Recipes of other filters cannot be played through.
     """
     fraction = min(before.file.curate.shadow_fraction for before in recipes)
-    names = {plan.name for plan in recipes[0].filters}
+    names = {plan.name for plan in recipes[0].measurers}
     if one.before.kept or not in_shadow(one.row["uid"], fraction) or not one.known:
         return False
-    if any(evidence is None for evidence in one.known.values()):
-        return False
-    if any({plan.name for plan in before.filters} != names for before in recipes):
+    if any({plan.name for plan in before.measurers} != names for before in recipes):
         return False
     full = known_of(one.row, recipes[-1])
+    if missing(one.known, recipe) or missing(full, recipes[-1]):
+        return False
     cut: dict[str, Any] = dict.fromkeys(full)
     for number, before in enumerate(recipes):
         verdict = judge(cut, before.criteria)

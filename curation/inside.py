@@ -120,6 +120,7 @@ def _plain(measured: Measured) -> dict[str, Any]:
         "height": measured.height,
         "format": measured.format,
         "refused": None if refused is None else [refused.rejected_by, refused.reason],
+        "seconds": dict(measured.seconds),
     }
 
 

@@ -24,6 +24,10 @@ class Bounds:
     high: float
 
 
+UNKNOWN = Bounds(-math.inf, math.inf)
+"""Nothing is certain."""
+
+
 class JointScore(Protocol):
     """A pure function of two evidences."""
 

@@ -2,16 +2,20 @@
 
 A keep range over a score is a criterion. A picture is kept when no criterion fails: a conjunction, so nothing
 rescues a failed criterion, and the order of measuring never changes who is kept.
+
+A screen may prove a criterion before its filter measures. Where it does, its proof counts whatever else was measured;
+a criterion that no screen proves is the filter's own. So the verdict is one function of the full evidence, and how much
+of it was measured, or in which order, changes nothing.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from pydantic import model_validator
 
-from curation.joint import Bounds, Known
+from curation.joint import UNKNOWN, Bounds, Known
 from filters.base import Settings
 
 
@@ -31,6 +35,11 @@ class KeepRange(Settings):
             raise ValueError(f"min {self.min} is above max {self.max}: nothing could stay")
         return self
 
+    @property
+    def bounds(self) -> Bounds:
+        """The scores that stay, as bounds."""
+        return Bounds(-math.inf if self.min is None else self.min, math.inf if self.max is None else self.max)
+
     def failure(self, bounds: Bounds) -> str | None:
         """Return how a score certainly fails, given its bounds: `not_finite`, `low` or `high`; None if it may stay."""
         if math.isnan(bounds.low) or math.isnan(bounds.high):
@@ -49,6 +58,15 @@ class KeepRange(Settings):
 
 
 @dataclass(frozen=True)
+class Screening:
+    """What one screen can prove of one score."""
+
+    screen: str
+    prove: Callable[[Any], Bounds]
+    """From the screen's evidence to what is certain of the score."""
+
+
+@dataclass(frozen=True)
 class Criterion:
     """One keep range, with what it needs to be decided."""
 
@@ -60,6 +78,44 @@ class Criterion:
     """Filters whose evidence settles the score."""
     bounds: Callable[[Known], Bounds]
     """What is certain of the score, from the evidence known so far."""
+    screens: tuple[Screening, ...] = ()
+    """Screens that may prove it, in the order in which they are asked, before the filter measures."""
+
+    def settle(self, known: Known) -> "Settled":
+        """Return what the evidence makes of this criterion: the first screen that decides it, else the filter."""
+        for screening in self.screens:
+            if known[screening.screen] is None:
+                return Settled(self.keep, UNKNOWN, waiting=(screening.screen,))
+            found = Settled(self.keep, screening.prove(known[screening.screen]), by=screening.screen)
+            if found.failure is not None or found.holds:
+                return found
+        found = Settled(self.keep, self.bounds(known))
+        if found.failure is not None or found.holds:
+            return found
+        return Settled(self.keep, found.bounds, waiting=tuple(name for name in self.inputs if known[name] is None))
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the evidence known so far makes of one criterion."""
+
+    keep: KeepRange
+    bounds: Bounds
+    """What is certain of the score."""
+    by: str | None = None
+    """The screen that proved it; None where the filter's own evidence speaks, or nothing yet."""
+    waiting: tuple[str, ...] = ()
+    """Who must measure before it can be decided; empty once it is."""
+
+    @property
+    def failure(self) -> str | None:
+        """How it certainly fails: `not_finite`, `low` or `high`; None if it may hold."""
+        return self.keep.failure(self.bounds)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it certainly holds."""
+        return self.keep.holds(self.bounds)
 
 
 @dataclass(frozen=True)
@@ -77,7 +133,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class NotYet:
-    """The evidence does not settle the verdict: these filters must still measure, in declared order."""
+    """The evidence does not settle the verdict: these filters or screens must measure next, in declared order."""
 
     filters: tuple[str, ...]
 
@@ -88,16 +144,20 @@ KEPT = Verdict()
 def judge(known: Known, criteria: Sequence[Criterion]) -> Verdict | NotYet:
     """Decide one sample from what is known of it.
 
-    `known` maps every filter of the recipe to its evidence or None; `criteria` stand in declared order. The first
-    criterion that certainly fails rejects; else the filters that some open criterion still waits for are named;
-    else the sample is kept.
+    `known` maps every filter and screen of the recipe to its evidence or None; `criteria` stand in declared order. The
+    first criterion that certainly fails rejects; else those are named that some open criterion waits for next; else
+    the sample is kept.
     """
     waiting: list[str] = []
     for criterion in criteria:
-        bounds = criterion.bounds(known)
-        failure = criterion.keep.failure(bounds)
-        if failure is not None:
-            return Verdict(criterion.filter, f"{criterion.score}_{failure}")
-        if not criterion.keep.holds(bounds):
-            waiting += [name for name in criterion.inputs if known[name] is None and name not in waiting]
+        settled = criterion.settle(known)
+        if settled.failure is not None:
+            return Verdict(criterion.filter, f"{criterion.score}_{settled.failure}")
+        waiting += settled.waiting
     return NotYet(tuple(name for name in known if name in waiting)) if waiting else KEPT
+
+
+def unsettled(known: Known, criteria: Sequence[Criterion]) -> tuple[str, ...]:
+    """Return whom open criteria wait for next, whether or not another one has decided the verdict already."""
+    waiting = {name for criterion in criteria for name in criterion.settle(known).waiting}
+    return tuple(name for name in known if name in waiting)

@@ -4,14 +4,16 @@ It is a pure function of the bytes, what is known already, and the recipe. It de
 early, `curation.judge` has said that the verdict is certain.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from curation.bank import FilterBank
 from curation.decode import Picture, UnreadableError, decode
-from curation.judge import NotYet, Verdict, judge
+from curation.judge import NotYet, Verdict, judge, unsettled
 from curation.recipe import Recipe
 from curation.settings import DecodeLimits
 
@@ -29,6 +31,8 @@ FAULTS: Mapping[str, str] = MappingProxyType(
     }
 )
 NUM_SHADOW_DIGITS = 8
+DECODE = "decode"
+"""What decoding is called beside the filters where CPU time is told."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Measured:
     """What came of one picture: its size and evidence, or who refused to look at it and why."""
 
     evidence: Mapping[str, Any] = field(default_factory=dict)
-    """By filter, in declared order; None where a filter has not measured."""
+    """By filter and screen, in declared order; None where one has not measured."""
     width: int | None = None
     """Of the upright picture, in pixels."""
     height: int | None = None
@@ -56,25 +60,44 @@ class Measured:
     format: str | None = None
     refused: Verdict | None = None
     """Set where there is nothing to judge."""
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """CPU time by `decode` and by each filter and screen that measured it; a batch's is shared out evenly."""
 
 
 def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: Decode = decode) -> list[Measured]:
     """Return what came of each entry, in order; no picture's evidence depends on the others."""
-    opened = [_open(entry, recipe, decode) for entry in entries]
+    seconds: list[dict[str, float]] = [{} for _ in entries]
+    opened = []
+    for i, entry in enumerate(entries):
+        with _timed(DECODE, [seconds[i]]):
+            opened.append(_open(entry, recipe, decode))
     pictures = {i: outcome for i, outcome in enumerate(opened) if isinstance(outcome, Picture)}
-    known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.filters} for i in pictures}
+    known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.measurers} for i in pictures}
     for wants in (_is_asked, _is_needed, _is_wanted_of_shadow):
         for name in recipe.order:
             chosen = [i for i in pictures if known[i][name] is None and wants(name, entries[i], known[i], recipe)]
-            found = bank.filters[name].measure([pictures[i].rgb for i in chosen]) if chosen else []
+            if not chosen:
+                continue
+            with _timed(name, [seconds[i] for i in chosen]):
+                found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
             for i, evidence in zip(chosen, found, strict=True):
                 known[i][name] = evidence
     return [
-        Measured(known[i], outcome.width, outcome.height, outcome.format)
+        Measured(known[i], outcome.width, outcome.height, outcome.format, seconds=seconds[i])
         if isinstance(outcome, Picture)
-        else Measured(refused=outcome)
+        else Measured(refused=outcome, seconds=seconds[i])
         for i, outcome in enumerate(opened)
     ]
+
+
+@contextmanager
+def _timed(name: str, shares: Sequence[dict[str, float]]) -> Iterator[None]:
+    """Add the CPU time of the block to each share, divided evenly."""
+    started = time.process_time()
+    yield
+    each = (time.process_time() - started) / len(shares)
+    for share in shares:
+        share[name] = share.get(name, 0.0) + each
 
 
 def in_shadow(uid: str, fraction: float) -> bool:
@@ -104,4 +127,17 @@ def _is_wanted_of_shadow(name: str, entry: Entry, known: Mapping[str, Any], reci
     if entry.wanted is not None or not in_shadow(entry.uid, recipe.file.curate.shadow_fraction):
         return False
     verdict = judge(known, recipe.criteria)
-    return isinstance(verdict, Verdict) and not verdict.kept
+    return isinstance(verdict, Verdict) and not verdict.kept and name in missing(known, recipe)
+
+
+def missing(known: Mapping[str, Any], recipe: Recipe) -> tuple[str, ...]:
+    """Return who must measure next until all is known that the recipe may ask.
+
+    That is every filter, except where its screens have decided all its keep ranges.
+    """
+    open_ones = unsettled(known, recipe.criteria)
+    screened = {name for name, screens in recipe.screens.items() if screens}
+    screened |= {screen.plan.name for screens in recipe.screens.values() for screen in screens}
+    return tuple(
+        name for name, evidence in known.items() if evidence is None and (name in open_ones or name not in screened)
+    )

@@ -27,7 +27,7 @@ from curation.stage import claimed, finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
 from curation.tombstones import FORGET, Tombstones, consult
-from curation.training_sample import has_face_fields, training_sample
+from curation.training_sample import has_face_fields, score_fields, training_sample
 from curation.version import CODE_VERSION
 
 STAGE = "pack"
@@ -189,11 +189,8 @@ def cut(placed: Sequence[Placed], num_shard_samples: int) -> Iterator[tuple[str,
 
 def sample_fields(recipe: Recipe) -> dict[str, Any]:
     """Return what the manifest says of the `.json` member: whether faces are guaranteed, and the scores by filter."""
-    return {
-        "has_face_fields": has_face_fields(recipe),
-        "scores": {plan.name: [*plan.module.SCORES] for plan in recipe.filters},
-        "joint_scores": [name for plan in recipe.filters for name in plan.joint],
-    }
+    scores, joint = score_fields(recipe)
+    return {"has_face_fields": has_face_fields(recipe), "scores": scores, "joint_scores": joint}
 
 
 def pack_shard(job: PackJob) -> ShardReport:

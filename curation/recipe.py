@@ -1,44 +1,30 @@
 """A recipe: everything a run will do, read from one TOML file, validated before anything starts, and frozen."""
 
-import difflib
-import importlib
-import pkgutil
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 import configs
-import filters
 from curation.commit import digest
 from curation.errors import RecipeError
-from curation.joint import JOINT_SCORES, Bounds, JointScore, Known
+from curation.filterplan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
+from curation.joint import JOINT_SCORES
 from curation.judge import Criterion, KeepRange
+from curation.screens import may_hold
 from curation.settings import CurateSettings, DecodeLimits, FetchSettings, PackSettings, RankSettings
+from curation.validation import validated
 from filters.base import Settings
 
-S = TypeVar("S", bound=Settings)
-UNKNOWN = Bounds(float("-inf"), float("inf"))
 OUTSIDE_DIGEST = (
     "order", "num_batch_samples", "device", "num_gpus",
     "isolate", "max_decode_s", "max_measure_s", "max_measure_mib", "max_quarantined", "max_quarantined_fraction",
 )  # fmt: skip
 """Fields of `[curate]` that change cost, or guard the machine, but judge no picture."""
-
-
-class FilterStanza(Settings):
-    """One `[[filters]]` table, before its filter's own module has looked at it."""
-
-    name: str
-    measure: dict[str, Any] = Field(default_factory=dict)
-    score: dict[str, Any] = Field(default_factory=dict)
-    joint: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    keep: dict[str, KeepRange] = Field(default_factory=dict)
 
 
 class RecipeFile(Settings):
@@ -56,23 +42,6 @@ class RecipeFile(Settings):
 
 
 @dataclass(frozen=True)
-class FilterPlan:
-    """One filter as the recipe wants it: its module, its parameters and its keep ranges."""
-
-    name: str
-    module: ModuleType
-    measure: Settings
-    score: Settings
-    joint: Mapping[str, JointScore]
-    keep: Mapping[str, KeepRange]
-
-    def scores(self, evidence: Any) -> dict[str, float]:
-        """Return the filter's own scores of one evidence."""
-        scores: dict[str, float] = self.module.scores(evidence, self.score)
-        return scores
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Everything a run will do."""
 
@@ -82,16 +51,53 @@ class Recipe:
     filters: tuple[FilterPlan, ...]
     """In declared order, which decides who is named when several filters reject."""
 
-    @property
+    @cached_property
+    def screens(self) -> Mapping[str, tuple[ScreenPlan, ...]]:
+        """Filter -> its screens; none where the recipe switches them off."""
+        is_on = self.file.curate.screens == "on"
+        return {plan.name: plan.screens if is_on else () for plan in self.filters}
+
+    @cached_property
+    def measurers(self) -> tuple[FilterPlan, ...]:
+        """Everything that measures and has a column: the filters in declared order, each after its screens."""
+        return tuple(
+            one for plan in self.filters for one in (*(screen.plan for screen in self.screens[plan.name]), plan)
+        )
+
+    @cached_property
     def order(self) -> tuple[str, ...]:
-        """Execution order of the filters."""
-        return self.file.curate.order or tuple(plan.name for plan in self.filters)
+        """Execution order of all that measures; a screen that the recipe's order leaves out precedes its filter."""
+        named = self.file.curate.order or tuple(plan.name for plan in self.filters)
+        order: list[str] = []
+        for name in named:
+            screens = [screen.plan.name for screen in self.screens.get(name, ())]
+            order += [screen for screen in screens if screen not in named]
+            order += [name] if any(plan.name == name for plan in self.measurers) else []
+        return tuple(order)
+
+    @cached_property
+    def certain(self) -> frozenset[str]:
+        """Who has certainly measured every kept sample.
+
+        All filters but those that a screen may spare, and the first screen of each.
+        """
+        spared = {
+            plan.name
+            for plan in self.filters
+            if self.screens[plan.name] and all(self._may_be_spared(plan, *one) for one in plan.keep.items())
+        }
+        first = {screens[0].plan.name for screens in self.screens.values() if screens}
+        return frozenset(plan.name for plan in self.filters if plan.name not in spared) | first
+
+    def _may_be_spared(self, plan: FilterPlan, score: str, keep: KeepRange) -> bool:
+        proofs = [proof for screen in self.screens[plan.name] for proof in screen.proofs]
+        return score in plan.joint or may_hold(keep, score, proofs)
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain values: what is written beside a stage's output."""
         value = self.file.model_dump(mode="json", exclude_none=True)
-        value["filters"] = [_plan_values(plan) for plan in self.filters]
+        value["filters"] = [plan_values(plan) for plan in self.filters]
         return value
 
     @cached_property
@@ -108,7 +114,11 @@ class Recipe:
     @cached_property
     def criteria(self) -> tuple[Criterion, ...]:
         """Every keep range as a criterion, in declared order."""
-        return tuple(_criterion(plan, score, keep) for plan in self.filters for score, keep in plan.keep.items())
+        return tuple(
+            criterion_of(plan, score, keep, self.screens[plan.name])
+            for plan in self.filters
+            for score, keep in plan.keep.items()
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return recipe_of, (self.file.model_dump(mode="json", exclude_unset=True), self.path)
@@ -158,111 +168,29 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
         RecipeError: a key does not hold.
     """
     file = validated(RecipeFile, values, where, "")
-    plans = tuple(_plan(stanza, where, f"filters[{i}]") for i, stanza in enumerate(file.filters))
+    plans = tuple(plan_of(stanza, where, f"filters[{i}]") for i, stanza in enumerate(file.filters))
     names = [plan.name for plan in plans]
-    if len(set(names)) != len(names):
-        raise RecipeError(f"{where}: filters: a name stands twice in {names}; each filter has one stanza")
+    columns = [*names, *(screen.plan.name for plan in plans for screen in plan.screens)]
+    if len(set(columns)) != len(columns):
+        raise RecipeError(f"{where}: filters: a name stands twice in {columns}; each filter has one stanza")
     for plan in plans:
         for score in plan.joint:
             if missing := [name for name in JOINT_SCORES[score].inputs if name not in names]:
                 raise RecipeError(f"{where}: filter {plan.name!r}: keep.{score} also needs a filter {missing[0]!r}")
-    if file.curate.order and sorted(file.curate.order) != sorted(names):
-        raise RecipeError(f"{where}: curate.order {list(file.curate.order)} must name each of {names} once")
+    _require_order(file.curate.order, plans, where)
     return Recipe(name=file.name, path=where, file=file, filters=plans)
 
 
-def _plan(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
-    if stanza.name not in filter_names():
-        raise RecipeError(f"{where}: {place}.name: no filter {stanza.name!r}; {_choices(stanza.name, filter_names())}")
-    module = importlib.import_module(f"filters.{stanza.name}")
-    joint = {name: score for name, score in JOINT_SCORES.items() if score.owner == stanza.name}
-    if unknown := [name for name in stanza.joint if name not in joint]:
-        raise RecipeError(f"{where}: {place}.joint.{unknown[0]}: unknown; {_choices(unknown[0], joint)}")
-    scores = (*module.SCORES, *joint)
-    if unknown := [name for name in stanza.keep if name not in scores]:
-        raise RecipeError(f"{where}: {place}.keep.{unknown[0]}: no such score; {_choices(unknown[0], scores)}")
-    return FilterPlan(
-        name=stanza.name,
-        module=module,
-        measure=validated(module.Measure, stanza.measure, where, f"{place}.measure"),
-        score=validated(module.Score, stanza.score, where, f"{place}.score"),
-        joint={
-            name: validated(score, stanza.joint.get(name, {}), where, f"{place}.joint.{name}")
-            for name, score in joint.items()
-            if name in stanza.keep or name in stanza.joint
-        },
-        keep=stanza.keep,
-    )
-
-
-def filter_names() -> tuple[str, ...]:
-    """Return the modules of `filters` that are filters: those whose source defines how to build one."""
-    names = (info.name for info in pkgutil.iter_modules(filters.__path__) if not info.ispkg)
-    return tuple(name for name in sorted(names) if hasattr(importlib.import_module(f"filters.{name}"), "SCORES"))
-
-
-def _criterion(plan: FilterPlan, score: str, keep: KeepRange) -> Criterion:
-    joint = plan.joint.get(score)
-    if joint is not None:
-        return Criterion(plan.name, score, keep, joint.inputs, joint.bounds)
-    bounds: Callable[[Known], Bounds] = partial(_own_bounds, plan, score)
-    return Criterion(plan.name, score, keep, (plan.name,), bounds)
-
-
-def _own_bounds(plan: FilterPlan, score: str, known: Known) -> Bounds:
-    evidence = known[plan.name]
-    if evidence is None:
-        return UNKNOWN
-    value = plan.scores(evidence)[score]
-    return Bounds(value, value)
-
-
-def _plan_values(plan: FilterPlan) -> dict[str, Any]:
-    return {
-        "name": plan.name,
-        "measure": plan.measure.model_dump(mode="json"),
-        "score": plan.score.model_dump(mode="json"),
-        "joint": {name: score.model_dump(mode="json") for name, score in plan.joint.items()},  # type: ignore[attr-defined]
-        "keep": {name: keep.model_dump(mode="json", exclude_none=True) for name, keep in plan.keep.items()},
-    }
-
-
-def validated(model: type[S], values: Mapping[str, Any], where: str, place: str) -> S:
-    """Return the table that `values` describe; `where` and `place` say in errors which file and table they are of.
-
-    Raises:
-        RecipeError: a key does not hold.
-    """
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise RecipeError("\n".join(_explain(model, where, place, fault) for fault in error.errors())) from None
-
-
-def _explain(model: type[Settings], where: str, place: str, fault: Mapping[str, Any]) -> str:
-    path = list(fault["loc"])
-    dotted = ".".join(str(step) for step in path)
-    key = f"{place}.{dotted}" if place else dotted
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: {key}: unknown key; {_choices(str(path[-1]), _fields_at(model, path[:-1]))}"
-    return f"{where}: {key}: {fault['msg']} (got {fault['input']!r})"
-
-
-def _fields_at(model: type[Settings], path: Sequence[Any]) -> tuple[str, ...]:
-    """Return the field names of the table that stands at `path`; list indices and free keys lead on to their model."""
-    for step in path:
-        if step not in model.model_fields:
-            continue
-        annotation = model.model_fields[step].annotation
-        arguments = (annotation, *get_args(annotation))
-        inner = next((a for a in arguments if isinstance(a, type) and issubclass(a, Settings)), None)
-        if inner is None:
-            return ()
-        model = inner
-    return tuple(model.model_fields)
-
-
-def _choices(wrong: str, names: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(wrong, list(names), n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}the choices are {', '.join(names)}" if names else f"{hint}nothing can stand here"
+def _require_order(order: Sequence[str], plans: Sequence[FilterPlan], where: str) -> None:
+    """Make sure that an execution order names every filter once, and screens, if at all, before their filter."""
+    if not order:
+        return
+    series = [[*(screen.plan.name for screen in plan.screens), plan.name] for plan in plans]
+    names, all_names = [plan.name for plan in plans], [name for one in series for name in one]
+    if len(set(order)) != len(order) or set(order) - set(all_names) or set(names) - set(order):
+        choices = f"; it may name {', '.join(n for n in all_names if n not in names)} too" if all_names != names else ""
+        raise RecipeError(f"{where}: curate.order {list(order)} must name each of {names} once{choices}")
+    for one in series:
+        named = [name for name in order if name in one]
+        if named != [name for name in one if name in named]:
+            raise RecipeError(f"{where}: curate.order {list(order)}: {one} must stand in this order")

@@ -101,11 +101,14 @@ class CurateSettings(Settings):
 
     measure: Literal["needed", "all"] = "needed"
     """`needed` stops measuring a picture once its verdict is certain; `all` measures everything, for calibration."""
+    screens: Literal["on", "off"] = "on"
+    """Whether the filters' screens are asked first; `off` is the plain path, where every filter measures for itself."""
     order: tuple[str, ...] = ()
-    """Execution order of the filters, cheapest first; the declared order where empty. Never changes who is kept."""
+    """Execution order of the filters, cheapest first; the declared order where empty. It may name screens; one that it
+    leaves out is asked directly before its filter. Never changes who is kept."""
     shadow_fraction: float = Field(default=0.005, ge=0.0, le=1.0)
-    """Share of the rejected pictures, chosen by uid, that every filter measures all the same: what loosening a
-    threshold would admit is forecast from them."""
+    """Share of the rejected pictures, chosen by uid, that are measured all the same until every keep range is decided:
+    what loosening a threshold would admit is forecast from them."""
     num_batch_samples: int = Field(default=4, ge=1, le=4096)
     """Pictures that are decoded and handed to a filter together; evidence does not depend on it."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")

@@ -66,6 +66,7 @@ def _criterion(part: CriterionPart) -> str:
     low = "" if part.min is None else f"{part.min:g} <= "
     high = "" if part.max is None else f" <= {part.max:g}"
     value = "not settled" if part.value is None else f"{part.value:.6g}"
+    value = value if part.proven_by is None else f"not measured, proven by {part.proven_by}"
     line = f"{part.filter}: {low}{part.score}{high}: {value}, {part.result}"
     if part.decided:
         line += "   <- this decided"

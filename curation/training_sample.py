@@ -8,7 +8,8 @@ from typing import Any
 from curation.arrow import from_struct
 from curation.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
 from curation.errors import ShardError
-from curation.recipe import FilterPlan, Recipe
+from curation.filterplan import FilterPlan
+from curation.recipe import Recipe
 from curation.sample import Sample
 
 
@@ -16,7 +17,7 @@ def has_face_fields(recipe: Recipe) -> bool:
     """Whether every kept sample certainly has a detected face, so that the schema can promise one."""
     plan = _faces_plan(recipe)
     keep = plan.keep.get("num_faces") if plan is not None else None
-    return keep is not None and keep.min is not None and keep.min >= 1
+    return keep is not None and "faces" in recipe.certain and keep.min is not None and keep.min >= 1
 
 
 def training_sample(sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe) -> dict[str, Any]:
@@ -93,8 +94,21 @@ def _captions_json(captions: tuple[Caption, ...], binding: Binding, crawled: tup
     return json.dumps({"crawled_size": list(crawled), "captions": listed}, sort_keys=True, allow_nan=False)
 
 
+def score_fields(recipe: Recipe) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the scores that every kept sample certainly has: by filter or screen, and the joint ones.
+
+    A filter that a screen may spare has none to promise; what its screen measured stands in its place.
+    """
+    scores = {plan.name: [*plan.module.SCORES] for plan in recipe.measurers if plan.name in recipe.certain}
+    joint = [
+        name for plan in recipe.filters for name, score in plan.joint.items() if recipe.certain.issuperset(score.inputs)
+    ]
+    return scores, joint
+
+
 def _scores(measured: Mapping[str, Any], recipe: Recipe) -> dict[str, dict[str, float]]:
-    scores: dict[str, dict[str, float]] = {plan.name: measured[f"{plan.name}_scores"] for plan in recipe.filters}
-    if measured.get("joint_scores") is not None:
-        scores["joint"] = measured["joint_scores"]
+    own, joint = score_fields(recipe)
+    scores: dict[str, dict[str, float]] = {name: measured[f"{name}_scores"] for name in own}
+    if joint:
+        scores["joint"] = {name: measured["joint_scores"][name] for name in joint}
     return scores

@@ -54,6 +54,8 @@ class CriterionPart:
     """`holds`, `fails` (with how), or `undecided`."""
     decided: bool
     """Whether this is the one that the ledger names as the reason."""
+    proven_by: str | None
+    """The screen that proved it, so that its filter need not measure."""
     why_unmeasured: str | None
     """Why a filter that it needs has not measured, where one has not."""
 
@@ -155,15 +157,16 @@ def _criteria(
     row: Mapping[str, Any], known: Mapping[str, Any], recipe: Recipe, unmeasured: Mapping[str, str]
 ) -> Iterator[CriterionPart]:
     for one in recipe.criteria:
-        bounds = one.bounds(known)
-        failure = one.keep.failure(bounds)
-        result = f"fails ({failure})" if failure else "holds" if one.keep.holds(bounds) else "undecided"
-        missing = [f"{name}: {unmeasured[name]}" for name in one.inputs if name in unmeasured]
+        settled = one.settle(known)
+        bounds, failure = settled.bounds, settled.failure
+        result = f"fails ({failure})" if failure else "holds" if settled.holds else "undecided"
+        unasked = [name for name in one.inputs if name in unmeasured and settled.by is None]
         is_reason = (row["rejected_by"], row["reason"]) == (one.filter, f"{one.score}_{failure}")
         yield CriterionPart(
             filter=one.filter, score=one.score, min=one.keep.min, max=one.keep.max,
             value=bounds.low if bounds.low == bounds.high else None, result=result,
-            decided=failure is not None and is_reason, why_unmeasured="; ".join(missing) or None,
+            decided=failure is not None and is_reason, proven_by=settled.by,
+            why_unmeasured="; ".join(f"{name}: {unmeasured[name]}" for name in unasked) or None,
         )  # fmt: skip
 
 

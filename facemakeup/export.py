@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curation.commit import TEMP_FOLDER, publish_json, sha256_of
 from curation.errors import UsageError, VerificationError
-from curation.recipe import validated
+from curation.validation import validated
 from curation.version import CODE_VERSION
 from facemakeup import posemap
 from facemakeup.attention import LORA_NAME, LORA_TARGETS

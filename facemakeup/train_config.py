@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from curation.commit import digest
 from curation.errors import RecipeError
-from curation.recipe import validated
 from curation.settings import DecodeLimits
+from curation.validation import validated
 from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
 from filters import faces
 from filters.base import Settings

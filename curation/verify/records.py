@@ -148,7 +148,7 @@ def _check_work(records: StageRecords, manifest: Manifest, recipe: Recipe) -> No
     if manifest.extra.get("curate_digest") != recipe.curate_digest:
         records.fault(MANIFEST_NAME, f"curate_digest {manifest.extra.get('curate_digest')}", recipe.curate_digest)
     try:
-        needed = {find_weights(name).name for plan in recipe.filters for name in plan.module.weights(plan.measure)}
+        needed = {find_weights(name).name for plan in recipe.measurers for name in plan.module.weights(plan.measure)}
         if needed != set(manifest.weights):
             wrong = f"names the weights {sorted(manifest.weights)}"
             records.fault(MANIFEST_NAME, wrong, f"{sorted(needed)}, which the recipe needs")

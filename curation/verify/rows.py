@@ -49,7 +49,7 @@ def evidence_findings(rows: Sequence[Row], recipe: Recipe) -> Iterator[Finding]:
 
 
 def _score_findings(row: Row, known: Mapping[str, Any], recipe: Recipe, names: set[str]) -> Iterator[Finding]:
-    for plan in recipe.filters:
+    for plan in recipe.measurers:
         right = None if known[plan.name] is None else plan.scores(known[plan.name])
         yield from _differing(row, f"{plan.name}_scores", right)
     if "joint_scores" in row:
@@ -81,8 +81,7 @@ def _verdict_findings(row: Row, known: Mapping[str, Any], recipe: Recipe, names:
             yield uid, "kept", f"rejected by {verdict.rejected_by} ({verdict.reason})"
     elif by in names:
         fails = any(
-            one.filter == by and f"{one.score}_{one.keep.failure(one.bounds(known))}" == reason
-            for one in recipe.criteria
+            one.filter == by and f"{one.score}_{one.settle(known).failure}" == reason for one in recipe.criteria
         )
         if not fails:
             right = f"{verdict.rejected_by} ({verdict.reason})" if isinstance(verdict, Verdict) else "not yet decided"

@@ -257,7 +257,7 @@ def test_no_process_is_left_after_a_run(tmp_path: Path, num_workers: int) -> Non
 
 
 def test_a_filter_of_ones_own_needs_no_change_to_the_package(tmp_path: Path) -> None:
-    code = "from curation.recipe import filter_names; print('poison' in filter_names())"
+    code = "from curation.filterplan import filter_names; print('poison' in filter_names())"
     environment = {name: value for name, value in os.environ.items() if name != "FACECAPTIONHQ_FILTERS"}
     for added, expected in (({}, "False"), ({"FACECAPTIONHQ_FILTERS": str(THIRD_PARTY)}, "True")):
         done = subprocess.run(

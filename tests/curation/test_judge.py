@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation.joint import Bounds, FaceOverlapFraction, NumUncontestedHits
-from curation.judge import KEPT, Criterion, KeepRange, NotYet, Verdict, judge
+from curation.judge import KEPT, Criterion, KeepRange, NotYet, Screening, Verdict, judge, unsettled
 from filters.anime import AnimeEvidence
 from filters.detectors.base import Face
 from filters.detectors.lbp_cascade import Hit
@@ -66,6 +67,49 @@ def test_measuring_in_any_order_and_stopping_early_keeps_the_same(values: list[f
         if isinstance(verdict, NotYet) and name in verdict.filters:
             known[name] = full[name]
     verdict, final = judge(known, [A, B]), judge(full, [A, B])
+    assert isinstance(verdict, Verdict) and isinstance(final, Verdict)
+    assert verdict.kept == final.kept
+
+
+def screened(name: str, keep: KeepRange, *screens: str) -> Criterion:
+    """A criterion whose screens see the score with an error of 1, and prove nothing within 2 of it."""
+
+    def prove(value: float) -> Bounds:
+        return Bounds(value - 2, value + 2)
+
+    return replace(own(name, keep), screens=tuple(Screening(screen, prove) for screen in screens))
+
+
+SCREENED = screened("a", KeepRange(min=1, max=2), "a_screen"), screened("b", KeepRange(max=5), "b_screen", "b_screen_2")
+COLUMNS = ("a_screen", "a", "b_screen", "b_screen_2", "b")
+ORDERS = [one for one in permutations(COLUMNS) if one.index("a_screen") < one.index("a")]
+ORDERS = [one for one in ORDERS if one.index("b_screen") < one.index("b_screen_2") < one.index("b")]
+
+
+def test_a_screen_is_asked_before_its_filter_and_spares_it_where_it_proves_the_verdict() -> None:
+    a, b = SCREENED
+    nothing = dict.fromkeys(COLUMNS)
+    assert judge(nothing, [b]) == NotYet(("b_screen",))
+    assert judge({**nothing, "b_screen": 2.0}, [b]) == KEPT
+    assert judge({**nothing, "b_screen": 9.0}, [b]) == Verdict("b", "score_high")
+    assert judge({**nothing, "b_screen": 4.0}, [b]) == NotYet(("b_screen_2",))
+    assert judge({**nothing, "b_screen": 4.0, "b_screen_2": 6.0}, [b]) == NotYet(("b",))
+    assert judge({**nothing, "b_screen": 4.0, "b_screen_2": 6.0, "b": 6.0}, [b]) == Verdict("b", "score_high")
+    assert judge({**nothing, "a_screen": 9.0}, [a, b]) == Verdict("a", "score_high")
+    assert unsettled({**nothing, "a_screen": 9.0}, [a, b]) == ("b_screen",)
+
+
+@given(st.lists(st.floats(-3, 9), min_size=5, max_size=5), st.sampled_from(ORDERS), st.sets(st.sampled_from("ab")))
+def test_a_verdict_with_screens_does_not_depend_on_how_much_was_measured_or_in_which_order(
+    values: list[float], order: tuple[str, ...], before: set[str]
+) -> None:
+    full = dict(zip(COLUMNS, values, strict=True))
+    known: dict[str, float | None] = {name: full[name] if name in before else None for name in COLUMNS}
+    for name in order:
+        verdict = judge(known, SCREENED)
+        if isinstance(verdict, NotYet) and name in verdict.filters:
+            known[name] = full[name]
+    verdict, final = judge(known, SCREENED), judge(full, SCREENED)
     assert isinstance(verdict, Verdict) and isinstance(final, Verdict)
     assert verdict.kept == final.kept
 

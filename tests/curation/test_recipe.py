@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from curation.errors import RecipeError
-from curation.recipe import Recipe, bundled_recipes, filter_names, load_recipe
+from curation.filterplan import filter_names
+from curation.recipe import Recipe, bundled_recipes, load_recipe
 
 SMALL = """
 schema_version = 1

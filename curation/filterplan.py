@@ -1,0 +1,174 @@
+"""One filter of a recipe, with its screens: from its stanza to its module, parameters, keep ranges and criteria."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from pydantic import Field
+
+import filters
+from curation.errors import RecipeError
+from curation.joint import JOINT_SCORES, UNKNOWN, Bounds, JointScore, Known
+from curation.judge import Criterion, KeepRange, Screening
+from curation.screens import Proof, Proofs, ScreenStanza, about
+from curation.validation import choices, validated
+from filters.base import Settings
+
+
+class FilterStanza(Settings):
+    """One `[[filters]]` table, before its filter's own module has looked at it."""
+
+    name: str
+    measure: dict[str, Any] = Field(default_factory=dict)
+    score: dict[str, Any] = Field(default_factory=dict)
+    joint: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    keep: dict[str, KeepRange] = Field(default_factory=dict)
+    screens: tuple[ScreenStanza, ...] = ()
+
+
+@dataclass(frozen=True)
+class FilterPlan:
+    """One filter or screen as the recipe wants it: its module, its parameters and its keep ranges."""
+
+    name: str
+    """Of its column: the filter's, or for its screens `text_screen`, `text_screen_2`, ..."""
+    module: ModuleType
+    measure: Settings
+    score: Settings
+    joint: Mapping[str, JointScore]
+    keep: Mapping[str, KeepRange]
+    screens: tuple["ScreenPlan", ...] = ()
+    """In the order in which they are asked."""
+
+    @property
+    def filter(self) -> str:
+        """Name of the module that measures."""
+        return self.module.__name__.rpartition(".")[2]
+
+    def scores(self, evidence: Any) -> dict[str, float]:
+        """Return the filter's own scores of one evidence."""
+        scores: dict[str, float] = self.module.scores(evidence, self.score)
+        return scores
+
+
+@dataclass(frozen=True)
+class ScreenPlan:
+    """One screen of a filter, and what it proves of the filter's scores."""
+
+    plan: FilterPlan
+    proofs: tuple[Proof, ...]
+
+    def prove(self, proofs: Proofs, evidence: Any) -> Bounds:
+        """Return what the screen's evidence says of the score that the proofs speak of."""
+        return proofs.bounds(self.plan.scores(evidence))
+
+
+def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
+    """Return what a stanza asks for; `where` and `place` say in errors which file and table it is of.
+
+    Raises:
+        RecipeError: a key of it does not hold.
+    """
+    module = _module(stanza.name, where, f"{place}.name")
+    joint = {name: score for name, score in JOINT_SCORES.items() if score.owner == stanza.name}
+    if unknown := [name for name in stanza.joint if name not in joint]:
+        raise RecipeError(f"{where}: {place}.joint.{unknown[0]}: unknown; {choices(unknown[0], joint)}")
+    scores = (*module.SCORES, *joint)
+    if unknown := [name for name in stanza.keep if name not in scores]:
+        raise RecipeError(f"{where}: {place}.keep.{unknown[0]}: no such score; {choices(unknown[0], scores)}")
+    return FilterPlan(
+        name=stanza.name,
+        module=module,
+        measure=validated(module.Measure, stanza.measure, where, f"{place}.measure"),
+        score=validated(module.Score, stanza.score, where, f"{place}.score"),
+        joint={
+            name: validated(score, stanza.joint.get(name, {}), where, f"{place}.joint.{name}")
+            for name, score in joint.items()
+            if name in stanza.keep or name in stanza.joint
+        },
+        keep=stanza.keep,
+        screens=tuple(
+            _screen(stanza, number, (*module.SCORES, *joint), where, f"{place}.screens[{number}]")
+            for number in range(len(stanza.screens))
+        ),
+    )
+
+
+def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str, place: str) -> ScreenPlan:
+    screen = stanza.screens[number]
+    module = _module(screen.filter, where, f"{place}.filter")
+    for i, proof in enumerate(screen.proofs):
+        for table, names, allowed in (("when", proof.when, module.SCORES), ("then", proof.then, scores)):
+            if unknown := [name for name in names if name not in allowed]:
+                at = f"{place}.proofs[{i}].{table}.{unknown[0]}"
+                raise RecipeError(f"{where}: {at}: no such score; {choices(unknown[0], allowed)}")
+    if not any(score in proof.then for proof in screen.proofs for score in stanza.keep):
+        raise RecipeError(f"{where}: {place}.proofs: none speaks of a score that {stanza.name!r} keeps by")
+    plan = FilterPlan(
+        name=f"{stanza.name}_screen" if number == 0 else f"{stanza.name}_screen_{number + 1}",
+        module=module,
+        measure=validated(module.Measure, screen.measure, where, f"{place}.measure"),
+        score=validated(module.Score, screen.score, where, f"{place}.score"),
+        joint={},
+        keep={},
+    )
+    return ScreenPlan(plan, screen.proofs)
+
+
+def _module(name: str, where: str, place: str) -> ModuleType:
+    if name not in filter_names():
+        raise RecipeError(f"{where}: {place}: no filter {name!r}; {choices(name, filter_names())}")
+    return importlib.import_module(f"filters.{name}")
+
+
+def filter_names() -> tuple[str, ...]:
+    """Return the modules of `filters` that are filters: those whose source defines how to build one."""
+    names = (info.name for info in pkgutil.iter_modules(filters.__path__) if not info.ispkg)
+    return tuple(name for name in sorted(names) if hasattr(importlib.import_module(f"filters.{name}"), "SCORES"))
+
+
+def criterion_of(plan: FilterPlan, score: str, keep: KeepRange, screens: Sequence[ScreenPlan]) -> Criterion:
+    """Return one keep range of a filter as the judge sees it, with what the given screens prove of its score."""
+    screenings = tuple(
+        Screening(screen.plan.name, partial(screen.prove, proofs))
+        for screen in screens
+        if (proofs := about(score, screen.proofs)) is not None
+    )
+    joint = plan.joint.get(score)
+    if joint is not None:
+        return Criterion(plan.name, score, keep, joint.inputs, joint.bounds, screenings)
+    bounds: Callable[[Known], Bounds] = partial(_own_bounds, plan, score)
+    return Criterion(plan.name, score, keep, (plan.name,), bounds, screenings)
+
+
+def _own_bounds(plan: FilterPlan, score: str, known: Known) -> Bounds:
+    evidence = known[plan.name]
+    if evidence is None:
+        return UNKNOWN
+    value = plan.scores(evidence)[score]
+    return Bounds(value, value)
+
+
+def plan_values(plan: FilterPlan) -> dict[str, Any]:
+    """Return a filter's stanza as plain values, with every default filled in."""
+    screens = [
+        {
+            "filter": screen.plan.filter,
+            "measure": screen.plan.measure.model_dump(mode="json"),
+            "score": screen.plan.score.model_dump(mode="json"),
+            "proofs": [proof.model_dump(mode="json", exclude_none=True) for proof in screen.proofs],
+        }
+        for screen in plan.screens
+    ]
+    return {
+        "name": plan.name,
+        "measure": plan.measure.model_dump(mode="json"),
+        "score": plan.score.model_dump(mode="json"),
+        "joint": {name: score.model_dump(mode="json") for name, score in plan.joint.items()},  # type: ignore[attr-defined]
+        "keep": {name: keep.model_dump(mode="json", exclude_none=True) for name, keep in plan.keep.items()},
+        **({"screens": screens} if screens else {}),
+    }

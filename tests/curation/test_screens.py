@@ -1,0 +1,182 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.curate import curate
+from curation.decide import decide, foresee
+from curation.errors import RecipeError
+from curation.ledger import read_ledger
+from curation.manifest import read_manifest
+from curation.pack import pack
+from curation.recipe import Recipe, recipe_of
+from curation.runner import Spread
+from curation.tar import read_samples
+from curation.telling import tell
+from curation.verify import verify
+from curation.why import why
+from tests.curation.shards import bytes_of, mixed_source, recipe_from
+
+ALONE = Spread(num_workers=0)
+RECIPE = """
+schema_version = 1
+name = "screened"
+[curate]
+shadow_fraction = 0.0
+[[filters]]
+name = "colour"
+keep.mean_channel_std = { min = 2.0 }
+[[filters.screens]]
+filter = "colour"
+measure = { toning_side = 32 }
+[[filters.screens.proofs]]
+when.toning_residual = { max = 0.5 }
+then.mean_channel_std = { max = 1.0 }
+[[filters.screens.proofs]]
+when.toning_residual = { min = 38.0 }
+then.mean_channel_std = { min = 5.0 }
+"""
+"""Grey is proven to go, the most colourful pictures are proven to stay, those between are the filter's own."""
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(folder.glob("*.parquet")) for row in read_ledger(path).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run curated with screens, beside one without."""
+    folder = tmp_path_factory.mktemp("screens")
+    mixed_source(folder / "fetch")
+    curate(folder / "fetch", folder / "curate", recipe_from(folder / "on", RECIPE), ALONE)
+    curate(folder / "fetch", folder / "plain", recipe_from(folder / "off", off(RECIPE)), ALONE)
+    return folder
+
+
+def off(text: str) -> str:
+    return text.replace("[curate]", '[curate]\nscreens = "off"')
+
+
+def test_screens_keep_the_same_pictures_and_spare_the_filter_what_they_prove(run: Path) -> None:
+    screened, plain = rows_of(run / "curate"), rows_of(run / "plain")
+    assert [row["kept"] for row in screened] == [row["kept"] for row in plain]
+    looked = [row for row in screened if row["colour_screen_evidence"] is not None]
+    proven = [row for row in looked if row["colour_evidence"] is None]
+    grey = [row for row in proven if not row["kept"]]
+    assert len(grey) == 6 and {row["reason"] for row in grey} == {"mean_channel_std_low"}
+    assert any(row["kept"] for row in proven), "some are proven to stay"
+    assert 0 < len(proven) < len(looked), "the filter decides the rest"
+    assert "colour_screen_evidence" not in plain[0]
+    tars = [{name: data for name, data in bytes_of(run / one).items() if ".tar" in name} for one in ("curate", "plain")]
+    assert tars[0] == tars[1]
+
+
+def test_what_was_measured_besides_changes_no_verdict(run: Path, tmp_path: Path) -> None:
+    everything = recipe_from(tmp_path, RECIPE.replace("[curate]", '[curate]\nmeasure = "all"'))
+    curate(run / "fetch", tmp_path / "all", everything, ALONE)
+    rows, needed = rows_of(tmp_path / "all"), rows_of(run / "curate")
+    assert all(row["colour_evidence"] is not None for row in rows if row["colour_screen_evidence"] is not None)
+    verdicts = [[(row["kept"], row["rejected_by"], row["reason"]) for row in part] for part in (rows, needed)]
+    assert verdicts[0] == verdicts[1]
+
+
+def test_a_rejected_shadow_sample_is_measured_only_as_far_as_its_screens_leave_it_in_doubt(
+    run: Path, tmp_path: Path
+) -> None:
+    shadow = recipe_from(tmp_path, RECIPE.replace("shadow_fraction = 0.0", "shadow_fraction = 1.0"))
+    curate(run / "fetch", tmp_path / "shadow", shadow, ALONE)
+    assert rows_of(tmp_path / "shadow") == rows_of(run / "curate")
+
+
+def test_verify_finds_a_screened_run_as_it_should_be_and_why_names_the_screen(run: Path) -> None:
+    assert verify(run / "curate", ALONE).ok
+    grey = next(row for row in rows_of(run / "curate") if row["reason"] == "mean_channel_std_low")
+    (story,) = why(run, grey["uid"])
+    assert story.criteria[0].proven_by == "colour_screen" and story.criteria[0].decided
+    assert "not measured, proven by colour_screen, fails (low)   <- this decided" in tell(story)
+
+
+def test_a_keep_range_tighter_than_the_proof_is_the_filters_own_matter(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    curate(run / "fetch", copy / "curate", recipe_from(tmp_path / "on", RECIPE), ALONE)
+    tight = recipe_from(tmp_path / "tight", RECIPE.replace("min = 2.0", "min = 50.0"))
+    unproven = [row for row in rows_of(copy / "curate") if row["kept"] and row["colour_evidence"] is None]
+    assert unproven and foresee(copy, tight).calls == {"colour": len(unproven)}
+    decide(copy, tight, ALONE, run / "fetch")
+    plain = recipe_from(tmp_path / "plain", off(RECIPE).replace("min = 2.0", "min = 50.0"))
+    curate(run / "fetch", tmp_path / "again", plain, ALONE)
+    assert [row["kept"] for row in rows_of(copy / "curate")] == [row["kept"] for row in rows_of(tmp_path / "again")]
+
+
+def test_a_packed_sample_holds_the_scores_that_every_kept_one_has(run: Path, tmp_path: Path) -> None:
+    recipe = recipe_from(tmp_path, RECIPE)
+    pack(run / "curate", tmp_path / "pack", recipe, ALONE)
+    assert recipe.certain == {"colour_screen"}
+    assert [*read_manifest(tmp_path / "pack").extra["schema"]["scores"]] == ["colour_screen"]
+    for tar in (tmp_path / "pack").glob("*.tar"):
+        assert all([*sample.metadata["scores"]] == ["colour_screen"] for sample in read_samples(tar))
+
+
+def test_only_a_screen_that_may_prove_every_keep_range_spares_the_filter(tmp_path: Path) -> None:
+    rejecting = RECIPE.split("[[filters.screens.proofs]]\nwhen.toning_residual = { min", maxsplit=1)[0]
+    assert recipe_from(tmp_path / "a", rejecting).certain == {"colour", "colour_screen"}
+    two = RECIPE.replace("keep.mean", "keep.chromatic_share = { min = 0.1 }\nkeep.mean")
+    assert recipe_from(tmp_path / "b", two).certain == {"colour", "colour_screen"}
+
+
+def test_proofs_that_contradict_one_another_prove_nothing(run: Path, tmp_path: Path) -> None:
+    text = (
+        RECIPE
+        + """
+[[filters.screens.proofs]]
+when.toning_residual = { max = 0.5 }
+then.mean_channel_std = { min = 50.0 }
+"""
+    )
+    curate(run / "fetch", tmp_path / "out", recipe_from(tmp_path, text), ALONE)
+    rows = rows_of(tmp_path / "out")
+    assert [row["kept"] for row in rows] == [row["kept"] for row in rows_of(run / "plain")]
+    assert all(row["colour_evidence"] is not None for row in rows if row["reason"] == "mean_channel_std_low")
+
+
+def test_a_recipe_with_screens_survives_its_resolved_form_and_the_way_to_another_process(tmp_path: Path) -> None:
+    for text in (RECIPE, off(RECIPE)):
+        recipe = recipe_from(tmp_path, text)
+        again: Recipe = pickle.loads(pickle.dumps(recipe))
+        for other in (again, recipe_of(recipe.resolved, "resolved")):
+            assert other.curate_digest == recipe.curate_digest
+            assert other.order == recipe.order
+    assert recipe_from(tmp_path, RECIPE).order == ("colour_screen", "colour")
+    assert recipe_from(tmp_path, off(RECIPE)).order == ("colour",)
+
+
+def test_an_order_may_part_a_screen_from_its_filter_but_not_turn_them_round(tmp_path: Path) -> None:
+    text = RECIPE + '[[filters]]\nname = "faces"\n'
+    order = "[curate]\norder = {}"
+    parted = text.replace("[curate]", order.format('["colour_screen", "faces", "colour"]'))
+    assert recipe_from(tmp_path, parted).order == ("colour_screen", "faces", "colour")
+    assert recipe_from(tmp_path, off(parted)).order == ("faces", "colour")
+    plain = text.replace("[curate]", order.format('["faces", "colour"]'))
+    assert recipe_from(tmp_path, plain).order == ("faces", "colour_screen", "colour")
+    with pytest.raises(RecipeError, match=r"\['colour_screen', 'colour'\] must stand in this order"):
+        recipe_from(tmp_path, text.replace("[curate]", order.format('["colour", "colour_screen", "faces"]')))
+    with pytest.raises(RecipeError, match="it may name colour_screen too"):
+        recipe_from(tmp_path, text.replace("[curate]", order.format('["colour_screen", "faces"]')))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (('filter = "colour"', 'filter = "color"'), r"screens\[0\]\.filter: no filter 'color'; did you mean 'colour'"),
+        (("toning_side = 32", "toning = 32"), r"screens\[0\]\.measure\.toning: unknown key"),
+        (("when.toning_residual = { max", "when.toning = { max"), r"proofs\[0\]\.when\.toning: no such score"),
+        (("then.mean_channel_std = { max", "then.mean = { max"), r"proofs\[0\]\.then\.mean: no such score"),
+        (("keep.mean_channel_std", "keep.chromatic_share"), r"proofs: none speaks of a score that 'colour' keeps by"),
+    ],
+)
+def test_what_is_wrong_with_a_screen_is_named(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
+    text = RECIPE.replace(*change)
+    assert text != RECIPE
+    with pytest.raises(RecipeError, match=rf"recipe\.toml: (?s:.*){complaint}"):
+        recipe_from(tmp_path, text)
