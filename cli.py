@@ -151,6 +151,9 @@ def curate(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the CPU time went; it stands in the stats in any case.")
+    ] = False,
     log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,6 +167,10 @@ def curate(
     with _progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run(location(source), location(target), loaded, spread, on_outcome)
+    if profile:
+        from curation.profiling import costs, table
+
+        typer.echo(table(costs(location(target), manifest)), err=True)
     _conclude(manifest, location(target), as_json)
 
 

@@ -21,6 +21,7 @@ from curation.lease import Lease
 from curation.ledger import count_rejections, write_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, write_report
 from curation.measuring import Entry, Measured
+from curation.profiling import PROFILE, profile
 from curation.quarantine import quarantine
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
@@ -117,7 +118,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
         ShardError: the source tar is not whole, or not the one that its manifest names; nothing is committed then.
         LeaseError: another run took the target over.
     """
-    started = time.time()
+    started, cpu_started = time.time(), time.process_time()
     if not job.source.is_file():
         raise UsageError(f"{job.source}: no such shard")
     if job.source_sha256 is not None and (report := _committed(job, job.source_sha256)) is not None:
@@ -129,6 +130,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
         if (report := _committed(job, source_sha256)) is not None:
             return report
         rows: list[dict[str, Any]] = []
+        spent: list[Mapping[str, float]] = []
         stones, schema = consult(job.target), ledger_schema(job.recipe)
         work_id = curate_work_id(job.shard, source_sha256, job.recipe, job.weights)
         intent = intent_path(job.target, job.shard, work_id)
@@ -138,6 +140,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
                 samples = read_samples(source, shown=job.source)
                 for examined in examine(samples, job.shard, job.recipe, quarantined.measure):
                     rows.append(stones.row(_row(examined, job.recipe), schema))
+                    spent.append(examined.measured.seconds)
                     if rows[-1]["kept"]:
                         yield from members(examined.uid, str(examined.measured.format), examined.sample)
                 quarantined.require(len(rows))
@@ -150,7 +153,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
         num_kept=sum(row["kept"] for row in rows),
         rejected=count_rejections(rows),
         files=files,
-        run=run_facts(started, job.recipe) | {"quarantined": quarantined.found},
+        run=run_facts(started, cpu_started, job.recipe, spent) | {"quarantined": quarantined.found},
     )
     if job.lease is not None:
         job.lease.require()
@@ -170,14 +173,23 @@ def _publish_shard(
     }
 
 
-def run_facts(started: float, recipe: Recipe) -> dict[str, Any]:
-    """Return what may differ between equal runs: when, where and with which libraries a shard was worked on."""
+def run_facts(
+    started: float, cpu_started: float, recipe: Recipe, spent: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return what may differ between equal runs: when, where and with which libraries, and where the time went.
+
+    `started` and `cpu_started` are `time.time` and `time.process_time` of the beginning; `spent` holds the CPU seconds
+    of each picture by step.
+    """
+    own = time.process_time() - cpu_started
+    in_here = 0.0 if recipe.file.curate.isolate else sum(sum(one.values()) for one in spent)
     return {
         "started": started,
         "seconds": time.time() - started,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "runtime": {**runtime(), "device": recipe.file.curate.device, "order": list(recipe.order)},
+        PROFILE: profile(spent, own - in_here, len(spent)),
     }
 
 

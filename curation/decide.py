@@ -127,7 +127,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
         ShardError: a sample must be measured or comes back, and the source tar is not the one that was curated.
         LeaseError: another run took the folder over.
     """
-    started = time.time()
+    started, cpu_started = time.time(), time.process_time()
     ledger = read(job)
     work_id = curate_work_id(job.shard, ledger.source_sha256, job.recipe, job.weights)
     if (report := committed(job.target, job.shard, work_id)) is not None:
@@ -144,7 +144,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
         rejected=count_rejections(rows),
         files=files,
         run={
-            **run_facts(started, job.recipe),
+            **run_facts(started, cpu_started, job.recipe, [found.seconds for found in measured.values()]),
             "calls": _calls(ledger, measured),
             "quarantined": quarantined,
             "rewritten": sorted(set(files) - set(job.report.files)),

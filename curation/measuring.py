@@ -32,7 +32,8 @@ FAULTS: Mapping[str, str] = MappingProxyType(
 )
 NUM_SHADOW_DIGITS = 8
 DECODE = "decode"
-"""What decoding is called beside the filters where CPU time is told."""
+JUDGE = "judge"
+"""What decoding, and deciding who measures next, are called beside the filters where CPU time is told."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ class Measured:
     refused: Verdict | None = None
     """Set where there is nothing to judge."""
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """CPU time by `decode` and by each filter and screen that measured it; a batch's is shared out evenly."""
+    """CPU time by `decode`, `judge`, and each filter and screen that measured it; a batch's is shared out evenly."""
 
 
 def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: Decode = decode) -> list[Measured]:
     """Return what came of each entry, in order; no picture's evidence depends on the others."""
     seconds: list[dict[str, float]] = [{} for _ in entries]
+    started = time.process_time()
     opened = []
     for i, entry in enumerate(entries):
         with _timed(DECODE, [seconds[i]]):
@@ -82,6 +84,9 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: 
                 found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
             for i, evidence in zip(chosen, found, strict=True):
                 known[i][name] = evidence
+    judging = time.process_time() - started - sum(sum(one.values()) for one in seconds)
+    for one in seconds:
+        one[JUDGE] = judging / len(entries)
     return [
         Measured(known[i], outcome.width, outcome.height, outcome.format, seconds=seconds[i])
         if isinstance(outcome, Picture)

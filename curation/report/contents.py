@@ -8,6 +8,7 @@ from typing import Any
 
 from curation.decode import REASONS
 from curation.measuring import FAULTS, QUARANTINE, UNREADABLE
+from curation.profiling import Cost, cost_values, costs
 from curation.report.criteria import criteria_of
 from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.report.ledgers import ledger_paths
@@ -59,6 +60,8 @@ class Report:
     spreads: tuple[Spread, ...]
     sheets: tuple[Sheet, ...]
     problems: tuple[Problem, ...]
+    costs: tuple[Cost, ...]
+    """Where the time of `curate` went, dearest step first."""
     weights: tuple[Weights, ...]
     has_source: bool
     """Whether the shards that were curated are in the run, so that rejected pictures can be shown."""
@@ -114,6 +117,7 @@ def read_report(run: Path) -> Report:
         spreads=spreads,
         sheets=read_sheets(curated.folder, curated.manifest.shards, source, choices, spreads, recipe),
         problems=tuple(problem for stage in stages for problem in _problems(stage, filter_names)),
+        costs=costs(curated.folder, curated.manifest),
         weights=tuple(_weights(name, sha256) for name, sha256 in sorted(curated.manifest.weights.items())),
         has_source=source.is_dir(),
     )
@@ -140,6 +144,7 @@ def report_values(report: Report) -> dict[str, Any]:
             for sheet in report.sheets
         ],
         "problems": [vars(problem) for problem in report.problems],
+        "costs": cost_values(report.costs),
         "metadata_faults": report.faults,
         "num_metadata_rows": report.num_metadata_rows,
         "weights": [vars(weights) for weights in report.weights],
