@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.sample import Sample
 from curation.stage import WORK_NAME, claimed, finish, finished
-from curation.storage import local_copy
+from curation.storage import local_copy, read_ahead
 from curation.tar import read_samples, write_tar
 from curation.tombstones import consult
 from curation.version import CODE_VERSION, runtime
@@ -48,6 +49,8 @@ class CurateJob:
     source_sha256: str | None = None
     """Of the source tar where a manifest names it; otherwise it is read to know."""
     lease: Lease | None = None
+    ahead: Path | None = None
+    """Source of a shard that is worked on soon after this one."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ def curate(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcom
     work_digest = curate_work(recipe, weights)
     shards = source_shards(source)
     with claimed(target, STAGE, work_digest) as lease:
-        jobs = [CurateJob(path.stem, path, target, recipe, weights, sha, lease) for path, sha in shards]
+        soon = [path for path, _ in shards[max(1, spread.num_workers) :]]
+        jobs = [
+            CurateJob(path.stem, path, target, recipe, weights, sha, lease, ahead)
+            for (path, sha), ahead in zip_longest(shards, soon)
+        ]
         outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
         return finish(
             target, STAGE, recipe, work_digest, outcomes,
@@ -124,6 +131,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
     if job.source_sha256 is not None and (report := _committed(job, job.source_sha256)) is not None:
         return report
     with local_copy(job.source) as source:
+        read_ahead(job.ahead)
         source_sha256 = sha256_of(source)
         if job.source_sha256 not in (None, source_sha256):
             raise ShardError(f"{job.source}: not the bytes that fetch's manifest names; run fetch again")

@@ -4,11 +4,12 @@ A path with a scheme (`s3://bucket/run`) is a `UPath`, which has pathlib's inter
 (how bytes become visible, who wins a race) is decided here and in `curation.commit`, nowhere else.
 """
 
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,3 +63,18 @@ def local_copy(path: Path) -> Iterator[Path]:
         yield copy
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_ahead(path: Path | None) -> None:
+    """Ask the kernel to have a file's bytes at hand soon, and return at once.
+
+    A hint, so nothing that is wrong with the file is said here. In an object store it does nothing.
+    """
+    if path is None or not is_local(path):
+        return
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
