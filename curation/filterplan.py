@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,9 @@ from curation.judge import Criterion, KeepRange, Screening
 from curation.screens import Proof, Proofs, ScreenStanza, about
 from curation.validation import choices, validated
 from filters.base import Settings
+
+NUM_RECENT = 256
+"""Evidences whose scores a plan remembers: more than a batch has pictures."""
 
 
 class FilterStanza(Settings):
@@ -43,6 +46,10 @@ class FilterPlan:
     keep: Mapping[str, KeepRange]
     screens: tuple["ScreenPlan", ...] = ()
     """In the order in which they are asked."""
+    _recent: dict[int, tuple[Any, dict[str, float]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Evidence by its `id`, held so that the id stays its own, and its scores: the judge asks for them many times."""
 
     @property
     def filter(self) -> str:
@@ -51,8 +58,12 @@ class FilterPlan:
 
     def scores(self, evidence: Any) -> dict[str, float]:
         """Return the filter's own scores of one evidence."""
-        scores: dict[str, float] = self.module.scores(evidence, self.score)
-        return scores
+        found = self._recent.get(id(evidence))
+        if found is None:
+            if len(self._recent) >= NUM_RECENT:
+                self._recent.clear()
+            found = self._recent[id(evidence)] = evidence, self.module.scores(evidence, self.score)
+        return dict(found[1])
 
 
 @dataclass(frozen=True)

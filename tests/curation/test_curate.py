@@ -277,11 +277,11 @@ def test_a_pack_that_is_killed_and_run_again_ends_like_an_uninterrupted_one(tmp_
 
 def test_a_shard_is_curated_the_same_whether_or_not_the_one_to_be_read_ahead_is_there(tmp_path: Path) -> None:
     mixed_source(tmp_path / "in", num_shards=2)
-    num_open = len(os.listdir("/proc/self/fd"))
+    num_open = len([*Path("/proc/self/fd").iterdir()])
     plain = curate_shard(job(tmp_path))
     files = bytes_of(tmp_path / "out")
     for ahead in (tmp_path / "in" / "00001.tar", tmp_path / "in" / "gone.tar"):
         (tmp_path / "out" / "00000_stats.json").unlink()
         assert curate_shard(replace(job(tmp_path), ahead=ahead)) == plain
         assert bytes_of(tmp_path / "out") == files
-    assert len(os.listdir("/proc/self/fd")) <= num_open + 1, "only the cell's socket stays open"
+    assert len([*Path("/proc/self/fd").iterdir()]) <= num_open + 1, "only the cell's socket stays open"
