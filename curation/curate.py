@@ -19,15 +19,15 @@ from curation.evidence import ledger_footer, ledger_row, ledger_schema
 from curation.intent import intent_path
 from curation.judge import Verdict, judge
 from curation.lease import Lease
-from curation.ledger import count_rejections, write_ledger
-from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, write_report
+from curation.ledger import write_ledger
+from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
 from curation.profiling import PROFILE, profile
 from curation.quarantine import quarantine
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.sample import Sample
-from curation.stage import WORK_NAME, claimed, finish, finished
+from curation.stage import WORK_NAME, claimed, commit_shard, finish, finished
 from curation.storage import local_copy, read_ahead
 from curation.tar import read_samples, write_tar
 from curation.tombstones import consult
@@ -154,19 +154,8 @@ def curate_shard(job: CurateJob) -> ShardReport:
                 quarantined.require(len(rows))
 
             files = _publish_shard(job, source_sha256, kept_members, rows)
-    report = ShardReport(
-        shard=job.shard,
-        work_id=work_id,
-        num_seen=len(rows),
-        num_kept=sum(row["kept"] for row in rows),
-        rejected=count_rejections(rows),
-        files=files,
-        run=run_facts(started, cpu_started, job.recipe, spent) | {"quarantined": quarantined.found},
-    )
-    if job.lease is not None:
-        job.lease.require()
-    write_report(job.target, report)
-    return report
+    run = run_facts(started, cpu_started, job.recipe, spent) | {"quarantined": quarantined.found}
+    return commit_shard(job.target, job.lease, job.shard, work_id, rows, files, run)
 
 
 def _publish_shard(

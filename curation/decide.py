@@ -24,14 +24,14 @@ from curation.forecast import Forecast, Opinion, add, forecast, opinion
 from curation.intent import intent_path
 from curation.judge import NotYet, judge
 from curation.lease import Lease, hold
-from curation.ledger import count_rejections, read_ledger, write_ledger
-from curation.manifest import Manifest, ShardReport, committed, write_report
+from curation.ledger import read_ledger, write_ledger
+from curation.manifest import Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
 from curation.quarantine import quarantine
 from curation.recipe import Recipe, recipe_of
 from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
 from curation.sample import Sample
-from curation.stage import finish, finished
+from curation.stage import commit_shard, finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
 from curation.tombstones import consult
@@ -136,24 +136,12 @@ def decide_shard(job: DecideJob) -> ShardReport:
     rows = _rows(ledger, measured, job.recipe)
     stem = f"{job.shard}.{work_id[:NUM_NAME_DIGITS]}"
     files = {**_tar(job, ledger, rows, stem), **_ledger(job, ledger, rows, stem)}
-    report = ShardReport(
-        shard=job.shard,
-        work_id=work_id,
-        num_seen=len(rows),
-        num_kept=sum(row["kept"] for row in rows),
-        rejected=count_rejections(rows),
-        files=files,
-        run={
-            **run_facts(started, cpu_started, job.recipe, [found.seconds for found in measured.values()]),
-            "calls": _calls(ledger, measured),
-            "quarantined": quarantined,
-            "rewritten": sorted(set(files) - set(job.report.files)),
-        },
-    )
-    if job.lease is not None:
-        job.lease.require()
-    write_report(job.target, report)
-    return report
+    run = run_facts(started, cpu_started, job.recipe, [found.seconds for found in measured.values()]) | {
+        "calls": _calls(ledger, measured),
+        "quarantined": quarantined,
+        "rewritten": sorted(set(files) - set(job.report.files)),
+    }
+    return commit_shard(job.target, job.lease, job.shard, work_id, rows, files, run)
 
 
 def read(job: DecideJob) -> Ledger:

@@ -19,11 +19,11 @@ from curation.duplicates import copies_among
 from curation.errors import ShardError, UsageError
 from curation.lease import Lease
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
-from curation.manifest import Manifest, ShardReport, committed, write_report
+from curation.manifest import Manifest, ShardReport, committed
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.sample import Sample
-from curation.stage import claimed, finish, finished
+from curation.stage import claimed, commit_shard, finish, finished
 from curation.storage import local_copy
 from curation.tar import read_samples, write_tar
 from curation.tombstones import FORGET, Tombstones, consult
@@ -217,11 +217,7 @@ def pack_shard(job: PackJob) -> ShardReport:
     living = iter(rows)
     rows_of_all = [_vacant_row(one) if one.is_forgotten else next(living) for one in job.placed]
     files[ledger.name] = publish(ledger, lambda temp: write_ledger(temp, rows_of_all, SCHEMA, footer))
-    report = ShardReport(job.shard, work_id, len(rows_of_all), len(rows), count_rejections(rows_of_all), files)
-    if job.lease is not None:
-        job.lease.require()
-    write_report(job.target, report)
-    return report
+    return commit_shard(job.target, job.lease, job.shard, work_id, rows_of_all, files, {})
 
 
 def _members(job: PackJob, rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:

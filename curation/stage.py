@@ -1,7 +1,7 @@
 """What every stage does at its two ends: claim a folder for one piece of work, and write the manifest."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from curation.commit import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
 from curation.errors import UsageError, VerificationError
 from curation.lease import LEASE_FOLDER, Lease, hold
+from curation.ledger import count_rejections
 from curation.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -19,6 +20,7 @@ from curation.manifest import (
     stats_path,
     total,
     write_manifest,
+    write_report,
 )
 from curation.recipe import Recipe
 from curation.runner import Outcome, ShardFailure
@@ -173,3 +175,32 @@ def _files_of(target: Path, shard: str) -> set[str]:
         return set(read_report(path).files) if path.exists() else set()
     except VerificationError:
         return set()
+
+
+def commit_shard(
+    target: Path,
+    lease: Lease | None,
+    shard: str,
+    work_id: str,
+    rows: Sequence[Mapping[str, Any]],
+    files: Mapping[str, FileRecord],
+    run: Mapping[str, Any],
+) -> ShardReport:
+    """Write the done record of a shard whose files are durable, and return it; `rows` are its ledger's.
+
+    Raises:
+        LeaseError: another run took the target over.
+    """
+    report = ShardReport(
+        shard=shard,
+        work_id=work_id,
+        num_seen=len(rows),
+        num_kept=sum(row["kept"] for row in rows),
+        rejected=count_rejections(rows),
+        files=files,
+        run=run,
+    )
+    if lease is not None:
+        lease.require()
+    write_report(target, report)
+    return report

@@ -27,7 +27,7 @@ def run_by_shape(
 ) -> list[tuple[npt.NDArray[Any], ...]]:
     """Return each input's outputs without their batch axis, in the order given.
 
-    `run` takes (N, C, H, W) and returns arrays of N rows; inputs of equal shape share a run, at most `max_batch` a time.
+    `run` takes (N, C, H, W) and returns arrays of N rows; at most `max_batch` inputs of equal shape share a run.
     """
     buckets: dict[tuple[int, ...], list[int]] = {}
     for i, one in enumerate(inputs_CHW):
