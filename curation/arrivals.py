@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from curation.fingerprint import Fingerprint, contradicts, fingerprint
 from curation.gates import is_unsafe, possible_minor
 from curation.ledger import BASE_FIELDS, base_row
 from curation.matching import HashMatcher, matching
+from curation.measuring import QUARANTINE, Entry, Measured
 
 if TYPE_CHECKING:
     from curation.fetch import FetchJob
@@ -42,7 +43,8 @@ LEDGER_SCHEMA = pa.schema(
 )
 """`width` and `height` are those of the crawl. `headers` is a JSON object of the response headers in
 `reader.KEPT_HEADERS`, null where no server answered. `face_side` is the shorter side of FaceCaption's largest box in
-pixels of the fetched picture. Null where the decode gate refuses the file: `phash` and all that needs pixels."""
+pixels of the fetched picture. Null where the decode gate refuses the file, or looking at it did harm: `phash` and all
+that needs pixels."""
 
 
 def is_unsafe_minor(row: Mapping[str, Any]) -> bool:
@@ -57,15 +59,23 @@ def examined(
     image_bytes: bytes | None,
     job: "FetchJob",
     matchers: Sequence[HashMatcher],
+    look: Callable[[Sequence[Entry]], list[Measured]],
 ) -> dict[str, Any]:
-    """Return the ledger's row of one URL; bytes that a hash list names are moved out of everybody's way first."""
+    """Return the ledger's row of one URL; bytes that a hash list names are moved out of everybody's way first.
+
+    A picture that cannot be looked at without harm is not kept: no list could know it by its look.
+    """
     if image_bytes is None:
         return _ledger_row(row, outcome, None, None)
-    print_ = fingerprint(image_bytes, job.limits)
+    (seen,) = look([Entry(row["uid"], image_bytes)])
+    print_ = fingerprint(image_bytes, seen)
     if (matched := matching(print_, matchers)) is not None:
         _withhold(row["uid"], image_bytes, matched, job)
         return base_row(row["uid"], row["key"], rejected_by=STAGE, reason=WITHHELD)
-    return _ledger_row(row, outcome, print_, len(image_bytes))
+    found = _ledger_row(row, outcome, print_, len(image_bytes))
+    if seen.refused is not None and seen.refused.rejected_by == QUARANTINE:
+        return found | {"kept": False, "rejected_by": QUARANTINE, "reason": seen.refused.reason}
+    return found  # what the decode gate refuses is kept, for `curate` to name
 
 
 def _ledger_row(

@@ -12,18 +12,21 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from curation.arrow import from_struct
 from curation.errors import FaceCaptionError, ShardError
-from curation.inside import OUT_OF_CPU, Load
+from curation.fingerprint import LOOK, Look, is_phash
+from curation.inside import OUT_OF_CPU, Load, LoadNothing
 from curation.judge import Verdict
 from curation.measuring import Entry, Measured
 from curation.recipe import Recipe
+from curation.settings import CurateSettings, DecodeLimits
 
 LOAD_S = 600.0
 """Seconds that building the filters may take."""
@@ -33,6 +36,8 @@ NUM_SHARING = 8
 """Pictures of a batch that share the deadline of one: few take nearly so long, and whoever hangs should be found soon.
 A batch that is late for no fault of its own is measured again one by one."""
 MAX_ANSWER_BYTES = 256 << 20
+MAX_SIDE_PX = 1 << 30
+"""No picture is longer; what the child says goes into columns of 32 bits."""
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
 START = "from curation.inside import main; main()"
@@ -64,12 +69,25 @@ class Cell:
         Raises:
             FaceCaptionError: the filters cannot be built: weights, device or backend are wrong.
         """
+        curate = recipe.file.curate
+        limits = (curate.device, curate.max_measure_mib, curate.max_decode_s)
+        name = (recipe.curate_digest, recipe.order, limits, dict(weights))
+        return self._answers(entries, Load(recipe, dict(weights)), name, partial(_measured, recipe=recipe))
+
+    def look(self, entries: Sequence[Entry], limits: DecodeLimits, curate: CurateSettings) -> list[Measured] | Fault:
+        """Return the look of each entry (`curation.fingerprint`), or what they did to the cell; no filter is loaded."""
+        request = LoadNothing(limits, curate)
+        return self._answers(entries, request, request, _looked)
+
+    def _answers(
+        self, entries: Sequence[Entry], load: Load | LoadNothing, name: Any, read: Callable[[Any], Measured]
+    ) -> list[Measured] | Fault:
         with self._lock:
             try:
-                self._load(recipe, weights)
-                seconds = recipe.file.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
+                self._load(load, name)
+                seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
                 answer = self._ask(tuple(entries), seconds)
-                return answer if isinstance(answer, Fault) else self._measured(answer, len(entries), recipe)
+                return answer if isinstance(answer, Fault) else self._found(answer, len(entries), read)
             except BaseException:
                 self._close()
                 raise
@@ -84,18 +102,17 @@ class Cell:
         with self._lock:
             self._close()
 
-    def _load(self, recipe: Recipe, weights: Mapping[str, str]) -> None:
+    def _load(self, request: Load | LoadNothing, name: Any) -> None:
+        """Make sure that a living child has loaded what `request` wants; equal names stand for equal requests."""
         environment = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
-        curate = recipe.file.curate
-        limits = (curate.device, curate.max_measure_mib, curate.max_decode_s)
-        wanted = (environment, recipe.curate_digest, recipe.order, limits, dict(weights))
+        wanted = (environment, name)
         is_alive = self._owner == os.getpid() and self._process is not None and self._process.poll() is None
         if is_alive and self._loaded == wanted:
             return
         if not is_alive or self._loaded is None or self._loaded[0] != environment:
             self._close()
             self._start()
-        answer = self._ask(Load(recipe, dict(weights)), LOAD_S)
+        answer = self._ask(request, LOAD_S)
         if isinstance(answer, Fault):
             raise ShardError(f"the filters could not be loaded in a process of their own: {answer.message}")
         if "error" in answer:
@@ -147,11 +164,13 @@ class Cell:
             return Fault("out_of_memory", "SIGKILL: what the kernel sends when memory runs out")
         return Fault("crashed", signal.Signals(-code).name if code < 0 else f"exit status {code}")
 
-    def _measured(self, answer: dict[str, Any], num_entries: int, recipe: Recipe) -> list[Measured] | Fault:
+    def _found(
+        self, answer: dict[str, Any], num_entries: int, read: Callable[[Any], Measured]
+    ) -> list[Measured] | Fault:
         if "fault" in answer:
             return Fault(str(answer["fault"]), str(answer["message"]))
         try:
-            found = [_measured(one, recipe) for one in answer["measured"]]
+            found = [read(one) for one in answer["measured"]]
         except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
             found, answer = [], {"error": error}
         if len(found) != num_entries:
@@ -174,6 +193,15 @@ def _measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:
     known = {} if refused is not None else value["evidence"]
     evidence = {plan.name: from_struct(plan.module.EVIDENCE, known[plan.name]) for plan in recipe.measurers if known}
     return Measured(evidence, value["width"], value["height"], value["format"], refused, value["seconds"])
+
+
+def _looked(value: Mapping[str, Any]) -> Measured:
+    if value["refused"] is not None:
+        return Measured(refused=Verdict(*map(str, value["refused"])))
+    look, sides = from_struct(Look, value["evidence"][LOOK]), (value["width"], value["height"])
+    if not is_phash(look.phash) or not all(isinstance(side, int) and 0 < side <= MAX_SIDE_PX for side in sides):
+        raise ValueError(f"no look: {value!r:.80}")
+    return Measured({LOOK: look}, *sides, str(value["format"]))
 
 
 def _error(name: str) -> type[FaceCaptionError]:

@@ -24,19 +24,22 @@ from curation.arrivals import (
     is_unsafe_minor,
     members,
 )
+from curation.cell import CELL
 from curation.commit import TEMP_FOLDER, digest, publish, sha256_of
 from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
+from curation.intent import intent_path
 from curation.lease import Lease
 from curation.ledger import base_row, count_rejections, write_ledger, write_table
 from curation.manifest import Manifest, ShardReport, committed, write_report
 from curation.matching import HashMatcher, load_matchers
+from curation.quarantine import looking
 from curation.rank import LEDGER as RANK_LEDGER
 from curation.rank import SELECTION_SCHEMA
 from curation.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.settings import DecodeLimits, FetchSettings
+from curation.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.stage import claimed, finish, finished
 from curation.tar import write_tar
 from curation.tombstones import Tombstones, consult
@@ -67,6 +70,8 @@ class FetchJob:
     target: Path
     settings: FetchSettings
     limits: DecodeLimits
+    guards: CurateSettings
+    """What looking at one picture may take, and where: as `curate` measures it."""
     hash_lists: tuple[Path, ...] = ()
     allow_loopback: bool = False
     lease: Lease | None = None
@@ -115,6 +120,7 @@ def fetch(
                 target,
                 shared,
                 recipe.file.decode,
+                recipe.file.curate,
                 tuple(hash_lists),
                 allow_loopback,
                 lease,
@@ -184,7 +190,9 @@ def fetch_part(job: FetchJob) -> ShardReport:
     rows = [row for row in came if not stones.hold(row["uid"], row["url"])]
     forgotten = [row for row in came if stones.hold(row["uid"], row["url"])]
     warm_up()
-    started = time.time()  # anew: imports are no part's own time
+    if job.guards.isolate:
+        CELL.look((), job.limits, job.guards)
+    started = time.time()  # anew: imports, and the start of a child, are no part's own time
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
         urls = [row["url"] for row in rows]
@@ -233,10 +241,14 @@ def _commit(
     What was forgotten is not asked for, or not kept where its bytes came from elsewhere; its tombstones come last.
     """
     tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
-    entries = [
-        examined(row, outcome, downloads.image_bytes(number) if outcome.sha256 else None, job, matchers)
-        for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True))
-    ]
+    with looking(job.limits, job.guards, job.part, intent_path(job.target, job.shard, work_id)) as looked:
+        entries = [
+            examined(
+                row, outcome, downloads.image_bytes(number) if outcome.sha256 else None, job, matchers, looked.measure
+            )
+            for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True))
+        ]
+        looked.require(sum(outcome.sha256 is not None for outcome in downloads.outcomes))
     entries += [base_row(row["uid"], row["key"], url=row["url"]) for row in forgotten]
     entries = [stones.row(entry, LEDGER_SCHEMA) for entry in entries]
     footer = {
@@ -264,6 +276,7 @@ def _commit(
             "pid": os.getpid(),
             "asked": downloads.num_asked,
             "seconds_waiting": downloads.seconds_waiting,
+            "quarantined": looked.found,
             "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
         },
     )

@@ -1,43 +1,80 @@
-"""What names a picture's bytes and its look: exact hashes, and a 64-bit perceptual one behind the decode gate."""
+"""What names a picture's bytes and its look: exact hashes, and a 64-bit perceptual one behind the decode gate.
+
+The bytes are hashed where they are; their look needs pixels, and is found in the cell (`curation.cell`).
+"""
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.decode import UnreadableError, decode
+from curation.judge import Verdict
+from curation.measuring import UNREADABLE, Decode, Entry, Measured
 from curation.settings import DecodeLimits
+from filters.base import Evidence, RgbImage
 
 PHASH_BITS = 64
+LOOK = "look"
+"""Names the evidence of a picture that was looked at."""
+
+
+@dataclass(frozen=True)
+class Look(Evidence):
+    """What a picture looks like."""
+
+    phash: str
+    """imagehash's pHash, 64 bits in lower-case hex: equal looks give equal or close hashes."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hashes in lower-case hex; what needs pixels is None where the decode gate refuses the file."""
+    """Hashes in lower-case hex; what needs pixels is None where there are none to be had."""
 
     sha256: str
     md5: str
     phash: str | None = None
-    """imagehash's pHash, 64 bits: equal looks give equal or close hashes."""
+    """As in `Look`."""
     width: int | None = None
     """Of the decoded picture, upright, in pixels."""
     height: int | None = None
 
 
-def fingerprint(image_bytes: bytes, limits: DecodeLimits) -> Fingerprint:
-    """Return the fingerprint of a file as it was fetched; a function of its bytes and the limits alone."""
+def fingerprint(image_bytes: bytes, seen: Measured) -> Fingerprint:
+    """Return the fingerprint of a file as it was fetched, `seen` being what looking at it gave."""
     sha256 = hashlib.sha256(image_bytes).hexdigest()
     md5 = hashlib.md5(image_bytes, usedforsecurity=False).hexdigest()
+    if seen.refused is not None:
+        return Fingerprint(sha256, md5)
+    return Fingerprint(sha256, md5, seen.evidence[LOOK].phash, seen.width, seen.height)
+
+
+def look_at(entries: Sequence[Entry], limits: DecodeLimits, decode: Decode = decode) -> list[Measured]:
+    """Return the look of each picture, in order, or who refused to look; a function of its bytes and the limits."""
+    return [_seen(entry.image_bytes, limits, decode) for entry in entries]
+
+
+def _seen(image_bytes: bytes, limits: DecodeLimits, decode: Decode) -> Measured:
     try:
         picture = decode(image_bytes, limits)
-    except UnreadableError:
-        return Fingerprint(sha256, md5)
+    except UnreadableError as error:
+        return Measured(refused=Verdict(UNREADABLE, error.reason))
+    return Measured({LOOK: Look(phash_of(picture.rgb))}, picture.width, picture.height, picture.format)
+
+
+def phash_of(rgb: RgbImage) -> str:
+    """Return the pHash of a picture in hex."""
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import imagehash
-    phash = str(imagehash.phash(Image.fromarray(picture.rgb)))
-    return Fingerprint(sha256, md5, phash, picture.width, picture.height)
+    return str(imagehash.phash(Image.fromarray(rgb)))
+
+
+def is_phash(text: object) -> bool:
+    """Return whether a value can be what `phash_of` returns."""
+    return isinstance(text, str) and len(text) == PHASH_BITS // 4 and set(text) <= set("0123456789abcdef")
 
 
 def phash_distance(one: str, other: str) -> int:

@@ -6,17 +6,18 @@ is quarantined by name. Too many of them are no poison but a broken installation
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from curation.bank import load_bank
 from curation.cell import CELL, Fault
 from curation.errors import ShardError
+from curation.fingerprint import look_at
 from curation.intent import Intent
 from curation.judge import Verdict
 from curation.measuring import QUARANTINE, Entry, Measured, measure
 from curation.recipe import Recipe
-from curation.settings import CurateSettings
+from curation.settings import CurateSettings, DecodeLimits
 
 MAX_LOSSES = 3
 """How many workers in a row a picture may take along before it is not tried again. Once proves nothing: a whole batch
@@ -96,17 +97,34 @@ class Quarantine:
         return Measured(refused=Verdict(QUARANTINE, fault.reason))
 
 
-@contextmanager
-def quarantine(recipe: Recipe, weights: Mapping[str, str], shard: Path, intent_path: Path) -> Iterator[Quarantine]:
+def quarantine(
+    recipe: Recipe, weights: Mapping[str, str], shard: Path, intent_path: Path
+) -> AbstractContextManager[Quarantine]:
     """Yield what measures the pictures of one shard; the intent goes when the block ends with the worker alive."""
-    intent = Intent(intent_path)
 
     def ask(entries: Sequence[Entry]) -> list[Measured] | Fault:
         if recipe.file.curate.isolate:
             return CELL.measure(entries, recipe, weights)
         return measure(entries, load_bank(recipe, weights), recipe)
 
+    return _watched(ask, shard, recipe.file.curate, intent_path)
+
+
+def looking(
+    limits: DecodeLimits, settings: CurateSettings, shard: Path, intent_path: Path
+) -> AbstractContextManager[Quarantine]:
+    """Yield what looks at the pictures of one shard (`curation.fingerprint.look_at`), as `quarantine` measures them."""
+
+    def ask(entries: Sequence[Entry]) -> list[Measured] | Fault:
+        return CELL.look(entries, limits, settings) if settings.isolate else look_at(entries, limits)
+
+    return _watched(ask, shard, settings, intent_path)
+
+
+@contextmanager
+def _watched(ask: Ask, shard: Path, settings: CurateSettings, intent_path: Path) -> Iterator[Quarantine]:
+    intent = Intent(intent_path)
     try:
-        yield Quarantine(ask, shard, recipe.file.curate, intent)
+        yield Quarantine(ask, shard, settings, intent)
     finally:
         intent.close()

@@ -117,7 +117,7 @@ class CurateSettings(Settings):
     """GPUs that each shard's Ray task asks for; fractions share a GPU between tasks."""
     isolate: bool = True
     """Whether pictures are decoded and measured in a process of their own, so that none can take its worker along.
-    The limits below hold in there; whom they stop is quarantined by name."""
+    The limits below hold in there, and in `fetch` too; whom they stop is quarantined by name."""
     max_decode_s: float = Field(default=5.0, gt=0.0, le=3600.0)
     """Seconds of CPU time that decoding one picture may take."""
     max_measure_s: float = Field(default=60.0, gt=0.0, le=86_400.0)

@@ -16,10 +16,11 @@ from PIL import Image
 from curation.errors import SafetyError
 from curation.fetch import fetch
 from curation.findings import find
-from curation.fingerprint import contradicts, fingerprint, phash_distance
+from curation.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
 from curation.ledger import read_ledger
 from curation.manifest import Manifest
 from curation.matching import HashList, load_matchers
+from curation.measuring import Entry
 from curation.rank import Safeguards, rank
 from curation.runner import Spread
 from curation.settings import DecodeLimits, FetchSettings
@@ -29,6 +30,11 @@ from tests.curation.shards import colourful, recipe_from
 from tests.curation.test_fetch import RECIPE, WAIVER
 
 LIMITS = DecodeLimits()
+
+
+def print_of(image_bytes: bytes) -> Fingerprint:
+    """The fingerprint of a picture that this process looks at itself."""
+    return fingerprint(image_bytes, look_at([Entry("0" * 32, image_bytes)], LIMITS)[0])
 
 
 @pytest.fixture
@@ -101,7 +107,7 @@ def test_a_waiver_is_recorded_and_a_release_needs_none(tmp_path: Path, server: D
 def test_a_listed_picture_is_withheld_counted_and_shown_nowhere(
     tmp_path: Path, server: DemoServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prints = [fingerprint(colourful(number), LIMITS) for number in range(6)]
+    prints = [print_of(colourful(number)) for number in range(6)]
     near = f"{int(str(prints[2].phash), 16) ^ 0b1011:016x}"
     hashes = tmp_path / "synthetic.txt"
     hashes.write_text(f"# synthetic\n{prints[0].sha256}\nmd5:{prints[1].md5.upper()}  # remark\n\nphash:{near}\n")
@@ -160,13 +166,13 @@ def test_what_may_show_a_minor_and_is_unsafe_is_never_asked_for(tmp_path: Path, 
 
 
 def test_fingerprints_need_pixels_only_for_the_look() -> None:
-    picture = fingerprint(colourful(1, side=128), LIMITS)
-    again = fingerprint(colourful(1, "PNG", side=256), LIMITS)
+    picture = print_of(colourful(1, side=128))
+    again = print_of(colourful(1, "PNG", side=256))
     assert (picture.width, picture.height) == (128, 128)
     assert picture.sha256 != again.sha256
     assert phash_distance(str(picture.phash), str(again.phash)) <= 4
-    assert phash_distance(str(picture.phash), str(fingerprint(colourful(2), LIMITS).phash)) > 10
-    page = fingerprint(b"<html>", LIMITS)
+    assert phash_distance(str(picture.phash), str(print_of(colourful(2)).phash)) > 10
+    page = print_of(b"<html>")
     assert (page.phash, page.width) == (None, None)
     assert len(page.sha256) == 64
 
@@ -261,7 +267,7 @@ def test_the_ledger_and_the_manifest_say_what_was_found(tmp_path: Path, server: 
     by_path = {row["url"].partition("//")[2].partition("/")[2]: row for row in rows_of(tmp_path)}
     assert by_path["removed/0.jpg"]["contradicts_size"] is True
     assert by_path["images/0.jpg"]["contradicts_size"] is False
-    assert by_path["images/0.jpg"]["phash"] == fingerprint(colourful(0), LIMITS).phash
+    assert by_path["images/0.jpg"]["phash"] == print_of(colourful(0)).phash
     assert by_path["images/0.jpg"]["face_side"] == 29.0
     assert (by_path["images/0.jpg"]["fetched_width"], by_path["images/0.jpg"]["fetched_height"]) == (64, 64)
 
