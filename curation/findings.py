@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.scratch import scratch_database
+
 if TYPE_CHECKING:
     from curation.settings import FetchSettings
 
@@ -56,15 +58,13 @@ ORDER BY finding DESC, same DESC, hash, uid
 
 def find(ledgers: Sequence[Path], settings: "FetchSettings") -> pa.Table:
     """Return the findings over the ledgers of all shards, in an order of their own."""
-    import duckdb
-
     if not ledgers:
         return SCHEMA.empty_table()
     query = FINDINGS_SQL.replace("$hosts", str(settings.placeholder_hosts)).replace(
         "$urls", str(settings.placeholder_urls)
     )
     columns = ["uid", "url", "sha256", "phash", "kept", "contradicts_size", "face_side"]
-    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT}) as database:
+    with scratch_database(MEMORY_LIMIT) as database:
         for number, path in enumerate(ledgers):
             with path.open("rb") as file:
                 database.register("one", pq.read_table(file, columns=columns))

@@ -14,7 +14,7 @@ from typing import Any
 from curation.commit import FileRecord, read_sealed, record_of
 from curation.errors import UsageError
 from curation.forgetting.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
-from curation.forgetting.packed import bury_packed
+from curation.forgetting.packed import bury_packed, seats_of
 from curation.forgetting.prepare import (
     StageBurial,
     bury_selection,
@@ -110,7 +110,8 @@ def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: So
         if name == "rank":
             bury_selection(stage, preparation, uids)
         else:
-            bury_shards(stage, before, preparation, uids)
+            seats = seats_of(stage, uids) if name == "curate" else None
+            bury_shards(stage, before, preparation, uids, seats)
         changes: dict[str, Any] = {}
         if name == "fetch":
             refresh_fetched(stage, before)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.burial import buried
 from curation.commit import FileRecord, digest, publish
 from curation.containers import ImageFormat, strip_metadata
-from curation.duplicates import copies_among
+from curation.duplicates import duplicates_among
 from curation.errors import ShardError, UsageError
 from curation.lease import Lease
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
@@ -153,14 +153,13 @@ def plan(
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
 
-    A uid that came before is a duplicate, and so is a picture whose bytes another one has (`curation.duplicates`);
-    a sample without any caption is of no use to a text-to-image trainer. What was kept and then forgotten holds its
-    place, but where nothing else is left of a final shard.
+    Of several samples of one picture the best is packed (`curation.duplicates`); a sample without any caption is of no
+    use to a text-to-image trainer. What was kept and then forgotten holds its place, if it had one, but where nothing
+    else is left of a final shard.
     """
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    copies = copies_among(source, curated)
+    duplicates = duplicates_among(source, curated)
     columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_captions"]
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
@@ -168,9 +167,7 @@ def plan(
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
             if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
-            reason = "duplicate_uid" if row["uid"] in seen else None if row["num_captions"] else "no_caption"
-            reason = "duplicate_bytes" if reason is None and row["uid"] in copies else reason
-            seen.add(row["uid"])
+            reason = duplicates.get((report.shard, number)) if row["num_captions"] else "no_caption"
             if reason is None:
                 placed.append(Placed(row["uid"], report.shard, number, row["format"], is_forgotten))
             else:

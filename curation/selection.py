@@ -19,6 +19,7 @@ from curation.cleaning import (
     sql_list,
 )
 from curation.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
+from curation.scratch import database_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from curation.settings import RankSettings
 
 MEMORY_LIMIT = "2GB"
-MAX_THREADS = 4
-"""More threads would hold more of the memory at a time."""
 
 LAION_SQL = """
 -- Of several LAION rows of a URL, the largest counts, then the smallest SAMPLE_ID (as a number: shorter is smaller).
@@ -155,25 +154,10 @@ class Cut:
 @contextmanager
 def opened(folder: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
     """Open a database inside `folder` that stays within `MEMORY_LIMIT`."""
-    import os
-
-    import duckdb
-
-    database = duckdb.connect(
-        folder / "join.duckdb",
-        config={
-            "memory_limit": MEMORY_LIMIT,
-            "temp_directory": str(folder / "spill"),
-            "threads": min(MAX_THREADS, os.cpu_count() or 1),
-            "partitioned_write_flush_threshold": ROWS_PER_FLUSH,
-            "partitioned_write_max_open_files": MAX_BUCKETS + 2,
-        },
-    )
-    try:
+    config = {"partitioned_write_flush_threshold": ROWS_PER_FLUSH, "partitioned_write_max_open_files": MAX_BUCKETS + 2}
+    with database_in(folder, MEMORY_LIMIT, **config) as database:
         register(database)
         yield database
-    finally:
-        database.close()
 
 
 def join(

@@ -58,6 +58,17 @@ def bury_packed(
     put_records(stage, preparation, told, **changes)
 
 
+def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[int]] | None:
+    """Return the rows of these images that `pack` places, by curated shard; None where `curate` has not finished."""
+    if curated.manifest is None:
+        return None
+    seats: dict[str, set[int]] = {}
+    for one in plan(curated.place.folder, curated.manifest)[0]:
+        if one.uid in uids:
+            seats.setdefault(one.source_shard, set()).add(one.row)
+    return {shard: frozenset(rows) for shard, rows in seats.items()}
+
+
 def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str]) -> dict[str, str]:
     """Give every shard the identity of the work that it now is; return the folder's own, where it has changed."""
     recipe = stage.recipe(before)

@@ -120,8 +120,8 @@ def _living(table: pa.Table) -> pa.ChunkedArray:
     return pc.fill_null(pc.not_equal(table["rejected_by"], FORGET), True)
 
 
-def _bury(table: pa.Table, uids: frozenset[str]) -> pa.Table:
-    return bury(table, pc.and_(is_in(table["uid"], uids), _living(table)))
+def _bury(table: pa.Table, uids: frozenset[str], seats: frozenset[int] | None = None) -> pa.Table:
+    return bury(table, pc.and_(is_in(table["uid"], uids), _living(table)), seats)
 
 
 def _drop(table: pa.Table, uids: frozenset[str]) -> pa.Table:
@@ -143,16 +143,31 @@ def _rewriting(
     return write
 
 
-def bury_shards(stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str]) -> None:
-    """Prepare the shards of `fetch`, `curate` or `pack` that hold one of the images; all others stay as they are."""
+def bury_shards(
+    stage: StageBurial,
+    before: StageBurial | None,
+    preparation: Preparation,
+    uids: frozenset[str],
+    seats: Mapping[str, frozenset[int]] | None = None,
+) -> None:
+    """Prepare the shards of `fetch`, `curate` or `pack` that hold one of the images; all others stay as they are.
+
+    `seats` are the rows of each curated shard that `pack` places, where that is known (`curation.burial.bury`).
+    """
     for shard, report in stage.old.items():
-        buried = _bury_shard(stage, before, report, preparation, uids)
+        taken = None if seats is None else seats.get(shard, frozenset())
+        buried = _bury_shard(stage, before, report, preparation, uids, taken)
         if buried is not None:
             stage.new[shard] = buried
 
 
 def _bury_shard(
-    stage: StageBurial, before: StageBurial | None, report: ShardReport, preparation: Preparation, uids: frozenset[str]
+    stage: StageBurial,
+    before: StageBurial | None,
+    report: ShardReport,
+    preparation: Preparation,
+    uids: frozenset[str],
+    seats: frozenset[int] | None,
 ) -> ShardReport | None:
     folder, key_of = stage.place.folder, "key" if stage.place.stage == "fetch" else "uid"
     ledger, tar = report.file(folder, ".parquet"), report.file(folder, ".tar")
@@ -176,7 +191,7 @@ def _bury_shard(
         source = None if before is None else before.new.get(report.shard)
         if stage.place.stage == "curate" and source is not None and SOURCE_SHA256 in footer:
             footer[SOURCE_SHA256] = source.files[source.file(folder, ".tar").name].sha256.encode()
-        table = _bury(table, uids)
+        table = _bury(table, uids, seats)
         if stage.place.stage == "pack" and keys:
             table = _with_offsets(table, offsets)
         files[ledger.name] = preparation.put(

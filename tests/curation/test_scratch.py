@@ -1,0 +1,21 @@
+"""A scratch database takes what it is given and no more, and leaves nothing behind."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from curation.scratch import scratch_database
+
+
+def test_what_does_not_fit_into_memory_goes_to_a_folder_that_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_database("60MB") as database:
+        database.execute("CREATE TEMP TABLE many AS SELECT sha256(range::VARCHAR) AS hash FROM range(1_500_000)")
+        (folder,) = tmp_path.iterdir()
+        spilled = sum(path.stat().st_size for path in (folder / "spill").rglob("*"))
+        assert spilled > 20_000_000
+        assert database.sql("SELECT count(DISTINCT hash) FROM many").fetchall() == [(1_500_000,)]
+    assert list(tmp_path.iterdir()) == []
