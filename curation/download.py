@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import ShardError
-from curation.politeness import Hosts, host_of, interleaved
+from curation.hosts import host_of
+from curation.politeness import Hosts, interleaved
 from curation.reader import Answer, read_url
 from curation.settings import FetchSettings
 from curation.tar import read_samples

@@ -32,10 +32,10 @@ SCHEMA = pa.schema(
 """`same` is `sha256` or `phash`; `best_uid` has the largest native face among its equals, ties by uid."""
 
 MEMORY_LIMIT = "1GB"
-FINDINGS_SQL = """
+FINDINGS_SQL = r"""
 WITH arrived AS (
     SELECT uid, sha256, phash, coalesce(contradicts_size, FALSE) AS contradicts, coalesce(face_side, 0.0) AS face_side,
-        regexp_extract(url, '^https?://(?:[^/?@]*@)?([^/?:]*)', 1) AS host
+        regexp_extract(url, '^https?://(?:[^/?#]*@)?(\[[^\]]*\]|[^/?#:]*)', 1) AS host
     FROM ledger WHERE kept
 ), members AS (
     SELECT 'sha256' AS same, sha256 AS hash, * FROM arrived

@@ -25,8 +25,9 @@ from curation.forgetting.prepare import (
     refresh_curated,
     refresh_fetched,
 )
-from curation.forgetting.seek import Sought, host_of, seek
+from curation.forgetting.seek import Sought, seek
 from curation.gc import collect
+from curation.hosts import host_of
 from curation.lease import hold
 from curation.ledger import read_ledger
 from curation.requests import Request

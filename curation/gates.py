@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curation.errors import UsageError
+from curation.hosts import above, ascii_host, host_of, spellings
 from curation.sample import uid_of_url
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ HEX_DIGESTS = (32, 64)
 
 @dataclass(frozen=True)
 class Blocklist:
-    """URLs (by uid), domains with all their subdomains, and hex hashes of bytes that are never to be fetched."""
+    """URLs (by uid), domains with all their subdomains, and hex hashes of bytes that are never to be fetched.
+
+    Hosts are in ASCII (`curation.hosts`); a URL stands for every spelling of its host.
+    """
 
     uids: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
@@ -78,9 +82,9 @@ def read_blocklist(files: Iterable[Path]) -> Blocklist:
             if re.fullmatch(r"[0-9a-fA-F]+", entry) and len(entry) in HEX_DIGESTS:
                 hashes.add(entry.lower())
             elif "://" in entry:
-                uids.add(_uid(entry, path, number))
+                uids |= _uids(entry, path, number)
             elif re.fullmatch(r"[\w.-]+\.\w[\w-]*\.?", entry):
-                domains.add(entry.lower().strip("."))
+                domains.add(ascii_host(entry.strip(".")))
             else:
                 raise UsageError(f"{path}: line {number}: {entry!r} is no URL, domain, md5 or sha256")
     return Blocklist(frozenset(uids), frozenset(domains), frozenset(hashes))
@@ -139,7 +143,7 @@ def _from_columns(gates: "GateSettings") -> list[tuple[str, str]]:
 
 
 def register_blocklist(database: "duckdb.DuckDBPyConnection", blocklist: Blocklist) -> None:
-    """Give DuckDB the tables that `conditions` names; hosts are looked up by `is_blocked_host`."""
+    """Give DuckDB the tables that `conditions` names; `is_blocked_host` takes a URL's part between `//` and `/`."""
     import duckdb
 
     for name, column, values in (
@@ -152,20 +156,19 @@ def register_blocklist(database: "duckdb.DuckDBPyConnection", blocklist: Blockli
         database.unregister("listed")
 
     def is_blocked(column: pa.ChunkedArray) -> pa.Array:
-        return pa.array([_is_blocked(host or "", blocklist.domains) for host in column.to_pylist()], pa.bool_())
+        return pa.array([_is_blocked(place or "", blocklist.domains) for place in column.to_pylist()], pa.bool_())
 
     text, truth = duckdb.sqltypes.VARCHAR, duckdb.sqltypes.BOOLEAN
     database.create_function("is_blocked_host", is_blocked, [text], truth, type="arrow", null_handling="special")
 
 
-def _is_blocked(host: str, domains: frozenset[str]) -> bool:
-    labels = host.strip(".").split(".")
-    return any(".".join(labels[start:]) in domains for start in range(len(labels)))
+def _is_blocked(place: str, domains: frozenset[str]) -> bool:
+    return not domains.isdisjoint(above(host_of(f"http://{place}")))
 
 
-def _uid(url: str, path: Path, number: int) -> str:
+def _uids(url: str, path: Path, number: int) -> set[str]:
     try:
-        return uid_of_url(url)
+        return {uid_of_url(spelling) for spelling in spellings(url)}
     except ValueError as error:
         raise UsageError(f"{path}: line {number}: {error}") from error
 

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from curation.guard import BlockedAddressError, guarded, require_allowed
+from curation.hosts import ascii_host
 from curation.politeness import Hosts, retry_after_s
 from curation.settings import FetchSettings
 
@@ -113,7 +114,8 @@ def _hop(
     if not parts.hostname:
         raise RefusedError("bad_url", "no host")
     host = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
-    with hosts.visit(host) as may_ask:
+    known_as = ascii_host(host)
+    with hosts.visit(known_as) as may_ask:
         if not may_ask:
             raise RefusedError("host_backoff", f"{host} asked to be left alone")
         connection = _Connection(host, parts.port, parts.scheme.lower(), settings, deadline, allow_loopback)
@@ -129,7 +131,7 @@ def _hop(
             connection.close()
     if answer.status in SLOW_DOWN:
         asked = retry_after_s(answer.headers.get("retry-after"), settings.max_retry_after_s)
-        hosts.back_off(host, settings.retry_wait_s if asked is None else asked)
+        hosts.back_off(known_as, settings.retry_wait_s if asked is None else asked)
     return answer
 
 

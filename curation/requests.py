@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from curation.errors import UsageError
+from curation.hosts import ascii_host
 from curation.sample import normalise_url, uid_of_url
 from curation.tombstones import hashed
 
@@ -68,7 +69,7 @@ def _normal(kind: str, value: str, where: str) -> Request:
             raise UsageError(f"{where}: not an absolute http or https URL") from None
     if kind == "domain":
         value = (urlsplit(f"//{value}").hostname or "") if "/" not in value else ""
-        value = value.rstrip(".").encode("idna").decode() if not value.isascii() else value.rstrip(".")
+        value = ascii_host(value)
     if kind in FORMS:
         value = value.lower()
         if FORMS[kind].fullmatch(value) is None:

@@ -81,7 +81,8 @@ SELECT uid, coalesce(laion_images.url, faces.url) AS url, laion_images.* EXCLUDE
 FROM faces FULL OUTER JOIN laion_images USING (uid) LEFT JOIN captioned USING (uid)
 """
 
-HOST_SQL = r"regexp_extract(coalesce(laion_images.url, faces.url), '^https?://(?:[^/?@]*@)?(\[[^\]]*\]|[^/?:]*)', 1)"
+HOST_SQL = "regexp_extract(coalesce(laion_images.url, faces.url), '^https?://([^/?#]*)', 1)"
+"""The host with user and port, for Python to take apart: what a URL names as its host is no matter of a pattern."""
 
 DECIDED_SQL = """
 CREATE OR REPLACE TEMP TABLE decided AS

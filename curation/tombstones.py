@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from curation.commit import publish_sealed, read_sealed
 from curation.errors import UsageError
+from curation.hosts import above, ascii_host, host_of
 from curation.sample import NUM_UID_BYTES, uid_of_url
 
 if TYPE_CHECKING:
@@ -70,10 +70,7 @@ class Tombstones:
             return True
         if url is None or not self.domain:
             return False  # a URL that is forgotten is so by its uid
-        try:
-            return self.covers(urlsplit(url.strip()).hostname or "")
-        except ValueError:
-            return False
+        return self.covers(host_of(url))
 
     def row(self, row: Mapping[str, Any], schema: "pa.Schema") -> dict[str, Any]:
         """Return a ledger's row as it is, or its tombstone where the image is forgotten."""
@@ -121,17 +118,7 @@ class Tombstones:
         """Whether a host is a forgotten domain or lies below one."""
         if not self.domain:
             return False
-        parts = ascii_host(host).split(".")
-        return any(hashed(".".join(parts[start:])) in self.domain for start in range(len(parts)))
-
-
-def ascii_host(host: str) -> str:
-    """Return a host in lower case without a last dot, names in other scripts as `xn--` (RFC 5890) where that works."""
-    plain = host.lower().rstrip(".")
-    try:
-        return plain if plain.isascii() else plain.encode("idna").decode()
-    except UnicodeError:
-        return plain
+        return any(hashed(domain) in self.domain for domain in above(ascii_host(host)))
 
 
 def hashed(text: str) -> str:

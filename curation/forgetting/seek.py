@@ -1,6 +1,5 @@
 """Finds every image that a list of requests means, in every ledger of a run, by reading the columns of identity."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,14 @@ import pyarrow.parquet as pq
 
 from curation.errors import ShardError
 from curation.find import Wanted, is_in, ledgers_of
+from curation.hosts import above, host_of
 from curation.requests import Request
 from curation.sample import normalise_url
 from curation.stages import StageFolder
 from curation.storage import local_copy
-from curation.tombstones import FORGET, Tombstones, ascii_host, hashed
+from curation.tombstones import FORGET, Tombstones, hashed
 
 COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
-HOST = re.compile(r"^https?://(?:[^/?#]*@)?(\[[^\]]*\]|[^/:?#]*)", re.IGNORECASE)
 Row = Mapping[str, Any]
 
 
@@ -92,18 +91,6 @@ class _Index:
         names = [("uid", row["uid"]), ("key", row["key"]), ("sha256", row["sha256"]), ("sha256", row["source_sha256"])]
         names += [("domain", domain) for domain in above(host_of(row["url"]))] if self.domains else []
         return list(dict.fromkeys(self._by[name] for name in names if name in self._by))
-
-
-def host_of(url: str | None) -> str:
-    """Return a URL's host in lower case; empty where there is none."""
-    match = HOST.match(url or "")
-    return ascii_host(match.group(1)) if match else ""
-
-
-def above(host: str) -> list[str]:
-    """Return a host and every domain above it."""
-    parts = host.split(".")
-    return [".".join(parts[start:]) for start in range(len(parts))]
 
 
 def _rows(

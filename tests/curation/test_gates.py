@@ -148,6 +148,21 @@ def test_blocklists_name_urls_domains_and_hashes(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("listed", ["bücher.example", "xn--bcher-kva.example", "BÜCHER.example."])
+def test_a_blocked_domain_is_blocked_in_every_spelling(tmp_path: Path, listed: str) -> None:
+    (tmp_path / "list.txt").write_text(
+        f"{listed}\nhttp://münchen.example/bad.jpg\nhttp://xn--tst-qla.example/bad.jpg\n"
+    )
+    good = ("http://bucher.example/1", "http://münchen.example/1", "http://bücher.example.org/1")
+    bad = (
+        "http://bücher.example/1", "http://xn--bcher-kva.example/1", "http://x@y@img.bücher.example:81/1",
+        "http://bücher.example?x", "http://xn--mnchen-3ya.example/bad.jpg", "http://täst.example/bad.jpg",
+    )  # fmt: skip
+    found = reasons(tmp_path, [image(url) for url in good + bad], safe=Safeguards(blocklists=[tmp_path / "list.txt"]))
+    assert [found[url] for url in good] == [None] * 3
+    assert [found[url] for url in bad] == ["blocked_domain"] * 4 + ["blocked_url"] * 2
+
+
 @pytest.mark.parametrize("line", ["no dots", "abc", "http://", "x" * 40])
 def test_a_line_that_is_none_of_these_stops_everything(tmp_path: Path, line: str) -> None:
     (tmp_path / "list.txt").write_text(f"a.org\n{line}\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from curation.hosts import host_of
 from curation.politeness import Hosts, interleaved, retry_after_s
 from curation.reader import Answer, is_opted_out, read_url
 from curation.settings import FetchSettings
@@ -214,6 +215,16 @@ def test_a_host_that_asks_for_silence_gets_it() -> None:
         assert read(server.url("/busy"), settings, hosts).reason == "host_backoff"
         assert len(server.requests) == 3
         assert 15 < hosts.silence_s("127.0.0.1") <= 20
+
+
+def test_a_host_that_asks_for_silence_gets_it_under_every_name_it_is_spelled_by() -> None:
+    settings = SETTINGS.model_copy(update={"max_retry_after_s": 30.0})
+    with hostile({"/": sends(answer("429 Too Many", "Retry-After: 20"))}) as server:
+        hosts, place = Hosts(4, settings.timeout_s), f":{server.port}/"
+        assert read(f"http://\uff2cOCALHOST{place}", settings, hosts).reason == "http_429"
+        assert read(f"http://localhost{place}", settings, hosts).reason == "host_backoff"
+        assert read(f"http://LocalHost.{place}", settings, hosts).reason == "host_backoff"
+        assert hosts.silence_s(host_of(f"http://\uff4cocalhost{place}")) > 15
 
 
 @pytest.mark.parametrize(

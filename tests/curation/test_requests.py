@@ -34,7 +34,17 @@ def test_blank_lines_comments_and_repetitions_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["ftp://a.org/1", "uid:xyz", "sha256:12", "domain:", "domain:a b.org", "domain:a.org/x", "key:"]
+    "line",
+    [
+        "ftp://a.org/1",
+        "uid:xyz",
+        "sha256:12",
+        "domain:",
+        "domain:a b.org",
+        "domain:a.org/x",
+        "domain:" + "ü" * 70,
+        "key:",
+    ],
 )
 def test_a_line_that_is_no_request_is_refused_by_number_and_not_repeated(line: str) -> None:
     with pytest.raises(UsageError, match="list, line 2") as raised:
