@@ -6,11 +6,13 @@ by the part of the whole that was seen.
 """
 
 import json
+import logging
 import math
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +23,8 @@ import pyarrow.parquet as pq
 
 from curation.commit import FileRecord, digest, publish
 from curation.curate import curate
-from curation.errors import UsageError
-from curation.fetch import fetch
+from curation.errors import FaceCaptionError, ShardError, UsageError
+from curation.fetch import UNREACHABLE, fetch
 from curation.ledger import read_ledger
 from curation.manifest import Manifest, ShardReport, read_manifest, write_report
 from curation.pack import pack
@@ -34,6 +36,10 @@ from curation.stage import finish, finished
 Z_95 = 1.959963984540054
 STAGES = ("fetch", "curate", "pack")
 FORECAST_NAME = "forecast.json"
+NUM_ROWS_THAT_TELL = 10
+"""Of so many links not all are dead by chance alone; `fetch` asks for more, since it judges a part by itself."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,14 +109,14 @@ def plan(
     Raises:
         UsageError: `source` is no finished selection, or is empty.
         SafetyError: as `fetch` raises it: the sample is downloaded for real.
+        ShardError: next to nothing of the sample could be reached, which says nothing about the links.
     """
     selection = finished(source, "rank")
     parts = sorted(name for report in selection.shards for name in report.files if name != f"{LEDGER}.parquet")
     num_rows = selection.num_kept
     if not num_rows:
         raise UsageError(f"{source}: the selection is empty; nothing to plan")
-    with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name, _in_terms_of(source, folder := Path(name)):
         rows = _sampled([source / part for part in parts], num_rows, num_sampled, seed)
         _write_selection(folder / "rank", rows, selection, recipe, spread)
         seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -124,7 +130,7 @@ def plan(
 
         options: dict[str, Any] = {"waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback}
         fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, "fetch"), **options)
-        finished(folder / "fetch", "fetch")
+        _require_fetched(source, fetched, recipe)
         curated = curate(folder / "fetch", folder / "curate", recipe, spread, partial(note, "curate"))
         started = time.monotonic()
         packed = pack(folder / "curate", folder / "pack", recipe, Spread(num_workers=0))
@@ -203,6 +209,37 @@ def share(num_hits: int, num_trials: int, num_all: int) -> Range:
     half = Z_95 * math.sqrt(value * (1 - value) / weight + Z_95**2 / (4 * weight**2))
     scale = 1 + Z_95**2 / weight
     return Range(value, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+
+
+@contextmanager
+def _in_terms_of(source: Path, folder: Path) -> Iterator[None]:
+    """Name what the user gave, not a folder that is gone, in whatever goes wrong with the sample."""
+    try:
+        yield
+    except FaceCaptionError as error:
+        text = str(error)
+        if str(folder) not in text:
+            raise
+        text = text.replace(str(folder / "rank"), str(source)).replace(str(folder), f"the sample of {source}")
+        raise type(error)(text) from error
+
+
+def _require_fetched(source: Path, fetched: Manifest, recipe: Recipe) -> None:
+    """Make sure that the sample says something about the links, and not about this machine's way to them."""
+    if fetched.failed:
+        (first, *_) = fetched.failed.values()
+        raise ShardError(f"{source}: the sample could not be fetched: {first.splitlines()[-1]}")
+    reasons = fetched.rejected.get("fetch", {})
+    num_unreachable = sum(num for reason, num in reasons.items() if reason in UNREACHABLE)
+    if num_unreachable <= recipe.file.fetch.max_unreachable_fraction * fetched.num_seen:
+        return
+    told = f"{num_unreachable} of {fetched.num_seen} addresses of the sample could not be reached"
+    if fetched.num_seen >= NUM_ROWS_THAT_TELL:
+        raise ShardError(
+            f"{source}: {told}, which points to this machine's own network and says nothing about the links; run plan "
+            f"again once it works (fetch.max_unreachable_fraction)"
+        )
+    log.warning("%s; so few say nothing: see to the network, or give plan a larger --sample", told)
 
 
 def _sampled(parts: Sequence[Path], num_rows: int, num_sampled: int, seed: int) -> pa.Table:

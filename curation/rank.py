@@ -132,9 +132,14 @@ def rank(
                 "laion": faulty_laion | {"duplicate_row": duplicates["laion"]},
             },
             "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
-            "release": None if safeguards.release is None else str(safeguards.release),
+            "release": None if safeguards.release is None else _named(safeguards.release, inputs["release"]),
         }
         return finish(target, STAGE, recipe, work_id, [report], extra=facts, lease=lease)
+
+
+def _named(source: Path, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return what names an input on any machine: the last part of its path, and the digest of its files' sha256s."""
+    return {"name": source.name, "digest": digest(dict(digests))}
 
 
 def rank_work(settings: RankSettings, inputs: Mapping[str, Any]) -> str:

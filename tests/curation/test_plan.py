@@ -1,8 +1,9 @@
 """The forecast: measured on the real stages, honest about what it does not know, and gone without a trace."""
 
 import json
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.curate import curate
-from curation.errors import SafetyError, UsageError
+from curation.errors import SafetyError, ShardError, UsageError
 from curation.fetch import fetch
 from curation.manifest import read_manifest
 from curation.pack import pack
@@ -53,13 +54,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoServer]:
 @pytest.fixture(scope="module")
 def selection(tmp_path_factory: pytest.TempPathFactory, server: DemoServer) -> Path:
     """A selection of which every fifth link is dead."""
-    folder = tmp_path_factory.mktemp("selection")
     urls = [f"{server.base_url}/{'missing' if n % 5 == 0 else 'images'}/{n}.jpg" for n in range(NUM_ROWS)]
-    faces = {"_id": urls, "caption": [["A face."]] * NUM_ROWS, "url": urls, "box": ["[1, 2, 30, 40]"] * NUM_ROWS}
-    images = {"URL": urls, "TEXT": urls, "WIDTH": list(range(100, 100 + NUM_ROWS)), "HEIGHT": [64] * NUM_ROWS}
-    images |= {"NSFW": ["UNLIKELY"] * NUM_ROWS, "similarity": [0.3] * NUM_ROWS, "LICENSE": ["?"] * NUM_ROWS}
+    return ranked(tmp_path_factory.mktemp("selection"), urls)
+
+
+def ranked(folder: Path, urls: Sequence[str]) -> Path:
+    """Rank metadata that names `urls`."""
+    num = len(urls)
+    faces = {"_id": urls, "caption": [["A face."]] * num, "url": urls, "box": ["[1, 2, 30, 40]"] * num}
+    images = {"URL": urls, "TEXT": urls, "WIDTH": list(range(100, 100 + num)), "HEIGHT": [64] * num}
+    images |= {"NSFW": ["UNLIKELY"] * num, "similarity": [0.3] * num, "LICENSE": ["?"] * num}
     pq.write_table(pa.table(faces), folder / "facecaption.parquet")
-    pq.write_table(pa.table(images | {"SAMPLE_ID": list(range(NUM_ROWS))}), folder / "laion.parquet")
+    pq.write_table(pa.table(images | {"SAMPLE_ID": list(range(num))}), folder / "laion.parquet")
     rank(folder / "facecaption.parquet", folder / "laion.parquet", folder / "rank", recipe_from(folder, RECIPE))
     return folder / "rank"
 
@@ -114,6 +120,44 @@ def test_planning_writes_nothing_and_leaves_nothing(
         plan(selection, recipe, ALONE, num_sampled=9, allow_loopback=True)
     assert {path: path.stat().st_mtime_ns for path in selection.rglob("*")} == before
     assert list((tmp_path / "temp").iterdir()) == []
+
+
+def unreachable(folder: Path, num_dead: int, num_alive: int, server: DemoServer) -> Path:
+    """Rank links of which some go to a port where nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    urls = [f"http://127.0.0.1:{port}/{number}.jpg" for number in range(num_dead)]
+    return ranked(folder, urls + [f"{server.base_url}/images/{number}.jpg" for number in range(num_alive)])
+
+
+@pytest.mark.parametrize(("num_dead", "num_alive"), [(10, 0), (19, 1), (120, 0)])
+def test_a_network_that_is_not_there_is_an_error_and_no_link_rot(
+    tmp_path: Path, server: DemoServer, num_dead: int, num_alive: int
+) -> None:
+    source = unreachable(tmp_path, num_dead, num_alive, server)
+    with pytest.raises(ShardError, match="could not be reached") as caught:
+        plan(source, recipe_of(tmp_path), ALONE, waiver=WAIVER, allow_loopback=True)
+    assert str(source) in str(caught.value) and "fchq-plan-" not in str(caught.value)
+
+
+def test_dead_links_beside_living_ones_are_link_rot(tmp_path: Path, server: DemoServer) -> None:
+    forecast = plan(unreachable(tmp_path, 9, 3, server), recipe_of(tmp_path), ALONE, waiver=WAIVER, allow_loopback=True)
+    assert forecast.link_rot.value == 0.75
+
+
+def test_a_handful_of_dead_links_is_forecast_with_a_warning(
+    tmp_path: Path, server: DemoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = unreachable(tmp_path, 3, 0, server)
+    assert plan(source, recipe_of(tmp_path), ALONE, waiver=WAIVER, allow_loopback=True).link_rot.value == 1.0
+    assert "3 of 3 addresses of the sample could not be reached" in caplog.text
+
+
+def test_what_goes_wrong_with_the_sample_is_said_of_what_was_given(tmp_path: Path, selection: Path) -> None:
+    with pytest.raises(SafetyError) as refused:
+        plan(selection, recipe_of(tmp_path), ALONE, num_sampled=9, allow_loopback=True)
+    assert str(refused.value).startswith(f"{selection}: these links were never held")
 
 
 def test_the_sample_takes_rows_from_all_of_the_ranking(selection: Path) -> None:

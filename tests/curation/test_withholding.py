@@ -1,5 +1,6 @@
 """Safety around the download: no links without a release or a waiver; listed pictures withheld; copies found."""
 
+import hashlib
 import json
 import logging
 import stat
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.commit import digest
 from curation.errors import SafetyError
 from curation.fetch import fetch
 from curation.findings import find
@@ -101,7 +103,11 @@ def test_a_waiver_is_recorded_and_a_release_needs_none(tmp_path: Path, server: D
     selected(tmp_path / "again", urls_of(server), release=listed)
     manifest = run(tmp_path / "again", waiver=None)
     assert (manifest.num_seen, manifest.num_kept) == (2, 2)
-    assert manifest.extra["safety"]["release"].endswith("release.parquet")
+    sha256 = hashlib.sha256((tmp_path / "again" / "release.parquet").read_bytes()).hexdigest()
+    release = {"name": "release.parquet", "digest": digest({"release.parquet": sha256})}
+    assert manifest.extra["safety"]["release"] == release
+    assert str(tmp_path) not in (tmp_path / "again" / "rank" / "manifest.json").read_text()
+    assert str(tmp_path) not in (tmp_path / "again" / "fetch" / "manifest.json").read_text()
 
 
 def test_a_listed_picture_is_withheld_counted_and_shown_nowhere(
