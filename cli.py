@@ -396,8 +396,11 @@ def report(
     from curation.plan import score_run
 
     for name, one in score_run(run).items():
-        verdict = "as forecast" if one["is_within"] else "NOT as forecast"
-        typer.echo(f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})")
+        if "is_within" in one:
+            verdict = "as forecast" if one["is_within"] else "NOT as forecast"
+            typer.echo(f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})")
+        else:
+            typer.echo(f"{name}: {one['came']:,.4g}, forecast {one['value']:,.4g}")
 
 
 @app.command()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.commit import FileRecord, digest, publish
@@ -26,7 +27,7 @@ from curation.curate import curate
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.fetch import UNREACHABLE, fetch
 from curation.ledger import read_ledger
-from curation.manifest import Manifest, ShardReport, read_manifest, write_report
+from curation.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
 from curation.pack import pack
 from curation.rank import LEDGER
 from curation.recipe import Recipe
@@ -165,18 +166,17 @@ def score(forecast: Mapping[str, Any], manifests: Mapping[str, Manifest]) -> dic
         "num_arriving": fetched.num_kept,
         "num_final": packed.num_kept,
     }
-    return {
-        name: {
-            **forecast[name],
-            "came": value,
-            "is_within": forecast[name]["low"] <= value <= forecast[name]["high"],
-        }
-        for name, value in came.items()
-    }
+    return {name: _held(forecast[name], value) for name, value in came.items()}
+
+
+def _held(forecast: Mapping[str, float], came: float) -> dict[str, float | bool]:
+    return {**forecast, "came": came, "is_within": forecast["low"] <= came <= forecast["high"]}
 
 
 def score_run(run: Path) -> dict[str, dict[str, float | bool]]:
     """Score the forecast that was kept as `forecast.json` in the folder of a run; nothing where there is none.
+
+    What has no interval (`hours_fetch`, `hours_curate`: with the workers of the forecast) has only `value` and `came`.
 
     Raises:
         UsageError: it is not what `plan --json` printed.
@@ -185,10 +185,16 @@ def score_run(run: Path) -> dict[str, dict[str, float | bool]]:
     if not path.is_file():
         return {}
     try:
-        return score(
-            json.loads(path.read_text(encoding="utf-8")),
-            {stage: read_manifest(run / stage, stage) for stage in ("fetch", "pack")},
-        )
+        forecast = json.loads(path.read_text(encoding="utf-8"))
+        manifests = {stage: read_manifest(run / stage, stage) for stage in STAGES}
+        came = score(forecast, manifests)
+        num_bytes = _num_bytes(run / "fetch", manifests["fetch"])
+        came["num_bytes"] = _held(forecast["num_bytes"], num_bytes)
+        for stage in ("fetch", "curate"):
+            reports = [read_report(stats_path(run / stage, report.shard)) for report in manifests[stage].shards]
+            hours = sum(report.run["seconds"] for report in reports) / forecast["num_workers"] / 3600
+            came[f"hours_{stage}"] = {"value": forecast["stages"][stage]["hours"], "came": hours}
+        return came
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: not what `facecaptionhq plan --json` prints: {error!r}") from error
 
@@ -277,6 +283,12 @@ def _sizes(folder: Path, fetched: Manifest) -> list[int]:
     """Return the bytes of each picture that arrived."""
     tables = [read_ledger(folder / f"{report.shard}.parquet", ["num_bytes", "kept"]) for report in fetched.shards]
     return [row["num_bytes"] for table in tables for row in table.to_pylist() if row["kept"]]
+
+
+def _num_bytes(folder: Path, fetched: Manifest) -> int:
+    """Return the bytes of all pictures that arrived."""
+    ledgers = (read_ledger(folder / f"{report.shard}.parquet", ["num_bytes", "kept"]) for report in fetched.shards)
+    return sum(pc.sum(ledger.filter(ledger["kept"])["num_bytes"]).as_py() or 0 for ledger in ledgers)
 
 
 def _total(sizes: Sequence[int], num_sampled: int, num_all: int) -> Range:

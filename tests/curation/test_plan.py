@@ -15,12 +15,13 @@ from cli import app
 from curation.curate import curate
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.fetch import fetch
-from curation.manifest import read_manifest
+from curation.manifest import read_manifest, read_report
 from curation.pack import pack
 from curation.plan import _sampled, plan, score, score_run, share
 from curation.rank import rank
 from curation.recipe import Recipe
 from curation.runner import Spread
+from curation.tar import read_samples
 from demo.server import DemoServer, serve
 from tests.curation.shards import colourful, grey, recipe_from
 
@@ -86,7 +87,18 @@ def test_the_forecast_of_a_sample_holds_the_whole_run(tmp_path: Path, selection:
     assert {name: one["is_within"] for name, one in scores.items()} == dict.fromkeys(scores, True)
     assert score_run(tmp_path) == {}
     (tmp_path / "forecast.json").write_text(json.dumps(forecast.values))
-    assert score_run(tmp_path) == scores
+    of_run = score_run(tmp_path)
+    assert {name: of_run.pop(name) for name in scores} == scores
+    assert of_run.keys() == {"num_bytes", "hours_fetch", "hours_curate"}
+    assert of_run["num_bytes"]["is_within"] is True and of_run["num_bytes"]["came"] == sum(
+        len(sample.image_bytes) for tar in (tmp_path / "fetch").glob("*.tar") for sample in read_samples(tar)
+    )
+    for name in ("fetch", "curate"):
+        run_s = [read_report(path).run["seconds"] for path in (tmp_path / name).glob("*_stats.json")]
+        assert len(run_s) == 3 and of_run[f"hours_{name}"]["came"] == pytest.approx(sum(run_s) / 3600)
+        assert of_run[f"hours_{name}"]["value"] == forecast.stages[name].hours
+    told = CliRunner().invoke(app, ["report", str(tmp_path)]).stdout
+    assert "num_bytes: " in told and "hours_fetch: " in told and ", as forecast (" in told
     (tmp_path / "forecast.json").write_text("{}")
     with pytest.raises(UsageError, match=r"forecast\.json: not what"):
         score_run(tmp_path)
