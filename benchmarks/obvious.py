@@ -1,0 +1,190 @@
+"""The obvious pipeline: the five published sentences as a competent reader would write them down in an afternoon.
+
+    FACECAPTIONHQ_MODELS=... python -m benchmarks.obvious SHARD.tar [--recipe facecaptionhq-4m]
+
+Pillow decodes in full; numpy takes the standard deviation of every pixel; EasyOCR's `Reader.detect` runs at its
+defaults (canvas 2560, torch, float32); YOLOv5n-face runs at 640 px, on torch where the GPL package is installed and
+otherwise on onnxruntime, which is faster and so favours the opponent; the anime cascade runs at full size with its
+README's parameters. Filters run in the published order and the first that certainly rejects ends it. One thread.
+
+It measures naively and decides with our recipe, screens left aside, so that verdicts are comparable. Two things that
+the recipe decides on are no part of the sentences: the toning residual is ours and timed apart, and EasyOCR's estimate
+of characters, which `detect` makes but does not return, is listened to.
+"""
+
+import argparse
+import importlib.util
+import io
+import sys
+import tarfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.contenders import DECODE, Clock, Outcome, outcome, plans_of
+from benchmarks.variants import plain
+from curation.commit import digest
+from curation.errors import UsageError
+from curation.judge import NotYet, Verdict, judge
+from curation.recipe import Recipe, load_recipe
+from filters import anime, colour, faces, text
+from filters.base import RgbImage
+from filters.detectors.base import FaceDetector
+from filters.detectors.lbp_cascade import LbpCascade
+from filters.weights import find_weights
+
+VERSION = 1
+ORDER = ("colour", "text", "faces", "anime")
+MEASURED = {
+    "colour": {"mean_channel_std", "toning_residual"},
+    "text": {"area_fraction", "num_characters", "num_regions", "largest_region_fraction", "face_overlap_fraction"},
+    "faces": {"num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence"},
+    "anime": {"num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction", "num_uncontested_hits"},
+}
+TONING = "toning (ours)"
+TORCH_WEIGHTS = "yolov5n-face-torch"
+
+
+class Obvious:
+    """The pipeline with its models loaded."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Load the models; `recipe` decides.
+
+        Raises:
+            UsageError: the recipe decides on something that is not measured here.
+        """
+        self.recipe, self._clock = plain(recipe), Clock()
+        for plan in self.recipe.filters:
+            if unmeasured := set(plan.keep) - MEASURED.get(plan.name, set()):
+                raise UsageError(f"{recipe.path}: filter {plan.name}: {sorted(unmeasured)} is not measured here")
+        self.face_runtime, self._faces = _face_detector()
+        self._reader, self._counts = _text_reader()
+        self._cascade = LbpCascade(
+            find_weights("lbpcascade_animeface").path,
+            view_side=65535, scale_factor=1.1, min_neighbours=5, min_side_px=24, equalise=True,
+        )  # fmt: skip
+        self.key = digest(["obvious", VERSION, self.face_runtime, self.recipe.curate_digest])
+
+    def read(self, tar: Path) -> Iterator[bytes]:
+        """Yield the pictures of a shard."""
+        yield from pictures(tar)
+
+    def examine(self, image_bytes: bytes) -> Outcome:
+        """Return the verdict on one picture."""
+        self._clock.seconds = {}
+        with self._clock.stage(DECODE):
+            image = np.array(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
+        known: dict[str, Any] = {plan.name: None for plan in self.recipe.filters}
+        verdict: Verdict | NotYet = NotYet(ORDER)
+        for name in ORDER:
+            known[name] = getattr(self, f"_{name}_of")(image)
+            verdict = judge(known, self.recipe.criteria)
+            if isinstance(verdict, Verdict) and not verdict.kept:
+                break
+        assert isinstance(verdict, Verdict)
+        return outcome(verdict, known, plans_of(self.recipe), self._clock.seconds)
+
+    def _colour_of(self, image: RgbImage) -> colour.ColourEvidence:
+        with self._clock.stage("colour"):
+            spread = float(image.std(axis=2).mean())
+        with self._clock.stage(TONING):
+            settings = colour.Measure()
+            residual = colour.toning_residual(image, settings.toning_side, settings.toning_luma)
+        return colour.ColourEvidence(spread, 0.0, 0.0, residual)
+
+    def _text_of(self, image: RgbImage) -> text.TextEvidence:
+        with self._clock.stage("text"):
+            self._reader.detect(image)
+            found = self._counts.pop()
+        polygons = tuple(tuple(map(float, np.ravel(corners))) for corners, _ in found)
+        return text.TextEvidence(image.shape[1], image.shape[0], polygons, tuple(int(count) for _, count in found))
+
+    def _faces_of(self, image: RgbImage) -> faces.FacesEvidence:
+        with self._clock.stage("faces"):
+            return faces.FacesEvidence(image.shape[1], image.shape[0], self._faces.detect(image))
+
+    def _anime_of(self, image: RgbImage) -> anime.AnimeEvidence:
+        with self._clock.stage("anime"):
+            return anime.AnimeEvidence(image.shape[1], image.shape[0], self._cascade.detect(image))
+
+
+def pictures(tar: Path) -> Iterator[bytes]:
+    """Yield the pictures of a shard, as tarfile reads them."""
+    with tarfile.open(tar) as shard:
+        for member in shard:
+            if member.name.endswith((".jpg", ".jpeg", ".png", ".webp")):
+                file = shard.extractfile(member)
+                assert file is not None
+                yield file.read()
+
+
+def _face_detector() -> tuple[str, FaceDetector]:
+    """Return the runtime's name and YOLOv5n-face at 640 px."""
+    settings = faces.Measure()
+    options: Mapping[str, Any] = {
+        "side": 640, "confidence_floor": settings.confidence_floor, "max_iou": settings.nms_iou, "device": "cpu",
+    }  # fmt: skip
+    if importlib.util.find_spec("yolov5_face") is not None:
+        from filters.detectors.yolov5_face_torch import Yolov5FaceTorch
+
+        return "torch", Yolov5FaceTorch(find_weights(TORCH_WEIGHTS).path, **options)
+    from filters.detectors.yolov5_face import Yolov5Face
+
+    return "onnxruntime", Yolov5Face(find_weights("yolov5n-face").path, **options)
+
+
+def _text_reader() -> tuple[Any, list[list[tuple[Any, int]]]]:
+    """Return EasyOCR's reader, and where each call of `detect` leaves its boxes with their numbers of characters."""
+    import easyocr
+    import easyocr_en_models
+    import torch
+    from easyocr.detection import test_net
+
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # dynamic quantisation, EasyOCR's default on a CPU
+        warnings.simplefilter("ignore", UserWarning)
+        reader = easyocr.Reader(
+            ["en"], gpu=False, model_storage_directory=easyocr_en_models.model_dir(), download_enabled=False,
+            recognizer=False, verbose=False,
+        )  # fmt: skip
+    found: list[list[tuple[Any, int]]] = []
+
+    def get_textbox(
+        detector: Any, image: Any, canvas_size: int, mag_ratio: float, text_threshold: float, link_threshold: float,
+        low_text: float, poly: bool, device: str, **_: Any,
+    ) -> list[list[Any]]:  # fmt: skip
+        boxes, _ = test_net(
+            canvas_size, mag_ratio, detector, image, text_threshold, link_threshold, low_text, poly, device,
+            estimate_num_chars=True,
+        )  # fmt: skip
+        found.append(list(boxes[0]))
+        return [[np.array(corners).astype(np.int32).reshape(-1) for corners, _ in boxes[0]]]
+
+    reader.get_textbox = get_textbox
+    return reader, found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print what becomes of every picture of a shard."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.obvious", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tar", type=Path)
+    parser.add_argument("--recipe", default="facecaptionhq-4m")
+    options = parser.parse_args(arguments)
+    obvious = Obvious(load_recipe(options.recipe))
+    for number, image_bytes in enumerate(obvious.read(options.tar)):
+        found = obvious.examine(image_bytes)
+        stages = "  ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in found.seconds.items())
+        print(f"{number:5} {found.rejected_by or 'kept':8} {found.reason or '':28} ms: {stages}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
