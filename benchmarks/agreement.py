@@ -47,7 +47,7 @@ class Pair:
 
 
 class Side:
-    """One way to judge; loaded, and asked at all, only where the cache does not know a photo."""
+    """One way to judge, with what it made of photos before."""
 
     def __init__(self, name: str, recipe: str) -> None:
         """Load the models: their digest names the folder of the cache."""
@@ -58,12 +58,13 @@ class Side:
     def examine(self, image_bytes: bytes) -> tuple[Outcome, Path]:
         """Return the outcome of one photo, and where it is kept."""
         path = self.folder / f"{hashlib.sha256(image_bytes).hexdigest()[:32]}.json"
-        if not path.is_file():
-            found = self._contender.examine(image_bytes)
+        stored = Outcome(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        found = self._contender.examine(image_bytes, stored)
+        if stored is None or found.evidence != stored.evidence:
             self.num_measured += 1
             path.parent.mkdir(parents=True, exist_ok=True)
             publish(path, lambda temp: temp.write_text(json.dumps(asdict(found)), encoding="utf-8"))
-        return Outcome(**json.loads(path.read_text(encoding="utf-8"))), path
+        return found, path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

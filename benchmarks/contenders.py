@@ -56,8 +56,8 @@ class Contender(Protocol):
         """Yield the pictures of a shard, encoded, in order."""
         ...
 
-    def examine(self, image_bytes: bytes) -> Outcome:
-        """Return the verdict on one picture."""
+    def examine(self, image_bytes: bytes, stored: Outcome | None = None) -> Outcome:
+        """Return the verdict on one picture; `stored` is what a contender of the same key made of it before."""
         ...
 
 
@@ -103,8 +103,10 @@ class Ours:
         """Yield the pictures of a shard."""
         yield from (sample.image_bytes for sample in read_samples(tar))
 
-    def examine(self, image_bytes: bytes) -> Outcome:
-        """Return the verdict on one picture."""
+    def examine(self, image_bytes: bytes, stored: Outcome | None = None) -> Outcome:
+        """Return the verdict on one picture; the key says all that it depends on, so a stored one is final."""
+        if stored is not None:
+            return stored
         self._clock.seconds = {}
         entry = Entry(uid_of_bytes(image_bytes), image_bytes)
         (found,) = measure([entry], self._bank, self.recipe, self._decode)

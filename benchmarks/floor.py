@@ -37,7 +37,7 @@ class Floor:
         """Yield the pictures of a shard."""
         yield from pictures(tar)
 
-    def examine(self, image_bytes: bytes) -> Outcome:
+    def examine(self, image_bytes: bytes, stored: Outcome | None = None) -> Outcome:
         """Look for faces; every picture stays."""
         clock = Clock()
         with clock.stage(DECODE):

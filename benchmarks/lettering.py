@@ -33,6 +33,10 @@ SCRIPT_SHARES = {
 CONTRAST_SHARES = {"strong": 0.6, "medium": 0.25, "faint": 0.15}
 OPACITY = {"strong": 1.0, "medium": 0.7, "faint": 0.35}
 FONTS = ("DejaVuSans-Bold", "DejaVuSans", "DejaVuSerif-Bold", "DejaVuSansMono")
+SANS_ONLY = ("arabic", "hebrew")
+"""Scripts for which only the first two fonts have letters."""
+CASED = ("latin", "cyrillic", "greek", "armenian")
+"""Scripts whose capitals the fonts have."""
 PALETTE: Sequence[tuple[Colour, Colour]] = (
     ((255, 255, 255), (0, 0, 0)),
     ((0, 0, 0), (255, 255, 255)),
@@ -55,7 +59,9 @@ class Lettered:
 def meme(image: RgbImage, numbers: np.random.Generator) -> Lettered:
     """Edged capitals across the top and the bottom; some of the Latin ones in Hershey strokes."""
     script, contrast = _chosen(SCRIPT_SHARES, numbers), _chosen(CONTRAST_SHARES, numbers)
-    above, below = (_line(script, int(numbers.integers(2, 5)), numbers).upper() for _ in range(2))
+    above, below = (_line(script, int(numbers.integers(2, 5)), numbers) for _ in range(2))
+    if script in CASED:
+        above, below = above.upper(), below.upper()
     height = image.shape[0]
     size = height * float(numbers.uniform(1 / 16, 1 / 9))
     if script == "latin" and numbers.random() < 0.3:
@@ -63,7 +69,7 @@ def meme(image: RgbImage, numbers: np.random.Generator) -> Lettered:
         for words, baseline in ((above, int(size * 1.3)), (below, int(height - size * 0.6))):
             _hershey(layer, words, baseline, size)
         return Lettered(_blend(image, layer, OPACITY[contrast]), script, contrast)
-    canvas = _Canvas(image, numbers)
+    canvas = _Canvas(image, script, numbers)
     canvas.line(above, size, 0.02, edged=True)
     canvas.line(below, size, 0.97 - size / height, edged=True)
     return Lettered(canvas.blended(OPACITY[contrast]), script, contrast)
@@ -73,7 +79,7 @@ def subtitle(image: RgbImage, numbers: np.random.Generator) -> Lettered:
     """Two lines near the bottom, plain or on a bar."""
     script, contrast = _chosen(SCRIPT_SHARES, numbers), _chosen(CONTRAST_SHARES, numbers)
     size = image.shape[0] * float(numbers.uniform(1 / 26, 1 / 16))
-    canvas = _Canvas(image, numbers)
+    canvas = _Canvas(image, script, numbers)
     top = 0.97 - 2.6 * size / image.shape[0]
     if numbers.random() < 0.5:
         canvas.panel(0.0, top - 0.01, 1.0, 0.99)
@@ -90,7 +96,7 @@ def sign(image: RgbImage, numbers: np.random.Generator) -> Lettered:
     size = image.shape[0] * float(numbers.uniform(1 / 24, 1 / 14))
     tall, wide = 1.35 * num_lines * size / image.shape[0], float(numbers.uniform(0.35, 0.6))
     left, top = float(numbers.uniform(0, 1 - wide)), float(numbers.uniform(0, max(0.01, 1 - tall)))
-    canvas = _Canvas(image, numbers)
+    canvas = _Canvas(image, script, numbers)
     canvas.panel(left, top, left + wide, top + tall)
     for row in range(num_lines):
         words = _line(script, int(numbers.integers(1, 4)), numbers)
@@ -101,7 +107,7 @@ def sign(image: RgbImage, numbers: np.random.Generator) -> Lettered:
 def poster(image: RgbImage, numbers: np.random.Generator) -> Lettered:
     """Lines of many sizes all over the picture."""
     script, contrast = _chosen(SCRIPT_SHARES, numbers), _chosen(CONTRAST_SHARES, numbers)
-    canvas, top = _Canvas(image, numbers), float(numbers.uniform(0.02, 0.15))
+    canvas, top = _Canvas(image, script, numbers), float(numbers.uniform(0.02, 0.15))
     while top < 0.9:
         size = image.shape[0] * float(numbers.choice([1 / 10, 1 / 16, 1 / 24, 1 / 32]))
         canvas.line(_line(script, int(numbers.integers(2, 5)), numbers), size, top, edged=bool(numbers.random() < 0.5))
@@ -137,7 +143,7 @@ def mark(image: RgbImage, numbers: np.random.Generator) -> Lettered:
     wide = _font("DejaVuSans", size).getlength(words) / image.shape[1] + 0.03
     left = 0.01 if numbers.random() < 0.5 else 0.99 - wide
     top = 0.02 if numbers.random() < 0.3 else 0.96 - size / image.shape[0]
-    canvas = _Canvas(image, numbers)
+    canvas = _Canvas(image, "latin", numbers)
     canvas.line(words, size, top, left=left, right=left + wide, edged=bool(numbers.random() < 0.3))
     return Lettered(canvas.blended(OPACITY[contrast]), "latin", contrast)
 
@@ -152,14 +158,19 @@ MUCH: Mapping[str, Callable[[RgbImage, np.random.Generator], Lettered]] = {
 """A large amount of text: the picture must go."""
 
 
+def font_for(script: str, number: int) -> str:
+    """Return one of the fonts that have a script's letters, by a number below that of all fonts."""
+    return FONTS[number % 2 if script in SANS_ONLY else number]
+
+
 class _Canvas:
     """A layer of letters over a picture, of one font and one pair of colours."""
 
-    def __init__(self, image: RgbImage, numbers: np.random.Generator) -> None:
+    def __init__(self, image: RgbImage, script: str, numbers: np.random.Generator) -> None:
         self._image = image
         self._layer = Image.fromarray(image)
         self._draw = ImageDraw.Draw(self._layer)
-        self._font = FONTS[int(numbers.integers(len(FONTS)))]
+        self._font = font_for(script, int(numbers.integers(len(FONTS))))
         self._letters, self._ground = PALETTE[int(numbers.integers(len(PALETTE)))]
 
     def panel(self, left: float, top: float, right: float, bottom: float) -> None:

@@ -27,6 +27,7 @@ from PIL import Image
 
 from benchmarks.contenders import DECODE, Clock, Outcome, outcome, plans_of
 from benchmarks.variants import plain
+from curation.arrow import from_struct
 from curation.commit import digest
 from curation.errors import UsageError
 from curation.judge import NotYet, Verdict, judge
@@ -45,6 +46,12 @@ MEASURED = {
     "faces": {"num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence"},
     "anime": {"num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction", "num_uncontested_hits"},
 }
+EVIDENCE: Mapping[str, Any] = {
+    "colour": colour.ColourEvidence,
+    "text": text.TextEvidence,
+    "faces": faces.FacesEvidence,
+    "anime": anime.AnimeEvidence,
+}
 TONING = "toning (ours)"
 TORCH_WEIGHTS = "yolov5n-face-torch"
 
@@ -60,34 +67,40 @@ class Obvious:
         """
         self.recipe, self._clock = plain(recipe), Clock()
         for plan in self.recipe.filters:
-            if unmeasured := set(plan.keep) - MEASURED.get(plan.name, set()):
-                raise UsageError(f"{recipe.path}: filter {plan.name}: {sorted(unmeasured)} is not measured here")
+            if unmeasured := sorted(set(plan.keep) - MEASURED.get(plan.name, set())):
+                raise UsageError(f"{recipe.path}: filter {plan.name}: {', '.join(unmeasured)} is not measured here")
+        self._order = tuple(name for name in ORDER if any(plan.name == name for plan in self.recipe.filters))
         self.face_runtime, self._faces = _face_detector()
-        self._reader, self._counts = _text_reader()
-        self._cascade = LbpCascade(
-            find_weights("lbpcascade_animeface").path,
-            view_side=65535, scale_factor=1.1, min_neighbours=5, min_side_px=24, equalise=True,
-        )  # fmt: skip
-        self.key = digest(["obvious", VERSION, self.face_runtime, self.recipe.curate_digest])
+        if "text" in self._order:
+            self._reader, self._counts = _text_reader()
+        self._cascade = _anime_detector()
+        self.key = digest(["obvious", VERSION, self.face_runtime])
 
     def read(self, tar: Path) -> Iterator[bytes]:
         """Yield the pictures of a shard."""
         yield from pictures(tar)
 
-    def examine(self, image_bytes: bytes) -> Outcome:
-        """Return the verdict on one picture."""
-        self._clock.seconds = {}
-        with self._clock.stage(DECODE):
-            image = np.array(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
+    def examine(self, image_bytes: bytes, stored: Outcome | None = None) -> Outcome:
+        """Return the verdict on one picture; evidence of before is judged again, only what it lacks is measured."""
         known: dict[str, Any] = {plan.name: None for plan in self.recipe.filters}
-        verdict: Verdict | NotYet = NotYet(ORDER)
-        for name in ORDER:
-            known[name] = getattr(self, f"_{name}_of")(image)
+        if stored is not None:
+            known |= {name: from_struct(EVIDENCE[name], value) for name, value in stored.evidence.items()}
+        self._clock.seconds = dict(stored.seconds) if stored else {}
+        image: RgbImage | None = None
+        verdict: Verdict | NotYet = NotYet(self._order)
+        for name in self._order:
+            if known[name] is None:
+                image = self._decoded(image_bytes) if image is None else image
+                known[name] = getattr(self, f"_{name}_of")(image)
             verdict = judge(known, self.recipe.criteria)
             if isinstance(verdict, Verdict) and not verdict.kept:
                 break
         assert isinstance(verdict, Verdict)
         return outcome(verdict, known, plans_of(self.recipe), self._clock.seconds)
+
+    def _decoded(self, image_bytes: bytes) -> RgbImage:
+        with self._clock.stage(DECODE):
+            return np.array(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
 
     def _colour_of(self, image: RgbImage) -> colour.ColourEvidence:
         with self._clock.stage("colour"):
@@ -136,6 +149,14 @@ def _face_detector() -> tuple[str, FaceDetector]:
     from filters.detectors.yolov5_face import Yolov5Face
 
     return "onnxruntime", Yolov5Face(find_weights("yolov5n-face").path, **options)
+
+
+def _anime_detector() -> LbpCascade:
+    """Return the cascade as its README scans."""
+    return LbpCascade(
+        find_weights("lbpcascade_animeface").path,
+        view_side=65535, scale_factor=1.1, min_neighbours=5, min_side_px=24, equalise=True,
+    )  # fmt: skip
 
 
 def _text_reader() -> tuple[Any, list[list[tuple[Any, int]]]]:

@@ -62,12 +62,12 @@ def _without_screens(values: Mapping[str, Any]) -> dict[str, Any]:
 def _changed(values: Mapping[str, Any], change: str) -> dict[str, Any]:
     place, is_there, value = change.partition("=")
     first, *keys = place.strip().split(".")
+    if not is_there or not keys:
+        raise UsageError(f"{change!r}: a change looks like text.measure.canvas_side=640 or curate.order=[...]")
     try:
         new = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{change!r}: {value!r} is no TOML value: {error}") from error
-    if not is_there or not keys:
-        raise UsageError(f"{change!r}: a change looks like text.measure.canvas_side=640 or curate.order=[...]")
     stanzas = [dict(stanza) for stanza in values["filters"]]
     named = next((stanza for stanza in stanzas if stanza["name"] == first), None)
     if named is None:
