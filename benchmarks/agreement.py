@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import Contender, Outcome
+from benchmarks.obvious import face_runtime
 from benchmarks.photos import Photo, photos_of, read, stratified
 from benchmarks.provenance import commit, machine, wilson
 from benchmarks.workers import OBVIOUS, contender
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = {
         "place": options.name or Path(options.place).name,
         "sides": options.sides,
+        "face_runtime_of_obvious": face_runtime(),
         "seed": options.seed,
         **figures(pairs),
         "wall_seconds": round(time.monotonic() - started, 1),

@@ -70,11 +70,11 @@ class Obvious:
             if unmeasured := sorted(set(plan.keep) - MEASURED.get(plan.name, set())):
                 raise UsageError(f"{recipe.path}: filter {plan.name}: {', '.join(unmeasured)} is not measured here")
         self._order = tuple(name for name in ORDER if any(plan.name == name for plan in self.recipe.filters))
-        self.face_runtime, self._faces = _face_detector()
+        self._faces = _face_detector()
         if "text" in self._order:
             self._reader, self._counts = _text_reader()
         self._cascade = _anime_detector()
-        self.key = digest(["obvious", VERSION, self.face_runtime])
+        self.key = digest(["obvious", VERSION, face_runtime()])
 
     def read(self, tar: Path) -> Iterator[bytes]:
         """Yield the pictures of a shard."""
@@ -136,19 +136,24 @@ def pictures(tar: Path) -> Iterator[bytes]:
                 yield file.read()
 
 
-def _face_detector() -> tuple[str, FaceDetector]:
-    """Return the runtime's name and YOLOv5n-face at 640 px."""
+def face_runtime() -> str:
+    """Return what runs YOLOv5-face here: `torch` where the GPL package is installed, else `onnxruntime`."""
+    return "onnxruntime" if importlib.util.find_spec("yolov5_face") is None else "torch"
+
+
+def _face_detector() -> FaceDetector:
+    """Return YOLOv5n-face at 640 px."""
     settings = faces.Measure()
     options: Mapping[str, Any] = {
         "side": 640, "confidence_floor": settings.confidence_floor, "max_iou": settings.nms_iou, "device": "cpu",
     }  # fmt: skip
-    if importlib.util.find_spec("yolov5_face") is not None:
+    if face_runtime() == "torch":
         from filters.detectors.yolov5_face_torch import Yolov5FaceTorch
 
-        return "torch", Yolov5FaceTorch(find_weights(TORCH_WEIGHTS).path, **options)
+        return Yolov5FaceTorch(find_weights(TORCH_WEIGHTS).path, **options)
     from filters.detectors.yolov5_face import Yolov5Face
 
-    return "onnxruntime", Yolov5Face(find_weights("yolov5n-face").path, **options)
+    return Yolov5Face(find_weights("yolov5n-face").path, **options)
 
 
 def _anime_detector() -> LbpCascade:

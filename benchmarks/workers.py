@@ -1,10 +1,9 @@
 """Contenders in processes of their own, each on one core and one thread, so that memory and time are theirs alone."""
 
 import os
-import resource
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -100,8 +99,7 @@ def _serve(connection: Any, build: Callable[[], Callable[[Path], Any]], core: in
     work = build()
     while (path := connection.recv()) is not None:
         connection.send(work(Path(path)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    connection.send(Peak(round(peak, 1), _peak_of(CELL.pid)))
+    connection.send(Peak(_peak_of(os.getpid()), None if CELL.pid is None else _peak_of(CELL.pid)))
     CELL.close()
 
 
@@ -149,10 +147,8 @@ def _cpu_of(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _peak_of(pid: int | None) -> float | None:
-    if pid is None:
-        return None
-    lines: Mapping[str, str] = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    )
-    return round(int(lines["VmHWM"].split()[0]) / 1024, 1)
+def _peak_of(pid: int) -> float:
+    """Return the most memory that a process ever held, MiB; `ru_maxrss` would begin with that of its parent."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    (peak,) = (line for line in lines if line.startswith("VmHWM:"))
+    return round(int(peak.split()[1]) / 1024, 1)

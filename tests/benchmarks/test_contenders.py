@@ -97,12 +97,11 @@ def test_throughput_measures_the_obvious_pipeline_ours_the_floor_and_a_whole_sha
 ) -> None:
     out = tmp_path / "throughput.json"
     options = ["--recipe", recipe_file, "--ours", f"mine={recipe_file}", "--num-photos", "6", "--shard-photos", "8"]
-    assert throughput.main([str(corpus), *options, "--repeats", "2", "--out", str(out)]) == 0
+    assert throughput.main([str(corpus), *options, "--least-seconds", "0.4", "--out", str(out)]) == 0
     found = json.loads(out.read_text())["small"]
     assert set(found["contenders"]) == {"obvious", "mine", "floor"}
-    assert {name: len(one["cpu_ms_per_picture_by_pass"]) for name, one in found["contenders"].items()} == {
-        "obvious": 1, "mine": 2, "floor": 2,
-    }  # fmt: skip
+    passes = {name: one["cpu_ms_per_picture_by_pass"] for name, one in found["contenders"].items()}
+    assert all(sum(milliseconds) * 6 >= 400 > sum(milliseconds[:-1]) * 6 for milliseconds in passes.values())
     for one in found["contenders"].values():
         staged = sum(stage["ms_per_picture"] for stage in one["stages"].values())
         assert 0.8 * one["cpu_ms_per_picture"] < staged <= 1.001 * one["cpu_ms_per_picture"]
