@@ -79,10 +79,10 @@ class Worker:
         Raises:
             RuntimeError: the worker failed; the message says how.
         """
-        self._connection.send(str(tar))
         try:
+            self._connection.send(str(tar))
             answer = self._connection.recv()
-        except EOFError as error:
+        except (EOFError, OSError) as error:
             raise RuntimeError(f"{self.name}: its process ended; it says why above") from error
         return answer
 
@@ -92,6 +92,16 @@ class Worker:
         peak: Peak = self._connection.recv()
         self._process.join()
         return peak
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.is_alive()
+
+    def end(self) -> None:
+        """End the process at once, whatever it does."""
+        self._process.kill()
+        self._process.join()
 
 
 def _serve(connection: Any, build: Callable[[], Callable[[Path], Any]], core: int) -> None:

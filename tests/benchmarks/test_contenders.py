@@ -12,6 +12,7 @@ from benchmarks.derivatives import captioned, shrunk
 from benchmarks.floor import Floor
 from benchmarks.obvious import TONING, Obvious
 from benchmarks.variants import SAME_EVIDENCE, variant
+from benchmarks.workers import Worker
 from curation.errors import UsageError
 from curation.recipe import load_recipe
 from tests.filters.marks import astronaut, with_craft, with_gold, with_models
@@ -108,6 +109,14 @@ def test_throughput_measures_the_obvious_pipeline_ours_the_floor_and_a_whole_sha
     assert set(found["ratios"]) == {"obvious / mine", "mine / floor"}
     assert found["shard"]["num_seen"] == 8
     assert all(process["peak_mib"] > 50 for process in found["processes"].values())
+
+
+def test_a_worker_whose_contender_cannot_be_built_says_so_and_is_gone(tmp_path: Path) -> None:
+    worker = Worker.measuring("mine", "no-such-recipe", core=max(os.sched_getaffinity(0)))
+    with pytest.raises(RuntimeError, match="mine: its process ended"):
+        worker.ask(tmp_path / "never-read.tar")
+    worker.end()
+    assert not worker.is_alive
 
 
 def test_a_ratio_is_of_sums_and_its_interval_holds_it() -> None:
