@@ -83,6 +83,11 @@ class Proposal:
     """Share of the recipe's measuring time that the proposed order saves, and its 95 % bootstrap interval."""
 
     @property
+    def is_certain(self) -> bool:
+        """Whether the saving is told apart from none; a handful of pictures proposes whatever they happen to like."""
+        return self.saving[1] > 0
+
+    @property
     def line(self) -> str:
         """What to write under `[curate]`."""
         return "order = [" + ", ".join(f'"{name}"' for name in self.proposed.order) + "]"
@@ -90,7 +95,7 @@ class Proposal:
     @property
     def values(self) -> dict[str, Any]:
         """The proposal as plain values, for JSON."""
-        return {**asdict(self), "line": self.line}
+        return {**asdict(self), "is_certain": self.is_certain, "line": self.line}
 
 
 def series(recipe: Recipe) -> tuple[tuple[str, ...], ...]:
