@@ -8,7 +8,8 @@ over all of them in ten times as many shards. CPU time is read from the kernel f
 the driver, Ray's own processes, the workers (tars, hashes, ledgers), and the cells (decoding and measuring). What
 starting costs is taken out by the difference between a tenth and all: figures `per_picture` are of these pictures. The
 time to the first picture is from the start of the command to the done record of a first shard of one picture.
-`benchmarks.scale` has what 10,000 shards take.
+`benchmarks.scale` has what 10,000 shards take. A few dozen pictures are enough to try it, not to believe it: Ray takes
+seconds to start, and the differences are then of noise.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "recipe": options.recipe,
         "sizes": {size.name: {"num_samples": size.num_samples, "num_shards": size.num_shards} for size in sizes},
         "rounds": options.rounds,
-        **figures(runs, options.num_samples),
+        **figures(runs, options.num_samples, (GROWTH - 1) * options.num_shards),
         "runs": runs,
         "load_average_1_min": round(os.getloadavg()[0], 1),
         "machine": machine(),
@@ -125,9 +126,9 @@ def curating(mode: Mode, source: Path, target: Path, options: argparse.Namespace
     }
 
 
-def figures(runs: dict[str, dict[str, list[dict[str, Any]]]], num_samples: int) -> dict[str, Any]:
+def figures(runs: dict[str, dict[str, list[dict[str, Any]]]], num_samples: int, num_more_shards: int) -> dict[str, Any]:
     """Return costs per picture by mode, medians over the rounds, and the ratios between modes."""
-    modes = {mode.name: _mode(runs[mode.name], mode, num_samples) for mode in MODES}
+    modes = {mode.name: _mode(runs[mode.name], mode, num_samples, num_more_shards) for mode in MODES}
 
     def cost(name: str, what: str) -> float:
         return float(modes[name]["per_picture"][what])
@@ -142,7 +143,9 @@ def figures(runs: dict[str, dict[str, list[dict[str, Any]]]], num_samples: int) 
     }
 
 
-def _mode(by_size: dict[str, list[dict[str, Any]]], mode: Mode, num_samples: int) -> dict[str, Any]:
+def _mode(
+    by_size: dict[str, list[dict[str, Any]]], mode: Mode, num_samples: int, num_more_shards: int
+) -> dict[str, Any]:
     few, every, many = (by_size[name] for name in ("tenth", "all", "many_shards"))
     num_more = num_samples - num_samples // GROWTH
     cpu_ms = {role: 1000 * (_median(every, "cpu_s", role) - _median(few, "cpu_s", role)) / num_more for role in ROLES}
@@ -156,7 +159,7 @@ def _mode(by_size: dict[str, list[dict[str, Any]]], mode: Mode, num_samples: int
             name: {
                 "pictures_per_core_second": round(num / (mode.num_cores * _median(some, "wall_s")), 3),
                 "wall_s": _median(some, "wall_s"),
-                "cpu_s": round(sum(_median(some, "cpu_s", role) for role in ROLES), 2),
+                "cpu_s": round(_cpu(some), 2),
             }
             for name, some, num in (
                 ("tenth", few, num_samples // GROWTH),
@@ -172,8 +175,13 @@ def _mode(by_size: dict[str, list[dict[str, Any]]], mode: Mode, num_samples: int
             "scheduling_and_io_fraction": round(1 - cpu_ms["cell"] / total_ms, 4),
             "idle_fraction": round(1 - total_ms / (mode.num_cores * wall_ms), 4),
         },
+        "cpu_ms_per_more_shard": round(1000 * (_cpu(many) - _cpu(every)) / num_more_shards, 2),
         "peak_mib": {role: max(run["peak_mib"][role] for some in by_size.values() for run in some) for role in ROLES},
     }
+
+
+def _cpu(runs: Sequence[dict[str, Any]]) -> float:
+    return sum(_median(runs, "cpu_s", role) for role in ROLES)
 
 
 def _median(runs: Sequence[dict[str, Any]], *keys: str) -> float:
