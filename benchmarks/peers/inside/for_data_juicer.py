@@ -36,10 +36,17 @@ def main() -> None:
 
 def keeps(path: str, operators: tuple[Any, ...]) -> bool:
     """Measure a picture by every operator, the decoded picture shared, and say whether all keep it."""
-    sample = {"images": [path], Fields.stats: {}, Fields.context: {}}
-    for operator in operators:
-        sample = operator.compute_stats_single(sample, context=True)
-    return all(bool(operator.process_single(sample)) for operator in operators)
+    sample: dict[str, Any] = {"images": [path], Fields.stats: {}, Fields.context: {}}
+    verdicts = [keeps_by(sample, operator) for operator in operators]
+    return all(verdicts)
+
+
+def keeps_by(sample: dict[str, Any], operator: Any) -> bool:
+    """Let one operator measure a sample and say whether it keeps it; some take batches, here of one."""
+    if not operator.is_batched_op():
+        return bool(operator.process_single(operator.compute_stats_single(sample, context=True)))
+    batch = operator.compute_stats_batched({name: [value] for name, value in sample.items()}, context=True)
+    return all(map(bool, operator.process_batched(batch)))
 
 
 if __name__ == "__main__":
