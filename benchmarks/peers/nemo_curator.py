@@ -5,8 +5,9 @@
 What it has for pictures (1.4.0) is a reader of WebDataset tars, CLIP embeddings, an aesthetic and an NSFW classifier
 upon these (weights from Hugging Face), and removal of duplicates; no filter for faces, text, colour or drawings. Its
 extra `image_cpu` installs (6 GB, CUDA's libraries among them), and `ImageReaderStage` says that it decodes by DALI on
-the CPU where CUDA is not available; but it builds the pipeline with `device_id=0`, which DALI refuses without a driver.
-So there is no part to compare; this script installs it, tries, and records what it says.
+the CPU where CUDA is not available; but it builds the pipeline with `device_id=0`, which the wheels of DALI refuse
+without a driver (a comment there counts on builds for CPUs alone, of which PyPI has none). So there is no part to
+compare; this script installs it, tries, and records what it says.
 """
 
 import subprocess
