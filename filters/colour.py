@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +10,10 @@ from pydantic import Field
 
 from filters.base import Evidence, Filter, RgbImage, Settings
 
-VERSION = 1
+VERSION = 2
 SCORES = ("mean_channel_std", "chromatic_share", "hue_spread_deg", "toning_residual")
-_BLOCK_PIXELS = 1 << 16
-"""Pixels looked at together: small enough for a core's cache."""
+_MAX_BAND_PIXELS = 1 << 24
+"""Pixels counted together: OpenCV hands counts out as float32, which is exact up to here."""
 _LUMA_STEP = 4
 """Levels of luma that count as equal, grey levels."""
 
@@ -23,7 +24,10 @@ class Measure(Settings):
     chroma_floor: int = Field(default=10, ge=0, le=255)
     """A pixel is chromatic when its largest and smallest channel differ by more than this, grey levels 0..255."""
     toning_side: int = Field(default=256, ge=32, le=4096)
-    """Longest side of the view that the toning residual is taken from, pixels: grain and compression average out."""
+    """Longest side of the view that the toning residual is taken from, pixels: grain and compression average out.
+
+    The view is the mean of the smallest whole blocks that fit into it: half to all of this side for larger pictures.
+    """
     toning_luma: tuple[int, int] = (32, 240)
     """Luma from (included) and to (excluded) that the residual looks at: black and white have no chroma to show."""
 
@@ -79,18 +83,12 @@ class Colour:
         return [self._measure_one(image) for image in images]
 
     def _measure_one(self, image: RgbImage) -> ColourEvidence:
-        pixels = np.ascontiguousarray(image).reshape(-1, 3)
-        totals = sum(
-            (
-                _channel_totals(pixels[start : start + _BLOCK_PIXELS], self._measure.chroma_floor)
-                for start in range(0, len(pixels), _BLOCK_PIXELS)
-            ),
-            np.zeros(4),
-        )
+        num_pixels = image.shape[0] * image.shape[1]
+        totals = _statistics(self._measure.chroma_floor) @ _difference_counts(image)
         std_sum, num_chromatic, hue_x, hue_y = totals.tolist()
         return ColourEvidence(
-            mean_channel_std=std_sum / len(pixels),
-            chromatic_share=num_chromatic / len(pixels),
+            mean_channel_std=std_sum / num_pixels,
+            chromatic_share=num_chromatic / num_pixels,
             hue_spread_deg=_circular_std_deg(hue_x, hue_y, num_chromatic),
             toning_residual=toning_residual(image, self._measure.toning_side, self._measure.toning_luma),
         )
@@ -104,11 +102,7 @@ def toning_residual(image: RgbImage, side: int, luma: tuple[int, int]) -> float:
     """
     import cv2
 
-    from filters.loading import resize
-
-    scale = min(1.0, side / max(image.shape))
-    view = resize(image, max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    luma_chroma = cv2.cvtColor(view, cv2.COLOR_RGB2YCrCb)
+    luma_chroma = cv2.cvtColor(_block_means(image, side), cv2.COLOR_RGB2YCrCb)
     levels = np.arange(256, dtype=np.float64)
     num_bins = max(1, (luma[1] - luma[0]) // _LUMA_STEP)
     variance = 0.0
@@ -123,18 +117,57 @@ def toning_residual(image: RgbImage, side: int, luma: tuple[int, int]) -> float:
     return float(np.sqrt(max(0.0, variance)))
 
 
-def _channel_totals(pixels: npt.NDArray[np.uint8], chroma_floor: int) -> npt.NDArray[np.float64]:
-    """Return, summed over pixels: channel std, 1 if chromatic, and the unit vector of a chromatic hue."""
-    red, green, blue = np.ascontiguousarray(pixels.T).astype(np.float32)
-    red_green, green_blue, blue_red = red - green, green - blue, blue - red
-    squares = red_green**2 + green_blue**2 + blue_red**2
-    widest = np.maximum(np.maximum(np.abs(red_green), np.abs(green_blue)), np.abs(blue_red))
+def _block_means(image: RgbImage, side: int) -> RgbImage:
+    """Return the means of the smallest square blocks that leave at most `side` pixels; a rest at the edges is cut off.
+
+    Whole blocks, because averaging over fractions of pixels costs as much as everything else in here.
+    """
+    import cv2
+
+    block = -(-max(image.shape) // side)
+    while block > 1:
+        step = block if block % 2 else 2  # OpenCV averages two by two far faster than any other number
+        height, width = max(1, image.shape[0] // step), max(1, image.shape[1] // step)
+        whole = image[: height * step, : width * step]
+        image = np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        block //= step
+    return image
+
+
+def _difference_counts(image: RgbImage) -> npt.NDArray[np.float64]:
+    """Return how many pixels have each pair of differences R - G, G - B; what else a colour holds is brightness.
+
+    The differences are counted modulo 256, apart by their signs: shape (4 * 256 * 256,), and the first index is 1
+    where R < G, plus 2 where G < B. Bytes are what OpenCV counts fastest.
+    """
+    import cv2
+
+    counts = np.zeros(4 * 256 * 256)
+    num_rows = max(1, _MAX_BAND_PIXELS // image.shape[1])
+    for top in range(0, image.shape[0], num_rows):
+        red, green, blue = cv2.split(image[top : top + num_rows])
+        signs, cooler = (red < green).view(np.uint8), (green < blue).view(np.uint8)
+        signs += cooler + cooler
+        planes = [signs, red - green, green - blue]
+        counts += cv2.calcHist(planes, [0, 1, 2], None, [4, 256, 256], [0, 4, 0, 256, 0, 256]).ravel()
+    return counts
+
+
+@cache
+def _statistics(chroma_floor: int) -> npt.NDArray[np.float64]:
+    """Return what each pair of differences adds: channel std, 1 if chromatic, the unit vector of a chromatic hue.
+
+    Shape (4, 4 * 256 * 256); the second axis as in `_difference_counts`.
+    """
+    signs, red_green, green_blue = np.indices((4, 256, 256), dtype=np.float64).reshape(3, -1)
+    red_green, green_blue = red_green - 256 * (signs % 2), green_blue - 256 * (signs // 2)
+    blue_red = -red_green - green_blue
+    widest = np.max(np.abs([red_green, green_blue, blue_red]), axis=0)
     chromatic = widest > chroma_floor
-    hue_x, hue_y = (red_green - blue_red) / 2, green_blue * np.float32(np.sqrt(0.75))
-    length = np.sqrt(squares / 2)
+    hue_x, hue_y = (red_green - blue_red) / 2, green_blue * np.sqrt(0.75)
+    length = np.hypot(hue_x, hue_y)
     share = np.divide(chromatic, length, out=np.zeros_like(length), where=chromatic)
-    std_sum = length.sum(dtype=np.float64) * np.sqrt(2) / 3
-    return np.array([std_sum, chromatic.sum(), (hue_x * share).sum(), (hue_y * share).sum()], dtype=np.float64)
+    return np.stack([length * np.sqrt(2) / 3, chromatic, hue_x * share, hue_y * share])
 
 
 def _circular_std_deg(sum_x: float, sum_y: float, count: float) -> float:

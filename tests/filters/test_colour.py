@@ -1,5 +1,6 @@
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -47,13 +48,52 @@ def test_the_published_statistic_of_one_colour_is_the_standard_deviation_of_its_
     assert measured(solid(*rgb)).mean_channel_std == pytest.approx(float(np.std(rgb)), abs=1e-3)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_every_statistic_agrees_with_its_plain_definition(seed: int) -> None:
-    image = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+def plainly(image: RgbImage) -> dict[str, float]:
+    """The three statistics over all pixels as their definitions read, pixel by pixel in float64."""
+    rgb = image.reshape(-1, 3).astype(float)
+    chromatic = rgb[rgb.max(axis=1) - rgb.min(axis=1) > 10]
+    hues = chromatic @ np.exp(2j * np.pi * np.arange(3) / 3)
+    resultant = min(1.0, max(1e-12, abs((hues / abs(hues)).mean()))) if len(hues) else 1.0
+    return {
+        "mean_channel_std": float(rgb.std(axis=1).mean()),
+        "chromatic_share": len(chromatic) / len(rgb),
+        "hue_spread_deg": float(np.degrees(np.sqrt(-2 * np.log(resultant)))),
+    }
+
+
+def statistics(image: RgbImage) -> dict[str, float]:
     evidence = measured(image)
-    wide = image.astype(int)
-    assert evidence.mean_channel_std == pytest.approx(float(wide.std(axis=2).mean()), abs=1e-3)
-    assert evidence.chromatic_share == float((wide.max(axis=2) - wide.min(axis=2) > 10).mean())
+    return {name: getattr(evidence, name) for name in plainly(image)}
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 255))
+def test_every_statistic_agrees_with_its_plain_definition(seed: int, brightest: int) -> None:
+    image = np.random.default_rng(seed).integers(0, brightest + 1, (9, 7, 3), dtype=np.uint8)
+    assert statistics(image) == pytest.approx(plainly(image), abs=1e-6)
+
+
+def test_the_outermost_colours_agree_with_the_plain_definition() -> None:
+    corners = np.stack(np.meshgrid([0, 127, 128, 255], [0, 127, 128, 255], [0, 127, 128, 255]), axis=-1)
+    image = corners.reshape(8, 8, 3).astype(np.uint8)
+    assert statistics(image) == pytest.approx(plainly(image), abs=1e-6)
+    for pixel in image.reshape(-1, 1, 1, 3):
+        assert statistics(pixel) == pytest.approx(plainly(pixel), abs=1e-5)
+
+
+def test_a_photo_agrees_with_the_plain_definition() -> None:
+    assert statistics(astronaut()) == pytest.approx(plainly(astronaut()), abs=1e-6)
+
+
+def test_pictures_too_large_to_be_counted_at_once_agree_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colour, "_MAX_BAND_PIXELS", 10_000)
+    assert statistics(astronaut()) == pytest.approx(plainly(astronaut()), abs=1e-6)
+
+
+@pytest.mark.parametrize("side", [256, 257, 511, 512, 767, 1300])
+def test_the_residual_of_a_picture_hardly_depends_on_its_size(side: int) -> None:
+    small = measured(cv2.resize(astronaut(), (256, 256), interpolation=cv2.INTER_AREA)).toning_residual
+    grown = cv2.resize(astronaut(), (side, side), interpolation=cv2.INTER_AREA)
+    assert measured(grown).toning_residual == pytest.approx(small, rel=0.05)
 
 
 @pytest.mark.parametrize(("dark", "bright"), [((40, 20, 10), (255, 240, 200)), ((10, 15, 40), (225, 235, 255))])
