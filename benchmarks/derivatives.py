@@ -36,6 +36,16 @@ def soft(image: RgbImage, side: int = 192) -> RgbImage:
     return np.asarray(grown, dtype=np.uint8)
 
 
+def framed(image: RgbImage) -> RgbImage:
+    """The picture at half its size in the middle of a plain frame of its mean colour: every face is half as large."""
+    height, width = image.shape[:2]
+    canvas = np.full_like(image, image.mean(axis=(0, 1)).round())
+    small = cv2.resize(image, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
+
+
 def mirrored(image: RgbImage) -> RgbImage:
     """The picture with left and right changed."""
     return np.ascontiguousarray(image[:, ::-1])
@@ -90,6 +100,7 @@ SAME_SCENE: Mapping[str, Derivative] = {
     "shrunk": shrunk,
     "soft": soft,
 }
+SMALLER_FACES: Mapping[str, Derivative] = {"framed": framed}
 
 
 def _toned(image: RgbImage, dark: np.typing.NDArray[np.float64], light: np.typing.NDArray[np.float64]) -> RgbImage:

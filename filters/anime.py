@@ -9,7 +9,7 @@ from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.boxes import area
 from filters.detectors.lbp_cascade import Hit, LbpCascade
 
-VERSION = 1
+VERSION = 2
 SCORES = ("num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction")
 
 

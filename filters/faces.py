@@ -10,7 +10,7 @@ from pydantic import Field
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.base import Face, FaceDetector
 
-VERSION = 1
+VERSION = 2
 SCORES = ("num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence")
 
 _DETECTORS = {

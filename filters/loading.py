@@ -81,7 +81,7 @@ def lay_out(image: RgbImage, box: Letterbox, fill: int) -> npt.NDArray[np.uint8]
     """Return a picture on its letterbox canvas, (canvas height, canvas width, 3) uint8, the margin filled."""
     canvas = np.full((box.canvas_height, box.canvas_width, 3), fill, dtype=np.uint8)
     target = canvas[box.top : box.top + box.height, box.left : box.left + box.width]
-    target[:] = resize(image, box.width, box.height)
+    target[:] = shrink(image, box.width, box.height)
     return canvas
 
 
@@ -92,6 +92,21 @@ def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray
     shrinks = width * height < image.shape[0] * image.shape[1]
     scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return np.asarray(scaled, dtype=np.uint8)
+
+
+def shrink(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Return a picture at another size for a detector: halved while it stays large enough, then scaled linearly.
+
+    At a small part of the cost of `resize`, whose averages over fractions of pixels would cost as much as a small
+    network. A last odd row or column is cut off before halving, which moves nothing by more than a pixel of the result.
+    """
+    import cv2
+
+    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+        half_height, half_width = image.shape[0] // 2, image.shape[1] // 2
+        even = image[: 2 * half_height, : 2 * half_width]
+        image = np.asarray(cv2.resize(even, (half_width, half_height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _cuda_index(device: str) -> int:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from filters.base import RgbImage
 from filters.boxes import Box
-from filters.loading import resize, single_thread
+from filters.loading import resize, shrink, single_thread
 from filters.weights import WeightsError
 
 Grey = npt.NDArray[np.uint8]
@@ -73,7 +73,7 @@ class LbpCascade:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         height, width = grey.shape
         scale = min(1.0, self._view_side / max(height, width))
-        view = resize(grey, max(1, round(width * scale)), max(1, round(height * scale))) if scale < 1 else grey
+        view = shrink(grey, max(1, round(width * scale)), max(1, round(height * scale))) if scale < 1 else grey
         squares, neighbours = self._cascade.detectMultiScale2(
             cv2.equalizeHist(view) if self._equalise else view,
             scaleFactor=self._scale_factor,

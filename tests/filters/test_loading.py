@@ -2,6 +2,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from filters.boxes import letterbox
 from filters.loading import (
@@ -9,6 +11,7 @@ from filters.loading import (
     lay_out,
     onnx_session,
     resize,
+    shrink,
     single_thread,
     single_thread_torch,
     torch_device,
@@ -43,3 +46,28 @@ def test_the_margin_is_filled_and_the_picture_lies_where_the_letterbox_says() ->
 def test_a_picture_that_keeps_its_size_keeps_its_pixels() -> None:
     image = noise(4)
     assert np.array_equal(resize(image, 48, 32), image)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 120), st.integers(1, 120))
+def test_a_shrunk_picture_has_the_size_asked_for_and_one_colour_stays_itself(
+    width: int, height: int, new_width: int, new_height: int
+) -> None:
+    view = shrink(solid((10, 200, 77), width, height), new_width, new_height)
+    assert view.shape == (new_height, new_width, 3)
+    assert (view == (10, 200, 77)).all()
+
+
+@pytest.mark.parametrize("side", [320, 321, 639, 640, 641, 1001, 1279, 2047])
+def test_what_stands_in_a_picture_stays_where_it_was_to_within_a_pixel(side: int) -> None:
+    picture = np.zeros((side, side), dtype=np.uint8)
+    left, top = side * 7 // 8, side // 3
+    picture[top : top + side // 10, left : left + side // 10] = 255
+    rows, columns = np.nonzero(shrink(picture, 320, 320) > 127)
+    expected = np.array([top, top + side // 10, left, left + side // 10]) * 320 / side
+    assert [rows.min(), rows.max() + 1, columns.min(), columns.max() + 1] == pytest.approx(expected, abs=1.01)
+
+
+@pytest.mark.parametrize("side", [640, 900, 1300])
+def test_detail_finer_than_the_view_averages_out(side: int) -> None:
+    checkers = (np.indices((side, side)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert np.abs(shrink(checkers, 320, 320).astype(int) - 127.5).max() < 2
