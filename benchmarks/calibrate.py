@@ -4,6 +4,7 @@
 
 Each filter is measured once over the labelled photos and over honest derivatives of them (`benchmarks.derivatives`);
 evidence is kept in `build/calibration` under the filter's measurement key, so that other thresholds cost nothing.
+With `--filters`, the tables of the others stay in the results as they are, each with the commit that gave it.
 """
 
 import argparse
@@ -70,7 +71,8 @@ def _derived(filter_name: str) -> Iterator[tuple[Group, Derivative]]:
         yield Group("single", "captioned", must_stay=False), derivatives.captioned
     else:
         for label in ("single", "group" if filter_name == "faces" else "anime"):
-            for name, change in derivatives.SAME_SCENE.items():
+            smaller = derivatives.SMALLER_FACES if filter_name == "faces" else {}
+            for name, change in {**derivatives.SAME_SCENE, **smaller}.items():
                 yield Group(label, name, must_stay=label == "single"), change
 
 
@@ -84,7 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables = {plan.name: table(photos, plan, keys[plan.name], not options.originals) for plan in chosen}
     for name, rows in tables.items():
         show(name, rows)
-    result = {"recipe": recipe.name, "tables": tables, "machine": machine(), "commit": commit()}
+    earlier = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    earlier = earlier if earlier.get("recipe") == recipe.name else {}
+    result = {
+        "recipe": recipe.name,
+        "tables": earlier.get("tables", {}) | tables,
+        "commits": earlier.get("commits", {}) | dict.fromkeys(tables, commit()),
+        "machine": machine(),
+    }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -21,11 +21,11 @@ class Measure(Settings):
 
     weights: str = "lbpcascade_animeface"
     """Catalogue name or path of the cascade."""
-    view_side: int = Field(default=512, ge=24, le=65535)
+    view_side: int = Field(default=320, ge=24, le=65535)
     """Longest side of the view that is scanned, pixels; larger pictures are shrunk to it, smaller ones stay."""
-    scale_factor: float = Field(default=1.05, gt=1, le=2)
+    scale_factor: float = Field(default=1.1, gt=1, le=2)
     """Ratio of one window size to the next."""
-    min_neighbours: int = Field(default=5, ge=1)
+    min_neighbours: int = Field(default=4, ge=1)
     """Windows that must agree on a hit for it to be recorded."""
     min_side_px: int = Field(default=24, ge=24)
     """Smallest window, pixels of the view."""
@@ -36,7 +36,7 @@ class Measure(Settings):
 class Score(Settings):
     """Which of the recorded hits count."""
 
-    min_neighbours: int = Field(default=22, ge=1)
+    min_neighbours: int = Field(default=8, ge=1)
     """Windows that must agree on a hit for it to count."""
 
 

@@ -124,7 +124,7 @@ def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     ill = run("doctor", "--recipe", "facecaptionhq-4m")
     assert ill.returncode == 2
-    assert "BAD  weights yolov5n-face" in ill.stdout and "mend: " in ill.stdout
+    assert "BAD  weights yolov5n-0.5-face" in ill.stdout and "mend: " in ill.stdout
 
 
 def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(

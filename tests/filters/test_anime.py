@@ -16,7 +16,7 @@ def measured(image: RgbImage, **measure: object) -> AnimeEvidence:
     return evidence
 
 
-def scores(evidence: AnimeEvidence, min_neighbours: int = 22) -> dict[str, float]:
+def scores(evidence: AnimeEvidence, min_neighbours: int = 8) -> dict[str, float]:
     return anime.scores(evidence, anime.Score(min_neighbours=min_neighbours))
 
 
@@ -37,14 +37,14 @@ def test_no_hit_scores_zero_everywhere() -> None:
 
 
 def test_only_hits_that_enough_windows_agree_on_count() -> None:
-    evidence = AnimeEvidence(100, 100, (hit(40, 1.5, side=50), hit(10, 9.0)))
+    evidence = AnimeEvidence(100, 100, (hit(40, 1.5, side=50), hit(7, 9.0)))
     assert scores(evidence) == {
         "num_hits": 1,
         "max_line_to_nose": 1.5,
         "max_neighbours": 40,
         "largest_hit_fraction": 0.25,
     }
-    assert scores(evidence, min_neighbours=10)["max_line_to_nose"] == 9
+    assert scores(evidence, min_neighbours=7)["max_line_to_nose"] == 9
 
 
 def test_a_flat_square_has_no_line_work() -> None:
