@@ -1,6 +1,6 @@
 """Measures one filter with many parameters over the labelled photos and their derivatives, and keeps what it found.
 
-Evidence and CPU time lie in `build/variants`, one file per variant, so that a new question costs only what is new.
+Evidence and CPU time lie in `build/looks`, one file per variant, so that a new question costs only what is new.
 """
 
 import csv
@@ -21,7 +21,7 @@ from benchmarks.calibrate import Photos
 from curation.arrow import from_struct, to_struct
 from filters.base import RgbImage
 
-CACHE = Path("build/variants")
+CACHE = Path("build/looks")
 DERIVED = ("single", "group", "noface", "anime")
 """Labels whose derivatives are measured too; of the others the originals alone."""
 

@@ -1,6 +1,6 @@
 """Shows at what size of network or view `faces` and `anime` still give the same verdicts, and what each size costs.
 
-    FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_MODELS=... python -m benchmarks.sizes [--filters faces anime] [--runtimes]
+    FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_MODELS=... python -m benchmarks.sizes [--filters faces anime]
 
 Every size looks at all labelled photos and at honest derivatives of them. `wrong` counts pictures against their label,
 `agree` against the first size of the list; costs are CPU milliseconds of one core over the photos as they are. The
@@ -11,20 +11,17 @@ import argparse
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.calibrate import Photos
-from benchmarks.provenance import commit, machine, wilson
 from benchmarks.looks import Look, Variant, looks
+from benchmarks.provenance import commit, machine, wilson
 from filters import anime, faces
 from filters.boxes import iou
-from filters.weights import find_weights
 
 FACES = tuple(
     Variant("faces", {"weights": weights, "side": side})
@@ -51,8 +48,6 @@ CONFIDENCES = tuple(round(0.3 + 0.01 * i, 2) for i in range(61))
 NEIGHBOURS = tuple(range(3, 61))
 CHOSEN = {"faces": 0.6, "anime": 22}
 """Thresholds of the first size of each list, which the agreement is held against."""
-SHAPES = ((256, 320), (384, 480), (480, 640))
-"""Heights and widths at which runtimes are timed, pixels."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = looks(photos, variants)
         tables[name] = [row(variant, one, found[0]) for variant, one in zip(variants, found, strict=True)]
         show(tables[name])
-    runtimes = list(timed_runtimes()) if options.runtimes else earlier.get("runtimes", [])
-    result = {"tables": tables, "runtimes": runtimes, "machine": machine(), "commit": commit()}
+    result = {"tables": tables, "machine": machine(), "commit": commit()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -189,44 +183,6 @@ def _boxes(found: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
     }
 
 
-def timed_runtimes() -> Iterator[dict[str, Any]]:
-    """Yield what one inference costs in CPU milliseconds on onnxruntime, and on openvino where it is installed."""
-    from filters.loading import onnx_session
-
-    try:
-        openvino_version = version("openvino")
-    except PackageNotFoundError:
-        openvino_version = ""
-    for weights in ("yolov5n-face", "yolov5n-0.5-face"):
-        path = find_weights(weights).path
-        session = onnx_session(path, "cpu")
-        name = session.get_inputs()[0].name
-        ways: dict[str, Callable[[Any], Any]] = {"onnxruntime": lambda x, s=session, n=name: s.run(None, {n: x})}
-        if openvino_version:
-            ways |= {f"openvino {kind}": _openvino(path, kind) for kind in ("f32", "bf16")}
-        for height, width in SHAPES:
-            pixels = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
-            costs = {way: _cpu_ms(run, pixels) for way, run in ways.items()}
-            yield {"weights": weights, "shape": [height, width], "openvino": openvino_version, "cpu_ms": costs}
-
-
-def _openvino(path: str, precision: str) -> Callable[[Any], Any]:
-    import openvino
-
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision, "ENABLE_CPU_PINNING": False}
-    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    return lambda pixels: request.infer({0: pixels})
-
-
-def _cpu_ms(run: Callable[[Any], Any], pixels: Any, num_runs: int = 9) -> float:
-    costs = []
-    for _ in range(num_runs + 2):
-        started = time.process_time()
-        run(pixels)
-        costs.append(time.process_time() - started)
-    return round(float(np.median(costs[2:])) * 1000, 2)
-
-
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print one filter's table."""
     for one in rows:
@@ -241,7 +197,6 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sizes", description=__doc__)
     parser.add_argument("--filters", nargs="*", default=["faces", "anime"], choices=["faces", "anime"])
-    parser.add_argument("--runtimes", action="store_true", help="time the runtimes anew")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sizes.json"))
     return parser.parse_args(arguments)
 
