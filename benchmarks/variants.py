@@ -1,0 +1,81 @@
+"""Recipes for a benchmark, written on the command line: one of a file or of the package, with changes.
+
+    facecaptionhq-4m
+    facecaptionhq-4m;text.measure.canvas_side=2560;curate.order=["colour","faces","anime","text"]
+    facecaptionhq-4m;-screens
+
+A change names a filter or a table of the recipe, then its keys, and a TOML value; `-screens` takes all screens away.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from curation.errors import UsageError
+from curation.recipe import Recipe, load_recipe, recipe_of
+
+NO_SCREENS = "-screens"
+SAME_EVIDENCE = (
+    NO_SCREENS,
+    "text.measure.canvas_side=2560",
+    "anime.measure.view_side=65535",
+    "anime.measure.scale_factor=1.1",
+    "anime.measure.equalise=true",
+    'faces.measure.weights="yolov5n-face"',
+    "faces.measure.side=640",
+    'curate.order=["colour","faces","anime","text"]',
+)
+"""What `benchmarks.obvious` measures, measured by our engine: only the order and the runtimes differ."""
+
+
+def variant(text: str) -> Recipe:
+    """Return the recipe that a text of the form above describes.
+
+    Raises:
+        UsageError: a change has another form.
+        RecipeError: the recipe, or what becomes of it, does not hold.
+    """
+    name, *changes = text.split(";")
+    recipe = load_recipe(name)
+    if not changes:
+        return recipe
+    values = recipe.file.model_dump(mode="json", exclude_unset=True)
+    for change in changes:
+        values = _without_screens(values) if change == NO_SCREENS else _changed(values, change)
+    return recipe_of(values, f"{recipe.path} with {', '.join(changes)}")
+
+
+def plain(recipe: Recipe) -> Recipe:
+    """Return the recipe without its screens."""
+    return recipe_of(_without_screens(recipe.file.model_dump(mode="json", exclude_unset=True)), recipe.path)
+
+
+def _without_screens(values: Mapping[str, Any]) -> dict[str, Any]:
+    stanzas = [{key: value for key, value in stanza.items() if key != "screens"} for stanza in values["filters"]]
+    names = [stanza["name"] for stanza in stanzas]
+    curate = dict(values.get("curate", {}))
+    if "order" in curate:
+        curate["order"] = [name for name in curate["order"] if name in names]
+    return {**values, "curate": curate, "filters": stanzas}
+
+
+def _changed(values: Mapping[str, Any], change: str) -> dict[str, Any]:
+    place, is_there, value = change.partition("=")
+    first, *keys = place.strip().split(".")
+    if not is_there or not keys:
+        raise UsageError(f"{change!r}: a change looks like text.measure.canvas_side=640 or curate.order=[...]")
+    try:
+        new = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{change!r}: {value!r} is no TOML value: {error}") from error
+    stanzas = [dict(stanza) for stanza in values["filters"]]
+    named = next((stanza for stanza in stanzas if stanza["name"] == first), None)
+    if named is None:
+        return {**values, first: _set(values.get(first, {}), keys, new)}
+    named.update(_set(named, keys, new))
+    return {**values, "filters": stanzas}
+
+
+def _set(table: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    first, *rest = keys
+    return {**table, first: _set(table.get(first, {}), rest, value) if rest else value}
