@@ -34,7 +34,7 @@ def test_the_published_recipe_has_the_five_steps_in_the_papers_order() -> None:
 
 
 def test_the_filters_are_the_modules_that_define_scores() -> None:
-    assert filter_names() == ("anime", "colour", "drawn", "faces", "text")
+    assert filter_names() == ("anime", "colour", "drawn", "faces", "text", "text_map")
 
 
 @pytest.mark.parametrize(

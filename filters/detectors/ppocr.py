@@ -1,0 +1,132 @@
+"""PP-OCR's text detector (differentiable binarization, arXiv 1911.08947) on onnxruntime: small, and quick to say where.
+
+The network shrinks every text line by 0.4 of its offset and marks what is left; `grown` undoes that. RapidOCR and
+PaddleOCR box the same map; boxes are formed here without their packages, and the map itself is kept as evidence.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.base import RgbImage
+from filters.boxes import letterbox
+from filters.loading import lay_out, onnx_session, single_thread
+
+Floats = npt.NDArray[np.float32]
+Corners = tuple[float, ...]
+"""x, y of four corners in order around the rectangle."""
+
+_MEAN_BGR = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+_STD_BGR = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+"""ImageNet's figures in the order in which PaddleOCR trains with them: its pictures are BGR."""
+
+_NUM_BINS = 20
+_MAX_REGIONS = 1000
+"""PaddleOCR's own limit; the largest stay."""
+
+
+@dataclass(frozen=True)
+class MapRegion:
+    """One connected piece of the map, shrunk as the network shrinks it, in pixels of the decoded picture."""
+
+    corners: Corners
+    """Smallest rectangle around it, at any angle."""
+    picture_fraction: float
+    """Share of the picture that the piece itself covers, 0..1."""
+    mean: float
+    peak: float
+    """Mean and greatest probability within it, 0..1."""
+
+
+@dataclass(frozen=True)
+class TextMap:
+    """What the map of one picture holds."""
+
+    histogram: tuple[int, ...]
+    """Map pixels by probability, in 20 equal bins from 0 to 1."""
+    regions: tuple[MapRegion, ...]
+    """Largest first."""
+
+
+class PpOcr:
+    """Probability of text for every pixel, from the picture at a fixed longer side.
+
+    The network's input is float32 NCHW, BGR, ImageNet's normalisation, sides multiples of 32; its output, (1, 1, H, W),
+    has the input's size.
+    """
+
+    def __init__(self, weights: str, *, side: int, floor: float, min_region_px: int, device: str) -> None:
+        """Load the network; see `filters.text_map.Measure` for what the parameters mean."""
+        single_thread()
+        self._session = onnx_session(weights, device)
+        self._input: str = self._session.get_inputs()[0].name
+        self._side = side
+        self._floor = floor
+        self._min_region_px = min_region_px
+
+    def detect(self, image: RgbImage) -> TextMap:
+        """Return histogram and regions of a picture's map."""
+        height, width = image.shape[:2]
+        canvas = letterbox(width, height, self._side, centred=False)
+        map_HW = self._probabilities(lay_out(image, canvas, 0))[: canvas.height, : canvas.width]
+        counts, _ = np.histogram(map_HW, bins=_NUM_BINS, range=(0.0, 1.0))
+        found = regions(map_HW, self._floor, self._min_region_px, canvas.width / width, canvas.height / height)
+        return TextMap(tuple(int(count) for count in counts), found)
+
+    def _probabilities(self, canvas_HWC: RgbImage) -> Floats:
+        bgr_HWC = canvas_HWC[:, :, ::-1] / np.float32(255)
+        pixels_NCHW = ((bgr_HWC - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None]
+        map_HW = self._session.run(None, {self._input: np.ascontiguousarray(pixels_NCHW)})[0][0, 0]
+        return np.asarray(map_HW, dtype=np.float32)
+
+
+def regions(map_HW: Floats, floor: float, min_region_px: int, scale_x: float, scale_y: float) -> tuple[MapRegion, ...]:
+    """Return the pieces of a map above `floor` (0..1) of at least `min_region_px` pixels, largest first.
+
+    `scale_x` and `scale_y` are map pixels per picture pixel.
+    """
+    import cv2
+
+    above = (map_HW > floor).astype(np.uint8)
+    num_labels, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    sizes = stats[1:num_labels, cv2.CC_STAT_AREA]
+    largest_first = [int(row) + 1 for row in np.argsort(-sizes, kind="stable") if sizes[row] >= min_region_px]
+    found = []
+    for label in largest_first[:_MAX_REGIONS]:
+        left, top, width, height, size = (int(value) for value in stats[label])
+        window = slice(top, top + height), slice(left, left + width)
+        inside = labels[window] == label
+        probabilities = map_HW[window][inside]
+        corners = _rectangle(inside) + np.array([left, top], dtype=np.float32)
+        corners /= np.array([scale_x, scale_y], dtype=np.float32)
+        share, mean, peak = size / map_HW.size, float(probabilities.mean()), float(probabilities.max())
+        found.append(MapRegion(tuple(float(x) for x in corners.ravel()), share, mean, peak))
+    return tuple(found)
+
+
+def grown(corners: Corners, unclip: float) -> tuple[Corners, float, float]:
+    """Return a region's rectangle with its sides moved out, and its longer and shorter side.
+
+    The sides move by area * `unclip` / perimeter, as PaddleOCR's post-processing does (it takes 1.5).
+    """
+    points = np.reshape(np.array(corners, dtype=np.float64), (4, 2))
+    along, across = points[1] - points[0], points[3] - points[0]
+    length, breadth = float(np.hypot(*along)), float(np.hypot(*across))
+    if length == 0 or breadth == 0:
+        return corners, max(length, breadth), min(length, breadth)
+    distance = length * breadth * unclip / (2 * (length + breadth))
+    out_along, out_across = along / length * distance, across / breadth * distance
+    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    moved = [point + x * out_along + y * out_across for point, (x, y) in zip(points, signs, strict=True)]
+    sides = length + 2 * distance, breadth + 2 * distance
+    return tuple(float(x) for x in np.ravel(moved)), max(sides), min(sides)
+
+
+def _rectangle(inside_HW: npt.NDArray[np.bool_]) -> Floats:
+    """Return the corners, (4, 2), of the smallest rectangle around pixels, each taken as a square of side 1."""
+    import cv2
+
+    outline, _ = cv2.findContours(inside_HW.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    (x, y), (width, height), angle = cv2.minAreaRect(np.concatenate(outline))
+    return np.asarray(cv2.boxPoints(((x + 0.5, y + 0.5), (width + 1, height + 1), angle)), dtype=np.float32)

@@ -1,0 +1,125 @@
+"""Measures how much text a picture seems to hold, with PP-OCR's small detector: a hundredth of what `text` costs.
+
+It may stand alone in a recipe, or before `text` as the screen that settles what is clear.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from filters import boxes
+from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.detectors.ppocr import MapRegion, PpOcr, TextMap, grown
+
+VERSION = 1
+SCORES = ("text_share", "num_glyphs", "num_regions", "area_fraction", "largest_region_fraction", "central_fraction")
+
+
+class Measure(Settings):
+    """Parameters of the evidence."""
+
+    weights: str = "ppocr_v4_det"
+    """Catalogue name or path of the detector."""
+    side: int = Field(default=320, ge=32, le=4096)
+    """Longer side that the network sees, pixels; every picture is shrunk or enlarged to it."""
+    floor: float = Field(default=0.2, ge=0, lt=1)
+    """Probability above which pixels belong to a region."""
+    min_region_px: int = Field(default=4, ge=1)
+    """Smallest region that is recorded, pixels of the map."""
+
+
+class Score(Settings):
+    """What counts as text, and how long a character is."""
+
+    level: float = Field(default=0.3, ge=0, le=1)
+    """Probability above which pixels count for `text_share`."""
+    confidence: float = Field(default=0.5, ge=0, le=1)
+    """Least mean probability of a region that counts."""
+    unclip: float = Field(default=1.5, ge=0, le=4)
+    """How far regions grow back to the size of the text that they stand for (PaddleOCR: 1.5)."""
+    glyphs_per_height: float = Field(default=1.6, gt=0, le=10)
+    """Characters that stand in a length of one region's height (Latin capitals: 1.6)."""
+
+
+@dataclass(frozen=True)
+class TextMapEvidence(Evidence):
+    """The detector's map in figures."""
+
+    width: int
+    height: int
+    histogram: tuple[int, ...]
+    """Map pixels by probability of text, in 20 equal bins from 0 to 1."""
+    regions: tuple[MapRegion, ...]
+    """Every connected region, largest first."""
+
+
+EVIDENCE = TextMapEvidence
+
+
+def scores(evidence: TextMapEvidence, score: Score) -> dict[str, float]:
+    """Return the map's share above the level, and of the regions that count: characters, number and areas.
+
+    `num_glyphs` is estimated from length and height of each region, at least 1 each. The areas, overlaps counted once,
+    are shares of the picture, `central_fraction` of its middle, half as wide and half as high.
+    """
+    picture = (0.0, 0.0, float(evidence.width), float(evidence.height))
+    middle = (picture[2] / 4, picture[3] / 4, picture[2] * 3 / 4, picture[3] * 3 / 4)
+    counted = [grown(one.corners, score.unclip) for one in evidence.regions if one.mean >= score.confidence]
+    polygons = [corners for corners, _, _ in counted]
+    each = [boxes.covered_fraction(picture, [polygon]) for polygon in polygons]
+    return {
+        "text_share": share_above(evidence.histogram, score.level),
+        "num_glyphs": sum(max(1.0, score.glyphs_per_height * longer / shorter) for _, longer, shorter in counted),
+        "num_regions": float(len(counted)),
+        "area_fraction": boxes.covered_fraction(picture, polygons),
+        "largest_region_fraction": max(each, default=0.0),
+        "central_fraction": boxes.covered_fraction(middle, polygons),
+    }
+
+
+def share_above(histogram: Sequence[int], level: float) -> float:
+    """Return the share of pixels above a level, 0..1, taking pixels as spread evenly within a bin."""
+    below = np.concatenate([[0], np.cumsum(histogram)])
+    edges = np.linspace(0.0, 1.0, len(histogram) + 1)
+    return float(1 - np.interp(level, edges, below) / below[-1])
+
+
+def weights(measure: Measure) -> tuple[str, ...]:
+    """Return the detector's weights."""
+    return (measure.weights,)
+
+
+def build(measure: Measure, device: str) -> Filter:
+    """Return the filter with its detector on "cpu" or "cuda:N".
+
+    Raises:
+        WeightsError: the weights are missing or not the expected ones.
+    """
+    from filters.weights import find_weights
+
+    detector = PpOcr(
+        find_weights(measure.weights).path,
+        side=measure.side,
+        floor=measure.floor,
+        min_region_px=measure.min_region_px,
+        device=device,
+    )
+    return TextMaps(detector)
+
+
+class TextMaps:
+    """The filter around one detector."""
+
+    def __init__(self, detector: PpOcr) -> None:
+        """Keep the detector."""
+        self._detector = detector
+
+    def measure(self, images: Sequence[RgbImage]) -> list[TextMapEvidence]:
+        """Return one evidence per picture."""
+        return [_evidence(image, self._detector.detect(image)) for image in images]
+
+
+def _evidence(image: RgbImage, found: TextMap) -> TextMapEvidence:
+    return TextMapEvidence(image.shape[1], image.shape[0], found.histogram, found.regions)
