@@ -1,7 +1,8 @@
 """How models come onto a device: one thread each, since workers are spread one to a core."""
 
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,13 @@ from filters.boxes import Letterbox
 if TYPE_CHECKING:
     import torch
     from onnxruntime import InferenceSession
+
+
+Floats = npt.NDArray[np.float32]
+Network = Callable[[Floats], Floats]
+"""One input to the first output, on whatever runtime."""
+OnnxRuntime = Literal["onnxruntime", "openvino"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 class DeviceError(FaceCaptionError):
@@ -54,6 +62,54 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
     return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def require_dtype(runtime: str, dtype: str) -> None:
+    """Check that a runtime has an arithmetic at all, before anything is loaded.
+
+    Raises:
+        ValueError: it has not, which makes it an error of the recipe.
+    """
+    if runtime == "onnxruntime" and dtype != "float32":
+        raise ValueError(f"runtime onnxruntime computes in float32, not in {dtype}; runtime openvino has both")
+
+
+def onnx_network(path: str, device: str, runtime: str, dtype: str) -> Network:
+    """Return an ONNX file's network on a runtime (`OnnxRuntime`), in an arithmetic (`Dtype`) that it has.
+
+    Raises:
+        DeviceError: the runtime is not installed, cannot run on that device, or the device cannot compute in `dtype`.
+    """
+    if runtime == "openvino":
+        return _openvino_network(path, device, dtype)
+    require_dtype(runtime, dtype)
+    session = onnx_session(path, device)
+    name: str = session.get_inputs()[0].name
+    return lambda pixels_NCHW: np.asarray(session.run(None, {name: pixels_NCHW})[0], dtype=np.float32)
+
+
+def _openvino_network(path: str, device: str, dtype: str) -> Network:
+    if device != "cpu":
+        raise DeviceError(f"device {device!r}: the runtime openvino runs on cpu; use onnxruntime")
+    try:
+        import openvino
+    except ImportError as error:
+        how = "type `pip install facecaptionhq[openvino]`"
+        raise DeviceError(f"the runtime openvino is not installed: {how}") from error
+    core = openvino.Core()
+    precision, capability = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16")}[dtype]
+    if capability not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise DeviceError(f"this CPU does not compute in {dtype}: choose float32")
+    options = {
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        # Pinned, every process of a machine would sit on the same core.
+        "ENABLE_CPU_PINNING": False,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    compiled = core.compile_model(core.read_model(path), "CPU", options)
+    return lambda pixels_NCHW: np.array(compiled(pixels_NCHW)[0], dtype=np.float32)
 
 
 def torch_state_dict(path: str) -> dict[str, "torch.Tensor"]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from filters import boxes
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.craft import Craft, Polygon
+from filters.loading import Dtype, require_dtype
 
 VERSION = 1
 SCORES = ("area_fraction", "num_characters", "num_regions", "largest_region_fraction")
@@ -29,8 +30,15 @@ class Measure(Settings):
     """Link map above which characters belong together."""
     low_text: float = Field(default=0.4, ge=0, le=1)
     """Text map above which pixels belong to a region."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network."""
+    runtime: Literal["onnxruntime", "openvino", "torch"] = "onnxruntime"
+    """What runs the network; all but torch run an export that is made once and kept in the user's cache."""
+    dtype: Dtype = "float32"
+    """Arithmetic of the network; onnxruntime has float32 alone."""
+
+    @model_validator(mode="after")
+    def _runtime_has_dtype(self) -> Self:
+        require_dtype(self.runtime, self.dtype)
+        return self
 
 
 class Score(Settings):
@@ -78,12 +86,13 @@ def build(measure: Measure, device: str) -> Filter:
     from filters.weights import find_weights
 
     detector = Craft(
-        find_weights(measure.weights).path,
+        find_weights(measure.weights),
         canvas_side=measure.canvas_side,
         mag_ratio=measure.mag_ratio,
         text_threshold=measure.text_threshold,
         link_threshold=measure.link_threshold,
         low_text=measure.low_text,
+        runtime=measure.runtime,
         dtype=measure.dtype,
         device=device,
     )

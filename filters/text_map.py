@@ -5,13 +5,15 @@ It may stand alone in a recipe, or before `text` as the screen that settles what
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from filters import boxes
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.ppocr import MapRegion, PpOcr, TextMap, grown
+from filters.loading import Dtype, OnnxRuntime, require_dtype
 
 VERSION = 1
 SCORES = ("text_share", "num_glyphs", "num_regions", "area_fraction", "largest_region_fraction", "central_fraction")
@@ -28,6 +30,15 @@ class Measure(Settings):
     """Probability above which pixels belong to a region."""
     min_region_px: int = Field(default=4, ge=1)
     """Smallest region that is recorded, pixels of the map."""
+    runtime: OnnxRuntime = "onnxruntime"
+    """What runs the network."""
+    dtype: Dtype = "float32"
+    """Arithmetic of the network; onnxruntime has float32 alone."""
+
+    @model_validator(mode="after")
+    def _runtime_has_dtype(self) -> Self:
+        require_dtype(self.runtime, self.dtype)
+        return self
 
 
 class Score(Settings):
@@ -104,6 +115,8 @@ def build(measure: Measure, device: str) -> Filter:
         side=measure.side,
         floor=measure.floor,
         min_region_px=measure.min_region_px,
+        runtime=measure.runtime,
+        dtype=measure.dtype,
         device=device,
     )
     return TextMaps(detector)

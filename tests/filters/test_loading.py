@@ -9,7 +9,9 @@ from filters.boxes import letterbox
 from filters.loading import (
     DeviceError,
     lay_out,
+    onnx_network,
     onnx_session,
+    require_dtype,
     resize,
     shrink,
     single_thread,
@@ -32,6 +34,18 @@ def test_a_device_that_is_not_there_is_an_error_that_names_it(device: str) -> No
         torch_device(device)
     with pytest.raises(DeviceError, match=device):
         onnx_session(b"", device)
+
+
+def test_openvino_runs_on_the_cpu_alone() -> None:
+    with pytest.raises(DeviceError, match=r"cuda:0.*use onnxruntime"):
+        onnx_network("any.onnx", "cuda:0", "openvino", "float32")
+
+
+def test_onnxruntime_has_float32_alone() -> None:
+    require_dtype("onnxruntime", "float32")
+    require_dtype("openvino", "bfloat16")
+    with pytest.raises(ValueError, match="openvino has both"):
+        require_dtype("onnxruntime", "bfloat16")
 
 
 def test_the_margin_is_filled_and_the_picture_lies_where_the_letterbox_says() -> None:

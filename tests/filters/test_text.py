@@ -1,14 +1,19 @@
+import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import ValidationError
 
 from filters import text
 from filters.base import RgbImage
 from filters.text import TextEvidence
-from tests.filters.marks import gold, with_craft, with_gold
+from filters.weights import cache_folder
+from tests.filters.marks import gold, with_craft, with_gold, with_openvino
 from tests.pictures import noise, solid
 
 LEFT_HALF = (0.0, 0.0, 50.0, 0.0, 50.0, 100.0, 0.0, 100.0)
@@ -64,6 +69,55 @@ def test_words_are_found_where_they_stand_and_their_characters_counted() -> None
     corners = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in evidence.polygons])
     assert corners.min(axis=0) == pytest.approx((32, 90), abs=14)
     assert corners.max(axis=0) == pytest.approx((270, 120), abs=30)
+
+
+@with_craft
+def test_measuring_imports_no_torch() -> None:
+    probe = """
+import json, sys, numpy as np
+from filters import text
+built = text.build(text.Measure(canvas_side=64), "cpu")
+built.measure([np.zeros((64, 48, 3), np.uint8)])
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert not {"torch", "easyocr", "skimage", "scipy"} & set(json.loads(done.stdout))
+
+
+@with_craft
+@pytest.mark.parametrize(
+    ("runtime", "dtype", "pixels"),
+    [
+        ("torch", "float32", 0.01),
+        pytest.param("openvino", "float32", 0.01, marks=with_openvino),
+        pytest.param("openvino", "bfloat16", 4, marks=with_openvino),
+    ],
+)
+def test_every_runtime_sees_what_onnxruntime_sees(runtime: str, dtype: str, pixels: float) -> None:
+    image = written("HELLO WORLD")
+    one, other = measured(image), measured(image, runtime=runtime, dtype=dtype)
+    assert one.num_characters == other.num_characters
+    assert np.array(one.polygons) == pytest.approx(np.array(other.polygons), abs=pixels)
+
+
+def test_a_dtype_that_the_runtime_has_not_is_an_error_of_the_recipe() -> None:
+    with pytest.raises(ValidationError, match="onnxruntime computes in float32, not in bfloat16"):
+        text.Measure(dtype="bfloat16")
+    assert text.Measure(runtime="openvino", dtype="bfloat16").dtype == "bfloat16"
+
+
+@with_craft
+def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(written("HELLO"))
+    (whole,) = (cache_folder().parent / "exports").glob("craft-*.onnx")
+    folder = tmp_path / "facecaptionhq/exports"
+    folder.mkdir(parents=True)
+    shutil.copy(whole, folder)
+    (folder / whole.name).write_bytes(whole.read_bytes()[:-1])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert measured(solid((0, 0, 0), 64, 64)).polygons == ()
+    assert sorted(file.name for file in folder.iterdir()) == [whole.name, "lock"]
+    assert (folder / whole.name).read_bytes() == whole.read_bytes()
 
 
 @with_craft
