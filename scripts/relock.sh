@@ -14,7 +14,7 @@ lock() {
     --python-version 3.11 --python-platform x86_64-manylinux_2_28 "$@"
 }
 
-lock pyproject.toml --extra dev --extra cluster --extra s3 --extra train --output-file requirements.lock "$@"
+lock pyproject.toml --extra dev --extra cluster --extra openvino --extra s3 --extra train --output-file requirements.lock "$@"
 # Carried by wheels that would drag in a second cv2: locked alone, installed with --no-deps.
 lock demo/requirements.in --no-deps --output-file demo/requirements.lock "$@"
 lock backends/yolov5-face/requirements.in --no-deps --output-file backends/yolov5-face/requirements.lock "$@"
