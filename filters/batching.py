@@ -13,13 +13,14 @@ Floats = npt.NDArray[np.float32]
 Outputs = Sequence[npt.NDArray[Any]]
 """One or several arrays, batch first."""
 
+MAX_CPU_BATCH = 1
 MAX_GPU_BATCH = 32
-"""Pictures that a GPU sees at once; memory grows with it."""
+"""Pictures that a device sees at once; memory grows with it."""
 
 
 def max_batch(device: str) -> int:
     """Return how many pictures profit from one run on "cpu" or "cuda:N"."""
-    return 1 if device == "cpu" else MAX_GPU_BATCH
+    return MAX_CPU_BATCH if device == "cpu" else MAX_GPU_BATCH
 
 
 def run_by_shape(

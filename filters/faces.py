@@ -117,4 +117,7 @@ class Faces:
 
     def measure(self, images: Sequence[RgbImage]) -> list[FacesEvidence]:
         """Return one evidence per picture."""
-        return [FacesEvidence(image.shape[1], image.shape[0], self._detector.detect(image)) for image in images]
+        found = self._detector.detect_all(images)
+        return [
+            FacesEvidence(image.shape[1], image.shape[0], faces) for image, faces in zip(images, found, strict=True)
+        ]

@@ -108,10 +108,13 @@ class Text:
 
     def measure(self, images: Sequence[RgbImage]) -> list[TextEvidence]:
         """Return one evidence per picture."""
-        return [self._measure_one(image) for image in images]
-
-    def _measure_one(self, image: RgbImage) -> TextEvidence:
-        regions = self._detector.detect(image)
-        polygons = tuple(region.polygon for region in regions)
-        num_characters = tuple(region.num_characters for region in regions)
-        return TextEvidence(image.shape[1], image.shape[0], polygons, num_characters)
+        found = self._detector.detect_all(images)
+        return [
+            TextEvidence(
+                image.shape[1],
+                image.shape[0],
+                tuple(region.polygon for region in regions),
+                tuple(region.num_characters for region in regions),
+            )
+            for image, regions in zip(images, found, strict=True)
+        ]

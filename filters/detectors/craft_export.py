@@ -11,7 +11,7 @@ from pathlib import Path
 from filters.base import WeightsFile
 from filters.weights import WeightsError, cache_folder, sha256_of
 
-EXPORTER_VERSION = 1
+EXPORTER_VERSION = 2
 """Raised whenever the same weights would give another file."""
 
 _OPSET = 17
@@ -90,7 +90,10 @@ def _write(source: str, target: str) -> None:
 
     maps = Maps()
     maps.network.load_state_dict(torch_state_dict(source))
-    free = {"pixels_NCHW": {2: "height", 3: "width"}, "maps_NHW2": {1: "map_height", 2: "map_width"}}
+    free = {
+        "pixels_NCHW": {0: "batch", 2: "height", 3: "width"},
+        "maps_NHW2": {0: "batch", 1: "map_height", 2: "map_width"},
+    }
     torch.onnx.export(
         maps.eval(),
         (torch.zeros(1, 3, 64, 96),),

@@ -4,13 +4,15 @@ The network shrinks every text line by 0.4 of its offset and marks what is left;
 PaddleOCR box the same map; boxes are formed here without their packages, and the map itself is kept as evidence.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage
-from filters.boxes import letterbox
+from filters.batching import Outputs, max_batch, run_by_shape
+from filters.boxes import Letterbox, letterbox
 from filters.loading import lay_out, onnx_network, single_thread
 
 Floats = npt.NDArray[np.float32]
@@ -65,21 +67,32 @@ class PpOcr:
         self._side = side
         self._floor = floor
         self._min_region_px = min_region_px
+        self._max_batch = max_batch(device)
 
-    def detect(self, image: RgbImage) -> TextMap:
-        """Return histogram and regions of a picture's map."""
+    def detect_all(self, images: Sequence[RgbImage]) -> list[TextMap]:
+        """Return histogram and regions of each picture's map."""
+        canvases = [letterbox(image.shape[1], image.shape[0], self._side, centred=False) for image in images]
+        inputs = [_network_input(lay_out(image, canvas, 0)) for image, canvas in zip(images, canvases, strict=True)]
+        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        return [
+            self._text_map(maps[0], canvas, image)
+            for (maps,), canvas, image in zip(outputs, canvases, images, strict=True)
+        ]
+
+    def _run(self, pixels_NCHW: Floats) -> Outputs:
+        return (self._network(pixels_NCHW),)
+
+    def _text_map(self, map_HW: Floats, canvas: Letterbox, image: RgbImage) -> TextMap:
         height, width = image.shape[:2]
-        canvas = letterbox(width, height, self._side, centred=False)
-        map_HW = self._probabilities(lay_out(image, canvas, 0))[: canvas.height, : canvas.width]
+        map_HW = map_HW[: canvas.height, : canvas.width]
         counts, _ = np.histogram(map_HW, bins=_NUM_BINS, range=(0.0, 1.0))
         found = regions(map_HW, self._floor, self._min_region_px, canvas.width / width, canvas.height / height)
         return TextMap(tuple(int(count) for count in counts), found)
 
-    def _probabilities(self, canvas_HWC: RgbImage) -> Floats:
-        bgr_HWC = canvas_HWC[:, :, ::-1] / np.float32(255)
-        pixels_NCHW = ((bgr_HWC - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1)[None]
-        map_HW: Floats = self._network(np.ascontiguousarray(pixels_NCHW))[0, 0]
-        return map_HW
+
+def _network_input(canvas_HWC: RgbImage) -> Floats:
+    bgr_HWC = canvas_HWC[:, :, ::-1] / np.float32(255)
+    return np.ascontiguousarray(((bgr_HWC - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1))
 
 
 def regions(map_HW: Floats, floor: float, min_region_px: int, scale_x: float, scale_y: float) -> tuple[MapRegion, ...]:

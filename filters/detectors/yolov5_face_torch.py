@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filters.base import FaceCaptionError, RgbImage
-from filters.boxes import letterbox
-from filters.detectors.base import Face, Floats, faces_on_canvas
-from filters.loading import lay_out, single_thread, single_thread_torch, torch_device, torch_state_dict
+from filters.base import FaceCaptionError
+from filters.detectors.base import Floats
+from filters.detectors.yolov5_face import Yolov5Face
+from filters.loading import Network, single_thread_torch, torch_device, torch_state_dict
 from filters.weights import WeightsError
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 ARCHITECTURES = ("yolov5n-0.5", "yolov5n", "yolov5s", "yolov5m", "yolov5l")
 """The package's networks with strides 8, 16 and 32, smallest first; a file of weights fits one of them."""
 
-_GREY = 114
-"""The margin that the network was trained with."""
-
 
 class BackendError(FaceCaptionError):
     """An optional package is not installed; the message says what to type."""
@@ -30,29 +27,14 @@ class BackendError(FaceCaptionError):
     exit_code = 2
 
 
-class Yolov5FaceTorch:
-    """Face boxes with five landmarks; differs from `filters.detectors.yolov5_face` in its runtime alone."""
+class Yolov5FaceTorch(Yolov5Face):
+    """The same faces; differs from `filters.detectors.yolov5_face` in its runtime alone."""
 
-    def __init__(self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str) -> None:
-        """Load the network; `side` is the longer side of the canvas in pixels."""
-        single_thread()
+    def _load(self, weights: str, device: str) -> Network:
         single_thread_torch()
         self._device = torch_device(device)
-        self._network = load_network(weights).to(self._device)
-        self._side = side
-        self._confidence_floor = confidence_floor
-        self._max_iou = max_iou
-
-    def detect(self, image: RgbImage) -> tuple[Face, ...]:
-        """Return every face above the confidence floor, most confident first."""
-        canvas = letterbox(image.shape[1], image.shape[0], self._side)
-        pixels_HWC = lay_out(image, canvas, _GREY)
-        rows = self.rows(pixels_HWC.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255))[0]
-        scores = rows[:, 4] * rows[:, 15]
-        rows, scores = rows[scores > self._confidence_floor], scores[scores > self._confidence_floor]
-        half = rows[:, 2:4] / 2
-        boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
-        return faces_on_canvas(boxes, scores, rows[:, 5:15], canvas, image, self._max_iou)
+        self._torch_network = load_network(weights).to(self._device)
+        return self.rows
 
     def rows(self, pixels_NCHW: Floats) -> Floats:
         """Return the network's raw output (N, anchors, 16) for RGB / 255 with sides that are multiples of 32.
@@ -62,7 +44,7 @@ class Yolov5FaceTorch:
         import torch
 
         with torch.inference_mode():
-            output, _ = self._network(torch.from_numpy(pixels_NCHW).to(self._device))
+            output, _ = self._torch_network(torch.from_numpy(pixels_NCHW).to(self._device))
             return np.asarray(output.cpu().numpy(), dtype=np.float32)
 
 
