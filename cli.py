@@ -530,8 +530,8 @@ def doctor(
             typer.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.subject}: {finding.fact}")
             if not finding.ok:
                 typer.echo(f"     mend: {finding.mend}")
-    if not all(finding.ok for finding in findings):
-        raise typer.Exit(2)
+    if wrong := [finding.exit_code for finding in findings if not finding.ok]:
+        raise typer.Exit(min(wrong))
 
 
 @models_app.command("list")
@@ -572,12 +572,13 @@ def models_add(
 
 @models_app.command("verify")
 def models_verify() -> None:
-    """Look for every entry of the catalogue and check the bytes of those that are here."""
+    """Look for every entry of the catalogue and check the bytes of those that are here; missing ones are no fault."""
     from filters.weights import verify_all
 
     statuses = verify_all()
     for status in statuses:
-        typer.echo(f"{status.entry.name}: {status.found.path if status.found else status.problem}")
+        mark = "ok     " if status.found else "WRONG  " if status.is_wrong else "missing"
+        typer.echo(f"{mark} {status.entry.name}: {status.found.path if status.found else status.problem}")
     if any(status.is_wrong for status in statuses):
         raise typer.Exit(EXIT_WEIGHTS_WRONG)
 

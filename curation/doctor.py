@@ -30,6 +30,8 @@ class Finding:
     ok: bool
     fact: str
     mend: str = ""
+    exit_code: int = 2
+    """What it is for a command to meet this where it is wrong: 2 the environment or the recipe, 6 weights."""
 
 
 def examine(recipe: str) -> list[Finding]:
@@ -84,7 +86,7 @@ def _ray() -> Finding:
 
 def _weights(recipe: str) -> Iterator[Finding]:
     from curation.recipe import load_recipe
-    from filters.weights import find_weights
+    from filters.weights import MissingWeightsError, find_weights
 
     try:
         loaded = load_recipe(recipe)
@@ -95,7 +97,8 @@ def _weights(recipe: str) -> Iterator[Finding]:
         try:
             found = find_weights(name)
         except FaceCaptionError as error:
-            yield Finding(f"weights {name}", False, "missing or wrong", str(error))
+            is_missing = isinstance(error, MissingWeightsError)
+            yield Finding(f"weights {name}", False, "missing" if is_missing else "wrong", str(error), error.exit_code)
         else:
             yield Finding(f"weights {name}", True, f"{found.path} (sha256 {found.sha256[:12]})")
     if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.measurers):

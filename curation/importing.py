@@ -95,9 +95,10 @@ def shape_of(name: str) -> Shape:
 def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path | None = None) -> Imported:
     """Write the metadata of `source` as the parquet file `target`.
 
-    `source` is a parquet, csv, tsv, json-lines or `.pth` file, a folder of any of these or of img2dataset tars, a data
-    set saved by Hugging Face `datasets`, or the name of one on the Hub. `ids`, made from `laion_face_ids.pth`, keeps
-    only the rows that it names; those of them that `source` lacks are listed in `{target}.missing.parquet`.
+    `source` is a parquet, csv, tsv or json-lines file, a folder of any of these or of img2dataset tars, one `.pth` file
+    of LAION-Face, a data set saved by Hugging Face `datasets`, or the name of one on the Hub. `ids`, made from
+    `laion_face_ids.pth`, keeps only the rows that it names; those of them that `source` lacks are listed in
+    `{target}.missing.parquet`.
 
     Raises:
         UsageError: there is nothing to read, or no column holds URLs.

@@ -156,6 +156,8 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder; give the one that {stage or 'a stage'} wrote")
         raise UsageError(f"{path}: no manifest; the stage that writes {folder} has not finished: run it again")
     value = read_sealed(path)
     if value.get("schema_version") != SCHEMA_VERSION:

@@ -7,6 +7,7 @@ a SAMPLE_ID to its faces, each (box, landmarks, score).
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,11 @@ def _in_child(source: Path, target: Path) -> None:
     talk = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     if done.returncode == OTHER_SHAPE:
         raise UsageError(f"{source}: neither laion_face_ids.pth nor sample2detect_N.pth: {talk}")
+    if done.returncode < 0:
+        raise UsageError(
+            f"{source}: reading it ended by {signal.Signals(-done.returncode).name}: it takes more memory than there "
+            f"is, or more than {MAX_CPU_S} s; nothing was written"
+        )
     if done.returncode != 0:
         raise SafetyError(f"{source}: refused, since it is no plain data: {talk}")
 

@@ -64,6 +64,7 @@ def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe
         (["curate", "nowhere", "out", "--recipe", "facecaptionhq-5m"], 2, "no such recipe; give a TOML file or one of"),
         (["curate", "nowhere", "out", "--recipe", "{recipe}"], 2, "nowhere: no such folder"),
         (["pack", ".", "out", "--recipe", "{recipe}"], 2, "no manifest"),
+        (["fetch", "nothing", "out", "--recipe", "{recipe}"], 2, "nothing: no such folder; give the one that rank"),
         (["models", "pull", "nothing"], 6, "nothing"),
         (["curate", "."], 2, "Missing argument"),
         (["report", "nowhere"], 2, "nowhere"),
@@ -123,8 +124,10 @@ def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(
     monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     ill = run("doctor", "--recipe", "facecaptionhq-4m")
-    assert ill.returncode == 2
-    assert "BAD  weights yolov5n-0.5-face" in ill.stdout and "mend: " in ill.stdout
+    is_fit = all(finding["ok"] for finding in healthy if not finding["subject"].startswith("weights"))
+    assert ill.returncode == (6 if is_fit else 2)
+    assert "BAD  weights yolov5n-0.5-face: missing" in ill.stdout and "mend: " in ill.stdout
+    assert run("doctor", "--recipe", "nothing").returncode == 2
 
 
 def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(
@@ -135,7 +138,11 @@ def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(
     (tmp_path / "yolov5n-face.onnx").write_bytes(b"not these")
     result = run("models", "verify")
     assert result.returncode == 6
+    marks = {line.split()[1].rstrip(":"): line.split()[0] for line in result.stdout.splitlines()}
+    assert (marks["yolov5n-face"], set(marks.values()) - {"ok"}) == ("WRONG", {"WRONG", "missing"})
     assert "yolov5n-face.onnx has sha256" in result.stdout
+    (tmp_path / "yolov5n-face.onnx").unlink()
+    assert run("models", "verify").returncode == 0
 
 
 def test_weights_that_the_user_confirms_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
