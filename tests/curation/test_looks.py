@@ -14,15 +14,20 @@ import pytest
 
 from curation.cell import CELL, Cell, Fault
 from curation.commit import sha256_of
+from curation.curate import curate
 from curation.fetch import fetch, fetch_work_id
 from curation.fingerprint import LOOK, look_at
 from curation.intent import Intent, intent_path
 from curation.manifest import Manifest, read_report
 from curation.measuring import Entry
+from curation.pack import pack
 from curation.recipe import Recipe
+from curation.report import write_report
 from curation.runner import Spread
 from curation.settings import CurateSettings, DecodeLimits
 from curation.tar import read_samples
+from curation.verify import verify
+from curation.why import why
 from demo.server import PLACEHOLDER, DemoServer, serve
 from tests.curation.poisoned import poison, scan_bomb
 from tests.curation.shards import bytes_of, colourful, recipe_from
@@ -129,6 +134,23 @@ def test_the_done_record_says_who_harmed_whom_and_how(tmp_path: Path, server: De
     run(tmp_path, recipe_of(tmp_path))
     (found,) = read_report(tmp_path / "fetch" / "00000_stats.json").run["quarantined"]
     assert found == {"uid": ledger(tmp_path / "fetch")[1]["uid"], "reason": "crashed", "message": "SIGSEGV"}
+
+
+def test_a_run_with_such_a_picture_is_told_and_verifies_like_any_other(
+    tmp_path: Path, server: DemoServer, marks: Path
+) -> None:
+    selection(tmp_path, server, [colourful(1), poison(SEGFAULT), colourful(2)])
+    recipe = recipe_of(tmp_path)
+    run(tmp_path, recipe)
+    curate(tmp_path / "fetch", tmp_path / "curate", recipe, Spread(num_workers=0))
+    pack(tmp_path / "curate", tmp_path / "pack", recipe, Spread(num_workers=0))
+    assert verify(tmp_path, Spread(num_workers=0)).faults == ()
+    (story,) = why(tmp_path, ledger(tmp_path / "fetch")[1]["uid"])
+    assert [(part.stage, part.rejected_by, part.reason) for part in story.stages[1:]] == [
+        ("fetch", "quarantine", "crashed")
+    ]
+    page = write_report(tmp_path).read_text()
+    assert "decoding or measuring it ends the process" in page
 
 
 def test_a_bomb_of_time_is_stopped_while_it_is_looked_at(tmp_path: Path, server: DemoServer) -> None:
