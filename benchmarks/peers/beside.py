@@ -28,7 +28,7 @@ class Part:
     what: str
     """What the peer does, in words."""
     ours: tuple[str, ...]
-    """Our steps that answer the same: `decode`, or filters of the recipe."""
+    """Our steps that answer the same: `decode` and filters of the recipe."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ def compare(peer: Peer, arguments: Sequence[str] | None, about: str | None) -> i
     """Measure, and write the figures under the peer's name into the results."""
     options = options_of(peer.name, arguments, about)
     python = python_of(peer.name, peer.requirements)
-    steps = sorted({step for part in peer.parts for step in part.ours})
+    parts = sorted({"+".join(part.ours) for part in peer.parts})
     theirs: list[dict[str, Any]] = []
     ours: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         folder = write_pictures(first_samples(options.corpus, options.num_samples), Path(name, "in"))
         for turn in range(options.rounds):
             theirs.append(_run([str(python), "-I", str(INSIDE / peer.script), str(folder)]))
-            ours.append(_run([sys.executable, "-m", OURS, str(folder), options.recipe, *steps]))
+            ours.append(_run([sys.executable, "-m", OURS, str(folder), options.recipe, *parts]))
             print(f"round {turn + 1}: {peer.name}", file=sys.stderr)
     result = {
         "version": theirs[0]["version"],
@@ -97,9 +97,8 @@ def _part(
         return 1000 * sum(seconds) / len(seconds) / num_pictures
 
     peer_ms = ms([run["seconds"][part.name] for run in theirs])
-    ours_ms = ms([sum(run["seconds"][step] for step in part.ours) for run in ours])
-    judges = [step for step in part.ours if step in ours[0]["kept"]]
-    kept = [all(verdicts) for verdicts in zip(*(ours[0]["kept"][step] for step in judges), strict=True)]
+    ours_ms = ms([run["seconds"]["+".join(part.ours)] for run in ours])
+    kept = ours[0]["kept"]["+".join(part.ours)]
     return {
         "what": part.what,
         "ours": list(part.ours),

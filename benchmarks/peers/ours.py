@@ -1,47 +1,49 @@
-"""Our side beside a peer: some steps of a recipe over a folder of pictures, in one process; prints JSON."""
+"""Our side beside a peer: parts of a recipe over a folder of pictures, in one process; prints JSON.
+
+A part is written `decode+colour`: the recipe with these filters alone, and their screens where they have some.
+"""
 
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from curation.bank import load_bank, weights_of
-from curation.decode import decode
+from curation.bank import FilterBank, load_bank, weights_of
 from curation.judge import NotYet, judge
+from curation.measuring import Entry, measure
 from curation.recipe import Recipe, load_recipe
-
-DECODE = "decode"
+from curation.sample import uid_of_bytes
 
 
 def main() -> None:
-    """Decode each picture, let each step measure it, and print CPU seconds and verdicts by step."""
-    folder, recipe_name, *steps = sys.argv[1:]
-    recipe = load_recipe(recipe_name)
-    bank = load_bank(recipe, weights_of(recipe))
-    filters = {step: bank.filters[step] for step in steps if step != DECODE}
-    paths = sorted(Path(folder).iterdir())
-    first = decode(paths[0].read_bytes(), recipe.file.decode)
-    for one in filters.values():
-        one.measure([first.rgb])
-    seconds = dict.fromkeys(steps, 0.0)
-    kept: dict[str, list[bool]] = {name: [] for name in filters}
-    for path in paths:
+    """Let each part look at every picture, and print CPU seconds and verdicts by part."""
+    folder, recipe_name, *parts = sys.argv[1:]
+    pictures = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
+    seconds, kept = {}, {}
+    for part in parts:
+        recipe = only(load_recipe(recipe_name), part.split("+"))
+        bank = load_bank(recipe, weights_of(recipe))
+        keeps(pictures[0], bank, recipe)
         started = time.process_time()
-        picture = decode(path.read_bytes(), recipe.file.decode)
-        seconds[DECODE] += time.process_time() - started
-        for name, one in filters.items():
-            started = time.process_time()
-            (evidence,) = one.measure([picture.rgb])
-            seconds[name] += time.process_time() - started
-            kept[name].append(_keeps(recipe, name, evidence))
+        kept[part] = [keeps(image_bytes, bank, recipe) for image_bytes in pictures]
+        seconds[part] = time.process_time() - started
     print(json.dumps({"seconds": seconds, "kept": kept}))
 
 
-def _keeps(recipe: Recipe, name: str, evidence: Any) -> bool:
-    """Whether a filter's own keep ranges hold."""
-    known = {plan.name: evidence if plan.name == name else None for plan in recipe.filters}
-    verdict = judge(known, [criterion for criterion in recipe.criteria if criterion.inputs == (name,)])
+def only(recipe: Recipe, names: list[str]) -> Recipe:
+    """Return the recipe with some of its filters alone."""
+    settings = recipe.file.curate.model_copy(update={"order": (), "shadow_fraction": 0.0})
+    filters = tuple(plan for plan in recipe.filters if plan.name in names)
+    return replace(recipe, file=recipe.file.model_copy(update={"curate": settings}), filters=filters)
+
+
+def keeps(image_bytes: bytes, bank: FilterBank, recipe: Recipe) -> bool:
+    """Decode and measure one picture as `curate` does, and say whether it stays."""
+    (found,) = measure([Entry(uid_of_bytes(image_bytes), image_bytes)], bank, recipe)
+    if found.refused is not None:
+        return False
+    verdict = judge(found.evidence, recipe.criteria)
     return not isinstance(verdict, NotYet) and verdict.kept
 
 
