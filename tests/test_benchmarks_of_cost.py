@@ -1,0 +1,82 @@
+"""What the benchmarks of cost rest on: process times by role, pieces of a corpus, orders that keep the same."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.order import main as order_main
+from benchmarks.pieces import first_samples, write_pictures, write_shards
+from benchmarks.process_tree import Tree
+from curation.errors import UsageError, WeightsError
+from curation.tar import read_samples
+from filters.weights import find_weights
+from tests.curation.shards import mixed_source
+
+BURN = "import time, sys; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {child!r}, "curation.inside"])
+{burn}
+child.wait()
+time.sleep(0.6)
+"""
+RECIPE = """
+schema_version = 1
+name = "orders"
+[curate]
+order = ["drawn", "colour"]
+[[filters]]
+name = "colour"
+keep.mean_channel_std = { min = 2.0 }
+[[filters]]
+name = "drawn"
+keep.drawn_probability = { max = 0.9 }
+"""
+
+
+def test_the_cpu_time_of_a_child_is_told_apart_from_its_parents_and_outlives_it() -> None:
+    program = FAMILY.format(child=BURN.format(seconds=0.6), burn=BURN.format(seconds=0.3))
+    process = subprocess.Popen([sys.executable, "-c", program])
+    tree = Tree(process.pid)
+    while process.poll() is None:
+        tree.look()
+        time.sleep(0.02)
+    assert process.returncode == 0
+    assert 0.5 <= tree.cpu_s("cell") <= 1.0
+    assert 0.25 <= tree.cpu_s("driver") <= 0.6
+    assert tree.peak_mib("cell") > 3 and tree.peak_mib("driver") > 3
+    assert tree.cpu_s("worker") == tree.peak_mib("worker") == 0.0
+
+
+def test_a_piece_of_a_corpus_holds_its_first_whole_samples_in_as_many_tars_as_asked_for(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 2)
+    samples = first_samples(source, 10)
+    folder = write_shards(samples, tmp_path / "out", 3)
+    back = {one.key: one for path in sorted(folder.glob("*.tar")) for one in read_samples(path)}
+    assert len(list(folder.iterdir())) == 3 and len(back) == 10
+    assert all(back[one.key].image_bytes == one.image_bytes and back[one.key].url == one.url for one in samples)
+    pictures = sorted(write_pictures(samples, tmp_path / "files").iterdir())
+    assert [path.read_bytes() for path in pictures] == [one.image_bytes for one in samples]
+    with pytest.raises(UsageError, match="holds 16 whole samples, and 17 are asked for"):
+        first_samples(source, 17)
+
+
+def test_the_benchmark_of_orders_finds_the_same_pictures_kept_in_each(tmp_path: Path) -> None:
+    try:
+        find_weights("anime_or_not")
+    except WeightsError as error:
+        pytest.skip(str(error))
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "order.json"
+    recipe.write_text(RECIPE)
+    source = mixed_source(tmp_path / "in", 2)
+    order_main([str(source), "--recipe", str(recipe), "--num-samples", "16", "--num-planned", "16", "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["orders"]["published"]["order"] == ["colour", "drawn"] == found["orders"]["proposed"]["order"]
+    assert found["orders"]["recipe"]["calls"] == {"colour": 14, "drawn": 14}
+    assert found["orders"]["proposed"]["calls"]["drawn"] == 10
+    assert found["same_kept_uids"] and found["same_tars"] and found["num_kept"] > 0
+    assert str(tmp_path) not in out.read_text()
