@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from curation.bank import FilterBank, load_bank, measurement_keys, weights_of
+from curation.cascades import Observed, series
 from curation.curate import STAGE, source_shards
 from curation.decide import DecideJob, read
 from curation.decode import Picture, decode
@@ -23,7 +24,6 @@ from curation.forecast import Opinion
 from curation.ledger import read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.measuring import Entry, in_shadow, measure
-from curation.ordering import Observed, series
 from curation.recipe import Recipe, recipe_of
 from curation.sample import Sample
 from curation.settings import DecodeLimits

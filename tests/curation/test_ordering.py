@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.bank import load_bank, weights_of
+from curation.cascades import Cascades, Observed
 from curation.curate import curate
 from curation.errors import UsageError, WeightsError
 from curation.judge import NotYet, Verdict, judge
 from curation.measuring import Entry, measure
 from curation.order_sample import OrderSample, sample_of
-from curation.ordering import Cascades, Observed, exact, improved, propose
+from curation.ordering import exact, improved, propose
 from curation.recipe import Recipe
 from curation.runner import Spread
 from curation.tar import read_samples
@@ -113,6 +114,16 @@ def test_filters_that_reject_the_same_pictures_do_not_stand_side_by_side(tmp_pat
     saved, low, high = found.saving
     assert saved == pytest.approx(1 - found.proposed.seconds / found.recipe.seconds)
     assert low < saved < high
+
+
+def test_a_saving_that_only_the_pictures_at_hand_would_bring_is_called_uncertain(tmp_path: Path) -> None:
+    sure = propose(by_hand(), recipe_at(tmp_path))
+    assert sure.is_certain and sure.held_out_saving == pytest.approx(sure.saving[0], abs=0.05)
+    kept, drawn_one = by_hand()[-1], by_hand()[0]
+    few = [kept, kept, replace(drawn_one, known={**kept.known, "drawn": drawn_one.known["drawn"]}), kept]
+    lucky = propose(few, recipe_at(tmp_path))
+    assert lucky.saving[0] > 0 and lucky.proposed.order != NAMES
+    assert not lucky.is_certain
 
 
 def test_an_order_that_is_no_dearer_than_any_other_is_left_as_it_is(tmp_path: Path) -> None:
