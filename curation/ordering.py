@@ -1,4 +1,4 @@
-"""Which order of work is cheapest: proposed from a sample's own evidence, beside the recipe's order and the declared one.
+"""Which order of work is cheapest: proposed from a sample's own evidence, beside the recipe's and the declared order.
 
 The order changes what a run costs and never whom it keeps.
 """
