@@ -670,6 +670,10 @@ def _print_proposal(found: "Proposal", drawn: "OrderSample", as_json: bool) -> N
         typer.echo("the recipe's own order is the cheapest already")
     elif not found.is_certain:
         typer.echo("so few pictures do not tell it from the recipe's own: keep that, or take a larger --sample")
+    if idle := [name for name, share in found.rejects.items() if not share]:
+        typer.echo(
+            f"of the sample {' and '.join(idle)} would reject none: how many it does reject is not known from it"
+        )
     typer.echo(f"\n[curate]\n{found.line}")
 
 

@@ -43,8 +43,11 @@ class Proposal:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the saving is told apart from none; a handful of pictures proposes whatever they happen to like."""
-        return self.saving[1] > 0 and self.held_out_saving > 0
+        """Whether the saving is told apart from none; a handful of pictures proposes whatever they happen to like.
+
+        Of a filter that rejects none of them nothing is known but that it rejects few.
+        """
+        return self.saving[1] > 0 and self.held_out_saving > 0 and all(self.rejects.values())
 
     @property
     def line(self) -> str:

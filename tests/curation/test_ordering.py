@@ -124,6 +124,10 @@ def test_a_saving_that_only_the_pictures_at_hand_would_bring_is_called_uncertain
     lucky = propose(few, recipe_at(tmp_path))
     assert lucky.saving[0] > 0 and lucky.proposed.order != NAMES
     assert not lucky.is_certain
+    idle = [replace(one, known={**one.known, "faces": FacesEvidence(8, 8, ())}) for one in by_hand()]
+    unknown = propose(idle, recipe_at(tmp_path))
+    assert unknown.saving[1] > 0 and unknown.held_out_saving > 0
+    assert unknown.rejects["faces"] == 0.0 and not unknown.is_certain
 
 
 def test_an_order_that_is_no_dearer_than_any_other_is_left_as_it_is(tmp_path: Path) -> None:
