@@ -7,6 +7,7 @@ openvino is timed where it can be imported.
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -16,11 +17,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from PIL import Image
 
 from benchmarks.calibrate import Photos
-from benchmarks.looks import pictures
+from benchmarks.looks import originals
 from benchmarks.provenance import commit, machine
+from curation.containers import strip_metadata
 from curation.decode import decode
 from curation.joint import Bounds
 from curation.recipe import load_recipe
@@ -34,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Time everything, write the figures."""
     options = _options(arguments)
     result = {
-        "stages": stage_costs(Photos(Path(os.environ["FACECAPTIONHQ_GOLD"])), options.recipe),
+        "stages": stage_costs(Photos(Path(os.environ["FACECAPTIONHQ_GOLD"])), options.recipe, options.every),
+        "jpeg": jpeg_decoders(Photos(Path(os.environ["FACECAPTIONHQ_GOLD"])), options.every),
         "runtimes": list(timed_runtimes()),
         "machine": machine(),
         "commit": commit(),
@@ -66,7 +71,7 @@ def timed_runtimes() -> Iterator[dict[str, Any]]:
             yield {"weights": weights, "shape": [height, width], "openvino": openvino_version, "cpu_ms": costs}
 
 
-def stage_costs(photos: Photos, recipe_name: str) -> dict[str, Any]:
+def stage_costs(photos: Photos, recipe_name: str, every: int) -> dict[str, Any]:
     """Return mean CPU milliseconds per photo of decoding and of each filter but `text`, and how many reach each.
 
     A photo reaches a filter when those before it in the order of work would keep it.
@@ -77,9 +82,8 @@ def stage_costs(photos: Photos, recipe_name: str) -> dict[str, Any]:
     order = [name for name in recipe.order if name in plans]
     costs: dict[str, list[float]] = {name: [] for name in ("decode", *order)}
     num_reached = dict.fromkeys(order, 0)
-    for file, _, derivative, picture in pictures(photos, "colour"):
-        if derivative:
-            continue
+    for file, _ in list(originals(photos))[::every]:
+        picture = photos.picture(file)
         image_bytes = (photos.folder / "images" / file).read_bytes()
         costs["decode"].append(_cpu_ms(lambda x: decode(x, recipe.file.decode), image_bytes, 3))
         stays = True
@@ -96,6 +100,27 @@ def stage_costs(photos: Photos, recipe_name: str) -> dict[str, Any]:
         "num_photos": num_photos,
         "num_reached": num_reached,
     }
+
+
+def jpeg_decoders(photos: Photos, every: int) -> dict[str, Any]:
+    """Return what Pillow and OpenCV take for the same JPEG bytes to RGB pixels, and on how many they differ."""
+    costs: dict[str, list[float]] = {"pillow": [], "opencv": []}
+    num_differing = 0
+    ways: dict[str, Callable[[Any], Any]] = {
+        "pillow": lambda x: np.array(Image.open(io.BytesIO(x))),
+        "opencv": lambda x: cv2.imdecode(
+            np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        ),
+    }
+    for file in [name for name, _ in originals(photos) if name.endswith((".jpg", ".jpeg"))][::every]:
+        image_bytes = strip_metadata((photos.folder / "images" / file).read_bytes(), "jpg")
+        if Image.open(io.BytesIO(image_bytes)).mode == "RGB":
+            pixels = [decoder(image_bytes) for decoder in ways.values()]
+            num_differing += not np.array_equal(*pixels)
+            for name, decoder in ways.items():
+                costs[name].append(_cpu_ms(decoder, image_bytes, 3))
+    means = {name: round(float(np.mean(found)), 2) for name, found in costs.items()}
+    return {"mean_cpu_ms": means, "num_photos": len(costs["pillow"]), "num_differing": num_differing}
 
 
 def _openvino(path: str, precision: str) -> Callable[[Any], Any]:
@@ -118,6 +143,7 @@ def _cpu_ms(run: Callable[[Any], Any], pixels: Any, num_runs: int = 9) -> float:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.costs", description=__doc__)
     parser.add_argument("--recipe", default="facecaptionhq-4m")
+    parser.add_argument("--every", type=int, default=1, help="time only every so many-th photo")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/costs.json"))
     return parser.parse_args(arguments)
 

@@ -91,14 +91,19 @@ def looks(photos: Photos, variants: Sequence[Variant]) -> list[list[Look]]:
 def pictures(photos: Photos, filter_name: str) -> Iterator[tuple[str, str, str, RgbImage]]:
     """Yield file, label, derivative and pixels of every picture that a filter is looked at with."""
     changes = {**derivatives.SAME_SCENE, **(derivatives.SMALLER_FACES if filter_name == "faces" else {})}
+    for file, label in originals(photos):
+        picture = photos.picture(file)
+        yield file, label, "", picture
+        for derivative, change in changes.items() if label in DERIVED else ():
+            yield file, label, derivative, change(picture)
+
+
+def originals(photos: Photos) -> Iterator[tuple[str, str]]:
+    """Yield file and label of every photo that the decode gate reads."""
     with (photos.folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
         labels = sorted({row["label"] for row in csv.DictReader(file)})
     for label in labels:
-        for name in photos.of(label):
-            picture = photos.picture(name)
-            yield name, label, "", picture
-            for derivative, change in changes.items() if label in DERIVED else ():
-                yield name, label, derivative, change(picture)
+        yield from ((name, label) for name in photos.of(label))
 
 
 def _read(variant: Variant) -> list[Look]:

@@ -23,10 +23,13 @@ from benchmarks.provenance import commit, machine, wilson
 from filters import anime, faces
 from filters.boxes import iou
 
-FACES = tuple(
-    Variant("faces", {"weights": weights, "side": side})
-    for weights in ("yolov5n-face", "yolov5n-0.5-face")
-    for side in (640, 512, 480, 416, 384, 320, 256)
+FACES = (
+    *(
+        Variant("faces", {"weights": weights, "side": side})
+        for weights in ("yolov5n-face", "yolov5n-0.5-face")
+        for side in (640, 512, 480, 416, 384, 320, 256)
+    ),
+    Variant("faces", {"detector": "centerface", "weights": "centerface", "side": 640}),
 )
 ANIME = tuple(
     Variant("anime", {"view_side": side, "scale_factor": factor, "min_neighbours": 3, "min_side_px": least})
