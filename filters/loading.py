@@ -153,8 +153,8 @@ def resize(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray
 def shrink(image: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
     """Return a picture at another size for a detector: halved while it stays large enough, then scaled linearly.
 
-    At a small part of the cost of `resize`, which averages over fractions of pixels. A last odd row or column is cut off
-    before halving, which moves nothing by more than a pixel of the result.
+    At a small part of the cost of `resize`, which averages over fractions of pixels. An odd last row or column is cut
+    off before halving, which moves nothing by more than a pixel of the result.
     """
     import cv2
 
