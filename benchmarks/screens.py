@@ -12,81 +12,43 @@ import argparse
 import json
 import os
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from benchmarks.calibrate import Photos
+from benchmarks.lettering import Lettering, random_lettering
+from benchmarks.proofs import (
+    Case,
+    Proof,
+    Screen,
+    applies,
+    case_of,
+    contradicts,
+    read_screens,
+    settled,
+    stays,
+    truth_gauges,
+)
 from benchmarks.provenance import commit, machine, wilson
-from benchmarks.screening import Gauge, by_picture, measure, text_corpus
-from curation.joint import Bounds
-from curation.judge import KeepRange
-from curation.recipe import FilterPlan, Recipe, load_recipe
-from filters.base import Settings
+from benchmarks.screening import by_picture, measure, text_corpus
+from curation.recipe import FilterPlan, load_recipe
 
-Scores = Mapping[str, float]
+LETTERED = "single lettered"
+EUROPEAN = ("capitals", "latin", "digits", "cyrillic", "greek")
 
 
-class Proof(Settings):
-    """Where these ranges of a screen's scores hold, those of the filter's scores are certain."""
-
-    when: dict[str, KeepRange]
-    then: dict[str, KeepRange]
+def is_plain(lettering: Lettering) -> bool:
+    """Whether anybody would see at once that something is written there."""
+    return lettering.contrast >= 0.7 and lettering.height_fraction >= 0.025
 
 
-class Stanza(Settings):
-    """One `[[filters.screens]]` table, as a recipe has it."""
-
-    filter: str
-    measure: dict[str, Any] = Field(default_factory=dict)
-    score: dict[str, Any] = Field(default_factory=dict)
-    proofs: tuple[Proof, ...]
-
-
-@dataclass(frozen=True)
-class Screen:
-    """A screen ready to score."""
-
-    stanza: Stanza
-    number: int
-
-    @cached_property
-    def gauge(self) -> Gauge:
-        """What it measures."""
-        module = import_module(f"filters.{self.stanza.filter}")
-        return Gauge(self.stanza.filter, module, module.Measure.model_validate(self.stanza.measure))
-
-    @property
-    def name(self) -> str:
-        """Its name among the gauges."""
-        return f"screen {self.number}"
-
-    def scores(self, evidence: Any) -> dict[str, float]:
-        """Return the scores that its proofs speak of."""
-        found: dict[str, float] = self.gauge.module.scores(
-            evidence, self.gauge.module.Score.model_validate(self.stanza.score)
-        )
-        return found
-
-
-@dataclass(frozen=True)
-class Case:
-    """One picture: what the filter says of it, and what the screens see, in their order."""
-
-    name: str
-    truth: Scores
-    seen: tuple[Scores, ...]
-
-    @property
-    def group(self) -> str:
-        """What it stands for."""
-        return self.name.partition("/")[0]
+STRATA: Mapping[str, Callable[[Lettering], bool]] = {
+    "all": lambda one: True,
+    "contrast 0.7 and more, lines of 2.5 % of the height and more": is_plain,
+    "the same in Latin, Cyrillic or Greek": lambda one: is_plain(one) and one.script in EUROPEAN,
+    "fainter or smaller": lambda one: not is_plain(one),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "num_pictures": len(cases),
         "screens": [screen_table(screens[: row + 1], cases, plan) for row in range(len(screens))],
         "groups": [group_row(group, cases, screens, plan) for group in sorted({case.group for case in cases})],
+        "lettered": lettered_rows(cases, screens, plan),
         "machine": machine(),
         "commit": commit(),
     }
@@ -116,61 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     options.out.write_text(json.dumps({**known, plan.name: result}, indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def read_screens(file: Path, filter_name: str) -> list[Screen]:
-    """Return the screens of one filter's stanza in a TOML file: a recipe, or a part of one."""
-    tables = tomllib.loads(file.read_text(encoding="utf-8"))["filters"]
-    stanza = next(table for table in tables if table["name"] == filter_name)
-    return [Screen(Stanza.model_validate(one), row) for row, one in enumerate(stanza["screens"], start=1)]
-
-
-def truth_gauges(recipe: Recipe, plan: FilterPlan, override: Mapping[str, Any]) -> dict[str, Gauge]:
-    """Return what measures a filter's scores: itself with parameters overridden, and inputs of its joint scores."""
-    needed = {plan.name, *(name for joint in plan.joint.values() for name in joint.inputs)}
-    gauges = {one.name: Gauge(one.name, one.module, one.measure) for one in recipe.filters if one.name in needed}
-    own = plan.module.Measure.model_validate({**plan.measure.model_dump(), **override})
-    return {**gauges, plan.name: Gauge(plan.name, plan.module, own)}
-
-
-def case_of(name: str, evidence: Mapping[str, Any], plan: FilterPlan, screens: Sequence[Screen]) -> Case:
-    """Return one picture's scores."""
-    joint = {score: one.bounds(evidence).low for score, one in plan.joint.items()}
-    truth = {**plan.scores(evidence[plan.name]), **joint}
-    return Case(name, truth, tuple(screen.scores(evidence[screen.name]) for screen in screens))
-
-
-def applies(proof: Proof, scores: Scores) -> bool:
-    """Whether a proof speaks of a picture."""
-    return all(keep.holds(Bounds(scores[name], scores[name])) for name, keep in proof.when.items())
-
-
-def contradicts(proof: Proof, truth: Scores) -> bool:
-    """Whether a picture's scores are not what a proof says."""
-    return not all(keep.holds(Bounds(truth[name], truth[name])) for name, keep in proof.then.items())
-
-
-def settled(case: Case, screens: Sequence[Screen], plan: FilterPlan) -> bool | None:
-    """Return what the screens make of a picture: it stays, it goes, or None where the filter must look."""
-    stays = []
-    for score, keep in plan.keep.items():
-        verdict = None
-        for screen, scores in zip(screens, case.seen, strict=False):
-            ranges = [one.then[score] for one in screen.stanza.proofs if score in one.then and applies(one, scores)]
-            bounds = [Bounds(one.min or 0.0, float("inf") if one.max is None else one.max) for one in ranges]
-            if verdict is None and any(keep.failure(one) for one in bounds):
-                verdict = False
-            if verdict is None and any(keep.holds(one) for one in bounds):
-                verdict = True
-        stays.append(verdict)
-    if False in stays:
-        return False
-    return True if None not in stays else None
-
-
-def stays(case: Case, plan: FilterPlan) -> bool:
-    """Return the filter's own verdict."""
-    return all(keep.holds(Bounds(case.truth[score], case.truth[score])) for score, keep in plan.keep.items())
 
 
 def screen_table(screens: Sequence[Screen], cases: Sequence[Case], plan: FilterPlan) -> dict[str, Any]:
@@ -188,29 +96,56 @@ def screen_table(screens: Sequence[Screen], cases: Sequence[Case], plan: FilterP
 
 
 def proof_row(proof: Proof, cases: Sequence[Case], row: int) -> dict[str, Any]:
-    """Return how a proof fares on all pictures, whoever settled them before, and the nearest that it would be wrong of.
+    """Return how a proof fares on all pictures, whoever settled them before, photos and lettering apart.
 
-    `nearest` is, by score of the proof, the value at which the next contradicting picture enters when this one bound
-    alone is moved.
+    `nearest` is, by score of the proof, the value at which the next photo that contradicts it would enter when this
+    one bound alone is moved; None where none would.
     """
     spoken = [case for case in cases if applies(proof, case.seen[row])]
-    wrong = [case.name for case in spoken if contradicts(proof, case.truth)]
+    wrong = [case for case in spoken if contradicts(proof, case.truth)]
+    photos = [case for case in cases if case.group != LETTERED and contradicts(proof, case.truth)]
     nearest = {}
     for name, keep in proof.when.items():
         rest = Proof(when={key: one for key, one in proof.when.items() if key != name}, then=proof.then)
-        values = [
-            case.seen[row][name] for case in cases if contradicts(proof, case.truth) and applies(rest, case.seen[row])
-        ]
-        nearest[name] = (
-            (max(values, default=None) if keep.max is None else min(values, default=None)) if values else None
+        values = [case.seen[row][name] for case in photos if applies(rest, case.seen[row])]
+        nearest[name] = (max(values, default=None)) if keep.max is None else min(values, default=None)
+    counts = {
+        which: _against(
+            [case for case in spoken if (case.group == LETTERED) == drawn],
+            [case.name for case in wrong if (case.group == LETTERED) == drawn],
         )
-    return {
-        "proof": proof.model_dump(mode="json", exclude_none=True),
-        "spoken_of": len(spoken),
-        "contradicted_by": wrong,
-        "wilson_95": wilson(len(wrong), len(spoken)),
-        "nearest": nearest,
+        for which, drawn in (("photos", False), ("lettered", True))
     }
+    return {"proof": proof.model_dump(mode="json", exclude_none=True), **counts, "nearest": nearest}
+
+
+def _against(spoken: Sequence[Case], wrong: Sequence[str]) -> dict[str, Any]:
+    return {
+        "spoken_of": len(spoken),
+        "contradicted_by": sorted(wrong),
+        "wilson_95": wilson(len(wrong), len(spoken)),
+    }
+
+
+def lettered_rows(cases: Sequence[Case], screens: Sequence[Screen], plan: FilterPlan) -> list[dict[str, Any]]:
+    """Return where on lettering the screens say otherwise than the filter, by how plain the lettering is."""
+    drawn = {case: random_lettering(int(case.name.rpartition("#")[2])) for case in cases if case.group == LETTERED}
+    rows = []
+    for what, is_in in STRATA.items():
+        own = [case for case, lettering in drawn.items() if is_in(lettering)]
+        verdicts = {case: settled(case, screens, plan) for case in own}
+        wrong = [case for case in own if verdicts[case] not in (None, stays(case, plan))]
+        rows.append(
+            {
+                "lettering": what,
+                "num": len(own),
+                "left": sum(verdict is None for verdict in verdicts.values()),
+                "kept_against_the_filter": sum(verdicts[case] is True for case in wrong),
+                "rejected_against_the_filter": sum(verdicts[case] is False for case in wrong),
+                "wilson_95": wilson(len(wrong), len(own)),
+            }
+        )
+    return rows
 
 
 def group_row(group: str, cases: Sequence[Case], screens: Sequence[Screen], plan: FilterPlan) -> dict[str, Any]:
@@ -236,14 +171,24 @@ def show(result: Mapping[str, Any]) -> None:
     for screen in result["screens"]:
         print(f"\n## {screen['filter']} {screen['measure']}: {screen['reached']} reach it, {screen['left']} left\n")
         for row in screen["proofs"]:
-            print(
-                f"- {row['proof']}\n  speaks of {row['spoken_of']}, nearest {row['nearest']}, {row['contradicted_by']}"
-            )
+            print(f"- {row['proof']}\n  nearest photo {row['nearest']}")
+            for which in ("photos", "lettered"):
+                own = row[which]
+                print(
+                    f"  {which}: {len(own['contradicted_by'])} of {own['spoken_of']} contradict it, {own['wilson_95']}"
+                )
+    print("\n| lettering | of | left | kept against the filter | rejected against it | 95 % |")
+    print("|---" * 6 + "|")
+    for row in result["lettered"]:
+        against = f"{row['kept_against_the_filter']} | {row['rejected_against_the_filter']}"
+        print(f"| {row['lettering']} | {row['num']} | {row['left']} | {against} | {row['wilson_95']} |")
     print("\n| pictures | of | filter keeps | proven kept | proven rejected | left after | 95 % | other verdict |")
     print("|---" * 8 + "|")
     for row in result["groups"]:
         kept = f"{row['num']} | {row['filter_keeps']} | {row['proven_kept']} | {row['proven_rejected']}"
-        print(f"| {row['group']} | {kept} | {row['left_after']} | {row['band_wilson_95']} | {row['other_verdict']} |")
+        print(
+            f"| {row['group']} | {kept} | {row['left_after']} | {row['band_wilson_95']} | {len(row['other_verdict'])} |"
+        )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
