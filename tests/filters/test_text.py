@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from filters import text
 from filters.base import RgbImage
+from filters.detectors.craft_export import EXPORTER_VERSION
 from filters.text import TextEvidence
 from filters.weights import cache_folder
 from tests.filters.marks import gold, with_craft, with_gold, with_openvino
@@ -109,7 +110,7 @@ def test_a_dtype_that_the_runtime_has_not_is_an_error_of_the_recipe() -> None:
 @with_craft
 def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(written("HELLO"))
-    (whole,) = (cache_folder().parent / "exports").glob("craft-*.onnx")
+    (whole,) = (cache_folder().parent / "exports").glob(f"craft-*-v{EXPORTER_VERSION}-*.onnx")
     folder = tmp_path / "facecaptionhq/exports"
     folder.mkdir(parents=True)
     shutil.copy(whole, folder)
