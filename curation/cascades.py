@@ -59,8 +59,8 @@ class Played:
 
 
 def series(recipe: Recipe) -> tuple[tuple[str, ...], ...]:
-    """Return all that measures, in declared order: each filter after what must precede it."""
-    return tuple((plan.name,) for plan in recipe.filters)
+    """Return all that measures, in declared order: each filter after its screens, as in any order."""
+    return tuple((*(one.plan.name for one in recipe.screens[plan.name]), plan.name) for plan in recipe.filters)
 
 
 class Cascades:

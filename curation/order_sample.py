@@ -1,41 +1,37 @@
 """The pictures by which `curation.ordering` compares orders: measured anew, or as a curated run's ledgers have them.
 
-A run's shadow sample holds all evidence of some rejected pictures, as its kept ones do by themselves; then nothing dear
-is measured again, but for the few pictures that say what a call costs.
+A run's shadow sample holds all evidence of some rejected pictures, as its kept ones do by themselves, and its done
+records say what a call costs; then nothing is measured again.
 """
 
 import random
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from curation.bank import FilterBank, load_bank, measurement_keys, weights_of
-from curation.cascades import Observed, series
+from curation.bank import load_bank, measurement_keys, weights_of
+from curation.cascades import Observed
+from curation.cell import CELL, Fault
 from curation.curate import STAGE, source_shards
 from curation.decide import DecideJob, read
-from curation.decode import Picture, decode
 from curation.errors import UsageError
 from curation.evidence import footer_of
 from curation.forecast import Opinion
+from curation.judge import Verdict
 from curation.ledger import read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, read_manifest
-from curation.measuring import Entry, in_shadow, measure
+from curation.measuring import DECODE, QUARANTINE, Entry, Measured, in_shadow, measure, missing
+from curation.profiling import costs
 from curation.recipe import Recipe, recipe_of
 from curation.sample import Sample
-from curation.settings import DecodeLimits
 from curation.stage import finished
 from curation.storage import local_copy
 from curation.tar import read_samples
-from filters.base import Filter, RgbImage
 
 MAX_SHARDS = 32
 """Shards that are read for a sample; of a larger folder these are drawn by chance."""
-NUM_TIMED = 16
-"""Pictures that say what a call costs, where ledgers say the rest."""
 MIN_SHADOW = 10
 """Rejected pictures with all their evidence below which a run says nothing of orders."""
 
@@ -68,12 +64,12 @@ def _of_tars(source: Path, recipe: Recipe, num_pictures: int, seed: int) -> Orde
     shards = [path for path, _ in source_shards(source)]
     chosen, num_seen = _drawn(shards, num_pictures, seed)
     measured = _measured(chosen, recipe)
-    observed = tuple(Observed(one.known, one.seconds) for one in measured)
+    observed = tuple(Observed(one.evidence, one.seconds) for one in measured)
     return OrderSample(
         observed,
         f"{len(chosen)} of {num_seen} samples in {min(len(shards), MAX_SHARDS)} of {len(shards)} shards of {source}",
         len(chosen) - len(observed),
-        _mean([one.decode_seconds for one in measured]),
+        float(np.mean([one.seconds[DECODE] for one in measured])) if measured else 0.0,
     )
 
 
@@ -85,11 +81,16 @@ def _of_run(target: Path, recipe: Recipe, num_pictures: int, seed: int) -> Order
             f"{target}: {len(rejected.complete)} rejected pictures with all their evidence, and at least {MIN_SHADOW} "
             f"are needed: measure a sample of the tars instead (name their folder)"
         )
-    fetched = target.parent / "fetch"
-    tars = source_shards(fetched) if fetched.is_dir() else [(one.file(target, ".tar"), None) for one in manifest.shards]
-    timed = _measured(_drawn([path for path, _ in tars], NUM_TIMED, seed)[0], recipe)
-    calls = {name: [one.seconds[name] for one in timed if name in one.seconds] for name in _names(recipe)}
-    seconds = {name: _mean(values) for name, values in calls.items() if values}
+    spent = {cost.step: cost.ms_per_picture / 1000 for cost in costs(target, manifest)}
+    asked = {
+        name for one in (*kept.complete, *rejected.complete) for name, known in one.known.items() if known is not None
+    }
+    if unknown := sorted(asked - set(spent)):
+        raise UsageError(
+            f"{target}: its done records do not say what a call of {unknown[0]!r} costs: measure a sample of the tars "
+            f"instead (name their folder)"
+        )
+    seconds = {name: spent[name] for name in asked}
     dice = random.Random(seed)
     observed = tuple(
         Observed(one.known, seconds, group.num_seen / min(num_pictures, len(group.complete)))
@@ -97,10 +98,10 @@ def _of_run(target: Path, recipe: Recipe, num_pictures: int, seed: int) -> Order
         for one in dice.sample(group.complete, min(num_pictures, len(group.complete)))
     )
     origin = (
-        f"ledgers of {target}: {len(kept.complete)} of {kept.num_seen} kept and {len(rejected.complete)} of "
-        f"{rejected.num_seen} rejected pictures; calls timed on {len(timed)} pictures"
+        f"ledgers and done records of {target}: {len(kept.complete)} of {kept.num_seen} kept and "
+        f"{len(rejected.complete)} of {rejected.num_seen} rejected pictures"
     )
-    return OrderSample(observed, origin, num_refused, _mean([one.decode_seconds for one in timed]))
+    return OrderSample(observed, origin, num_refused, spent[DECODE])
 
 
 @dataclass
@@ -127,7 +128,7 @@ def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, s
             group = kept if one.before.kept else rejected
             group.num_seen += 1
             is_chance = one.before.kept or in_shadow(one.row["uid"], fraction)
-            if is_chance and all(evidence is not None for evidence in one.known.values()):
+            if is_chance and not missing(one.known, recipe):
                 group.complete.append(one)
         if min(len(kept.complete), len(rejected.complete)) >= num_pictures:
             break
@@ -166,69 +167,32 @@ def _samples(shards: Sequence[Path]) -> Iterator[tuple[str, Sample]]:
                     yield sample.uid(path.stem), sample
 
 
-@dataclass(frozen=True)
-class _Timed:
-    """One picture, measured in full."""
+def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Measured]:
+    """Measure in full, one by one, what can be read; again where somebody's first call is in it, since that costs more.
 
-    known: dict[str, Any]
-    seconds: dict[str, float]
-    decode_seconds: float
-
-
-class _Clock:
-    """Notes the CPU time of decoding one picture and of every call of a filter on it."""
-
-    def __init__(self, bank: FilterBank) -> None:
-        self.bank = FilterBank({name: _Watched(one, name, self) for name, one in bank.filters.items()})
-        """The filters with the clock around them."""
-        self.seconds: dict[str, float] = {}
-        self.decode_seconds = 0.0
-        self.warm: set[str] = set()
-
-    def decode(self, image_bytes: bytes, limits: DecodeLimits) -> Picture:
-        started = time.process_time()
-        picture = decode(image_bytes, limits)
-        self.decode_seconds = time.process_time() - started
-        return picture
-
-
-@dataclass(frozen=True)
-class _Watched:
-    inner: Filter
-    name: str
-    clock: _Clock
-
-    def measure(self, images: Sequence[RgbImage]) -> list[Any]:
-        if self.name not in self.clock.warm:
-            self.clock.warm.add(self.name)
-            self.inner.measure(images)
-        started = time.process_time()
-        found = self.inner.measure(images)
-        self.clock.seconds[self.name] = time.process_time() - started
-        return found
-
-
-def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[_Timed]:
-    """Measure in full, one by one, what can be read; a filter's first call, which costs more, is made twice."""
-    clock, whole = _Clock(load_bank(recipe, weights_of(recipe))), _in_full(recipe)
+    Whatever a picture does to the cell, it counts as refused.
+    """
+    weights, whole = weights_of(recipe), _in_full(recipe)
+    warm: set[str] = set()
     found = []
     for uid, sample in samples:
-        clock.seconds = {}
-        (measured,) = measure([Entry(uid, sample.image_bytes)], clock.bank, whole, clock.decode)
-        if measured.refused is None:
-            found.append(_Timed(dict(measured.evidence), clock.seconds, clock.decode_seconds))
+        outcome = _ask(Entry(uid, sample.image_bytes), whole, weights)
+        if not warm.issuperset(outcome.seconds):
+            warm |= set(outcome.seconds)
+            outcome = _ask(Entry(uid, sample.image_bytes), whole, weights)
+        if outcome.refused is None:
+            found.append(outcome)
     return found
+
+
+def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured:
+    if not recipe.file.curate.isolate:
+        return measure([entry], load_bank(recipe, weights), recipe)[0]
+    outcome = CELL.measure([entry], recipe, weights)
+    return Measured(refused=Verdict(QUARANTINE, outcome.reason)) if isinstance(outcome, Fault) else outcome[0]
 
 
 def _in_full(recipe: Recipe) -> Recipe:
     """Return the recipe with every rejected picture in its shadow sample, so that all is measured of each."""
     curate = recipe.file.curate.model_copy(update={"shadow_fraction": 1.0})
     return replace(recipe, file=recipe.file.model_copy(update={"curate": curate}))
-
-
-def _names(recipe: Recipe) -> list[str]:
-    return [name for one in series(recipe) for name in one]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else 0.0

@@ -47,6 +47,13 @@ keep.mean_channel_std = {{ min = 12.0 }}
 name = "drawn"
 keep.drawn_probability = {{ max = {drawn} }}
 """
+SCREEN = """
+  [[filters.screens]]
+  filter = "colour"
+    [[filters.screens.proofs]]
+    when.mean_channel_std = { max = 60.0 }
+    then.drawn_probability = { max = 0.4 }
+"""
 ALONE = Spread(num_workers=0)
 NAMES = ("faces", "colour", "drawn")
 
@@ -144,6 +151,31 @@ def test_pictures_count_as_many_times_as_they_stand_for(tmp_path: Path) -> None:
     )
 
 
+def test_a_screen_precedes_its_filter_and_spares_it_in_every_order_as_measuring_does(
+    tmp_path: Path, source: Path
+) -> None:
+    recipe = recipe_from(tmp_path, RECIPE.format(shadow=0.0, drawn=0.5) + SCREEN)
+    told = sample_of(source, recipe, 100, seed=0)
+    cascades, found = Cascades(told.observed, recipe), propose(told.observed, recipe)
+    assert cascades.series == (("faces",), ("colour",), ("drawn_screen", "drawn"))
+    orders = [order for order in permutations(cascades.names) if order.index("drawn_screen") < order.index("drawn")]
+    assert found.proposed.order in orders and len(orders) == 12
+    assert found.proposed.seconds == pytest.approx(min(cascades.play(order).seconds for order in orders))
+    for order in orders[::3]:
+        calls = calls_of(ordered(recipe, order), source)
+        played = {step.name: round(step.asked * len(told.observed)) for step in cascades.play(order).steps}
+        assert played == {name: calls[name] for name in order}
+        assert calls["drawn"] < calls["drawn_screen"]
+
+
+def calls_of(recipe: Recipe, source: Path) -> Counter[str]:
+    """Measure the whole folder, and count who looked at how many pictures."""
+    samples = [sample for path in sorted(source.glob("*.tar")) for sample in read_samples(path)]
+    entries = [Entry(sample.uid(""), sample.image_bytes) for sample in samples]
+    found = [one for one in measure(entries, load_bank(recipe, weights_of(recipe)), recipe) if one.refused is None]
+    return Counter(name for one in found for name, evidence in one.evidence.items() if evidence is not None)
+
+
 def test_what_must_precede_a_filter_does_so_in_whatever_is_proposed(tmp_path: Path) -> None:
     cascades = Cascades(by_hand(), recipe_at(tmp_path))
     free = exact(cascades, NAMES)
@@ -199,7 +231,7 @@ def test_a_run_says_the_same_from_its_shadow_sample_as_measuring_anew_does(
     assert told.num_refused == 2
     assert [step.asked for step in again.recipe.steps] == pytest.approx([step.asked for step in anew.recipe.steps])
     assert again.rejects == pytest.approx(anew.rejects)
-    assert "calls timed on 16 pictures" in told.origin
+    assert "14 of 14 rejected" in told.origin and all(seconds > 0 for seconds in again.seconds.values())
 
 
 def test_a_run_with_a_thin_shadow_or_other_columns_is_refused_with_the_way_out(tmp_path: Path, source: Path) -> None:
