@@ -3,7 +3,7 @@
 No independence is assumed: whether a picture reaches a filter follows from its own evidence, by `curation.judge`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,22 +92,35 @@ class Cascades:
 
     def play(self, order: Sequence[str]) -> Played:
         """Return what the order would take."""
-        masks, steps = self.start, []
-        before = self._is_rejected(masks)
-        for name in order:
-            masks, seconds, asked = self.step(masks, self.names.index(name))
-            after = self._is_rejected(masks)
-            steps.append(Step(name, self.share(asked), self.share(after & ~before), self.share(seconds)))
-            before = after
+        turns: dict[str, list[tuple[float, float, float]]] = {name: [] for name in order}
+        before = self._is_rejected(self.start)
+        for name, masks, seconds, asked in self._rounds(self.start, order):
+            rejected = self._is_rejected(masks)
+            turns[name].append((self.share(asked), self.share(rejected & ~before), self.share(seconds)))
+            before = rejected
+        steps = [Step(name, *map(sum, zip(*turns[name], strict=True))) for name in order]
         return Played(tuple(order), sum(step.seconds for step in steps), tuple(steps))
 
     def costs(self, order: Sequence[str]) -> Floats:
         """Return what the order would take of each picture, in CPU seconds."""
-        masks, total = self.start, np.zeros(len(self._rows))
-        for name in order:
-            masks, seconds, _ = self.step(masks, self.names.index(name))
+        return self.rest(self.start, order)
+
+    def rest(self, masks: Masks, order: Sequence[str]) -> Floats:
+        """Return what is still to be spent on each picture from a state on, in CPU seconds."""
+        total = np.zeros(len(self._rows))
+        for _, _, seconds, _ in self._rounds(masks, order):
             total += seconds
         return total
+
+    def _rounds(self, masks: Masks, order: Sequence[str]) -> Iterator[tuple[str, Masks, Floats, Flags]]:
+        """Let everyone have a turn, round after round, until nobody is asked: as `curation.measuring` does."""
+        while True:
+            before = masks
+            for name in order:
+                masks, seconds, asked = self.step(masks, self.names.index(name))
+                yield name, masks, seconds, asked
+            if np.array_equal(masks, before):
+                return
 
     @property
     def start(self) -> Masks:

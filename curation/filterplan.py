@@ -72,10 +72,31 @@ class ScreenPlan:
 
     plan: FilterPlan
     proofs: tuple[Proof, ...]
+    screened: str
+    """The filter whose scores it proves."""
+    joint: Mapping[str, JointScore]
+    """Joint scores of that filter which the proofs ask with the screen's evidence in the filter's place."""
 
-    def prove(self, proofs: Proofs, evidence: Any) -> Bounds:
-        """Return what the screen's evidence says of the score that the proofs speak of."""
-        return proofs.bounds(self.plan.scores(evidence))
+    def inputs(self, proofs: Proofs) -> tuple[str, ...]:
+        """Return whose evidence these proofs need."""
+        asked = [self.joint[name] for proof in proofs.proofs for name in proof.when if name in self.joint]
+        others = [name for score in asked for name in score.inputs if name != self.screened]
+        return (self.plan.name, *dict.fromkeys(others))
+
+    def prove(self, proofs: Proofs, known: Known) -> Bounds:
+        """Return what the evidence says of the score that the proofs speak of; every input must be known."""
+        evidence = known[self.plan.name]
+        scores = self.plan.scores(evidence)
+        asked = {name for proof in proofs.proofs for name in proof.when if name in self.joint}
+        if asked:
+            seen = {**known, self.screened: stand_in(self.plan, evidence)}
+            scores |= {name: self.joint[name].bounds(seen).low for name in asked}
+        return proofs.bounds(scores)
+
+
+def stand_in(plan: FilterPlan, evidence: Any) -> Any:
+    """Return what joint scores take for the evidence of the filter that this one screens."""
+    return plan.module.stand_in(evidence, plan.score) if hasattr(plan.module, "stand_in") else evidence
 
 
 def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
@@ -112,8 +133,10 @@ def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
 def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str, place: str) -> ScreenPlan:
     screen = stanza.screens[number]
     module = _module(screen.filter, where, f"{place}.filter")
+    can_stand_in = screen.filter == stanza.name or hasattr(module, "stand_in")
+    joint = {name: one for name, one in JOINT_SCORES.items() if one.owner == stanza.name and can_stand_in}
     for i, proof in enumerate(screen.proofs):
-        for table, names, allowed in (("when", proof.when, module.SCORES), ("then", proof.then, scores)):
+        for table, names, allowed in (("when", proof.when, (*module.SCORES, *joint)), ("then", proof.then, scores)):
             if unknown := [name for name in names if name not in allowed]:
                 at = f"{place}.proofs[{i}].{table}.{unknown[0]}"
                 raise RecipeError(f"{where}: {at}: no such score; {choices(unknown[0], allowed)}")
@@ -127,7 +150,9 @@ def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str
         joint={},
         keep={},
     )
-    return ScreenPlan(plan, screen.proofs)
+    asked = {name for proof in screen.proofs for name in proof.when if name in joint}
+    held = {name: validated(joint[name], stanza.joint.get(name, {}), where, f"{place}.joint.{name}") for name in asked}
+    return ScreenPlan(plan, screen.proofs, stanza.name, held)
 
 
 def _module(name: str, where: str, place: str) -> ModuleType:
@@ -145,7 +170,7 @@ def filter_names() -> tuple[str, ...]:
 def criterion_of(plan: FilterPlan, score: str, keep: KeepRange, screens: Sequence[ScreenPlan]) -> Criterion:
     """Return one keep range of a filter as the judge sees it, with what the given screens prove of its score."""
     screenings = tuple(
-        Screening(screen.plan.name, partial(screen.prove, proofs))
+        Screening(screen.plan.name, screen.inputs(proofs), partial(screen.prove, proofs))
         for screen in screens
         if (proofs := about(score, screen.proofs)) is not None
     )

@@ -178,9 +178,15 @@ def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
         verdict = judge(cut, before.criteria)
         if number and isinstance(verdict, NotYet):
             cut |= {name: full[name] for name in verdict.filters}
-        for name in before.order:
-            verdict = judge(cut, before.criteria)
-            if isinstance(verdict, NotYet) and name in verdict.filters:
-                cut[name] = full[name]
+        while asked := _first_asked(cut, full, before):
+            cut[asked] = full[asked]
     now = {name: evidence if cut.get(name) is not None else None for name, evidence in one.known.items()}
     return isinstance(judge(now, recipe.criteria), NotYet)
+
+
+def _first_asked(cut: Mapping[str, Any], full: Mapping[str, Any], recipe: Recipe) -> str | None:
+    """Return who would measure next in a recipe's order, of those that did."""
+    verdict = judge(cut, recipe.criteria)
+    if isinstance(verdict, Verdict):
+        return None
+    return next((name for name in recipe.order if name in verdict.filters and full[name] is not None), None)

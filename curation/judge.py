@@ -11,7 +11,7 @@ of it was measured, or in which order, changes nothing.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from pydantic import model_validator
 
@@ -62,8 +62,10 @@ class Screening:
     """What one screen can prove of one score."""
 
     screen: str
-    prove: Callable[[Any], Bounds]
-    """From the screen's evidence to what is certain of the score."""
+    inputs: tuple[str, ...]
+    """The screen, and filters whose evidence it is held against."""
+    prove: Callable[[Known], Bounds]
+    """What is certain of the score, once all inputs are known."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ class Criterion:
     def settle(self, known: Known) -> "Settled":
         """Return what the evidence makes of this criterion: the first screen that decides it, else the filter."""
         for screening in self.screens:
-            if known[screening.screen] is None:
-                return Settled(self.keep, UNKNOWN, waiting=(screening.screen,))
-            found = Settled(self.keep, screening.prove(known[screening.screen]), by=screening.screen)
+            if unknown := tuple(name for name in screening.inputs if known[name] is None):
+                return Settled(self.keep, UNKNOWN, waiting=unknown)
+            found = Settled(self.keep, screening.prove(known), by=screening.screen)
             if found.failure is not None or found.holds:
                 return found
         found = Settled(self.keep, self.bounds(known))

@@ -13,6 +13,7 @@ from typing import Any
 
 from curation.bank import FilterBank
 from curation.decode import Picture, UnreadableError, decode
+from curation.joint import Known
 from curation.judge import NotYet, Verdict, judge, unsettled
 from curation.recipe import Recipe
 from curation.settings import DecodeLimits
@@ -75,15 +76,18 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: 
             opened.append(_open(entry, recipe, decode))
     pictures = {i: outcome for i, outcome in enumerate(opened) if isinstance(outcome, Picture)}
     known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.measurers} for i in pictures}
-    for wants in (_is_asked, _is_needed, _is_wanted_of_shadow):
-        for name in recipe.order:
-            chosen = [i for i in pictures if known[i][name] is None and wants(name, entries[i], known[i], recipe)]
-            if not chosen:
-                continue
-            with _timed(name, [seconds[i] for i in chosen]):
-                found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
-            for i, evidence in zip(chosen, found, strict=True):
-                known[i][name] = evidence
+    for wants in (_asked, _needed, _wanted_of_shadow):
+        open_ones = {i: wants(entries[i], known[i], recipe) for i in pictures}
+        while any(open_ones.values()):
+            for name in recipe.order:
+                chosen = [i for i in pictures if name in open_ones[i]]
+                if not chosen:
+                    continue
+                with _timed(name, [seconds[i] for i in chosen]):
+                    found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
+                for i, evidence in zip(chosen, found, strict=True):
+                    known[i][name] = evidence
+                    open_ones[i] = wants(entries[i], known[i], recipe)
     judging = time.process_time() - started - sum(sum(one.values()) for one in seconds)
     for one in seconds:
         one[JUDGE] = judging / len(entries)
@@ -117,25 +121,25 @@ def _open(entry: Entry, recipe: Recipe, decode: Decode) -> Picture | Verdict:
         return Verdict(UNREADABLE, error.reason)
 
 
-def _is_asked(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
-    return entry.wanted is not None and name in entry.wanted
+def _asked(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
+    return tuple(name for name in entry.wanted or () if known[name] is None)
 
 
-def _is_needed(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
+def _needed(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
     if recipe.file.curate.measure == "all":
-        return True
+        return tuple(name for name, evidence in known.items() if evidence is None)
     verdict = judge(known, recipe.criteria)
-    return isinstance(verdict, NotYet) and name in verdict.filters
+    return verdict.filters if isinstance(verdict, NotYet) else ()
 
 
-def _is_wanted_of_shadow(name: str, entry: Entry, known: Mapping[str, Any], recipe: Recipe) -> bool:
+def _wanted_of_shadow(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
     if entry.wanted is not None or not in_shadow(entry.uid, recipe.file.curate.shadow_fraction):
-        return False
+        return ()
     verdict = judge(known, recipe.criteria)
-    return isinstance(verdict, Verdict) and not verdict.kept and name in missing(known, recipe)
+    return missing(known, recipe) if isinstance(verdict, Verdict) and not verdict.kept else ()
 
 
-def missing(known: Mapping[str, Any], recipe: Recipe) -> tuple[str, ...]:
+def missing(known: Known, recipe: Recipe) -> tuple[str, ...]:
     """Return who must measure next until all is known that the recipe may ask.
 
     That is every filter, except where its screens have decided all its keep ranges.

@@ -99,7 +99,9 @@ def exact(cascades: Cascades, start: tuple[str, ...]) -> tuple[str, ...]:
         if spent >= best[0] * (1 - GAIN_FRACTION):
             return
         if len(begun) == len(start):
-            best = (spent, begun)
+            whole = spent + cascades.share(cascades.rest(masks, begun))
+            best = min(best, (whole, begun), key=lambda one: one[0])
+            return
         for one in cascades.series:
             following = [name for name in one if name not in begun][:1]
             for name in following:

@@ -174,9 +174,9 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     if len(set(columns)) != len(columns):
         raise RecipeError(f"{where}: filters: a name stands twice in {columns}; each filter has one stanza")
     for plan in plans:
-        for score in plan.joint:
+        for score in [*plan.joint, *(name for screen in plan.screens for name in screen.joint)]:
             if missing := [name for name in JOINT_SCORES[score].inputs if name not in names]:
-                raise RecipeError(f"{where}: filter {plan.name!r}: keep.{score} also needs a filter {missing[0]!r}")
+                raise RecipeError(f"{where}: filter {plan.name!r}: {score} also needs a filter {missing[0]!r}")
     _require_order(file.curate.order, plans, where)
     return Recipe(name=file.name, path=where, file=file, filters=plans)
 

@@ -23,7 +23,7 @@ class Proof(Settings):
     """
 
     when: dict[str, KeepRange] = Field(min_length=1)
-    """Scores of the screen; all must hold."""
+    """Scores of the screen, or joint scores of the filter with the screen's evidence in its place; all must hold."""
     then: dict[str, KeepRange] = Field(min_length=1)
     """Scores of the filter, its own or joint ones."""
 

@@ -57,6 +57,8 @@ class Filter(Protocol):
     - `Score(Settings)`, parameters of the scores alone, free to change after measuring;
     - `scores(evidence, score) -> dict[str, float]`, pure: name -> finite score, in the order of `SCORES`;
     - `weights(measure) -> tuple[str, ...]`, catalogue names or paths of the weights that it needs;
+    - `stand_in(evidence, score)`, only where it can screen a filter that has joint scores: what these take for that
+      filter's evidence;
     - `build(measure, device) -> Filter`, which loads them; heavy imports happen in there and nowhere else.
     """
 

@@ -90,6 +90,20 @@ def scores(evidence: TextMapEvidence, score: Score) -> dict[str, float]:
     }
 
 
+@dataclass(frozen=True)
+class Outlined:
+    """Text as the joint scores of `text` see it."""
+
+    polygons: tuple[tuple[float, ...], ...]
+    """Corners x, y, x, y, ... in pixels of the decoded picture."""
+
+
+def stand_in(evidence: TextMapEvidence, score: Score) -> Outlined:
+    """Return the regions that count, grown to the text that they stand for."""
+    counted = (one for one in evidence.regions if one.mean >= score.confidence)
+    return Outlined(tuple(grown(one.corners, score.unclip)[0] for one in counted))
+
+
 def share_above(histogram: Sequence[int], level: float) -> float:
     """Return the share of pixels above a level, 0..1, taking pixels as spread evenly within a bin."""
     below = np.concatenate([[0], np.cumsum(histogram)])

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -74,10 +75,11 @@ def test_measuring_in_any_order_and_stopping_early_keeps_the_same(values: list[f
 def screened(name: str, keep: KeepRange, *screens: str) -> Criterion:
     """A criterion whose screens see the score with an error of 1, and prove nothing within 2 of it."""
 
-    def prove(value: float) -> Bounds:
-        return Bounds(value - 2, value + 2)
+    def prove(screen: str, known: Any) -> Bounds:
+        return Bounds(known[screen] - 2, known[screen] + 2)
 
-    return replace(own(name, keep), screens=tuple(Screening(screen, prove) for screen in screens))
+    screenings = (Screening(screen, (screen,), partial(prove, screen)) for screen in screens)
+    return replace(own(name, keep), screens=tuple(screenings))
 
 
 SCREENED = screened("a", KeepRange(min=1, max=2), "a_screen"), screened("b", KeepRange(max=5), "b_screen", "b_screen_2")

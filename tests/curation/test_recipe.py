@@ -71,7 +71,7 @@ def test_what_is_wrong_with_a_recipe_is_named_with_file_key_and_choices(
 
 def test_a_joint_score_needs_both_its_filters(tmp_path: Path) -> None:
     stanza = '[[filters]]\nname = "anime"\nkeep.num_uncontested_hits = { max = 0 }\n'
-    with pytest.raises(RecipeError, match=r"keep\.num_uncontested_hits also needs a filter 'faces'"):
+    with pytest.raises(RecipeError, match=r"num_uncontested_hits also needs a filter 'faces'"):
         load(tmp_path, SMALL + stanza)
 
 
