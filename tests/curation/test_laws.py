@@ -41,7 +41,7 @@ def encoded(image: Image.Image, side: int = 320) -> bytes:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One shard of real photos that scikit-image carries, and what is made of them."""
-    for name in ("centerface", "craft_mlt_25k", "anime_or_not"):
+    for name in ("centerface", "craft_mlt_25k", "anime_or_not", "ppocr_v4_det"):
         try:
             find_weights(name)
         except WeightsError as error:
@@ -120,6 +120,45 @@ def test_the_cascade_stops_measuring_what_is_decided(source: Path, tmp_path: Pat
     assert measured["cat"] == ["colour", "faces"]
     assert measured["face"] == list(FILTERS)
     assert measured["torn"] == []
+
+
+SCREEN = """
+[[filters.screens]]
+filter = "text_map"
+measure = { side = 320 }
+[[filters.screens.proofs]]
+when.num_glyphs = { max = 4 }
+then.num_characters = { max = 10 }
+then.area_fraction = { max = 0.15 }
+[[filters.screens.proofs]]
+when.num_glyphs = { min = 40 }
+then.num_characters = { min = 11 }
+[[filters.screens.proofs]]
+when.face_overlap_fraction = { max = 0.0 }
+then.face_overlap_fraction = { max = 0.0 }
+"""
+
+
+def test_screens_that_look_where_the_face_is_keep_the_same_in_any_order_of_work(source: Path, tmp_path: Path) -> None:
+    kept = {}
+    for number, order in enumerate(
+        (
+            FILTERS,
+            FILTERS[::-1],
+            ("text_screen", "text", "faces", "colour", "drawn"),
+            ("faces", "text", "colour", "drawn"),
+        )
+    ):
+        path = tmp_path / f"{number}.toml"
+        text = Path(recipe_with(tmp_path, FILTERS).path).read_text().replace(f"{list(FILTERS)}", f"{list(order)}")
+        head, stanza, rest = text.partition('name = "text"')
+        before, mark, after = rest.partition("[[filters]]")
+        path.write_text(head + stanza + before + SCREEN + mark + after)
+        curate(source, tmp_path / f"{number}", load_recipe(path), Spread(0))
+        rows = read_ledger(tmp_path / f"{number}" / "00000.parquet").to_pylist()
+        kept[order] = [row["key"] for row in rows if row["kept"]]
+        assert any(row["text_screen_evidence"] is not None and row["text_evidence"] is None for row in rows)
+    assert set(map(tuple, kept.values())) == {("face",)}
 
 
 def test_the_manifest_names_every_weights_file_by_its_sha256(source: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.errors import RecipeError
+from curation.judge import KEPT, NotYet, Verdict, judge
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest
 from curation.pack import pack
@@ -16,6 +17,11 @@ from curation.tar import read_samples
 from curation.telling import tell
 from curation.verify import verify
 from curation.why import why
+from filters.detectors.base import Face
+from filters.detectors.ppocr import MapRegion
+from filters.faces import FacesEvidence
+from filters.text import TextEvidence
+from filters.text_map import TextMapEvidence
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 
 ALONE = Spread(num_workers=0)
@@ -163,6 +169,72 @@ def test_an_order_may_part_a_screen_from_its_filter_but_not_turn_them_round(tmp_
         recipe_from(tmp_path, text.replace("[curate]", order.format('["colour", "colour_screen", "faces"]')))
     with pytest.raises(RecipeError, match="it may name colour_screen too"):
         recipe_from(tmp_path, text.replace("[curate]", order.format('["colour_screen", "faces"]')))
+
+
+FACE_AWARE = """
+schema_version = 1
+name = "face-aware"
+[[filters]]
+name = "text"
+keep.num_characters = { max = 10 }
+keep.face_overlap_fraction = { max = 0.05 }
+[[filters.screens]]
+filter = "text_map"
+[[filters.screens.proofs]]
+when.num_glyphs = { max = 9 }
+then.num_characters = { max = 10 }
+[[filters.screens.proofs]]
+when.face_overlap_fraction = { max = 0.01 }
+then.face_overlap_fraction = { max = 0.05 }
+[[filters]]
+name = "faces"
+keep.num_faces = { min = 1, max = 1 }
+"""
+
+
+def word(x: float, y: float) -> MapRegion:
+    """A region of a few letters, 20 x 10 pixels."""
+    return MapRegion((x, y, x + 20, y, x + 20, y + 10, x, y + 10), picture_fraction=0.02, mean=0.9, peak=0.95)
+
+
+def test_a_proof_may_ask_where_the_face_is_and_waits_for_both_sides(tmp_path: Path) -> None:
+    recipe = recipe_from(tmp_path, FACE_AWARE)
+    face = FacesEvidence(100, 100, (Face(10, 10, 50, 50, 0.9, (0.0,) * 10),))
+    beside, across = (TextMapEvidence(100, 100, (1,) * 20, (word(x, x),)) for x in (70.0, 20.0))
+
+    def verdict(**known: Any) -> Any:
+        return judge({**dict.fromkeys(plan.name for plan in recipe.measurers), **known}, recipe.criteria)
+
+    assert verdict() == NotYet(("text_screen", "faces"))
+    assert verdict(text_screen=beside) == NotYet(("faces",))
+    assert verdict(text_screen=beside, faces=face) == KEPT
+    assert verdict(text_screen=across, faces=face) == NotYet(("text",))
+    assert verdict(text_screen=across, faces=FacesEvidence(100, 100, ())) == Verdict("faces", "num_faces_low")
+    nothing_found, letters = TextEvidence(100, 100, (), ()), TextEvidence(100, 100, (word(20, 20).corners,), (3,))
+    assert verdict(text_screen=across, text=nothing_found, faces=face) == KEPT
+    assert verdict(text_screen=across, text=letters, faces=face) == Verdict("text", "face_overlap_fraction_high")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (('filter = "text_map"', 'filter = "colour"'), r"proofs\[0\]\.when\.num_glyphs: no such score"),
+        (('name = "faces"\nkeep.num_faces', 'name = "anime"\nkeep.num_hits'), "also needs a filter 'faces'"),
+    ],
+)
+def test_what_a_proof_about_the_face_lacks_is_named(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
+    text = FACE_AWARE.replace(*change)
+    assert text != FACE_AWARE
+    with pytest.raises(RecipeError, match=complaint):
+        recipe_from(tmp_path, text)
+
+
+def test_a_filter_that_cannot_stand_in_for_another_is_no_screen_of_its_joint_scores(tmp_path: Path) -> None:
+    text = FACE_AWARE.replace('filter = "text_map"', 'filter = "colour"').replace(
+        "when.num_glyphs", "when.hue_spread_deg"
+    )
+    with pytest.raises(RecipeError, match=r"when\.face_overlap_fraction: no such score"):
+        recipe_from(tmp_path, text)
 
 
 @pytest.mark.parametrize(
