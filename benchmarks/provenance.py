@@ -10,7 +10,7 @@ from typing import Any
 
 from curation import interval
 
-LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "ray", "torch")
+LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pillow", "ray", "torch")
 
 
 def machine() -> dict[str, Any]:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from types import MappingProxyType
 
 
@@ -19,6 +20,8 @@ CODE_VERSION = _installed()
 
 
 RUNTIME = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "torch")
+OPTIONAL_RUNTIME = ("openvino",)
+"""Distributions of the same name as their package, named where they are installed."""
 
 
 @cache
@@ -27,6 +30,7 @@ def runtime() -> Mapping[str, str]:
     return MappingProxyType(
         {
             **{name: version(name) for name in RUNTIME},
+            **{name: version(name) for name in OPTIONAL_RUNTIME if find_spec(name) is not None},
             "python": platform.python_version(),
             "machine": platform.machine(),
         }
