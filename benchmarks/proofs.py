@@ -1,71 +1,31 @@
-"""Screens and their proofs beside what the filter itself says: read, scored and settled, for `benchmarks.screens`."""
+"""Screens and their proofs beside what the filter itself says, as plan and judge see them, for `benchmarks.screens`."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
+from benchmarks.provenance import wilson
 from benchmarks.screening import Gauge
-from curation.joint import Bounds
-from curation.judge import KeepRange
-from curation.recipe import FilterPlan, Recipe
-from filters.base import Settings
+from curation.filterplan import FilterPlan, ScreenPlan, criterion_of
+from curation.joint import Bounds, Known
+from curation.judge import NotYet, judge
+from curation.recipe import Recipe, recipe_of
+from curation.screens import Proof
 
 Scores = Mapping[str, float]
-
-
-class Proof(Settings):
-    """Where these ranges of a screen's scores hold, those of the filter's scores are certain."""
-
-    when: dict[str, KeepRange]
-    then: dict[str, KeepRange]
-
-
-class Stanza(Settings):
-    """One `[[filters.screens]]` table, as a recipe has it."""
-
-    filter: str
-    measure: dict[str, Any] = Field(default_factory=dict)
-    score: dict[str, Any] = Field(default_factory=dict)
-    proofs: tuple[Proof, ...]
-
-
-@dataclass(frozen=True)
-class Screen:
-    """A screen ready to score."""
-
-    stanza: Stanza
-    number: int
-
-    @cached_property
-    def gauge(self) -> Gauge:
-        """What it measures."""
-        module = import_module(f"filters.{self.stanza.filter}")
-        return Gauge(self.stanza.filter, module, module.Measure.model_validate(self.stanza.measure))
-
-    @property
-    def name(self) -> str:
-        """Its name among the gauges."""
-        return f"screen {self.number}"
-
-    def scores(self, evidence: Any) -> dict[str, float]:
-        """Return the scores that its proofs speak of."""
-        found: dict[str, float] = self.gauge.module.scores(
-            evidence, self.gauge.module.Score.model_validate(self.stanza.score)
-        )
-        return found
+LETTERED = "single lettered"
+MOVED = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
+"""Factors by which a bound is moved, to show what another choice would do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One picture: what the filter says of it, and what the screens see, in their order."""
+    """One picture: all evidence, what the filter says of it, and what each screen sees, in their order."""
 
     name: str
+    known: Known
     truth: Scores
     seen: tuple[Scores, ...]
 
@@ -75,31 +35,49 @@ class Case:
         return self.name.partition("/")[0]
 
 
-def read_screens(file: Path, filter_name: str) -> list[Screen]:
-    """Return the screens of one filter's stanza in a TOML file: a recipe, or a part of one."""
+def with_screens(recipe: Recipe, file: Path) -> Recipe:
+    """Return the recipe with the screens of a TOML file, a recipe or a part of one, in place of its own.
+
+    Raises:
+        RecipeError: a screen does not hold.
+    """
     tables = tomllib.loads(file.read_text(encoding="utf-8"))["filters"]
-    stanza = next(table for table in tables if table["name"] == filter_name)
-    return [Screen(Stanza.model_validate(one), row) for row, one in enumerate(stanza["screens"], start=1)]
+    screens = {table["name"]: table["screens"] for table in tables if "screens" in table}
+    values = recipe.file.model_dump(mode="json", exclude_unset=True)
+    stanzas = [
+        {**stanza, **({"screens": screens[stanza["name"]]} if stanza["name"] in screens else {})}
+        for stanza in values["filters"]
+    ]
+    return recipe_of({**values, "filters": stanzas}, f"{recipe.path} with {file}")
 
 
-def truth_gauges(recipe: Recipe, plan: FilterPlan, override: Mapping[str, Any]) -> dict[str, Gauge]:
-    """Return what measures a filter's scores: itself with parameters overridden, and inputs of its joint scores."""
-    needed = {plan.name, *(name for joint in plan.joint.values() for name in joint.inputs)}
-    gauges = {one.name: Gauge(one.name, one.module, one.measure) for one in recipe.filters if one.name in needed}
+def gauges_of(recipe: Recipe, plan: FilterPlan, override: Mapping[str, Any]) -> dict[str, Gauge]:
+    """Return what measures: the filter with parameters overridden, its screens, and inputs of its joint scores."""
+    needed = {name for joint in plan.joint.values() for name in joint.inputs}
+    others = (*(one for one in recipe.filters if one.name in needed), *(screen.plan for screen in plan.screens))
     own = plan.module.Measure.model_validate({**plan.measure.model_dump(), **override})
-    return {**gauges, plan.name: Gauge(plan.name, plan.module, own)}
+    gauges = {one.name: Gauge(one.filter, one.module, one.measure) for one in others}
+    return {**gauges, plan.name: Gauge(plan.filter, plan.module, own)}
 
 
-def case_of(name: str, evidence: Mapping[str, Any], plan: FilterPlan, screens: Sequence[Screen]) -> Case:
+def case_of(name: str, known: Known, plan: FilterPlan) -> Case:
     """Return one picture's scores."""
-    joint = {score: one.bounds(evidence).low for score, one in plan.joint.items()}
-    truth = {**plan.scores(evidence[plan.name]), **joint}
-    return Case(name, truth, tuple(screen.scores(evidence[screen.name]) for screen in screens))
+    joint = {score: one.bounds(known).low for score, one in plan.joint.items()}
+    seen = tuple(screen.scores(screen.proofs, known) for screen in plan.screens)
+    return Case(name, known, {**plan.scores(known[plan.name]), **joint}, seen)
 
 
-def applies(proof: Proof, scores: Scores) -> bool:
-    """Whether a proof speaks of a picture."""
-    return all(keep.holds(Bounds(scores[name], scores[name])) for name, keep in proof.when.items())
+def settled(case: Case, plan: FilterPlan, screens: Sequence[ScreenPlan]) -> bool | None:
+    """Return what the judge makes of a picture before the filter measures: it stays, it goes, or None."""
+    criteria = [criterion_of(plan, score, keep, screens) for score, keep in plan.keep.items()]
+    verdict = judge({**case.known, plan.name: None}, criteria)
+    return None if isinstance(verdict, NotYet) else verdict.kept
+
+
+def stays(case: Case, plan: FilterPlan) -> bool:
+    """Return the filter's own verdict."""
+    verdict = judge(case.known, [criterion_of(plan, score, keep, ()) for score, keep in plan.keep.items()])
+    return not isinstance(verdict, NotYet) and verdict.kept
 
 
 def contradicts(proof: Proof, truth: Scores) -> bool:
@@ -107,24 +85,52 @@ def contradicts(proof: Proof, truth: Scores) -> bool:
     return not all(keep.holds(Bounds(truth[name], truth[name])) for name, keep in proof.then.items())
 
 
-def settled(case: Case, screens: Sequence[Screen], plan: FilterPlan) -> bool | None:
-    """Return what the screens make of a picture: it stays, it goes, or None where the filter must look."""
-    stays = []
-    for score, keep in plan.keep.items():
-        verdict = None
-        for screen, scores in zip(screens, case.seen, strict=False):
-            ranges = [one.then[score] for one in screen.stanza.proofs if score in one.then and applies(one, scores)]
-            bounds = [Bounds(one.min or 0.0, float("inf") if one.max is None else one.max) for one in ranges]
-            if verdict is None and any(keep.failure(one) for one in bounds):
-                verdict = False
-            if verdict is None and any(keep.holds(one) for one in bounds):
-                verdict = True
-        stays.append(verdict)
-    if False in stays:
-        return False
-    return True if None not in stays else None
+def proof_row(proof: Proof, cases: Sequence[Case], row: int) -> dict[str, Any]:
+    """Return how a proof of the screen in one row fares on all pictures, whoever settled them before.
+
+    `nearest` is, by score of the proof, the photo that contradicts it and would be the first to enter when this one
+    bound alone is moved, with its score; None where none would. `moved` shows what other bounds would do.
+    """
+    return {
+        "proof": proof.model_dump(mode="json", exclude_none=True),
+        **_by_kind(proof, cases, row),
+        "nearest": {name: _nearest(proof, name, cases, row) for name in proof.when},
+        "moved": {name: list(_moved(proof, name, cases, row)) for name in proof.when},
+    }
 
 
-def stays(case: Case, plan: FilterPlan) -> bool:
-    """Return the filter's own verdict."""
-    return all(keep.holds(Bounds(case.truth[score], case.truth[score])) for score, keep in plan.keep.items())
+def _by_kind(proof: Proof, cases: Sequence[Case], row: int) -> dict[str, dict[str, Any]]:
+    """Return photos and lettering apart: of how many the proof speaks, and which contradict it."""
+    counts = {}
+    for which, drawn in (("photos", False), ("lettered", True)):
+        spoken = [case for case in cases if (case.group == LETTERED) == drawn and proof.applies(case.seen[row])]
+        wrong = sorted(case.name for case in spoken if contradicts(proof, case.truth))
+        counts[which] = {
+            "spoken_of": len(spoken),
+            "contradicted_by": wrong,
+            "wilson_95": wilson(len(wrong), len(spoken)),
+        }
+    return counts
+
+
+def _nearest(proof: Proof, name: str, cases: Sequence[Case], row: int) -> tuple[float, str] | None:
+    rest = proof.model_copy(update={"when": {key: one for key, one in proof.when.items() if key != name}})
+    found = [
+        (round(case.seen[row][name], 4), case.name)
+        for case in cases
+        if case.group != LETTERED and contradicts(proof, case.truth) and rest.applies(case.seen[row])
+    ]
+    return max(found, default=None) if proof.when[name].max is None else min(found, default=None)
+
+
+def _moved(proof: Proof, name: str, cases: Sequence[Case], row: int) -> Iterator[dict[str, Any]]:
+    """Yield what becomes of a proof whose one bound is moved; a bound of 0 stays where it is."""
+    end = "max" if proof.when[name].min is None else "min"
+    bound = getattr(proof.when[name], end)
+    for factor in MOVED if bound else ():
+        keep = proof.when[name].model_copy(update={end: bound * factor})
+        counts = _by_kind(proof.model_copy(update={"when": {**proof.when, name: keep}}), cases, row)
+        yield {
+            end: round(bound * factor, 4),
+            **{which: [len(one["contradicted_by"]), one["spoken_of"]] for which, one in counts.items()},
+        }

@@ -70,34 +70,46 @@ class Gauge:
 
     @cached_property
     def cache(self) -> Path:
-        """Where the evidence lies, by measurement key and by the code that makes the pictures."""
+        """Where the evidence lies, by measurement key; every line names the pixels that it is of."""
         weights = [find_weights(name).sha256 for name in self.module.weights(self.measure)]
         parameters = self.measure.model_dump(mode="json")
         key = digest({"version": self.module.VERSION, "measure": parameters, "weights": weights})
-        made_by = b"".join(Path(str(module.__file__)).read_bytes() for module in (derivatives, random_text))
-        return CACHE / f"{self.name}-{key[:16]}-{hashlib.sha256(made_by).hexdigest()[:8]}.jsonl"
+        return CACHE / f"{self.name}-{key[:16]}.jsonl"
 
     def known(self) -> dict[str, Any]:
         """Return picture -> evidence, as far as it is measured."""
+        return {row["picture"]: from_struct(self.module.EVIDENCE, row["evidence"]) for row in self._rows()}
+
+    def seen(self) -> dict[str, str]:
+        """Return picture -> fingerprint of the pixels that were measured under its name."""
+        return {row["picture"]: row["pixels"] for row in self._rows()}
+
+    def _rows(self) -> list[dict[str, Any]]:
         lines = self.cache.read_text(encoding="utf-8").splitlines() if self.cache.is_file() else []
-        rows = [json.loads(line) for line in lines if line.endswith("}")]
-        return {row["picture"]: from_struct(self.module.EVIDENCE, row["evidence"]) for row in rows}
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def fingerprint(image: RgbImage) -> str:
+    """Return what tells these pixels from others."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
 
 
 def measure(photos: Photos, pictures: Sequence[Picture], gauges: Sequence[Gauge]) -> Iterator[str]:
-    """Measure what is missing, picture by picture; yields the names of those that are complete."""
-    known = {gauge.cache: set(gauge.known()) for gauge in gauges}
+    """Measure what is missing or was measured on other pixels; yields the names of those that are complete."""
+    seen = {gauge.cache: gauge.seen() for gauge in gauges}
     ready: dict[Path, Any] = {}
     CACHE.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        missing = [gauge for gauge in gauges if picture.name not in known[gauge.cache]]
-        pixels = picture.pixels(photos) if missing else None
-        for gauge in missing:
+        image = picture.pixels(photos)
+        pixels = fingerprint(image)
+        for gauge in gauges:
+            if seen[gauge.cache].get(picture.name) == pixels:
+                continue
             if gauge.cache not in ready:
                 ready[gauge.cache] = gauge.module.build(gauge.measure, "cpu")
-            struct = to_struct(ready[gauge.cache].measure([pixels])[0])
+            evidence = to_struct(ready[gauge.cache].measure([image])[0])
             with gauge.cache.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"picture": picture.name, "evidence": struct}) + "\n")
+                file.write(json.dumps({"picture": picture.name, "pixels": pixels, "evidence": evidence}) + "\n")
         yield picture.name
 
 

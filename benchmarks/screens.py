@@ -17,24 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.calibrate import Photos
-from benchmarks.lettering import Lettering, random_lettering
-from benchmarks.proofs import (
-    Case,
-    Proof,
-    Screen,
-    applies,
-    case_of,
-    contradicts,
-    read_screens,
-    settled,
-    stays,
-    truth_gauges,
-)
+from benchmarks.proofs import LETTERED, Case, case_of, gauges_of, proof_row, settled, stays, with_screens
 from benchmarks.provenance import commit, machine, wilson
+from benchmarks.random_text import Lettering, random_lettering
 from benchmarks.screening import by_picture, measure, text_corpus
-from curation.recipe import FilterPlan, load_recipe
+from curation.filterplan import FilterPlan
+from curation.recipe import load_recipe
 
-LETTERED = "single lettered"
 EUROPEAN = ("capitals", "latin", "digits", "cyrillic", "greek")
 
 
@@ -54,24 +43,23 @@ STRATA: Mapping[str, Callable[[Lettering], bool]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is not measured yet, print the tables, write the figures."""
     options = _options(arguments)
-    recipe = load_recipe(options.recipe)
+    recipe = with_screens(load_recipe(options.recipe), options.bands)
     plan = next(one for one in recipe.filters if one.name == options.filter)
-    screens = read_screens(options.bands, options.filter)
     photos = Photos(Path(os.environ["FACECAPTIONHQ_GOLD"]))
     pictures = text_corpus(photos, options.lettered)
-    gauges = {**truth_gauges(recipe, plan, json.loads(options.truth)), **{one.name: one.gauge for one in screens}}
+    gauges = gauges_of(recipe, plan, json.loads(options.truth))
     if not options.known:
         for count, _ in enumerate(measure(photos, pictures, list(gauges.values())), start=1):
             print(f"\r{count}/{len(pictures)}", end="", file=sys.stderr)
     measured = by_picture(gauges, [picture.name for picture in pictures])
-    cases = [case_of(name, evidence, plan, screens) for name, evidence in measured.items()]
+    cases = [case_of(name, evidence, plan) for name, evidence in measured.items()]
     result = {
         "filter": plan.name,
         "truth": gauges[plan.name].measure.model_dump(mode="json"),
         "num_pictures": len(cases),
-        "screens": [screen_table(screens[: row + 1], cases, plan) for row in range(len(screens))],
-        "groups": [group_row(group, cases, screens, plan) for group in sorted({case.group for case in cases})],
-        "lettered": lettered_rows(cases, screens, plan),
+        "screens": [screen_table(plan, row, cases) for row in range(len(plan.screens))],
+        "groups": [group_row(group, cases, plan) for group in sorted({case.group for case in cases})],
+        "lettered": lettered_rows(cases, plan),
         "machine": machine(),
         "commit": commit(),
     }
@@ -81,59 +69,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def screen_table(screens: Sequence[Screen], cases: Sequence[Case], plan: FilterPlan) -> dict[str, Any]:
-    """Return what the last of the screens adds: its proofs one by one, and the pictures that are still in doubt."""
-    screen, row = screens[-1], len(screens) - 1
-    reached = [case for case in cases if settled(case, screens[:-1], plan) is None]
+def screen_table(plan: FilterPlan, row: int, cases: Sequence[Case]) -> dict[str, Any]:
+    """Return what one of the screens adds: its proofs one by one, and the pictures that are still in doubt."""
+    screen = plan.screens[row]
+    reached = [case for case in cases if settled(case, plan, plan.screens[:row]) is None]
     return {
-        "filter": screen.stanza.filter,
-        "measure": screen.gauge.measure.model_dump(mode="json"),
-        "score": screen.gauge.module.Score.model_validate(screen.stanza.score).model_dump(mode="json"),
+        "filter": screen.plan.filter,
+        "measure": screen.plan.measure.model_dump(mode="json"),
+        "score": screen.plan.score.model_dump(mode="json"),
         "reached": len(reached),
-        "left": sum(settled(case, screens, plan) is None for case in reached),
-        "proofs": [proof_row(proof, cases, row) for proof in screen.stanza.proofs],
+        "left": sum(settled(case, plan, plan.screens[: row + 1]) is None for case in reached),
+        "proofs": [proof_row(proof, cases, row) for proof in screen.proofs],
     }
 
 
-def proof_row(proof: Proof, cases: Sequence[Case], row: int) -> dict[str, Any]:
-    """Return how a proof fares on all pictures, whoever settled them before, photos and lettering apart.
-
-    `nearest` is, by score of the proof, the value at which the next photo that contradicts it would enter when this
-    one bound alone is moved; None where none would.
-    """
-    spoken = [case for case in cases if applies(proof, case.seen[row])]
-    wrong = [case for case in spoken if contradicts(proof, case.truth)]
-    photos = [case for case in cases if case.group != LETTERED and contradicts(proof, case.truth)]
-    nearest = {}
-    for name, keep in proof.when.items():
-        rest = Proof(when={key: one for key, one in proof.when.items() if key != name}, then=proof.then)
-        values = [case.seen[row][name] for case in photos if applies(rest, case.seen[row])]
-        nearest[name] = (max(values, default=None)) if keep.max is None else min(values, default=None)
-    counts = {
-        which: _against(
-            [case for case in spoken if (case.group == LETTERED) == drawn],
-            [case.name for case in wrong if (case.group == LETTERED) == drawn],
-        )
-        for which, drawn in (("photos", False), ("lettered", True))
-    }
-    return {"proof": proof.model_dump(mode="json", exclude_none=True), **counts, "nearest": nearest}
-
-
-def _against(spoken: Sequence[Case], wrong: Sequence[str]) -> dict[str, Any]:
-    return {
-        "spoken_of": len(spoken),
-        "contradicted_by": sorted(wrong),
-        "wilson_95": wilson(len(wrong), len(spoken)),
-    }
-
-
-def lettered_rows(cases: Sequence[Case], screens: Sequence[Screen], plan: FilterPlan) -> list[dict[str, Any]]:
+def lettered_rows(cases: Sequence[Case], plan: FilterPlan) -> list[dict[str, Any]]:
     """Return where on lettering the screens say otherwise than the filter, by how plain the lettering is."""
     drawn = {case: random_lettering(int(case.name.rpartition("#")[2])) for case in cases if case.group == LETTERED}
     rows = []
     for what, is_in in STRATA.items():
         own = [case for case, lettering in drawn.items() if is_in(lettering)]
-        verdicts = {case: settled(case, screens, plan) for case in own}
+        verdicts = {case: settled(case, plan, plan.screens) for case in own}
         wrong = [case for case in own if verdicts[case] not in (None, stays(case, plan))]
         rows.append(
             {
@@ -148,10 +104,10 @@ def lettered_rows(cases: Sequence[Case], screens: Sequence[Screen], plan: Filter
     return rows
 
 
-def group_row(group: str, cases: Sequence[Case], screens: Sequence[Screen], plan: FilterPlan) -> dict[str, Any]:
+def group_row(group: str, cases: Sequence[Case], plan: FilterPlan) -> dict[str, Any]:
     """Return what becomes of the pictures of one group."""
     own = [case for case in cases if case.group == group]
-    verdicts = {case.name: settled(case, screens, plan) for case in own}
+    verdicts = {case.name: settled(case, plan, plan.screens) for case in own}
     left = sum(verdict is None for verdict in verdicts.values())
     return {
         "group": group,
@@ -159,7 +115,10 @@ def group_row(group: str, cases: Sequence[Case], screens: Sequence[Screen], plan
         "filter_keeps": sum(stays(case, plan) for case in own),
         "proven_kept": sum(verdict is True for verdict in verdicts.values()),
         "proven_rejected": sum(verdict is False for verdict in verdicts.values()),
-        "left_after": [sum(settled(case, screens[: k + 1], plan) is None for case in own) for k in range(len(screens))],
+        "left_after": [
+            sum(settled(case, plan, plan.screens[:count]) is None for case in own)
+            for count in range(1, len(plan.screens) + 1)
+        ],
         "band": round(left / len(own), 4),
         "band_wilson_95": wilson(left, len(own)),
         "other_verdict": [case.name for case in own if verdicts[case.name] not in (None, stays(case, plan))],
@@ -177,6 +136,8 @@ def show(result: Mapping[str, Any]) -> None:
                 print(
                     f"  {which}: {len(own['contradicted_by'])} of {own['spoken_of']} contradict it, {own['wilson_95']}"
                 )
+            for name, moved in row["moved"].items():
+                print(f"  {name} moved: {moved}")
     print("\n| lettering | of | left | kept against the filter | rejected against it | 95 % |")
     print("|---" * 6 + "|")
     for row in result["lettered"]:

@@ -85,13 +85,17 @@ class ScreenPlan:
 
     def prove(self, proofs: Proofs, known: Known) -> Bounds:
         """Return what the evidence says of the score that the proofs speak of; every input must be known."""
+        return proofs.bounds(self.scores(proofs.proofs, known))
+
+    def scores(self, proofs: Sequence[Proof], known: Known) -> dict[str, float]:
+        """Return the screen's own scores, and the joint ones that the proofs ask; every input must be known."""
         evidence = known[self.plan.name]
         scores = self.plan.scores(evidence)
-        asked = {name for proof in proofs.proofs for name in proof.when if name in self.joint}
+        asked = {name for proof in proofs for name in proof.when if name in self.joint}
         if asked:
             seen = {**known, self.screened: stand_in(self.plan, evidence)}
             scores |= {name: self.joint[name].bounds(seen).low for name in asked}
-        return proofs.bounds(scores)
+        return scores
 
 
 def stand_in(plan: FilterPlan, evidence: Any) -> Any:
