@@ -74,9 +74,9 @@ def settled(case: Case, plan: FilterPlan, screens: Sequence[ScreenPlan]) -> bool
     return None if isinstance(verdict, NotYet) else verdict.kept
 
 
-def stays(case: Case, plan: FilterPlan) -> bool:
-    """Return the filter's own verdict."""
-    verdict = judge(case.known, [criterion_of(plan, score, keep, ()) for score, keep in plan.keep.items()])
+def stays(case: Case, plan: FilterPlan, screens: Sequence[ScreenPlan] = ()) -> bool:
+    """Return the judge's verdict with all evidence: the filter's own, or with screens what a proof says before it."""
+    verdict = judge(case.known, [criterion_of(plan, score, keep, screens) for score, keep in plan.keep.items()])
     return not isinstance(verdict, NotYet) and verdict.kept
 
 
