@@ -25,6 +25,9 @@ from curation.tar import read_samples
 from filters.base import Filter, RgbImage
 
 READ, DECODE = "read", "decode"
+TONING, CHARACTERS = "toning (ours)", "characters (ours)"
+ON_THE_HOUSE = (TONING, CHARACTERS)
+"""Stages that no contender is charged for: what our recipe decides on and the opponent's sentences do not ask."""
 
 
 @dataclass(frozen=True)
