@@ -6,6 +6,7 @@ environment. Encoded bytes go in, JSON comes out; pixels cross nothing.
 
 import atexit
 import json
+import math
 import os
 import signal
 import socket
@@ -192,16 +193,29 @@ def _measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:
     refused = None if value["refused"] is None else Verdict(*map(str, value["refused"]))
     known = {} if refused is not None else value["evidence"]
     evidence = {plan.name: from_struct(plan.module.EVIDENCE, known[plan.name]) for plan in recipe.measurers if known}
-    return Measured(evidence, value["width"], value["height"], value["format"], refused, value["seconds"])
+    seconds = {str(step): float(spent) for step, spent in value["seconds"].items()}
+    if not all(0 <= spent < math.inf for spent in seconds.values()):
+        raise ValueError(f"no CPU seconds: {seconds!r:.80}")
+    return Measured(evidence, *_sides(value), refused=refused, seconds=seconds)
+
+
+def _sides(value: Mapping[str, Any]) -> tuple[int | None, int | None, str | None]:
+    """Return width, height and format of a picture that was decoded, else nothing of them."""
+    width, height, image_format = value["width"], value["height"], value["format"]
+    if value["refused"] is not None:
+        return None, None, None
+    if not all(isinstance(side, int) and 0 < side <= MAX_SIDE_PX for side in (width, height)):
+        raise ValueError(f"no picture has these sides: {value!r:.80}")
+    return width, height, str(image_format)
 
 
 def _looked(value: Mapping[str, Any]) -> Measured:
     if value["refused"] is not None:
         return Measured(refused=Verdict(*map(str, value["refused"])))
-    look, sides = from_struct(Look, value["evidence"][LOOK]), (value["width"], value["height"])
-    if not is_phash(look.phash) or not all(isinstance(side, int) and 0 < side <= MAX_SIDE_PX for side in sides):
+    look = from_struct(Look, value["evidence"][LOOK])
+    if not is_phash(look.phash):
         raise ValueError(f"no look: {value!r:.80}")
-    return Measured({LOOK: look}, *sides, str(value["format"]))
+    return Measured({LOOK: look}, *_sides(value))
 
 
 def _error(name: str) -> type[FaceCaptionError]:

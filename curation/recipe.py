@@ -79,12 +79,13 @@ class Recipe:
     def certain(self) -> frozenset[str]:
         """Who has certainly measured every kept sample.
 
-        All filters but those that a screen may spare, and the first screen of each.
+        All filters but those that a screen may spare or that no keep range of its own score asks, and the first
+        screen of each. With `measure = "all"` everything has.
         """
+        if self.file.curate.measure == "all":
+            return frozenset(plan.name for plan in self.measurers)
         spared = {
-            plan.name
-            for plan in self.filters
-            if self.screens[plan.name] and all(self._may_be_spared(plan, *one) for one in plan.keep.items())
+            plan.name for plan in self.filters if all(self._may_be_spared(plan, *one) for one in plan.keep.items())
         }
         first = {screens[0].plan.name for screens in self.screens.values() if screens}
         return frozenset(plan.name for plan in self.filters if plan.name not in spared) | first

@@ -13,30 +13,32 @@ Floats = npt.NDArray[np.float32]
 Outputs = Sequence[npt.NDArray[Any]]
 """One or several arrays, batch first."""
 
-MAX_CPU_BATCH = 1
-MAX_GPU_BATCH = 32
-"""Pictures that a device sees at once; memory grows with it."""
+CPU_PIXELS = 1
+GPU_PIXELS = 32 * 640 * 640
+"""Pixels of network input that a device takes in one run, but always one picture: a GPU's memory grows with them."""
 
 
-def max_batch(device: str) -> int:
-    """Return how many pictures profit from one run on "cpu" or "cuda:N"."""
-    return MAX_CPU_BATCH if device == "cpu" else MAX_GPU_BATCH
+def pixels_at_once(device: str) -> int:
+    """Return how many pixels of input profit from sharing a run on "cpu" or "cuda:N"."""
+    return CPU_PIXELS if device == "cpu" else GPU_PIXELS
 
 
 def run_by_shape(
-    inputs_CHW: Sequence[Floats], run: Callable[[Floats], Outputs], max_batch: int
+    inputs_CHW: Sequence[Floats], run: Callable[[Floats], Outputs], max_pixels: int
 ) -> list[tuple[npt.NDArray[Any], ...]]:
     """Return each input's outputs without their batch axis, in the order given.
 
-    `run` takes (N, C, H, W) and returns arrays of N rows; at most `max_batch` inputs of equal shape share a run.
+    `run` takes (N, C, H, W) and returns arrays of N rows; inputs of equal shape share a run, at most `max_pixels` of
+    H x W together.
     """
     buckets: dict[tuple[int, ...], list[int]] = {}
     for i, one in enumerate(inputs_CHW):
         buckets.setdefault(one.shape, []).append(i)
     found: dict[int, tuple[npt.NDArray[Any], ...]] = {}
-    for members in buckets.values():
-        for start in range(0, len(members), max_batch):
-            together = members[start : start + max_batch]
+    for (_, height, width), members in buckets.items():
+        num_together = max(1, max_pixels // (height * width))
+        for start in range(0, len(members), num_together):
+            together = members[start : start + num_together]
             outputs = run(np.stack([inputs_CHW[i] for i in together]))
             found |= {i: tuple(output[row] for output in outputs) for row, i in enumerate(together)}
     return [found[i] for i in range(len(inputs_CHW))]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage
-from filters.batching import Outputs, max_batch, run_by_shape
+from filters.batching import Outputs, pixels_at_once, run_by_shape
 from filters.boxes import Letterbox, letterbox
 from filters.detectors.base import Face, FaceDetector, Floats, faces_on_canvas
 from filters.loading import lay_out, onnx_session, single_thread
@@ -32,7 +32,7 @@ class CenterFace(FaceDetector):
         self._side = side
         self._confidence_floor = confidence_floor
         self._max_iou = max_iou
-        self._max_batch = max_batch(device)
+        self._max_pixels = pixels_at_once(device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
         """Return every face above the confidence floor, most confident first, of each picture."""
@@ -41,7 +41,7 @@ class CenterFace(FaceDetector):
             lay_out(image, canvas, 0).transpose(2, 0, 1).astype(np.float32)
             for image, canvas in zip(images, canvases, strict=True)
         ]
-        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        outputs = run_by_shape(inputs, self._run, self._max_pixels)
         return [self._faces(maps, canvas, image) for maps, canvas, image in zip(outputs, canvases, images, strict=True)]
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage, WeightsFile
-from filters.batching import Outputs, max_batch, run_by_shape
+from filters.batching import Outputs, pixels_at_once, run_by_shape
 from filters.detectors.craft_boxes import map_boxes
 from filters.detectors.craft_export import exported
 from filters.loading import Network, onnx_network, single_thread, single_thread_torch, torch_device, torch_state_dict
@@ -64,13 +64,13 @@ class Craft:
         self._canvas_side = canvas_side
         self._mag_ratio = mag_ratio
         self._thresholds = (text_threshold, link_threshold, low_text)
-        self._max_batch = max_batch(device)
+        self._max_pixels = pixels_at_once(device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[TextRegion, ...]]:
         """Return the text regions of each picture in its own pixels."""
         laid = [on_canvas(_within_aspect(image), self._canvas_side, self._mag_ratio) for image in images]
         inputs = [np.ascontiguousarray(((canvas - _MEAN) / _STD).transpose(2, 0, 1)) for canvas, _ in laid]
-        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        outputs = run_by_shape(inputs, self._run, self._max_pixels)
         return [self._regions(maps_HW2, scale) for (maps_HW2,), (_, scale) in zip(outputs, laid, strict=True)]
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:

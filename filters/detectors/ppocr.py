@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage
-from filters.batching import Outputs, max_batch, run_by_shape
+from filters.batching import Outputs, pixels_at_once, run_by_shape
 from filters.boxes import Letterbox, letterbox
 from filters.loading import lay_out, onnx_network, single_thread
 
@@ -67,13 +67,13 @@ class PpOcr:
         self._side = side
         self._floor = floor
         self._min_region_px = min_region_px
-        self._max_batch = max_batch(device)
+        self._max_pixels = pixels_at_once(device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[TextMap]:
         """Return histogram and regions of each picture's map."""
         canvases = [letterbox(image.shape[1], image.shape[0], self._side, centred=False) for image in images]
         inputs = [_network_input(lay_out(image, canvas, 0)) for image, canvas in zip(images, canvases, strict=True)]
-        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        outputs = run_by_shape(inputs, self._run, self._max_pixels)
         return [
             self._text_map(maps[0], canvas, image)
             for (maps,), canvas, image in zip(outputs, canvases, images, strict=True)

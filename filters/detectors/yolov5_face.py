@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from filters.base import RgbImage
-from filters.batching import Floats, Outputs, max_batch, run_by_shape
+from filters.batching import Floats, Outputs, pixels_at_once, run_by_shape
 from filters.boxes import Letterbox, letterbox
 from filters.detectors.base import Face, FaceDetector, faces_on_canvas
 from filters.loading import Network, lay_out, onnx_network, single_thread
@@ -28,13 +28,13 @@ class Yolov5Face(FaceDetector):
         self._side = side
         self._confidence_floor = confidence_floor
         self._max_iou = max_iou
-        self._max_batch = max_batch(device)
+        self._max_pixels = pixels_at_once(device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
         """Return the faces of each picture."""
         canvases = [letterbox(image.shape[1], image.shape[0], self._side) for image in images]
         inputs = [_network_input(image, canvas) for image, canvas in zip(images, canvases, strict=True)]
-        outputs = run_by_shape(inputs, self._run, self._max_batch)
+        outputs = run_by_shape(inputs, self._run, self._max_pixels)
         return [
             self._faces(rows, canvas, image) for (rows,), canvas, image in zip(outputs, canvases, images, strict=True)
         ]

@@ -241,9 +241,9 @@ def test_a_child_that_makes_up_a_look_is_not_believed(phash: object) -> None:
 
     honest = {"refused": None, "evidence": {LOOK: {"phash": "0" * 16}}, "width": 2, "height": 2, "format": "png"}
     assert _looked(honest).width == 2
-    with pytest.raises(ValueError, match="no look"):
+    with pytest.raises(ValueError, match=r"no (look|picture has these sides)"):
         _looked(json.loads(json.dumps(honest | {"evidence": {LOOK: {"phash": phash}}})))
-    with pytest.raises(ValueError, match="no look"):
+    with pytest.raises(ValueError, match=r"no (look|picture has these sides)"):
         _looked(honest | {"width": 1e999})
 
 

@@ -131,6 +131,21 @@ def test_only_a_screen_that_may_prove_every_keep_range_spares_the_filter(tmp_pat
     assert recipe_from(tmp_path / "b", two).certain == {"colour", "colour_screen"}
 
 
+def test_a_filter_that_no_keep_range_of_its_own_asks_is_promised_by_nobody(tmp_path: Path) -> None:
+    joint_only = """
+schema_version = 1
+name = "joint-only"
+[[filters]]
+name = "text"
+keep.face_overlap_fraction = { max = 0.05 }
+[[filters]]
+name = "faces"
+"""
+    assert recipe_from(tmp_path / "a", joint_only).certain == frozenset()
+    everything = joint_only.replace("[[filters]]", '[curate]\nmeasure = "all"\n[[filters]]', 1)
+    assert recipe_from(tmp_path / "b", everything).certain == {"text", "faces"}
+
+
 def test_proofs_that_contradict_one_another_prove_nothing(run: Path, tmp_path: Path) -> None:
     text = (
         RECIPE

@@ -29,7 +29,7 @@ def test_a_batch_gives_each_picture_the_evidence_that_it_has_alone(
 ) -> None:
     pictures = [resize(face_over_text(), *sides) for sides in SIDES]
     alone = module.build(measure, "cpu").measure(pictures)
-    monkeypatch.setattr(f"{batching.__name__}.MAX_CPU_BATCH", 8)
+    monkeypatch.setattr(f"{batching.__name__}.CPU_PIXELS", 8 * 160 * 160)
     together = module.build(measure, "cpu").measure(pictures)
     assert [flat(one) for one in together] == [pytest.approx(flat(one), abs=2e-3) for one in alone]
     assert any(len(flat(one)) > 4 for one in alone), "something was found"
