@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from benchmarks.provenance import surroundings
 from curation.arrow import to_struct
 from curation.bank import load_bank, measurement_keys, weights_of
 from curation.commit import digest
@@ -96,6 +97,7 @@ class Ours:
                 curate.model_dump(mode="json"),
                 recipe.order,
                 measurement_keys(recipe, weights),
+                surroundings(),
             ]
         )
         bank = load_bank(recipe, weights)

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.contenders import CHARACTERS, DECODE, TONING, Clock, Outcome, outcome, plans_of
+from benchmarks.provenance import surroundings
 from benchmarks.variants import plain
 from curation.arrow import from_struct
 from curation.commit import digest
@@ -76,7 +77,18 @@ class Obvious:
         if "text" in self._order:
             self._reader, self._maps = _text_reader()
         self._cascade = _anime_detector()
-        self.key = digest(["obvious", VERSION, face_runtime()])
+        self.key = digest(
+            [
+                "obvious",
+                VERSION,
+                face_runtime(),
+                surroundings(
+                    TORCH_WEIGHTS if face_runtime() == "torch" else "yolov5n-face",
+                    "lbpcascade_animeface",
+                    *(["craft_mlt_25k"] if "text" in self._order else []),
+                ),
+            ]
+        )
 
     def read(self, tar: Path) -> Iterator[bytes]:
         """Yield the pictures of a shard."""

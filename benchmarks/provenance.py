@@ -4,12 +4,17 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from curation import interval
+from curation.version import runtime
+from filters.weights import find_weights
 
+OPTIONAL = {"yolov5-face": "yolov5_face"}
+"""Distribution -> its package, named where it is installed."""
 LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pillow", "ray", "torch")
 
 
@@ -21,6 +26,16 @@ def machine() -> dict[str, Any]:
     )
     libraries = {name: version(name) for name in LIBRARIES}
     return {"cpu": cpu, "num_cores": os.cpu_count(), "python": platform.python_version(), **libraries}
+
+
+def surroundings(*weights: str) -> dict[str, str]:
+    """Return what evidence depends on beside code and parameters: libraries, architecture, and these weights' sha256.
+
+    The commit is left out: whoever keeps evidence by this has a version of its own for its code.
+    """
+    installed = {name: version(name) for name, package in OPTIONAL.items() if find_spec(package) is not None}
+    sums = {name: find_weights(name).sha256 for name in weights}
+    return {**runtime(), "easyocr": version("easyocr"), **installed, **sums}
 
 
 def _lines(path: str) -> list[str]:

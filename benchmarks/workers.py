@@ -140,12 +140,13 @@ def _curating(recipe_text: str) -> Callable[[Path], ShardCost]:
     def work(tar: Path) -> ShardCost:
         with tempfile.TemporaryDirectory(prefix="throughput-") as folder:
             job = CurateJob(tar.stem, tar, Path(folder), recipe, weights)
-            cell_before, pid = _cpu_of(CELL.pid), CELL.pid
+            before, pid = _cpu_of(CELL.pid), CELL.pid
             cpu, wall = time.process_time(), time.perf_counter()
             report = curate_shard(job)
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            cell = _cpu_of(CELL.pid) - (cell_before if CELL.pid == pid else 0.0)
-            return ShardCost(cpu + cell, wall, report.num_seen, report.num_kept)
+            if pid is not None and CELL.pid != pid:
+                raise RuntimeError(f"{tar}: its cell was replaced, and the time of the one before is lost")
+            return ShardCost(cpu + _cpu_of(CELL.pid) - before, wall, report.num_seen, report.num_kept)
 
     return work
 

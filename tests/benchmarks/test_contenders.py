@@ -1,11 +1,12 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import agreement, throughput
+from benchmarks import agreement, provenance, throughput, workers
 from benchmarks.contenders import ON_THE_HOUSE, TONING, Ours, Outcome
 from benchmarks.corpus import build
 from benchmarks.derivatives import captioned, shrunk
@@ -13,10 +14,15 @@ from benchmarks.floor import Floor
 from benchmarks.obvious import Obvious
 from benchmarks.variants import SAME_EVIDENCE, variant
 from benchmarks.workers import Worker
+from curation import version
+from curation.cell import CELL
 from curation.errors import UsageError
 from curation.recipe import load_recipe
+from filters.weights import find_weights
+from tests.curation.poisoned import poison_recipe, poisoned_shard, use_third_party
 from tests.filters.marks import astronaut, with_craft, with_gold, with_models
 from tests.pictures import encode, solid
+from tests.third_party.poison import SEGFAULT
 
 NAME = "facecaptionhq-4m"
 COLOUR_AND_FACES = """
@@ -84,6 +90,24 @@ def test_a_keep_range_that_the_obvious_pipeline_cannot_judge_is_refused(recipe_f
 
 
 @with_models
+@pytest.mark.parametrize("side", [Obvious, Ours])
+def test_what_was_kept_under_another_version_of_a_library_is_not_taken_again(
+    side: Any, recipe_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = side(load_recipe(recipe_file)).key
+    assert side(load_recipe(recipe_file)).key == before
+    monkeypatch.setattr(provenance, "runtime", lambda: {**version.runtime(), "onnxruntime": "0"})
+    assert side(load_recipe(recipe_file)).key != before
+
+
+@with_models
+def test_weights_are_told_apart_by_their_bytes() -> None:
+    here = provenance.surroundings("lbpcascade_animeface")
+    assert here["lbpcascade_animeface"] == find_weights("lbpcascade_animeface").sha256
+    assert {"easyocr", "torch", "opencv-python-headless", "pillow"} <= here.keys()
+
+
+@with_models
 def test_the_floor_decodes_and_looks_for_faces_and_judges_nothing() -> None:
     found = Floor().examine(encode(astronaut(), "jpg"))
     assert found.kept
@@ -118,6 +142,22 @@ def test_a_worker_whose_contender_cannot_be_built_says_so_and_is_gone(tmp_path: 
         worker.ask(tmp_path / "never-read.tar")
     worker.end()
     assert not worker.is_alive
+
+
+def test_a_shard_whose_cell_was_replaced_has_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU time of the one before would be missing."""
+    use_third_party(monkeypatch)
+    CELL.close()
+    curating = workers._curating(poison_recipe(tmp_path).path)
+    harmless, deadly = (
+        poisoned_shard(tmp_path / "in", name, numbers) for name, numbers in (("0", [0, 0]), ("1", [0, SEGFAULT]))
+    )
+    try:
+        assert [curating(harmless).num_kept for _ in range(2)] == [2, 2]
+        with pytest.raises(RuntimeError, match="its cell was replaced"):
+            curating(deadly)
+    finally:
+        CELL.close()
 
 
 def test_a_ratio_is_of_sums_and_its_interval_holds_it() -> None:
