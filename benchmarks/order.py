@@ -1,15 +1,19 @@
-"""The published order of work, the recipe's and the one that `plan --order` proposes: core-seconds, and who is kept.
+"""The declared order of work, the recipe's and the one that `plan --order` proposes: core-seconds, and who is kept.
 
     FACECAPTIONHQ_MODELS=... python -m benchmarks.order CORPUS [--num-samples 40] [--num-planned 40] [--rounds 1]
 
-CORPUS is a folder of tars. The proposal is made from a seeded sample of it; then whole shards are curated in each of
-the orders, in one process and with one thread, tars and ledgers written, and the kept uids and tars are compared.
-CPU time is that of the process, after a first run over a few that does not count; rounds alternate.
+CORPUS is a folder of tars. `declared` is the recipe without an order of its own: filters as its file lists them, each
+behind its screens and behind what these ask (text's want the faces, so that they run before it). It is not what was
+published, which has no screens; `benchmarks.obvious` runs that. The first pictures of CORPUS are parted by the seed:
+the proposal is made from some of them, the others are curated in each of the orders, as whole shards, in one process
+and with one thread, tars and ledgers written, and the kept uids and tars are compared. CPU time is that of the process,
+after a first run over a few that does not count; rounds alternate.
 """
 
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -21,12 +25,14 @@ from typing import Any
 from benchmarks.pieces import first_samples, write_shards
 from benchmarks.provenance import commit, machine
 from curation.curate import curate
+from curation.errors import UsageError
 from curation.ledger import read_ledger
 from curation.manifest import Manifest
 from curation.order_sample import sample_of
 from curation.ordering import Proposal, propose
 from curation.recipe import Recipe, load_recipe
 from curation.runner import Spread
+from curation.sample import Sample
 
 NUM_SHARDS = 4
 NUM_WARM = 6
@@ -37,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     recipe = load_recipe(options.recipe)
-    drawn = sample_of(options.corpus, recipe, options.num_planned, options.seed)
-    found = propose(drawn.observed, recipe)
-    orders = {"published": found.declared.order, "recipe": found.recipe.order, "proposed": found.proposed.order}
     with tempfile.TemporaryDirectory(prefix="order-", dir=options.folder) as name:
-        samples = first_samples(options.corpus, options.num_samples)
+        planned, samples = parted(options.corpus, options.num_planned, options.num_samples, options.seed)
+        drawn = sample_of(write_shards(planned, Path(name, "planned"), 1), recipe, options.num_planned, options.seed)
+        found = propose(drawn.observed, recipe)
+        orders = {"declared": found.declared.order, "recipe": found.recipe.order, "proposed": found.proposed.order}
         source = write_shards(samples, Path(name, "in"), NUM_SHARDS)
         few = write_shards(samples[:NUM_WARM], Path(name, "few"), 1)
-        curated(few, Path(name, "warm"), ordered(recipe, orders["published"]))
+        curated(few, Path(name, "warm"), ordered(recipe, orders["declared"]))
         runs: dict[str, list[dict[str, Any]]] = {}
         for turn in range(options.rounds):
             for label, order in orders.items():
@@ -56,15 +62,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "num_samples": options.num_samples,
         "rounds": options.rounds,
         "seed": options.seed,
-        "plan": {"origin": drawn.origin, "decode_seconds": drawn.decode_seconds, **found.values},
+        "plan": {
+            "num_pictures": options.num_planned,
+            "num_refused": drawn.num_refused,
+            "decode_seconds": drawn.decode_seconds,
+            **found.values,
+        },
         "load_average_1_min": round(os.getloadavg()[0], 1),
         "machine": machine(),
         "commit": commit(),
     }
-    result["plan"]["origin"] = result["plan"]["origin"].replace(str(options.corpus), options.corpus.name)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({key: result[key] for key in ("orders", "same_kept_uids", "same_tars", "ratios")}, indent=2))
     return 0
+
+
+def parted(corpus: Path, num_planned: int, num_timed: int, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Return samples for the proposal and others for the clock, no uid in both, of the first that the corpus holds.
+
+    Raises:
+        UsageError: the corpus holds fewer, or one uid twice.
+    """
+    samples = first_samples(corpus, num_planned + num_timed)
+    random.Random(seed).shuffle(samples)
+    planned, timed = samples[:num_planned], samples[num_planned:]
+    if both := {sample.uid("") for sample in planned} & {sample.uid("") for sample in timed}:
+        raise UsageError(f"{corpus}: holds {min(both)} twice; what is timed must not have been planned on")
+    return planned, timed
 
 
 def ordered(recipe: Recipe, order: Sequence[str]) -> Recipe:
@@ -103,7 +127,7 @@ def figures(
     """Return costs by order, how they compare, and whether all kept the same."""
     cpu = {label: sum(run["cpu_s"] for run in some) / len(some) for label, some in runs.items()}
     every = [run for some in runs.values() for run in some]
-    played = {"published": found.declared, "recipe": found.recipe, "proposed": found.proposed}
+    played = {"declared": found.declared, "recipe": found.recipe, "proposed": found.proposed}
     return {
         "orders": {
             label: {
@@ -118,7 +142,7 @@ def figures(
             for label, order in orders.items()
         },
         "ratios": {
-            "published / proposed": round(cpu["published"] / cpu["proposed"], 3),
+            "declared / proposed": round(cpu["declared"] / cpu["proposed"], 3),
             "recipe / proposed": round(cpu["recipe"] / cpu["proposed"], 3),
         },
         "num_kept": len(every[0]["kept"]),
@@ -134,7 +158,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--recipe", default="facecaptionhq-4m")
     parser.add_argument("--num-samples", type=int, default=40, help="pictures that are curated in each order")
-    parser.add_argument("--num-planned", type=int, default=40, help="pictures that the proposal rests on")
+    parser.add_argument("--num-planned", type=int, default=40, help="other pictures, on which the proposal rests")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--folder", type=Path, default=None, help="Where the shards are written.")

@@ -102,7 +102,7 @@ def _agreement(results: Results) -> Iterator[Row]:
 
 
 def _order(results: Results) -> Iterator[Row]:
-    for ratio in ("published / proposed", "recipe / proposed"):
+    for ratio in ("declared / proposed", "recipe / proposed"):
         value = results.get("ratios", {}).get(ratio)
         yield f"core-seconds by order, {ratio}", f"{value:,.2f}" if value else NOT_MEASURED, "order"
     same = results and results["same_kept_uids"] and results["same_tars"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.order import main as order_main
+from benchmarks.order import parted
 from benchmarks.pieces import first_samples, write_pictures, write_shards
 from benchmarks.process_tree import Tree
 from curation.errors import UsageError, WeightsError
@@ -72,11 +73,22 @@ def test_the_benchmark_of_orders_finds_the_same_pictures_kept_in_each(tmp_path: 
         pytest.skip(str(error))
     recipe, out = tmp_path / "recipe.toml", tmp_path / "order.json"
     recipe.write_text(RECIPE)
-    source = mixed_source(tmp_path / "in", 2)
+    every = {one.uid(""): one for one in first_samples(mixed_source(tmp_path / "twice", 5), 40)}
+    source = write_shards(list(every.values()), tmp_path / "in", 2)
     order_main([str(source), "--recipe", str(recipe), "--num-samples", "16", "--num-planned", "16", "--out", str(out)])
     found = json.loads(out.read_text())
-    assert found["orders"]["published"]["order"] == ["colour", "drawn"] == found["orders"]["proposed"]["order"]
+    assert found["orders"]["declared"]["order"] == ["colour", "drawn"] == found["orders"]["proposed"]["order"]
     assert found["orders"]["recipe"]["calls"] == {"colour": 14, "drawn": 14}
-    assert found["orders"]["proposed"]["calls"]["drawn"] == 10
+    assert found["orders"]["proposed"]["calls"]["drawn"] == 12
     assert found["same_kept_uids"] and found["same_tars"] and found["num_kept"] > 0
     assert str(tmp_path) not in out.read_text()
+
+
+def test_no_picture_is_timed_that_was_planned_on(tmp_path: Path) -> None:
+    source = mixed_source(tmp_path / "in", 1)
+    with pytest.raises(UsageError, match="twice; what is timed must not have been planned on"):
+        parted(source, 4, 4, seed=5)
+    samples = [one for one in first_samples(source, 8) if one.key != "00040"]
+    planned, timed = parted(write_shards(samples, tmp_path / "once", 1), 3, 4, seed=1)
+    assert (len(planned), len(timed)) == (3, 4)
+    assert {one.key for one in planned} | {one.key for one in timed} == {one.key for one in samples}

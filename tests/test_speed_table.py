@@ -25,7 +25,7 @@ def test_what_has_no_result_is_called_not_measured(tmp_path: Path) -> None:
 
 
 def test_figures_come_from_the_results_with_their_machine_and_commit(tmp_path: Path) -> None:
-    orders = {"ratios": {"published / proposed": 12.345, "recipe / proposed": 1.0}, "num_samples": 40}
+    orders = {"ratios": {"declared / proposed": 12.345, "recipe / proposed": 1.0}, "num_samples": 40}
     (tmp_path / "order.json").write_text(json.dumps({**orders, "same_kept_uids": True, "same_tars": True, **FACTS}))
     part = {"what": "faces", "ours": ["decode"], "peer_cpu_ms_per_picture": 30.0, "ours_cpu_ms_per_picture": 60.0}
     peers = {
@@ -34,7 +34,7 @@ def test_figures_come_from_the_results_with_their_machine_and_commit(tmp_path: P
     }
     (tmp_path / "peers.json").write_text(json.dumps(peers))
     lines = table(tmp_path)
-    assert "| core-seconds by order, published / proposed | 12.35 | `benchmarks/results/order.json` |" in lines
+    assert "| core-seconds by order, declared / proposed | 12.35 | `benchmarks/results/order.json` |" in lines
     assert "| kept pictures and tars in each order | identical, 40 pictures |" in lines
     assert "| data_juicer 1: faces, over our decode | 30.0 / 60.0 ms = 0.50 |" in lines
     assert "| nemo_curator | not comparable: needs a GPU |" in lines
