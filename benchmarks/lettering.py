@@ -3,6 +3,10 @@
 Every kind takes a picture and random numbers and says what it wrote. The fonts are those that matplotlib carries
 (DejaVu: Latin, Cyrillic, Greek, Arabic, Hebrew, Armenian, Georgian) and OpenCV's Hershey strokes (Latin); no font for
 Chinese, Japanese, Korean or Indian scripts comes with either, so these stand in real photos only.
+
+`benchmarks.random_text` draws text too, and the two stay apart on purpose: the bounds of the screens are chosen on that
+one (`benchmarks.screens`) and judged on this one (`benchmarks.corpus`, `benchmarks.agreement`). With one generator for
+both, agreement on drawn text would be in-sample as well.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,9 @@
-"""Seeded text of many scripts, sizes, contrasts and places, drawn on photos: what a text screen must not misjudge."""
+"""Seeded text of many scripts, sizes, contrasts and places, drawn on photos: what a text screen must not misjudge.
+
+`benchmarks.lettering` draws text too, and the two stay apart on purpose: the bounds of the screens are chosen on this
+one (`benchmarks.screens`), which is as hard as can be, and judged on that one (`benchmarks.corpus`), which looks like
+the web. With one generator for both, agreement on drawn text would be in-sample as well.
+"""
 
 import random
 from dataclasses import dataclass

@@ -88,21 +88,27 @@ def screen_table(plan: FilterPlan, row: int, cases: Sequence[Case]) -> dict[str,
 
 
 def lettered_rows(cases: Sequence[Case], plan: FilterPlan) -> list[dict[str, Any]]:
-    """Return where on lettering the screens say otherwise than the filter, by how plain the lettering is."""
+    """Return where on lettering the screens say otherwise than the filter, by how plain the lettering is.
+
+    What is left to the filter cannot contradict it, so the share of what is settled is given beside that of all.
+    """
     numbers = {case: int(case.name.rpartition("#")[2]) for case in cases if case.group == LETTERED}
     rows = []
     for what, is_in in STRATA.items():
         own = [case for case, number in numbers.items() if is_in(number, random_lettering(number))]
         kept = {case: stays(case, plan, plan.screens) for case in own}
         wrong = [case for case in own if kept[case] != stays(case, plan)]
+        left = sum(settled(case, plan, plan.screens) is None for case in own)
         rows.append(
             {
                 "lettering": what,
                 "num": len(own),
-                "left": sum(settled(case, plan, plan.screens) is None for case in own),
+                "left": left,
+                "settled": len(own) - left,
                 "kept_against_the_filter": sum(kept[case] for case in wrong),
                 "rejected_against_the_filter": sum(not kept[case] for case in wrong),
                 "wilson_95": wilson(len(wrong), len(own)),
+                "settled_wilson_95": wilson(len(wrong), len(own) - left),
             }
         )
     return rows
@@ -142,11 +148,12 @@ def show(result: Mapping[str, Any]) -> None:
                 )
             for name, moved in row["moved"].items():
                 print(f"  {name} moved: {moved}")
-    print("\n| lettering | of | left | kept against the filter | rejected against it | 95 % |")
-    print("|---" * 6 + "|")
+    print("\n| lettering | of | left | settled | kept against the filter | rejected against it | 95 % of settled |")
+    print("|---" * 7 + "|")
     for row in result["lettered"]:
         against = f"{row['kept_against_the_filter']} | {row['rejected_against_the_filter']}"
-        print(f"| {row['lettering']} | {row['num']} | {row['left']} | {against} | {row['wilson_95']} |")
+        counts = f"{row['num']} | {row['left']} | {row['settled']}"
+        print(f"| {row['lettering']} | {counts} | {against} | {row['settled_wilson_95']} |")
     print("\n| pictures | of | filter keeps | proven kept | proven rejected | left after | 95 % | other verdict |")
     print("|---" * 8 + "|")
     for row in result["groups"]:

@@ -19,7 +19,7 @@ from filters.base import Settings
 class Proof(Settings):
     """Where these ranges of a screen's scores hold, those ranges of the filter's scores are certain.
 
-    Certain means: nothing in the calibration contradicts it (`docs/thresholds.md` says on how much it rests).
+    Certain means: no photo contradicts it (`docs/thresholds.md` says on how many that rests, and which lettering does).
     """
 
     when: dict[str, KeepRange] = Field(min_length=1)
