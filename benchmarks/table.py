@@ -12,10 +12,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.names import contender, sides
+
 RESULTS = Path(__file__).parent / "results"
+FLOOR = "floor"
 START, END = "<!-- speed -->", "<!-- /speed -->"
 NOT_MEASURED = "not measured"
 ROLES = ("worker", "cell")
+MODES = {"local": "one loop", "ray-1": "Ray on 1 core", "ray-2": "Ray on 2 cores"}
+COSTS = (
+    "CPU time per picture, obvious",
+    "CPU time per picture, same evidence",
+    "CPU time per picture, facecaptionhq-4m",
+    "CPU time per picture, floor",
+    "ratio obvious / same evidence",
+    "ratio obvious / facecaptionhq-4m",
+    "ratio facecaptionhq-4m / floor",
+    "pictures that its screens spare `text`, facecaptionhq-4m",
+    "whole shard, tar and ledger written, facecaptionhq-4m",
+    "peak memory of it, worker + cell",
+)
+"""What `benchmarks.throughput` yields when it is called without options, in the order of the table."""
 Row = tuple[str, str, str]
 """What, the figure, and the name of the results that it comes from."""
 Results = Mapping[str, Any]
@@ -58,7 +75,7 @@ def table(folder: Path) -> str:
     for what, figure, name in rows:
         source = f"`benchmarks/results/{name}.json`" if found[name] else f"benchmarks.{name}"
         lines.append(f"| {what} | {figure} | {source} |")
-    lines += ["", *_machines(found)]
+    lines += ["", *(f"{note}  " for note in _notes(found["agreement"])), *_machines(found)]
     return "\n".join(lines) + "\n"
 
 
@@ -68,37 +85,61 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _throughput(results: Results) -> Iterator[Row]:
-    """Yield cost and ratios by place, and the floor: `floor` is a contender of the same run."""
-    name = "throughput"
-    for place, one in (results or {"": {}}).items():
-        at = f" on `{place}`" if place else ""
-        contenders, ratios = one.get("contenders", {}), one.get("ratios", {})
-        for contender in contenders or ("obvious", "same_evidence", "same_verdict", "floor"):
-            cost = contenders.get(contender)
-            figure = f"{cost['cpu_ms_per_picture']:,.1f} ms" if cost else NOT_MEASURED
-            yield f"CPU time per picture, {_words(contender)}{at}", figure, name
-        for ratio in ratios or ("obvious / same_evidence", "obvious / same_verdict", "same_verdict / floor"):
-            value = ratios.get(ratio)
-            figure = f"{value['ratio']:,.1f} ({_interval(value['bootstrap_95'], 1)})" if value else NOT_MEASURED
-            yield f"ratio {_words(ratio)}{at}", figure, name
-        for contender, cost in contenders.items():
-            for screened, hits in (cost.get("screens") or {}).items():
-                rate = f"{hits['hit_rate']:.1%} of {hits['seen']}"
-                yield f"pictures that `{screened}` is spared by its screens, {_words(contender)}{at}", rate, name
-        if shard := one.get("shard"):
-            peak = " + ".join(f"{shard['peak_mib'][role]:,.0f}" for role in ROLES if shard["peak_mib"].get(role))
-            yield f"whole shard, tar and ledger written{at}", f"{shard['cpu_ms_per_picture']:,.1f} ms a picture", name
-            yield f"peak memory, worker + cell{at}", f"{peak} MiB", name
+    """Yield cost, ratios and floor, one row each whatever the number of places: their figures stand side by side."""
+    rows: dict[str, list[str]] = {}
+    for place, one in results.items():
+        for what, figure in _costs(one):
+            rows.setdefault(what, []).append(f"{figure} on `{place}`")
+    for what in rows or COSTS:
+        yield what, "; ".join(rows.get(what, [])) or NOT_MEASURED, "throughput"
+
+
+def _costs(one: Results) -> Iterator[tuple[str, str]]:
+    contenders = {name: contender(name, one["recipes"]) for name in one["contenders"]}
+    for name, words in contenders.items():
+        yield f"CPU time per picture, {words}", f"{one['contenders'][name]['cpu_ms_per_picture']:,.1f} ms"
+    last = list(one["recipes"])[-1]
+    for ratio, value in one["ratios"].items():
+        over, _, under = ratio.partition(" / ")
+        if under != FLOOR or over == last:
+            what = f"ratio {contenders[over]} / {contenders[under]}"
+            yield what, f"{value['ratio']:,.1f} ({_interval(value['bootstrap_95'], 1)})"
+    for name, words in contenders.items():
+        for screened, hits in (one["contenders"][name].get("screens") or {}).items():
+            rate = f"{hits['hit_rate']:.1%} of {hits['seen']}"
+            yield f"pictures that its screens spare `{screened}`, {words}", rate
+    if shard := one.get("shard"):
+        peak = " + ".join(f"{shard['peak_mib'][role]:,.0f}" for role in ROLES if shard["peak_mib"].get(role))
+        words = contender(last, one["recipes"])
+        yield f"whole shard, tar and ledger written, {words}", f"{shard['cpu_ms_per_picture']:,.1f} ms a picture"
+        yield f"peak memory of it, {' + '.join(ROLES)}", f"{peak} MiB"
 
 
 def _agreement(results: Results) -> Iterator[Row]:
+    """Yield equal verdicts by pair of sides, and beside the whole what was made in which way."""
     if not results:
-        yield "verdicts equal to those of the obvious pipeline", NOT_MEASURED, "agreement"
-        yield "verdicts equal with screens on and off", NOT_MEASURED, "agreement"
+        yield "equal verdicts, obvious and facecaptionhq-4m", NOT_MEASURED, "agreement"
+        yield "equal verdicts, facecaptionhq-4m without screens and facecaptionhq-4m", NOT_MEASURED, "agreement"
     for one in results.values():
-        equal, sides = one["equal_verdicts"], [f"`{side}`" for side in one["sides"]]
-        figure = f"{equal['hits']} of {equal['of']} ({_interval(equal['wilson_95'], 3)})"
-        yield f"equal verdicts, {sides[0]} and {sides[1]}, on `{one['place']}`", figure, "agreement"
+        equal = one["equal_verdicts"]
+        figure = f"{equal['hits']:,} of {equal['of']:,} ({_interval(equal['wilson_95'], 3)})"
+        kinds = [
+            f"{kind} {share['hits']:,} of {share['of']:,}"
+            for kind, share in one.get("equal_verdicts_by_kind", {}).items()
+            if share["of"]
+        ]
+        note = " (in-sample)" if "in_sample" in one else ""
+        yield (
+            f"equal verdicts{note}, {sides(one['sides'])}, on `{one['place']}`",
+            ": ".join([figure, ", ".join(kinds)] if len(kinds) > 1 else [figure]),
+            "agreement",
+        )
+
+
+def _notes(results: Results) -> Iterator[str]:
+    """Yield what must be known of the agreement's figures, once."""
+    for note in dict.fromkeys(one["in_sample"] for one in results.values() if "in_sample" in one):
+        yield f"In-sample: {note}"
 
 
 def _order(results: Results) -> Iterator[Row]:
@@ -116,17 +157,21 @@ def _scaling(results: Results) -> Iterator[Row]:
     def shown(value: float | None, form: str) -> str:
         return NOT_MEASURED if value is None else form.format(value)
 
-    yield "throughput, 2 cores over 1", shown(ratios.get("two_cores_over_one"), "{:.2f}"), "scaling"
-    yield "CPU time, Ray over the local loop", shown(ratios.get("ray_overhead_percent"), "{:+.1f} %"), "scaling"
-    for mode in ("local", "ray-1", "ray-2"):
+    yield "throughput, Ray on 2 cores over Ray on 1", shown(ratios.get("two_cores_over_one"), "{:.2f}"), "scaling"
+    yield "throughput, Ray on 2 cores over one loop", shown(ratios.get("two_cores_over_local"), "{:.2f}"), "scaling"
+    yield "CPU time, Ray over one loop", shown(ratios.get("ray_overhead_percent"), "{:+.1f} %"), "scaling"
+    figures: dict[str, list[str]] = {}
+    for mode in MODES:
         one = modes.get(mode, {})
         cost, peak = one.get("per_picture", {}), one.get("peak_mib", {})
         per_s, share = cost.get("pictures_per_core_second"), cost.get("scheduling_and_io_fraction")
-        memory = peak and f"{peak['worker'] or peak['driver']:,.0f} + {peak['cell']:,.0f}"
-        yield f"pictures per core-second, {mode}", shown(per_s, "{:,.2f}"), "scaling"
-        yield f"scheduling and I/O, share of CPU time, {mode}", shown(share, "{:.1%}"), "scaling"
-        yield f"peak memory, worker + cell, {mode}", f"{memory} MiB" if memory else NOT_MEASURED, "scaling"
-        yield f"time to first picture, {mode}", shown(one.get("first_picture_s"), "{:.1f} s"), "scaling"
+        memory = f"{peak['worker'] or peak['driver']:,.0f} + {peak['cell']:,.0f} MiB" if peak else NOT_MEASURED
+        figures.setdefault("pictures per core-second", []).append(shown(per_s, "{:,.2f}"))
+        figures.setdefault("scheduling and I/O, share of CPU time", []).append(shown(share, "{:.1%}"))
+        figures.setdefault("peak memory, worker + cell", []).append(memory)
+        figures.setdefault("time to first picture", []).append(shown(one.get("first_picture_s"), "{:.1f} s"))
+    for what, values in figures.items():
+        yield f"{what}: {', '.join(MODES.values())}", ", ".join(values) if modes else NOT_MEASURED, "scaling"
 
 
 def _peers(results: Results) -> Iterator[Row]:
@@ -153,10 +198,6 @@ def _machines(found: Mapping[str, Results]) -> Iterator[str]:
 
 def _is_dirty(parts: Sequence[Results], commit: str) -> bool:
     return any(one["commit"].startswith(commit) and one["commit"].endswith("-dirty") for one in parts)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _interval(bounds: Sequence[float], digits: int) -> str:

@@ -204,6 +204,11 @@ def test_agreement_lists_every_difference_and_goes_on_from_what_is_kept(
         for one in found["differences"]
     )
     assert all(Path(side["evidence"]).is_file() for one in found["differences"] for side in one["sides"])
+    of_kind = found["equal_verdicts_by_kind"]
+    assert of_kind.keys() <= {"photos", "toned", "drawn text", "marks"}
+    assert sum(share["of"] for share in of_kind.values()) == 12
+    assert sum(share["hits"] for share in of_kind.values()) == 12 - kept
+    assert "in_sample" in found
     assert found["differences"][0]["key"] in capsys.readouterr().out
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.json")}
     assert len(times) == 24
@@ -211,6 +216,12 @@ def test_agreement_lists_every_difference_and_goes_on_from_what_is_kept(
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.json")} == times
     (again,) = json.loads(out.read_text()).values()
     assert again["differences"] == found["differences"]
+
+
+def test_kinds_of_the_corpus_come_to_photos_toned_ones_drawn_text_and_marks() -> None:
+    kinds = ("photo", "grey", "faint_tone", "meme latin strong", "tiled greek faint", "mark latin faint")
+    told = ["photos", "toned", "toned", "drawn text", "drawn text", "marks"]
+    assert [agreement.made(kind) for kind in kinds] == told
 
 
 @with_models
