@@ -3,11 +3,11 @@
     FACECAPTIONHQ_MODELS=... python -m benchmarks.order CORPUS [--num-samples 40] [--num-planned 40] [--rounds 1]
 
 CORPUS is a folder of tars. `declared` is the recipe without an order of its own: filters as its file lists them, each
-behind its screens and behind what these ask (text's want the faces, so that they run before it). It is not what was
-published, which has no screens; `benchmarks.obvious` runs that. The first pictures of CORPUS are parted by the seed:
-the proposal is made from some of them, the others are curated in each of the orders, as whole shards, in one process
-and with one thread, tars and ledgers written, and the kept uids and tars are compared. CPU time is that of the process,
-after a first run over a few that does not count; rounds alternate.
+behind its screens. It is not what was published, which has no screens and runs text before faces (`benchmarks.obvious`
+does): here a proof of text's screens asks for the faces, so that these are measured before CRAFT wherever they stand.
+The first pictures of CORPUS are parted by the seed: the proposal is made from some of them, the others are curated in
+each of the orders, as whole shards, in one process and with one thread, tars and ledgers written, and the kept uids and
+tars are compared. CPU time is that of the process, after a first run over a few that does not count; rounds alternate.
 """
 
 import argparse
