@@ -254,7 +254,7 @@ def _rows(ledger: Ledger, measured: Mapping[int, Measured], recipe: Recipe) -> l
         identity, known, verdict = {name: one.row[name] for name in IDENTITY}, one.known, one.after
         if i in measured:
             found = measured[i]
-            known = found.evidence or one.known
+            known = {} if found.refused else found.evidence
             verdict = found.refused or judge(known, recipe.criteria)
             identity |= {name: getattr(found, name) for name in ("width", "height", "format")}
         rows.append(ledger_row(identity, one.before if isinstance(verdict, NotYet) else verdict, known, recipe))

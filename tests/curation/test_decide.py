@@ -21,9 +21,12 @@ from curation.pack import pack
 from curation.recipe import Recipe
 from curation.runner import Spread
 from curation.tar import read_samples
+from curation.verify import verify
 from filters.weights import find_weights
 from tests.curation.killing import count_steps, kill_at
+from tests.curation.poisoned import poisoned_shard, use_third_party
 from tests.curation.shards import encode, recipe_from, sample_members, write_shard
+from tests.third_party.poison import RAISE
 
 ALONE = Spread(num_workers=0)
 RECIPE = """
@@ -301,3 +304,33 @@ keep.mean_channel_std = { min = %s }
         decide(run, second, ALONE, source)
         assert kept_bytes(run / "curate") == kept_bytes(fresh / "curate")
         assert verdicts(run / "curate") == verdicts(fresh / "curate")
+
+
+def test_a_picture_that_is_quarantined_while_deciding_leaves_a_row_that_verify_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_third_party(monkeypatch)
+    try:
+        find_weights("lbpcascade_animeface")
+    except WeightsError as error:
+        pytest.skip(str(error))
+    source = poisoned_shard(tmp_path / "fetch", "00000", [0, RAISE, 0]).parent
+    text = """
+schema_version = 1
+name = "poisoned"
+[curate]
+shadow_fraction = 0.0
+[[filters]]
+name = "anime"
+keep.num_uncontested_hits = { max = 0 }
+[[filters]]
+name = "faces"
+"""
+    new = f'[[filters]]\nname = "poison"\nmeasure.marks = "{tmp_path}/marks"\nkeep.brightness = {{ min = 0 }}\n'
+    curate(source, tmp_path / "curate", recipe_from(tmp_path / "a", text), ALONE)
+    assert all(row["joint_scores"] == {"num_uncontested_hits": 0.0} for row in rows_of(tmp_path / "curate"))
+    decide(tmp_path, recipe_from(tmp_path / "b", text + new), ALONE)
+    rows = rows_of(tmp_path / "curate")
+    assert [row["reason"] for row in rows] == [None, "measure_failed", None]
+    assert rows[1]["joint_scores"] is rows[1]["anime_evidence"] is None
+    assert verify(tmp_path / "curate", ALONE).ok
