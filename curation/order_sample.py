@@ -19,10 +19,9 @@ from curation.decide import DecideJob, read
 from curation.errors import UsageError
 from curation.evidence import footer_of
 from curation.forecast import Opinion
-from curation.judge import Verdict
 from curation.ledger import read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, read_manifest
-from curation.measuring import DECODE, QUARANTINE, Entry, Measured, in_shadow, measure, missing
+from curation.measuring import DECODE, Entry, Measured, in_shadow, measure, missing
 from curation.profiling import costs
 from curation.recipe import Recipe, recipe_of
 from curation.sample import Sample
@@ -81,6 +80,8 @@ def _of_run(target: Path, recipe: Recipe, num_pictures: int, seed: int) -> Order
             f"{target}: {len(rejected.complete)} rejected pictures with all their evidence, and at least {MIN_SHADOW} "
             f"are needed: measure a sample of the tars instead (name their folder)"
         )
+    if not kept.complete and not rejected.complete:
+        raise UsageError(f"{target}: no readable picture of which all is known: nothing to order by")
     spent = {cost.step: cost.ms_per_picture / 1000 for cost in costs(target, manifest)}
     asked = {
         name for one in (*kept.complete, *rejected.complete) for name, known in one.known.items() if known is not None
@@ -176,20 +177,23 @@ def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Mea
     warm: set[str] = set()
     found = []
     for uid, sample in samples:
-        outcome = _ask(Entry(uid, sample.image_bytes), whole, weights)
-        if not warm.issuperset(outcome.seconds):
+        entry = Entry(uid, sample.image_bytes)
+        outcome = _ask(entry, whole, weights)
+        if isinstance(outcome, Measured) and not warm.issuperset(outcome.seconds):
             warm |= set(outcome.seconds)
-            outcome = _ask(Entry(uid, sample.image_bytes), whole, weights)
-        if outcome.refused is None:
+            outcome = _ask(entry, whole, weights)
+        if isinstance(outcome, Fault):
+            warm.clear()  # the next picture may meet a new cell
+        elif outcome.refused is None:
             found.append(outcome)
     return found
 
 
-def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured:
+def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured | Fault:
     if not recipe.file.curate.isolate:
         return measure([entry], load_bank(recipe, weights), recipe)[0]
     outcome = CELL.measure([entry], recipe, weights)
-    return Measured(refused=Verdict(QUARANTINE, outcome.reason)) if isinstance(outcome, Fault) else outcome[0]
+    return outcome if isinstance(outcome, Fault) else outcome[0]
 
 
 def _in_full(recipe: Recipe) -> Recipe:

@@ -29,7 +29,10 @@ from filters.detectors.base import Face
 from filters.drawn import DrawnEvidence
 from filters.faces import FacesEvidence
 from filters.weights import find_weights
+from tests.curation.poisoned import poison_recipe, poisoned_shard, use_third_party
+from tests.curation.shards import RECIPE as SHARD_RECIPE
 from tests.curation.shards import colourful, encode, grey, recipe_from, sample_members, write_shard
+from tests.third_party.poison import NAP, SEGFAULT
 
 RECIPE = """
 schema_version = 1
@@ -241,6 +244,27 @@ def test_a_run_with_a_thin_shadow_or_other_columns_is_refused_with_the_way_out(t
     other = recipe_from(tmp_path / "other", RECIPE.format(shadow=0.0, drawn=0.5).replace("side = 160", "side = 192"))
     with pytest.raises(UsageError, match="column 'faces' was measured otherwise"):
         sample_of(tmp_path / "run", other, 100, seed=0)
+
+
+def test_a_run_without_a_readable_picture_says_so(tmp_path: Path) -> None:
+    torn = [sample_members(f"{i:05d}", colourful(i)[:-50]) for i in range(3)]
+    write_shard(tmp_path / "in", "00000", torn)
+    recipe = recipe_from(tmp_path, SHARD_RECIPE)
+    curate(tmp_path / "in", tmp_path / "run" / "curate", recipe, ALONE)
+    with pytest.raises(UsageError, match="no readable picture"):
+        sample_of(tmp_path / "run", recipe, 100, seed=0)
+
+
+def test_the_first_call_of_every_new_cell_is_not_what_a_call_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_third_party(monkeypatch)
+    poisoned_shard(tmp_path / "in", "00000", [NAP, NAP, SEGFAULT, NAP, NAP])
+    told = sample_of(tmp_path / "in", poison_recipe(tmp_path), 100, seed=0)
+    assert (len(told.observed), told.num_refused) == (4, 1)
+    attempts = [line.rsplit(" ", 2)[0] for line in (tmp_path / "marks").read_text().splitlines()]
+    places = enumerate([NAP, NAP, SEGFAULT, NAP, NAP])
+    assert [attempts.count(f"{number} {[place] * 3}") for place, number in places] == [2, 1, 1, 2, 1]
 
 
 def test_the_command_line_prints_a_line_that_a_recipe_takes_and_writes_nothing(tmp_path: Path, source: Path) -> None:
