@@ -94,8 +94,7 @@ def decide(
                 f"{target}: {len(failures)} of {len(jobs)} shards could not be decided again (first: "
                 f"{failures[0].shard}: {failures[0].error}); the folder still shows its last state; run again to go on"
             )
-        history = [*before.extra.get(HISTORY, ()), before.recipe]
-        extra = {**before.extra, "curate_digest": recipe.curate_digest, HISTORY: history}
+        extra = {**before.extra, "curate_digest": recipe.curate_digest, HISTORY: recipes_of(before)}
         return finish(target, STAGE, recipe, work_digest, outcomes, weights=weights, extra=extra, lease=lease)
 
 
@@ -110,7 +109,7 @@ def foresee(run: Path, recipe: Recipe) -> Forecast:
     consult(target)
     manifest = _curated(target, recipe)
     where = f"{target}: a recipe in its manifest"
-    recipes = [recipe_of(values, where) for values in (*manifest.extra.get(HISTORY, ()), manifest.recipe)]
+    recipes = [recipe_of(values, where) for values in recipes_of(manifest)]
     forecasts = []
     for job in _jobs(manifest, target, None, recipe, weights):
         ledger = read(job)
@@ -154,6 +153,11 @@ def read(job: DecideJob) -> Ledger:
     filters_before = filters_of(table)
     opinions = tuple(opinion(row, job.recipe, usable, filters_before) for row in table.to_pylist())
     return Ledger(table, footer.source_sha256, opinions)
+
+
+def recipes_of(manifest: Manifest) -> list[Mapping[str, Any]]:
+    """Return the recipes that judged a curated folder, resolved, oldest first."""
+    return [*manifest.extra.get(HISTORY, ()), manifest.recipe]
 
 
 def _folders(run: Path, source: Path | None) -> tuple[Path, Path]:

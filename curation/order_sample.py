@@ -15,7 +15,7 @@ from curation.bank import load_bank, measurement_keys, weights_of
 from curation.cascades import Observed
 from curation.cell import CELL, Fault
 from curation.curate import STAGE, source_shards
-from curation.decide import DecideJob, read
+from curation.decide import DecideJob, read, recipes_of
 from curation.errors import UsageError
 from curation.evidence import footer_of
 from curation.forecast import Opinion
@@ -116,9 +116,8 @@ class _Group:
 
 def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, seed: int) -> tuple[_Group, _Group, int]:
     """Return kept and rejected pictures, and how many samples no filter has judged, of shards drawn by chance."""
-    weights, before = weights_of(recipe), recipe_of(manifest.recipe, f"{target}: the recipe in its manifest")
+    weights, fraction = weights_of(recipe), _fraction(manifest, target)
     kept, rejected, num_refused = _Group(0, []), _Group(0, []), 0
-    fraction = 1.0 if before.file.curate.measure == "all" else before.file.curate.shadow_fraction
     for report in random.Random(seed).sample(manifest.shards, len(manifest.shards)):
         path = report.file(target, ".parquet")
         _require_same(path, recipe, weights)
@@ -134,6 +133,12 @@ def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, s
         if min(len(kept.complete), len(rejected.complete)) >= num_pictures:
             break
     return kept, rejected, num_refused
+
+
+def _fraction(manifest: Manifest, target: Path) -> float:
+    """Return the share of the rejected pictures that every recipe which judged the run has measured by chance."""
+    judged = [recipe_of(values, f"{target}: a recipe in its manifest").file.curate for values in recipes_of(manifest)]
+    return min(1.0 if one.measure == "all" else one.shadow_fraction for one in judged)
 
 
 def _require_same(path: Path, recipe: Recipe, weights: dict[str, str]) -> None:

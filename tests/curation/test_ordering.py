@@ -16,6 +16,7 @@ from cli import app
 from curation.bank import load_bank, weights_of
 from curation.cascades import Cascades, Observed
 from curation.curate import curate
+from curation.decide import decide
 from curation.errors import UsageError, WeightsError
 from curation.judge import NotYet, Verdict, judge
 from curation.measuring import Entry, measure
@@ -244,6 +245,17 @@ def test_a_run_with_a_thin_shadow_or_other_columns_is_refused_with_the_way_out(t
     other = recipe_from(tmp_path / "other", RECIPE.format(shadow=0.0, drawn=0.5).replace("side = 160", "side = 192"))
     with pytest.raises(UsageError, match="column 'faces' was measured otherwise"):
         sample_of(tmp_path / "run", other, 100, seed=0)
+
+
+def test_what_a_wider_shadow_asks_for_later_is_no_chance_sample_of_what_was_rejected_before(
+    tmp_path: Path, source: Path
+) -> None:
+    late = recipe_at(tmp_path / "late", shadow=0.0, drawn=0.9)
+    curate(source, tmp_path / "run" / "curate", recipe_at(tmp_path / "early", shadow=0.1), ALONE)
+    decide(tmp_path / "run", late, ALONE, source)
+    decide(tmp_path / "run", recipe_at(tmp_path / "last", shadow=1.0, drawn=0.9), ALONE, source)
+    with pytest.raises(UsageError, match="0 rejected pictures with all their evidence"):
+        sample_of(tmp_path / "run", recipe_at(tmp_path, shadow=1.0, drawn=0.9), 100, seed=0)
 
 
 def test_a_run_without_a_readable_picture_says_so(tmp_path: Path) -> None:
