@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from curation.errors import UsageError
 from curation.judge import NotYet, judge
+from curation.measuring import turns
 from curation.recipe import Recipe
 
 MAX_MEASURERS = 16
@@ -92,13 +93,13 @@ class Cascades:
 
     def play(self, order: Sequence[str]) -> Played:
         """Return what the order would take."""
-        turns: dict[str, list[tuple[float, float, float]]] = {name: [] for name in order}
+        shares = {name: np.zeros(3) for name in order}
         before = self._is_rejected(self.start)
         for name, masks, seconds, asked in self._rounds(self.start, order):
             rejected = self._is_rejected(masks)
-            turns[name].append((self.share(asked), self.share(rejected & ~before), self.share(seconds)))
+            shares[name] += self.share(asked), self.share(rejected & ~before), self.share(seconds)
             before = rejected
-        steps = [Step(name, *map(sum, zip(*turns[name], strict=True))) for name in order]
+        steps = [Step(name, *shares[name].tolist()) for name in order]
         return Played(tuple(order), sum(step.seconds for step in steps), tuple(steps))
 
     def costs(self, order: Sequence[str]) -> Floats:
@@ -113,14 +114,14 @@ class Cascades:
         return total
 
     def _rounds(self, masks: Masks, order: Sequence[str]) -> Iterator[tuple[str, Masks, Floats, Flags]]:
-        """Let everyone have a turn, round after round, until nobody is asked: as `curation.measuring` does."""
-        while True:
-            before = masks
-            for name in order:
-                masks, seconds, asked = self.step(masks, self.names.index(name))
-                yield name, masks, seconds, asked
-            if np.array_equal(masks, before):
-                return
+        """Let whoever is asked have a turn, round after round, as `curation.measuring` does."""
+
+        def is_asked(name: str) -> bool:
+            return bool(self._are_asked(masks, self.names.index(name)).any())
+
+        for name in turns(order, is_asked):
+            masks, seconds, asked = self.step(masks, self.names.index(name))
+            yield name, masks, seconds, asked
 
     @property
     def start(self) -> Masks:
@@ -129,7 +130,7 @@ class Cascades:
 
     def step(self, masks: Masks, number: int) -> tuple[Masks, Floats, Flags]:
         """Let one measurer have its turn: the states after it, the seconds per picture, and whom it measured."""
-        asked = (self._asked(masks) >> number & 1).astype(bool)
+        asked = self._are_asked(masks, number)
         return np.where(asked, masks | 1 << number, masks), np.where(asked, self._seconds[:, number], 0.0), asked
 
     def share(self, values: Any) -> float:
@@ -139,6 +140,9 @@ class Cascades:
     def _mean(self, name: str) -> float:
         known = [(one.seconds[name], one.weight) for one in self._observed if name in one.seconds]
         return float(np.average([s for s, _ in known], weights=[w for _, w in known])) if known else 0.0
+
+    def _are_asked(self, masks: Masks, number: int) -> Flags:
+        return (self._asked(masks) >> number & 1).astype(bool)
 
     def _is_rejected(self, masks: Masks) -> Flags:
         return np.equal(self._asked(masks), self._rejected)

@@ -12,7 +12,7 @@ from typing import Any
 from curation.evidence import known_of
 from curation.interval import wilson
 from curation.judge import NotYet, Verdict, judge
-from curation.measuring import in_shadow, missing
+from curation.measuring import in_shadow, missing, turns
 from curation.recipe import Recipe
 
 
@@ -178,15 +178,17 @@ def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
         verdict = judge(cut, before.criteria)
         if number and isinstance(verdict, NotYet):
             cut |= {name: full[name] for name in verdict.filters}
-        while asked := _first_asked(cut, full, before):
-            cut[asked] = full[asked]
+        _play(cut, full, before)
     now = {name: evidence if cut.get(name) is not None else None for name, evidence in one.known.items()}
     return isinstance(judge(now, recipe.criteria), NotYet)
 
 
-def _first_asked(cut: Mapping[str, Any], full: Mapping[str, Any], recipe: Recipe) -> str | None:
-    """Return who would measure next in a recipe's order, of those that did."""
-    verdict = judge(cut, recipe.criteria)
-    if isinstance(verdict, Verdict):
-        return None
-    return next((name for name in recipe.order if name in verdict.filters and full[name] is not None), None)
+def _play(cut: dict[str, Any], full: Mapping[str, Any], recipe: Recipe) -> None:
+    """Add to what is known what a recipe's cascade would have measured, of what was."""
+
+    def is_asked(name: str) -> bool:
+        verdict = judge(cut, recipe.criteria)
+        return isinstance(verdict, NotYet) and name in verdict.filters and full[name] is not None
+
+    for name in turns(recipe.order, is_asked):
+        cut[name] = full[name]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -78,16 +79,13 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: 
     known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.measurers} for i in pictures}
     for wants in (_asked, _needed, _wanted_of_shadow):
         open_ones = {i: wants(entries[i], known[i], recipe) for i in pictures}
-        while any(open_ones.values()):
-            for name in recipe.order:
-                chosen = [i for i in pictures if name in open_ones[i]]
-                if not chosen:
-                    continue
-                with _timed(name, [seconds[i] for i in chosen]):
-                    found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
-                for i, evidence in zip(chosen, found, strict=True):
-                    known[i][name] = evidence
-                    open_ones[i] = wants(entries[i], known[i], recipe)
+        for name in turns(recipe.order, partial(_is_asked, open_ones)):
+            chosen = [i for i in pictures if name in open_ones[i]]
+            with _timed(name, [seconds[i] for i in chosen]):
+                found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
+            for i, evidence in zip(chosen, found, strict=True):
+                known[i][name] = evidence
+                open_ones[i] = wants(entries[i], known[i], recipe)
     judging = time.process_time() - started - sum(sum(one.values()) for one in seconds)
     for one in seconds:
         one[JUDGE] = judging / len(entries)
@@ -97,6 +95,25 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: 
         else Measured(refused=outcome, seconds=seconds[i])
         for i, outcome in enumerate(opened)
     ]
+
+
+def turns(order: Sequence[str], is_asked: Callable[[str], bool]) -> Iterator[str]:
+    """Yield whose turn it is to measure: round after round through an order of work, until nobody in it is asked.
+
+    Whoever is asked only once its turn is over, a filter behind a screen that stands after it, waits for the next
+    round. What `is_asked` says must follow what was measured at the last turn.
+    """
+    is_over = False
+    while not is_over:
+        is_over = True
+        for name in order:
+            if is_asked(name):
+                is_over = False
+                yield name
+
+
+def _is_asked(open_ones: Mapping[int, Sequence[str]], name: str) -> bool:
+    return any(name in one for one in open_ones.values())
 
 
 @contextmanager
