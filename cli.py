@@ -632,10 +632,11 @@ def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
     typer.echo(f"would be kept: {forecast.num_kept} for certain")
     if forecast.num_undecided:
         calls = ", ".join(f"{name} {count}" for name, count in forecast.calls.items())
-        guess = (
-            "no shadow sample stands for them" if forecast.kept_expected is None else f"about {forecast.kept_expected}"
-        )
-        typer.echo(f"undecided: {forecast.num_undecided}; measuring them takes these calls: {calls}")
+        expected = forecast.kept_expected
+        guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
+        num = forecast.num_undecided_kept
+        kept = f", {num} of them kept now, for which no shadow sample stands" if num else ""
+        typer.echo(f"undecided: {forecast.num_undecided}{kept}; measuring them takes these calls: {calls}")
         typer.echo(f"kept in the end: {low} to {high} (95 %), {guess}")
     elif forecast.calls:
         typer.echo("calls: " + ", ".join(f"{name} {count}" for name, count in forecast.calls.items()))

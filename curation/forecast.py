@@ -51,6 +51,8 @@ class Forecast:
     """Certainly rejected: rejected_by -> reason -> number."""
     num_undecided: int = 0
     """Must be measured before they can be judged."""
+    num_undecided_kept: int = 0
+    """Those of them that are kept now; no shadow sample stands for them."""
     calls: Mapping[str, int] = field(default_factory=dict)
     """Filter -> pictures that it would measure at once: exact, not an estimate. Where a column no longer holds, a
     sample whose verdict turns may need other filters after it, and one that a screen leaves in doubt needs its filter;
@@ -59,21 +61,26 @@ class Forecast:
     """Shards of which a file would be written anew; undecided samples count as changes."""
     changes: tuple[Change, ...] = ()
     shadow_hits: int = 0
-    """Of the shadow samples that stand for the undecided ones: how many would be kept."""
+    """Of the shadow samples that stand for the undecided ones that are rejected now: how many would be kept."""
     shadow_trials: int = 0
 
     @property
     def kept_interval(self) -> tuple[int, int]:
-        """Bounds of the number kept: exact where nothing is undecided, else with 95 % confidence (Wilson)."""
+        """Bounds of the number kept: exact where nothing is undecided, else with 95 % confidence (Wilson).
+
+        Of the undecided ones that are kept now, anything between none and all may stay.
+        """
         low, high = wilson(self.shadow_hits, self.shadow_trials)
-        return self.num_kept + round(low * self.num_undecided), self.num_kept + round(high * self.num_undecided)
+        num_rejected = self.num_undecided - self.num_undecided_kept
+        most = self.num_kept + self.num_undecided_kept + round(high * num_rejected)
+        return self.num_kept + round(low * num_rejected), most
 
     @property
     def kept_expected(self) -> int | None:
         """The best guess of the number kept; None where undecided samples have no shadow."""
         if not self.num_undecided:
             return self.num_kept
-        if not self.shadow_trials:
+        if self.num_undecided_kept or not self.shadow_trials:
             return None
         return self.num_kept + round(self.num_undecided * self.shadow_hits / self.shadow_trials)
 
@@ -108,6 +115,7 @@ def forecast(
         num_kept=len(certain) - sum(sum(reasons.values()) for reasons in rejected.values()),
         rejected=rejected,
         num_undecided=len(opinions) - len(certain),
+        num_undecided_kept=sum(one.before.kept for one in opinions if isinstance(one.after, NotYet)),
         calls=Counter(name for one in opinions for name in one.wanted),
         num_shards=int(is_rewritten),
         changes=tuple(
@@ -132,6 +140,7 @@ def add(forecasts: Sequence[Forecast]) -> Forecast:
         num_kept=sum(one.num_kept for one in forecasts),
         rejected={by: dict(sorted(reasons.items())) for by, reasons in sorted(rejected.items())},
         num_undecided=sum(one.num_undecided for one in forecasts),
+        num_undecided_kept=sum(one.num_undecided_kept for one in forecasts),
         calls=dict(sum((Counter(one.calls) for one in forecasts), Counter())),
         num_shards=sum(one.num_shards for one in forecasts),
         changes=tuple(change for one in forecasts for change in one.changes),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.evidence import IDENTITY, ledger_row
-from curation.forecast import Forecast, forecast, opinion
+from curation.forecast import Forecast, add, forecast, opinion
 from curation.judge import Verdict, judge
 from curation.recipe import Recipe
 from filters.colour import ColourEvidence
@@ -25,7 +25,7 @@ name = "colour"
 keep.mean_channel_std = { min = %s }
 [[filters]]
 name = "text"
-keep.num_characters = { max = 10 }
+keep.num_characters = { max = %s }
 [[filters.screens]]
 filter = "text_map"
 [[filters.screens.proofs]]
@@ -40,6 +40,9 @@ then.num_characters = { max = 10 }
 name = "faces"
 """
 """What the first screen leaves in doubt asks for the faces, whose turn is over then: `colour` has its own before."""
+PALE, BRIGHT = (ColourEvidence(std, 0.0, 0.0, 0.0) for std in (5.0, 20.0))
+NOBODY, NO_TEXT = FacesEvidence(100, 100, ()), TextEvidence(100, 100, (), ())
+BLANK = TextMapEvidence(100, 100, (1,) * 20, ())
 WORD = TextMapEvidence(100, 100, (1,) * 20, (word(20, 20),))
 
 
@@ -59,10 +62,33 @@ def forecast_of(rows: list[dict[str, Any]], recipe: Recipe, *before: Recipe) -> 
 
 
 def test_the_shadow_was_cut_short_in_the_turns_that_measuring_takes(tmp_path: Path) -> None:
-    strict = recipe_from(tmp_path / "strict", TURNS % 12.0)
-    loose = recipe_from(tmp_path / "loose", TURNS % 1.0 + "keep.num_faces = { min = 1 }")
-    pale, nobody = ColourEvidence(5.0, 0.0, 0.0, 0.0), FacesEvidence(100, 100, ())
-    cut: dict[str, Any] = {"colour": pale, "text_screen": WORD}
-    full = {**cut, "faces": nobody, "text_screen_2": WORD, "text": TextEvidence(100, 100, (), ())}
+    strict = recipe_from(tmp_path / "strict", TURNS % (12.0, 10))
+    loose = recipe_from(tmp_path / "loose", TURNS % (1.0, 10) + "keep.num_faces = { min = 1 }")
+    cut: dict[str, Any] = {"colour": PALE, "text_screen": WORD}
+    full = {**cut, "faces": NOBODY, "text_screen_2": WORD, "text": NO_TEXT}
     found = forecast_of([row_of(0, strict, **full), row_of(1, strict, **cut)], loose, strict)
     assert (found.num_undecided, found.shadow_hits, found.shadow_trials) == (1, 0, 1)
+
+
+def test_the_shadow_speaks_only_for_those_that_are_rejected_now(tmp_path: Path) -> None:
+    before = recipe_from(tmp_path / "before", TURNS % (12.0, 10))
+    other = recipe_from(tmp_path / "other", TURNS % (1.0, 5))
+    proven: dict[str, Any] = {"colour": BRIGHT, "text_screen": BLANK}
+    full = {"colour": PALE, "text_screen": BLANK, "faces": NOBODY, "text_screen_2": BLANK, "text": NO_TEXT}
+    rows = [row_of(i, before, **proven) for i in range(10)] + [row_of(i, before, **full) for i in range(10, 20)]
+    found = forecast_of(rows, other, before)
+    assert (found.num_kept, found.num_undecided, found.num_undecided_kept) == (10, 10, 10)
+    assert (found.shadow_hits, found.shadow_trials) == (10, 10)
+    assert found.kept_interval == (10, 20) and found.kept_expected is None
+    assert add([found, found]).kept_interval == (20, 40)
+
+
+def test_of_those_rejected_now_the_shadow_tells_what_share_would_be_kept(tmp_path: Path) -> None:
+    before, other = (recipe_from(tmp_path / str(limit), TURNS % (limit, 10)) for limit in (12.0, 1.0))
+    cut: dict[str, Any] = {"colour": PALE, "text_screen": WORD}
+    full = {**cut, "faces": NOBODY, "text_screen_2": WORD, "text": NO_TEXT}
+    rows = [row_of(i, before, **cut) for i in range(10)] + [row_of(i, before, **full) for i in range(10, 20)]
+    found = forecast_of(rows, other, before)
+    assert (found.num_kept, found.num_undecided, found.num_undecided_kept) == (10, 10, 0)
+    low, high = found.kept_interval
+    assert 10 < low < high == found.kept_expected == 20
