@@ -630,16 +630,20 @@ def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
         listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         typer.echo(f"would be rejected: {sum(reasons.values())} by {by} ({listed})")
     typer.echo(f"would be kept: {forecast.num_kept} for certain")
+    calls = ", ".join(f"{name} {count}" for name, count in forecast.calls.items())
     if forecast.num_undecided:
-        calls = ", ".join(f"{name} {count}" for name, count in forecast.calls.items())
-        expected = forecast.kept_expected
-        guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
         num = forecast.num_undecided_kept
         kept = f", {num} of them kept now, for which no shadow sample stands" if num else ""
         typer.echo(f"undecided: {forecast.num_undecided}{kept}; measuring them takes these calls: {calls}")
+    elif calls:
+        typer.echo(f"calls: {calls}")
+    if forecast.calls_at_most:
+        behind = ", ".join(f"{name} {count}" for name, count in forecast.calls_at_most.items())
+        typer.echo(f"and, once those have measured, at most these: {behind}")
+    if forecast.num_undecided:
+        expected = forecast.kept_expected
+        guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
         typer.echo(f"kept in the end: {low} to {high} (95 %), {guess}")
-    elif forecast.calls:
-        typer.echo("calls: " + ", ".join(f"{name} {count}" for name, count in forecast.calls.items()))
     typer.echo(f"shards to write anew: {forecast.num_shards}; certain to change sides: {len(forecast.changes)}")
     for change in forecast.changes[:NUM_CHANGES_SHOWN]:
         was, now = (f"{v.rejected_by}.{v.reason}" if v.rejected_by else "kept" for v in (change.before, change.after))

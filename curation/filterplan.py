@@ -14,7 +14,7 @@ import filters
 from curation.errors import RecipeError
 from curation.joint import JOINT_SCORES, UNKNOWN, Bounds, JointScore, Known
 from curation.judge import Criterion, KeepRange, Screening
-from curation.screens import Proof, Proofs, ScreenStanza, about
+from curation.screens import Proof, Proofs, ScreenStanza, about, may_hold
 from curation.validation import choices, validated
 from filters.base import Settings
 
@@ -172,17 +172,25 @@ def filter_names() -> tuple[str, ...]:
 
 
 def criterion_of(plan: FilterPlan, score: str, keep: KeepRange, screens: Sequence[ScreenPlan]) -> Criterion:
-    """Return one keep range of a filter as the judge sees it, with what the given screens prove of its score."""
+    """Return one keep range of a filter as the judge sees it, with what the given screens prove of its score.
+
+    A screen whose proofs can neither satisfy nor fail this very range is not asked about it.
+    """
     screenings = tuple(
         Screening(screen.plan.name, screen.inputs(proofs), partial(screen.prove, proofs))
         for screen in screens
-        if (proofs := about(score, screen.proofs)) is not None
+        if (proofs := about(score, screen.proofs)) is not None and _may_settle(keep, proofs)
     )
     joint = plan.joint.get(score)
     if joint is not None:
         return Criterion(plan.name, score, keep, joint.inputs, joint.bounds, screenings)
     bounds: Callable[[Known], Bounds] = partial(_own_bounds, plan, score)
     return Criterion(plan.name, score, keep, (plan.name,), bounds, screenings)
+
+
+def _may_settle(keep: KeepRange, proofs: Proofs) -> bool:
+    fails = any(keep.failure(proof.then[proofs.score].bounds) is not None for proof in proofs.proofs)
+    return fails or may_hold(keep, proofs.score, proofs.proofs)
 
 
 def _own_bounds(plan: FilterPlan, score: str, known: Known) -> Bounds:

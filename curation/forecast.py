@@ -27,6 +27,8 @@ class Opinion:
     after: Verdict | NotYet
     wanted: tuple[str, ...]
     """Filters that must measure the sample first."""
+    perhaps: tuple[str, ...] = ()
+    """Filters that may have to measure it after them, which only what those find can tell."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Forecast:
     num_undecided_kept: int = 0
     """Those of them that are kept now; no shadow sample stands for them."""
     calls: Mapping[str, int] = field(default_factory=dict)
-    """Filter -> pictures that it would measure at once: exact, not an estimate. Where a column no longer holds, a
-    sample whose verdict turns may need other filters after it, and one that a screen leaves in doubt needs its filter;
-    how many is not known before."""
+    """Filter -> pictures that it would measure at once: exact, not an estimate."""
+    calls_at_most: Mapping[str, int] = field(default_factory=dict)
+    """Filter -> pictures that it may have to measure after those calls, no more: behind a screen that leaves them in
+    doubt, or where a column no longer holds and the verdict turns."""
     num_shards: int = 0
     """Shards of which a file would be written anew; undecided samples count as changes."""
     changes: tuple[Change, ...] = ()
@@ -96,7 +99,8 @@ def opinion(row: Mapping[str, Any], recipe: Recipe, usable: frozenset[str], filt
         return Opinion(row, before, {}, before, ())
     known = known_of(row, recipe, usable)
     after = judge(known, recipe.criteria)
-    return Opinion(row, before, known, after, _wanted(row, known, after, recipe))
+    wanted = _wanted(row, known, after, recipe)
+    return Opinion(row, before, known, after, wanted, _perhaps(row, known, wanted, recipe))
 
 
 def forecast(
@@ -117,6 +121,7 @@ def forecast(
         num_undecided=len(opinions) - len(certain),
         num_undecided_kept=sum(one.before.kept for one in opinions if isinstance(one.after, NotYet)),
         calls=Counter(name for one in opinions for name in one.wanted),
+        calls_at_most=Counter(name for one in opinions for name in one.perhaps),
         num_shards=int(is_rewritten),
         changes=tuple(
             Change(one.row["uid"], shard, one.before, one.after)
@@ -142,6 +147,7 @@ def add(forecasts: Sequence[Forecast]) -> Forecast:
         num_undecided=sum(one.num_undecided for one in forecasts),
         num_undecided_kept=sum(one.num_undecided_kept for one in forecasts),
         calls=dict(sum((Counter(one.calls) for one in forecasts), Counter())),
+        calls_at_most=dict(sum((Counter(one.calls_at_most) for one in forecasts), Counter())),
         num_shards=sum(one.num_shards for one in forecasts),
         changes=tuple(change for one in forecasts for change in one.changes),
         shadow_hits=sum(one.shadow_hits for one in forecasts),
@@ -165,6 +171,20 @@ def _wanted(
         return tuple(name for name in after.filters if name in stale) or after.filters
     is_shadow = not after.kept and in_shadow(row["uid"], recipe.file.curate.shadow_fraction)
     return stale if is_shadow else ()
+
+
+def _perhaps(
+    row: Mapping[str, Any], known: Mapping[str, Any], wanted: Sequence[str], recipe: Recipe
+) -> tuple[str, ...]:
+    """Return who may be asked once those who are wanted have measured: whoever an open criterion can still ask."""
+    if not wanted:
+        return ()
+    open_ones = [one for one in recipe.criteria if one.settle(known).waiting]
+    names = {name for one in open_ones for name in one.inputs}
+    names |= {name for one in open_ones for screening in one.screens for name in screening.inputs}
+    if in_shadow(row["uid"], recipe.file.curate.shadow_fraction):
+        names |= set(missing(known, recipe))
+    return tuple(name for name in known if known[name] is None and name in names and name not in wanted)
 
 
 def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:

@@ -79,15 +79,15 @@ class Recipe:
     def certain(self) -> frozenset[str]:
         """Who has certainly measured every kept sample.
 
-        All filters but those that a screen may spare or that no keep range of its own score asks, and the first
-        screen of each. With `measure = "all"` everything has.
+        All filters but those that a screen may spare or that no keep range of its own score asks, and the screen that
+        is asked first about each keep range. With `measure = "all"` everything has.
         """
         if self.file.curate.measure == "all":
             return frozenset(plan.name for plan in self.measurers)
         spared = {
             plan.name for plan in self.filters if all(self._may_be_spared(plan, *one) for one in plan.keep.items())
         }
-        first = {screens[0].plan.name for screens in self.screens.values() if screens}
+        first = {one.screens[0].screen for one in self.criteria if one.screens}
         return frozenset(plan.name for plan in self.filters if plan.name not in spared) | first
 
     def _may_be_spared(self, plan: FilterPlan, score: str, keep: KeepRange) -> bool:

@@ -1,9 +1,12 @@
 import pickle
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.errors import RecipeError
@@ -113,6 +116,44 @@ def test_a_keep_range_tighter_than_the_proof_is_the_filters_own_matter(run: Path
     plain = recipe_from(tmp_path / "plain", off(RECIPE).replace("min = 2.0", "min = 50.0"))
     curate(run / "fetch", tmp_path / "again", plain, ALONE)
     assert [row["kept"] for row in rows_of(copy / "curate")] == [row["kept"] for row in rows_of(tmp_path / "again")]
+
+
+def test_a_screen_that_can_settle_none_of_the_keep_ranges_is_not_asked(run: Path, tmp_path: Path) -> None:
+    grey, _, bright = RECIPE.partition("[[filters.screens.proofs]]\nwhen.toning_residual = { max")
+    keeping = grey + bright[bright.index("[[filters.screens.proofs]]") :]
+    copy = tmp_path / "run"
+    curate(run / "fetch", copy / "curate", recipe_from(tmp_path / "on", keeping), ALONE)
+    unproven = [row for row in rows_of(copy / "curate") if row["kept"] and row["colour_evidence"] is None]
+    tight = recipe_from(tmp_path / "tight", keeping.replace("min = 2.0", "min = 20.0"))
+    assert [one.screens for one in tight.criteria] == [()] and tight.certain == {"colour"}
+    foreseen = foresee(copy, tight)
+    assert (foreseen.calls, foreseen.calls_at_most) == ({"colour": len(unproven)}, {}) and unproven
+    curate(run / "fetch", tmp_path / "out", tight, ALONE)
+    assert all(row["colour_screen_evidence"] is None for row in rows_of(tmp_path / "out"))
+    assert pack(tmp_path / "out", tmp_path / "pack", tight, ALONE).num_kept > 0
+
+
+def test_a_dry_run_tells_who_is_asked_first_exactly_and_who_after_at_most(run: Path, tmp_path: Path) -> None:
+    two = RECIPE + RECIPE[RECIPE.index("[[filters.screens]]") :].replace("toning_side = 32", "toning_side = 64")
+    copy = tmp_path / "run"
+    curate(run / "fetch", copy / "curate", recipe_from(tmp_path / "on", two), ALONE)
+    tight = recipe_from(tmp_path / "tight", two.replace("min = 2.0", "min = 50.0"))
+    before = rows_of(copy / "curate")
+    proven = [row["colour_screen_2_evidence"] is None for row in before if row["kept"] and not row["colour_evidence"]]
+    foreseen, num_first, num_then = foresee(copy, tight), proven.count(True), proven.count(False)
+    assert foreseen.calls == {"colour_screen_2": num_first, "colour": num_then} and num_then > 0
+    assert foreseen.calls_at_most == {"colour": num_first} and num_first > 0
+    shown = CliRunner().invoke(app, ["decide", str(copy), "--recipe", tight.path, "--dry-run"]).output
+    assert f"and, once those have measured, at most these: colour {num_first}" in shown
+    decide(copy, tight, ALONE, run / "fetch")
+    made = Counter(
+        name
+        for old, new in zip(before, rows_of(copy / "curate"), strict=True)
+        for name in ("colour_screen", "colour_screen_2", "colour")
+        if old[f"{name}_evidence"] is None and new[f"{name}_evidence"] is not None
+    )
+    assert made["colour_screen_2"] == num_first and not made["colour_screen"]
+    assert num_then < made["colour"] <= num_then + num_first
 
 
 def test_a_packed_sample_holds_the_scores_that_every_kept_one_has(run: Path, tmp_path: Path) -> None:
