@@ -161,7 +161,8 @@ def _wanted(
     """Return what must measure first.
 
     Columns that no longer hold come first, since they may settle the verdict alone; without such, all that is still
-    undecided. A rejected shadow sample renews each column that no longer holds.
+    undecided. A rejected shadow sample is measured as far as the recipe's own shadow would be, or it would say less
+    with every screen or filter that is added or renewed.
     """
     unmeasured = tuple(name for name, evidence in known.items() if evidence is None)
     if recipe.file.curate.measure == "all":
@@ -170,7 +171,7 @@ def _wanted(
     if isinstance(after, NotYet):
         return tuple(name for name in after.filters if name in stale) or after.filters
     is_shadow = not after.kept and in_shadow(row["uid"], recipe.file.curate.shadow_fraction)
-    return stale if is_shadow else ()
+    return missing(known, recipe) if is_shadow else ()
 
 
 def _perhaps(
@@ -190,26 +191,41 @@ def _perhaps(
 def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
     """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one.
 
-    What the recipes before would have measured of it is played through: the first as a cascade, each later one as
-    deciding again measures, all that it left undecided. Recipes of other filters cannot be played through.
+    What the recipes before would have measured of it is played through, which asks for nothing that the last of them
+    has no column for.
     """
     fraction = min(before.file.curate.shadow_fraction for before in recipes)
-    names = {plan.name for plan in recipes[0].measurers}
     if one.before.kept or not in_shadow(one.row["uid"], fraction) or not one.known:
         return False
-    if any({plan.name for plan in before.measurers} != names for before in recipes):
+    columns = {plan.name: plan.filter for plan in recipes[-1].measurers}
+    if any(columns.get(plan.name) != plan.filter for before in recipes for plan in before.measurers):
         return False
     full = known_of(one.row, recipes[-1])
     if missing(one.known, recipe) or missing(full, recipes[-1]):
         return False
-    cut: dict[str, Any] = dict.fromkeys(full)
-    for number, before in enumerate(recipes):
-        verdict = judge(cut, before.criteria)
-        if number and isinstance(verdict, NotYet):
-            cut |= {name: full[name] for name in verdict.filters}
-        _play(cut, full, before)
+    cut = _cut_short(full, recipes)
     now = {name: evidence if cut.get(name) is not None else None for name, evidence in one.known.items()}
     return isinstance(judge(now, recipe.criteria), NotYet)
+
+
+def _cut_short(full: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """Return what would be known of a sample that is in nobody's shadow.
+
+    The first recipe measures as a cascade; each later one drops what it measures otherwise, measures what is undecided
+    without that, and goes on as a cascade.
+    """
+    cut: dict[str, Any] = dict.fromkeys(full)
+    columns: dict[str, Any] = {}
+    for recipe in recipes:
+        before, columns = columns, {plan.name: (plan.filter, plan.measure) for plan in recipe.measurers}
+        stale = {name for name, known in cut.items() if known is not None and columns.get(name) != before[name]}
+        cut |= dict.fromkeys(stale)
+        verdict = judge(cut, recipe.criteria)
+        if before and isinstance(verdict, NotYet):
+            asked = [name for name in verdict.filters if name in stale] or verdict.filters
+            cut |= {name: full[name] for name in asked}
+        _play(cut, full, recipe)
+    return cut
 
 
 def _play(cut: dict[str, Any], full: Mapping[str, Any], recipe: Recipe) -> None:

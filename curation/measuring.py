@@ -150,7 +150,7 @@ def _needed(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _wanted_of_shadow(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
-    if entry.wanted is not None or not in_shadow(entry.uid, recipe.file.curate.shadow_fraction):
+    if not in_shadow(entry.uid, recipe.file.curate.shadow_fraction):
         return ()
     verdict = judge(known, recipe.criteria)
     return missing(known, recipe) if isinstance(verdict, Verdict) and not verdict.kept else ()

@@ -247,7 +247,7 @@ def test_a_run_with_a_thin_shadow_or_other_columns_is_refused_with_the_way_out(t
         sample_of(tmp_path / "run", other, 100, seed=0)
 
 
-def test_what_a_wider_shadow_asks_for_later_is_no_chance_sample_of_what_was_rejected_before(
+def test_only_what_every_recipe_of_a_run_had_in_its_shadow_is_taken_for_a_chance_sample(
     tmp_path: Path, source: Path
 ) -> None:
     late = recipe_at(tmp_path / "late", shadow=0.0, drawn=0.9)

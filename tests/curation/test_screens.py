@@ -7,12 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commit import digest
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.errors import RecipeError
 from curation.judge import KEPT, NotYet, Verdict, judge
 from curation.ledger import read_ledger
-from curation.manifest import read_manifest
+from curation.manifest import read_manifest, read_report
 from curation.pack import pack
 from curation.recipe import Recipe, recipe_of
 from curation.runner import Spread
@@ -25,6 +26,7 @@ from filters.detectors.ppocr import MapRegion
 from filters.faces import FacesEvidence
 from filters.text import TextEvidence
 from filters.text_map import TextMapEvidence
+from tests.curation.poisoned import use_third_party
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 
 ALONE = Spread(num_workers=0)
@@ -154,6 +156,53 @@ def test_a_dry_run_tells_who_is_asked_first_exactly_and_who_after_at_most(run: P
     )
     assert made["colour_screen_2"] == num_first and not made["colour_screen"]
     assert num_then < made["colour"] <= num_then + num_first
+
+
+SHADOW = """order = ["poison", "colour"]
+shadow_fraction = 0.5
+"""
+
+
+def shadowed(folder: Path, text: str, brightness: int, *changes: tuple[str, str]) -> Recipe:
+    """Return a recipe whose dark pictures only are looked at by `colour`, and half of the others for its shadow."""
+    text = text.replace("shadow_fraction = 0.0\n", SHADOW)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    other = f'[[filters]]\nname = "poison"\nmeasure.marks = "{folder}/marks"\n'
+    text += f"{other}keep.brightness = {{ max = {brightness} }}\n"
+    return recipe_from(folder / digest([text, brightness])[:8], text)
+
+
+RENEWED = ("toning_side = 32", "toning_side = 64")
+TRUSTING, DOUBTING = RECIPE.replace("min = 38.0", "min = 10.0"), ("min = 38.0", "min = 99.0")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [(RECIPE.partition("[[filters.screens]]")[0], RECIPE, []), (TRUSTING, RECIPE, [RENEWED, DOUBTING])],
+    ids=["added", "renewed"],
+)
+def test_the_shadow_sample_stays_whole_when_a_screen_is(
+    before: str, after: str, changes: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_third_party(monkeypatch)
+    run, target = tmp_path, tmp_path / "curate"
+    mixed_source(run / "fetch")
+    curate(run / "fetch", target, shadowed(run, before, 127), ALONE)
+    num_trials = foresee(run, shadowed(run, before, 255)).shadow_trials
+    other, loose = (shadowed(run, after, limit, *changes) for limit in (127, 255))
+    foreseen = foresee(run, other)
+    decide(run, other, ALONE)
+    calls = [Counter(read_report(path).run["calls"]) for path in target.glob("0*_stats.json")]
+    made = sum(calls, Counter[str]())
+    assert made["colour_screen"] == foreseen.calls["colour_screen"] > 0
+    assert made["colour"] <= foreseen.calls_at_most.get("colour", 0)
+    assert bool(made["colour"]) == (changes != []), "what the new screen leaves in doubt is the filter's"
+    again = foresee(run, loose)
+    assert again.shadow_trials == num_trials > 2
+    low, high = again.kept_interval
+    assert low <= decide(run, loose, ALONE).num_kept <= high and again.num_undecided > 2
 
 
 def test_a_packed_sample_holds_the_scores_that_every_kept_one_has(run: Path, tmp_path: Path) -> None:
