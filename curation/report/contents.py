@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.decide import HISTORY
 from curation.decode import REASONS
 from curation.measuring import FAULTS, QUARANTINE, UNREADABLE
 from curation.profiling import Cost, cost_values, costs
 from curation.report.criteria import criteria_of
 from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.report.ledgers import ledger_paths
+from curation.report.proofs import proofs_of
 from curation.report.sampling import choose
 from curation.report.scores import Spread, check_verdicts, spread_of
-from curation.report.sheets import Sheet, Tile, read_sheets
+from curation.report.sheets import Decision, Sheet, Tile, read_sheets
 from filters.weights import catalogue
 
 REPORT_SCHEMA_VERSION = 1
@@ -61,7 +63,7 @@ class Report:
     sheets: tuple[Sheet, ...]
     problems: tuple[Problem, ...]
     costs: tuple[Cost, ...]
-    """Where the time of `curate` went, dearest step first."""
+    """Where the time of `curate`, or of `decide` where it came after, went; dearest step first."""
     weights: tuple[Weights, ...]
     has_source: bool
     """Whether the shards that were curated are in the run, so that rejected pictures can be shown."""
@@ -70,6 +72,17 @@ class Report:
     def curated(self) -> Stage:
         """The stage that every report has."""
         return next(stage for stage in self.stages if stage.name == REQUIRED_STAGE)
+
+    @property
+    def costs_of(self) -> str:
+        """The command whose time `costs` tells: done records say how the files came about that are there now."""
+        return "decide" if HISTORY in self.curated.manifest.extra else REQUIRED_STAGE
+
+    @property
+    def has_screens(self) -> bool:
+        """Whether screens were asked before filters."""
+        is_on = self.recipe["curate"].get("screens", "on") == "on"
+        return is_on and any(stanza.get("screens") for stanza in self.recipe["filters"])
 
     @property
     def filter_names(self) -> tuple[str, ...]:
@@ -98,13 +111,15 @@ def read_report(run: Path) -> Report:
     Raises:
         UsageError: there is no finished `curate` in the run.
         ShardError: a ledger that a manifest names cannot be read.
+        RecipeError: the recipe in the manifest has screens, and a key of it does not hold.
         VerificationError: a shard's own counts do not add up.
     """
     stages, unfinished = read_stages(run)
     curated = next(stage for stage in stages if stage.name == REQUIRED_STAGE)
     recipe = curated.manifest.recipe
     ledgers = ledger_paths(curated.folder, curated.manifest)
-    spreads = tuple(spread_of(criterion, ledgers) for criterion in criteria_of(recipe))
+    proofs = proofs_of(recipe, curated.folder)
+    spreads = tuple(spread_of(criterion, ledgers, proofs) for criterion in criteria_of(recipe))
     filter_names = [stanza["name"] for stanza in recipe["filters"]]
     rejectors = [by for by, _ in curated.losses(filter_names) if by not in NEVER_SHOWN]
     choices = choose(ledgers, spreads, rejectors)
@@ -115,7 +130,7 @@ def read_report(run: Path) -> Report:
         unfinished=unfinished,
         checks=(*check_stages(stages), check_verdicts(spreads)),
         spreads=spreads,
-        sheets=read_sheets(curated.folder, curated.manifest.shards, source, choices, spreads, recipe),
+        sheets=read_sheets(curated.folder, curated.manifest.shards, source, choices, spreads, recipe, proofs),
         problems=tuple(problem for stage in stages for problem in _problems(stage, filter_names)),
         costs=costs(curated.folder, curated.manifest),
         weights=tuple(_weights(name, sha256) for name, sha256 in sorted(curated.manifest.weights.items())),
@@ -145,6 +160,7 @@ def report_values(report: Report) -> dict[str, Any]:
         ],
         "problems": [vars(problem) for problem in report.problems],
         "costs": cost_values(report.costs),
+        "costs_of": report.costs_of,
         "metadata_faults": report.faults,
         "num_metadata_rows": report.num_metadata_rows,
         "weights": [vars(weights) for weights in report.weights],
@@ -201,7 +217,6 @@ def _spread_values(spread: Spread) -> dict[str, Any]:
 
 def _tile_values(tile: Tile) -> dict[str, Any]:
     decision = tile.decision
-    score = None if decision is None else decision.score
     return {
         "uid": tile.uid,
         "shard": tile.shard,
@@ -210,6 +225,13 @@ def _tile_values(tile: Tile) -> dict[str, Any]:
         "rejected_by": tile.rejected_by or None,
         "reason": tile.reason or None,
         "deciding": None if decision is None else decision.criterion.name,
-        "score": score if score is None or math.isfinite(score) else str(score),
+        "score": _score_value(decision),
+        "proven_by": None if decision is None else decision.proven_by,
+        **({} if tile.near is None else {"near_score": _score_value(tile.near)}),
         "picture": tile.thumbnail.problem or "shown",
     }
+
+
+def _score_value(decision: Decision | None) -> float | str | None:
+    score = None if decision is None else decision.score
+    return score if score is None or math.isfinite(score) else str(score)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from curation.judge import KeepRange
 from curation.report.contents import CASCADE, Report
 from curation.report.funnel import lay_out_funnel
 from curation.report.plots import lay_out_histogram
@@ -31,6 +32,7 @@ def render(report: Report) -> str:
         all_hold=all(check.holds for check in report.checks),
         digests=sorted({stage.manifest.recipe_digest for stage in report.stages}),
         settings={name: value for name, value in report.recipe.items() if isinstance(value, Mapping)},
+        has_screens=report.has_screens,
         cascade=CASCADE,
     )
 
@@ -51,6 +53,7 @@ def _environment() -> Environment:
     environment.filters["score"] = format_score
     environment.filters["keeps"] = format_range
     environment.filters["limits"] = format_limits
+    environment.filters["range"] = lambda keep: format_limits(KeepRange.model_validate(keep))
     environment.globals["uid_characters"] = NUM_UID_CHARACTERS
     environment.globals["label_characters"] = NUM_LABEL_CHARACTERS
     return environment

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curation.report.criteria import Criterion, Floats, scores_in
 from curation.report.ledgers import batches, column_names
+from curation.report.proofs import NO_PROOFS, Proofs
 from curation.report.scores import Spread
 
 SEED = b"facecaptionhq report 1"
@@ -127,9 +128,15 @@ def reach_of(spread: Spread) -> float:
     return REACH_FRACTION * (spread.histogram.edges[-1] - spread.histogram.edges[0])
 
 
-def read_rows(path: Path, rows: Iterable[int], criteria: Sequence[Criterion]) -> dict[Place, dict[str, Any]]:
-    """Return chosen rows of one ledger: base columns, `scores` by criterion name, and evidence that can be drawn."""
+def read_rows(
+    path: Path, rows: Iterable[int], criteria: Sequence[Criterion], proofs: Proofs = NO_PROOFS
+) -> dict[Place, dict[str, Any]]:
+    """Return chosen rows of one ledger: base columns, evidence that can be drawn, `scores` and `proven`.
+
+    Both are by criterion name; `proven` names the screen that settled it, or is None.
+    """
     evidence = [name for name in column_names(path) if name in EVIDENCE_COLUMNS]
+    evidence += [name for name in proofs.columns([c.name for c in criteria]) if name not in evidence]
     wanted = np.array(sorted(rows), dtype=np.int64)
     found: dict[Place, dict[str, Any]] = {}
     first = 0
@@ -137,6 +144,8 @@ def read_rows(path: Path, rows: Iterable[int], criteria: Sequence[Criterion]) ->
         here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)]
         for row, values in zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True):
             values["scores"] = {c.name: _score(values, c) for c in criteria}
+            settled = {c.name: proofs.settle(values, c.name) for c in criteria}
+            values["proven"] = {name: one and one.by for name, one in settled.items()}
             found[Place(path.stem, row)] = values
         first += batch.num_rows
     return found

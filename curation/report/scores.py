@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from curation.report.criteria import KEPT, REJECTED_HERE, Criterion, read_scores
+from curation.report.criteria import KEPT, REJECTED_HERE, Criterion, read_scores, scores_in
 from curation.report.facts import Check
 from curation.report.histograms import Histogram, histogram_of
+from curation.report.ledgers import batches
+from curation.report.proofs import NO_PROOFS, Proofs
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Spread:
     num_outside: int
     """Measured samples outside the keep range, whoever is named for their rejection."""
     num_kept_outside: int
-    """Samples that were kept although their score lies outside: 0 unless the run is broken."""
+    """Samples that were kept although their score lies outside and no screen proves it: 0 unless the run is broken."""
     num_rejected: int
     """Samples whose recorded reason is this very criterion."""
     lowest: float | None
@@ -32,7 +35,7 @@ class Spread:
     """None where nothing finite was measured."""
 
 
-def spread_of(criterion: Criterion, ledgers: Sequence[Path]) -> Spread:
+def spread_of(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs = NO_PROOFS) -> Spread:
     """Read one score's column, a batch at a time, as often as needed to place the bins.
 
     Raises:
@@ -51,6 +54,8 @@ def spread_of(criterion: Criterion, ledgers: Sequence[Path]) -> Spread:
         num_outside += int(np.count_nonzero(outside))
         num_kept_outside += int(np.count_nonzero(outside & (fates == KEPT)))
         low, high = min(low, finite.min(initial=low)), max(high, finite.max(initial=high))
+    if num_kept_outside and criterion.name in proofs.criteria:
+        num_kept_outside -= _num_proven(criterion, ledgers, proofs)
     return Spread(
         criterion=criterion,
         num_measured=num_measured,
@@ -65,8 +70,21 @@ def spread_of(criterion: Criterion, ledgers: Sequence[Path]) -> Spread:
     )
 
 
+def _num_proven(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs) -> int:
+    """Count the kept samples whose own score lies outside, and of which a screen proves that it holds."""
+    num_proven = 0
+    for path in ledgers:
+        for batch in batches(path, ["kept", criterion.column, *proofs.columns([criterion.name])]):
+            scores, kept = scores_in(batch, criterion), batch.column("kept").to_numpy(zero_copy_only=False)
+            outside = np.flatnonzero(kept & ~np.isnan(scores) & ~criterion.holds(scores))
+            for row in batch.take(pa.array(outside)).to_pylist():
+                settled = proofs.settle(row, criterion.name)
+                num_proven += settled is not None and settled.by is not None and settled.holds
+    return num_proven
+
+
 def check_verdicts(spreads: Sequence[Spread]) -> Check:
-    """Return the check that no kept sample has a score outside a keep range."""
+    """Return the check that no kept sample has a score outside a keep range, but by a screen's proof."""
     broken = {spread.criterion.name: spread.num_kept_outside for spread in spreads if spread.num_kept_outside}
     num_broken = sum(broken.values())
     note = f"not so for {', '.join(broken)}" if broken else ""

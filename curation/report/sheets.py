@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.judge import KeepRange
 from curation.manifest import ShardReport
 from curation.report.criteria import Criterion
+from curation.report.proofs import NO_PROOFS, Proofs
 from curation.report.sampling import Choice, Place, read_rows
 from curation.report.scores import Spread
 from curation.report.thumbnails import Mark, Thumbnail, load_thumbnails, marks_of
@@ -21,6 +23,9 @@ class Decision:
 
     criterion: Criterion
     score: float | None
+    """The filter's own."""
+    proven_by: str | None
+    """The screen by whose proof it counts instead."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Tile:
     width: int | None
     height: int | None
     decision: Decision | None
+    """What decided; for a kept one, the score that came closest to its limit."""
+    near: Decision | None
+    """On a sheet of near samples: what is near its limit there, whatever decided."""
     thumbnail: Thumbnail
     marks: tuple[Mark, ...]
 
@@ -56,6 +64,7 @@ def read_sheets(
     choices: Sequence[Choice],
     spreads: Sequence[Spread],
     recipe: Mapping[str, Any],
+    proofs: Proofs = NO_PROOFS,
 ) -> tuple[Sheet, ...]:
     """Fetch what the chosen samples need: their ledger rows, then their pictures.
 
@@ -68,7 +77,7 @@ def read_sheets(
     ledgers = {report.file(curate, ".parquet").stem: report for report in reports}
     for stem in sorted({place.shard for place in places}):
         here = [place.row for place in places if place.shard == stem]
-        rows |= read_rows(curate / f"{stem}.parquet", here, criteria)
+        rows |= read_rows(curate / f"{stem}.parquet", here, criteria, proofs)
     if not source.is_dir():
         rows = {place: row for place, row in rows.items() if row["kept"]}
     limits = DecodeLimits.model_validate(recipe["decode"])
@@ -88,7 +97,8 @@ def read_sheets(
                 ledgers[place.shard].shard,
                 rows[place],
                 thumbnails[place],
-                near or deciding(rows[place], spreads),
+                deciding(rows[place], spreads),
+                near,
                 counts,
             )
             for place in choice.places
@@ -103,7 +113,7 @@ def deciding(row: Mapping[str, Any], spreads: Sequence[Spread]) -> Criterion | N
     """Return the criterion that rejected a sample; for a kept one, the one whose limit it came closest to.
 
     Closeness is the distance to the limit over the range of the score in this run; counts come last, since most
-    of them sit on their limit.
+    of them sit on their limit. What a screen has proven is not close to any.
     """
     if not row["kept"]:
         criteria = (spread.criterion for spread in spreads)
@@ -111,7 +121,7 @@ def deciding(row: Mapping[str, Any], spreads: Sequence[Spread]) -> Criterion | N
     margins = []
     for number, spread in enumerate(spreads):
         score = row["scores"][spread.criterion.name]
-        if score is None or spread.lowest is None or spread.highest is None:
+        if score is None or row["proven"][spread.criterion.name] or spread.lowest is None or spread.highest is None:
             continue
         span = (spread.highest - spread.lowest) or 1.0
         margin = min(abs(score - limit) for limit in spread.criterion.limits) / span
@@ -130,7 +140,7 @@ def format_score(score: float | None, limits: Sequence[float] = ()) -> str:
     return repr(score)
 
 
-def format_range(criterion: Criterion) -> str:
+def format_range(criterion: Criterion | KeepRange) -> str:
     """Return a keep range in words: `at least 2`, `at most 0.1`, `exactly 1` or `2 to 5`."""
     low, high = (None if limit is None else f"{limit:g}" for limit in (criterion.min, criterion.max))
     if low is None:
@@ -140,7 +150,7 @@ def format_range(criterion: Criterion) -> str:
     return f"exactly {low}" if low == high else f"{low} to {high}"
 
 
-def format_limits(criterion: Criterion) -> str:
+def format_limits(criterion: Criterion | KeepRange) -> str:
     """Return a keep range in signs: `≥ 2`, `≤ 0.1`, `= 1` or `2 … 5`."""
     words = format_range(criterion)
     for word, sign in (("at least", "≥"), ("at most", "≤"), ("exactly", "="), ("to", "…")):
@@ -149,7 +159,12 @@ def format_limits(criterion: Criterion) -> str:
 
 
 def _tile(
-    shard: str, row: Mapping[str, Any], thumbnail: Thumbnail, criterion: Criterion | None, counts: Mapping[str, Any]
+    shard: str,
+    row: Mapping[str, Any],
+    thumbnail: Thumbnail,
+    deciding: Criterion | None,
+    near: Criterion | None,
+    counts: Mapping[str, Any],
 ) -> Tile:
     return Tile(
         uid=row["uid"],
@@ -161,10 +176,17 @@ def _tile(
         reason=row["reason"] or "",
         width=row["width"],
         height=row["height"],
-        decision=None if criterion is None else Decision(criterion, row["scores"][criterion.name]),
+        decision=_decision(row, deciding),
+        near=_decision(row, near),
         thumbnail=thumbnail,
         marks=marks_of(row, counts),
     )
+
+
+def _decision(row: Mapping[str, Any], criterion: Criterion | None) -> Decision | None:
+    if criterion is None:
+        return None
+    return Decision(criterion, row["scores"][criterion.name], row["proven"][criterion.name])
 
 
 def _face_settings(recipe: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.decide import decide
 from curation.errors import ShardError, UsageError
 from curation.manifest import read_manifest
 from curation.recipe import load_recipe
@@ -20,7 +21,8 @@ from curation.report.criteria import criteria_of
 from curation.report.sampling import Choice, choose
 from curation.report.scores import spread_of
 from filters.weights import catalogue
-from tests.curation.report_run import RECIPE, edit_ledger, edit_manifest, recount, write_run
+from tests.curation.report_run import ALONE, RECIPE, edit_ledger, edit_manifest, recount, write_run
+from tests.curation.shards import recipe_from
 
 SHA256 = "ab" * 32
 
@@ -141,6 +143,75 @@ def test_a_sample_that_is_kept_against_the_recipe_is_flagged(run: Path) -> None:
 
     edit_ledger(run / "curate" / "00000.parquet", edit)
     assert broken_claims(run) == ["curate: every kept sample is within every keep range"]
+
+
+SCREENS = """
+[[filters.screens]]
+filter = "colour"
+measure = { toning_side = 32 }
+[[filters.screens.proofs]]
+when.toning_residual = { min = 0.0 }
+then.mean_channel_std = { min = 5.0 }
+"""
+"""A proof that holds of everything, so that grey pictures stay whose own score says otherwise."""
+
+
+@pytest.fixture(scope="module")
+def screened(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which the filter has measured what its screen had proven."""
+    folder = tmp_path_factory.mktemp("screened")
+    run = write_run(folder / "run", RECIPE.replace("[[filters]]", '[curate]\nmeasure = "all"\n[[filters]]') + SCREENS)
+    write_report(run)
+    return run
+
+
+def test_what_a_screen_has_proven_is_kept_whatever_the_filter_measured_besides(screened: Path) -> None:
+    kept = [row for row in rows_of(screened) if row["kept"]]
+    outside = {row["uid"] for row in kept if row["colour_scores"]["mean_channel_std"] < 2.0}
+    values = values_of(screened)
+    assert outside and values["all_hold"]
+    assert [spread["num_kept_outside"] for spread in values["scores"]] == [0, 0]
+    assert values["scores"][0]["num_outside"] == len(outside)
+
+
+def test_a_kept_sample_outside_a_range_that_no_screen_proves_is_flagged(screened: Path, tmp_path: Path) -> None:
+    def edit(rows: list[dict[str, Any]]) -> None:
+        row = next(row for row in rows if row["kept"] and row["colour_scores"]["mean_channel_std"] < 2.0)
+        row["colour_screen_evidence"]["toning_residual"] = -1.0
+
+    run = Path(shutil.copytree(screened, tmp_path / "run"))
+    edit_ledger(run / "curate" / "00000.parquet", edit)
+    assert broken_claims(run) == ["curate: every kept sample is within every keep range"]
+    assert values_of(run)["scores"][0]["num_kept_outside"] == 1
+
+
+def test_a_tile_lays_no_decision_to_a_score_that_did_not_decide(screened: Path, finished: Path) -> None:
+    sheets = [sheet for sheet in values_of(screened)["sheets"] if sheet["name"] == "colour.mean_channel_std"]
+    near = [sample for sheet in sheets for sample in sheet["samples"] if sample["kept"]]
+    assert near and all(sample["deciding"] != "colour.mean_channel_std" for sample in near)
+    assert any(sample["near_score"] < 2.0 for sample in near)
+    assert ", proven by colour_screen keeps ≥ 2" in Elements(page_of(screened)).text
+    for sheet in values_of(finished)["sheets"]:
+        for sample in (one for one in sheet["samples"] if one["rejected_by"] == "colour"):
+            assert sample["reason"].startswith(sample["deciding"].partition(".")[2]), "on near sheets too"
+
+
+def test_the_page_shows_the_screens_what_they_prove_and_what_they_spare(screened: Path, finished: Path) -> None:
+    text = Elements(page_of(screened)).text
+    assert "colour, asked before colour" in text and "toning_side" in text
+    assert "where toning_residual ≥ 0, it proves mean_channel_std ≥ 5" in text
+    assert "What a screen has proven counts" in text and "What a screen has proven" not in page_of(finished)
+
+
+def test_after_deciding_again_the_costs_are_those_of_deciding(run: Path, tmp_path: Path) -> None:
+    assert values_of(run)["costs_of"] == "curate"
+    shutil.rmtree(run / "pack")
+    decide(run, recipe_from(tmp_path / "recipe", RECIPE + SCREENS), ALONE)
+    write_report(run)
+    text = Elements(page_of(run)).text
+    assert values_of(run)["costs_of"] == "decide" and "Where the CPU time of decide went" in text
+    assert values_of(run)["all_hold"], "grey pictures came back by the proof, though their filter had measured them"
+    assert "or a screen had proven enough of it" in text
 
 
 def test_a_failed_shard_is_named_where_it_is_missed(run: Path) -> None:

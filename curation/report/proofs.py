@@ -1,0 +1,47 @@
+"""What screens prove of a run's samples: where one settles a keep range, the filter's own score decides nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curation.evidence import known_of
+from curation.judge import Criterion as Judged
+from curation.judge import Settled
+from curation.recipe import Recipe, recipe_of
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """The keep ranges that a recipe's screens may settle."""
+
+    recipe: Recipe | None = None
+    criteria: Mapping[str, Judged] = field(default_factory=dict)
+    """By `filter.score`; only those with screens."""
+
+    def columns(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the evidence columns by which these keep ranges are settled; none where they have no screens."""
+        found = [self.criteria[name] for name in names if name in self.criteria]
+        inputs = [name for one in found for screening in one.screens for name in screening.inputs]
+        return tuple(dict.fromkeys(f"{name}_evidence" for name in (*inputs, *(n for one in found for n in one.inputs))))
+
+    def settle(self, row: Mapping[str, Any], name: str) -> Settled | None:
+        """Return what a row's evidence makes of a keep range; None where it has no screens."""
+        if self.recipe is None or name not in self.criteria:
+            return None
+        return self.criteria[name].settle(known_of(row, self.recipe))
+
+
+NO_PROOFS = Proofs()
+
+
+def proofs_of(recipe: Mapping[str, Any], where: Path) -> Proofs:
+    """Return what the screens of a resolved recipe may settle; `where` names it in errors.
+
+    Raises:
+        RecipeError: it has screens, and a key of it does not hold.
+    """
+    if not any(stanza.get("screens") for stanza in recipe["filters"]):
+        return NO_PROOFS
+    built = recipe_of(recipe, f"{where}: the recipe in its manifest")
+    return Proofs(built, {f"{one.filter}.{one.score}": one for one in built.criteria if one.screens})
