@@ -92,3 +92,16 @@ def test_of_those_rejected_now_the_shadow_tells_what_share_would_be_kept(tmp_pat
     assert (found.num_kept, found.num_undecided, found.num_undecided_kept) == (10, 10, 0)
     low, high = found.kept_interval
     assert 10 < low < high == found.kept_expected == 20
+
+
+def test_what_deciding_dropped_since_its_column_no_longer_held_is_not_taken_for_known(tmp_path: Path) -> None:
+    first = recipe_from(tmp_path / "first", TURNS % (12.0, 10))
+    renewed = 'filter = "text_map"\nmeasure = { side = 640 }\n'
+    texts = [(TURNS % (limit, 10)).replace('filter = "text_map"\n', renewed) for limit in (12.0, 1.0)]
+    second, loose = (recipe_from(tmp_path / str(i), text) for i, text in enumerate(texts))
+    full = {"colour": PALE, "text_screen": BLANK, "faces": NOBODY, "text": NO_TEXT}
+    rows = [row_of(0, second, **full), row_of(1, second, colour=PALE)]
+    assert forecast_of(rows, loose, first, second).shadow_trials == 1
+    rows = [row_of(0, second, **full), row_of(1, second, colour=PALE, text_screen=BLANK)]
+    found = forecast_of(rows, loose, second, second)
+    assert (found.shadow_trials, found.num_undecided) == (0, 0)
