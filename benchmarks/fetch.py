@@ -10,16 +10,16 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.hostile_web import REASONS, SHARES, SIDE_PX, UNBOUNDED, route_of, urls
+from benchmarks.process_tree import ROLES, Tree
 from benchmarks.provenance import commit, machine
 
 RECIPE = """
@@ -48,6 +49,7 @@ name = "colour"
 keep.mean_channel_std = {{ min = 2.0 }}
 """
 WAIVER = "a web of drawn pictures on this machine"
+POLL_S = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,32 +144,38 @@ def _fetch_command(folder: Path, target: str, workers: int) -> list[str]:
 
 
 def _run(command: Sequence[str]) -> dict[str, float]:
-    """Run a command; return its wall and CPU seconds, children included."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-3000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    """Run a command; return its wall and CPU seconds, those of all processes that it starts included."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        cpu = _cpu_until(process, lambda: False)
+        if process.returncode != 0:
+            said.seek(0)
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said.read()[-3000:]}")
     return {"wall_seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(cpu, 1)}
+
+
+def _cpu_until(process: "subprocess.Popen[bytes]", is_enough: Callable[[], bool]) -> float:
+    """Wait until a process ends or it is enough; return the CPU seconds of its whole tree so far."""
+    tree = Tree(process.pid)
+    while process.poll() is None and not is_enough():
+        tree.look()
+        time.sleep(POLL_S)
+    return sum(tree.cpu_s(role) for role in ROLES)
 
 
 def _killed(folder: Path, workers: int, num_parts: int, port: int) -> dict[str, Any]:
     """Kill a run without warning once some parts are committed, then run the same command again."""
     command, target, started = _fetch_command(folder, "fetch", workers), folder / "fetch", time.monotonic()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while process.poll() is None and len(list(target.glob("*_stats.json"))) < num_parts:
-        time.sleep(0.02)
+    cpu = _cpu_until(process, lambda: len(list(target.glob("*_stats.json"))) >= num_parts)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGKILL)
     code, num_before = process.wait(), len(list(target.glob("*_stats.json")))
     _reset(port)
-    _run(command)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu += _run(command)["cpu_seconds"]
     manifest = json.loads((target / "manifest.json").read_text())
     seconds = time.monotonic() - started
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "exit_code_of_the_killed": code,
         "num_parts_when_killed": num_before,
