@@ -127,7 +127,7 @@ def verdict_of(row: Mapping[str, Any], recipe: Recipe, only: str | None = None) 
     """Judge a photo again from its evidence; `only` one filter's criteria, or all."""
     if row["rejected_by"] == "unreadable":
         return Verdict("unreadable", row["reason"])
-    known = {plan.name: from_struct(plan.module.EVIDENCE, row[f"{plan.name}_evidence"]) for plan in recipe.filters}
+    known = {plan.name: from_struct(plan.module.EVIDENCE, row[f"{plan.name}_evidence"]) for plan in recipe.measurers}
     verdict = judge(known, [criterion for criterion in recipe.criteria if only in (None, criterion.filter)])
     assert isinstance(verdict, Verdict)
     return verdict
