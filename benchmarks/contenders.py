@@ -139,7 +139,7 @@ class _Timed:
 
 def plans_of(recipe: Recipe) -> dict[str, Callable[[Any], dict[str, float]]]:
     """Return whoever measures, filters and screens, with what makes scores of its evidence."""
-    return {plan.name: plan.scores for plan in getattr(recipe, "measurers", recipe.filters)}
+    return {plan.name: plan.scores for plan in recipe.measurers}
 
 
 def outcome(

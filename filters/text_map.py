@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from filters import boxes
 from filters.base import Evidence, Filter, RgbImage, Settings
-from filters.detectors.ppocr import MapRegion, PpOcr, TextMap, grown
+from filters.detectors.ppocr import Corners, MapRegion, PpOcr, TextMap, grown
 from filters.loading import Dtype, OnnxRuntime, require_dtype
 
 VERSION = 1
@@ -77,7 +77,7 @@ def scores(evidence: TextMapEvidence, score: Score) -> dict[str, float]:
     """
     picture = (0.0, 0.0, float(evidence.width), float(evidence.height))
     middle = (picture[2] / 4, picture[3] / 4, picture[2] * 3 / 4, picture[3] * 3 / 4)
-    counted = [grown(one.corners, score.unclip) for one in evidence.regions if one.mean >= score.confidence]
+    counted = _counted(evidence, score)
     polygons = [corners for corners, _, _ in counted]
     each = [boxes.covered_fraction(picture, [polygon]) for polygon in polygons]
     return {
@@ -94,14 +94,18 @@ def scores(evidence: TextMapEvidence, score: Score) -> dict[str, float]:
 class Outlined:
     """Text as the joint scores of `text` see it."""
 
-    polygons: tuple[tuple[float, ...], ...]
+    polygons: tuple[Corners, ...]
     """Corners x, y, x, y, ... in pixels of the decoded picture."""
 
 
 def stand_in(evidence: TextMapEvidence, score: Score) -> Outlined:
     """Return the regions that count, grown to the text that they stand for."""
-    counted = (one for one in evidence.regions if one.mean >= score.confidence)
-    return Outlined(tuple(grown(one.corners, score.unclip)[0] for one in counted))
+    return Outlined(tuple(corners for corners, _, _ in _counted(evidence, score)))
+
+
+def _counted(evidence: TextMapEvidence, score: Score) -> list[tuple[Corners, float, float]]:
+    """Return the regions that count, grown, each with its longer and shorter side."""
+    return [grown(one.corners, score.unclip) for one in evidence.regions if one.mean >= score.confidence]
 
 
 def share_above(histogram: Sequence[int], level: float) -> float:
