@@ -80,7 +80,7 @@ class Picture:
     """A decoded picture."""
 
     rgb: RgbImage
-    """Contiguous, 8-bit sRGB, upright."""
+    """Contiguous, 8-bit sRGB, upright, and not to be written to."""
     width: int
     """Of `rgb`, in pixels."""
     height: int
@@ -118,7 +118,7 @@ def decode(image_bytes: bytes, limits: DecodeLimits) -> Picture:
     if container.orientation != 1:
         image = image.transpose(UPRIGHT[container.orientation])
     return Picture(
-        rgb=np.array(image),
+        rgb=np.asarray(image),
         width=image.width,
         height=image.height,
         format=container.format,

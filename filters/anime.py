@@ -7,9 +7,9 @@ from pydantic import Field
 
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.boxes import area
-from filters.detectors.lbp_cascade import Hit, LbpCascade
+from filters.detectors.lbp_cascade import EVERY_PIXEL_FROM_PX, Hit, LbpCascade
 
-VERSION = 2
+VERSION = 3
 SCORES = ("num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction")
 
 
@@ -23,7 +23,7 @@ class Measure(Settings):
     """Catalogue name or path of the cascade."""
     view_side: int = Field(default=320, ge=24, le=65535)
     """Longest side of the view that is scanned, pixels; larger pictures are shrunk to it, smaller ones stay."""
-    scale_factor: float = Field(default=1.1, gt=1, le=2)
+    scale_factor: float = Field(default=1.12, gt=1, le=2)
     """Ratio of one window size to the next."""
     min_neighbours: int = Field(default=4, ge=1)
     """Windows that must agree on a hit for it to be recorded."""
@@ -36,8 +36,10 @@ class Measure(Settings):
 class Score(Settings):
     """Which of the recorded hits count."""
 
-    min_neighbours: int = Field(default=8, ge=1)
+    min_neighbours: int = Field(default=13, ge=1)
     """Windows that must agree on a hit for it to count."""
+    min_neighbours_small: int = Field(default=5, ge=1)
+    """The same for hits of less than 48 pixels of the view, at which OpenCV looks with a quarter of the windows."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,17 @@ def scores(evidence: AnimeEvidence, score: Score) -> dict[str, float]:
 
     Each is 0 where no hit counts; `largest_hit_fraction` is a share of the picture.
     """
-    hits = [hit for hit in evidence.hits if hit.num_neighbours >= score.min_neighbours]
+    hits = [hit for hit in evidence.hits if hit.num_neighbours >= _least_neighbours(hit, score)]
     return {
         "num_hits": float(len(hits)),
         "max_line_to_nose": max((hit.line_to_nose for hit in hits), default=0.0),
         "max_neighbours": float(max((hit.num_neighbours for hit in hits), default=0)),
         "largest_hit_fraction": max((area(hit.box) for hit in hits), default=0.0) / (evidence.width * evidence.height),
     }
+
+
+def _least_neighbours(hit: Hit, score: Score) -> int:
+    return score.min_neighbours if hit.view_side_px >= EVERY_PIXEL_FROM_PX else score.min_neighbours_small
 
 
 def weights(measure: Measure) -> tuple[str, ...]:

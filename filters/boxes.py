@@ -30,6 +30,11 @@ def iou(a: Box, b: Box) -> float:
     return shared / (area(a) + area(b) - shared) if shared > 0 else 0.0
 
 
+def around(polygon: Sequence[float]) -> Box:
+    """Return the smallest upright box around a polygon x, y, x, y, ..."""
+    return min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])
+
+
 def clip(box: Box, width: int, height: int) -> Box:
     """Return the part of a box that lies within a picture."""
     left, right = (min(max(x, 0.0), float(width)) for x in (box[0], box[2]))

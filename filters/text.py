@@ -9,10 +9,26 @@ from pydantic import Field, model_validator
 from filters import boxes
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.craft import Craft, Polygon
+from filters.detectors.ppocr import PpOcr
 from filters.loading import Dtype, require_dtype
 
-VERSION = 1
+VERSION = 2
 SCORES = ("area_fraction", "num_characters", "num_regions", "largest_region_fraction")
+
+
+class Spots(Settings):
+    """Where CRAFT looks if not everywhere: around whatever PP-OCR's small detector may take for text."""
+
+    weights: str = "ppocr_v4_det"
+    """Catalogue name or path of the small detector."""
+    side: int = Field(default=480, ge=32, le=4096)
+    """Longer side that the small detector sees, pixels; every picture is shrunk or enlarged to it."""
+    floor: float = Field(default=0.2, ge=0, lt=1)
+    """Probability above which its pixels belong to a spot."""
+    min_region_px: int = Field(default=4, ge=1)
+    """Smallest spot, pixels of its map."""
+    margin_px: int = Field(default=64, ge=0)
+    """How much more than a spot CRAFT sees on each side, pixels of its canvas: letters are told by what is around."""
 
 
 class Measure(Settings):
@@ -34,6 +50,8 @@ class Measure(Settings):
     """What runs the network; all but torch run an export that is made once and kept in the user's cache."""
     dtype: Dtype = "float32"
     """Arithmetic of the network; onnxruntime has float32 alone."""
+    spots: Spots | None = None
+    """Where to look, at a part of the cost; everywhere where it is left out."""
 
     @model_validator(mode="after")
     def _runtime_has_dtype(self) -> Self:
@@ -73,8 +91,8 @@ def scores(evidence: TextEvidence, score: Score) -> dict[str, float]:
 
 
 def weights(measure: Measure) -> tuple[str, ...]:
-    """Return the detector's weights."""
-    return (measure.weights,)
+    """Return the detector's weights, and those of what finds spots."""
+    return (measure.weights,) if measure.spots is None else (measure.weights, measure.spots.weights)
 
 
 def build(measure: Measure, device: str) -> Filter:
@@ -96,19 +114,38 @@ def build(measure: Measure, device: str) -> Filter:
         dtype=measure.dtype,
         device=device,
     )
-    return Text(detector)
+    return Text(detector, _finder(measure, device), measure.spots.margin_px if measure.spots else 0)
+
+
+def _finder(measure: Measure, device: str) -> PpOcr | None:
+    from filters.weights import find_weights
+
+    if measure.spots is None:
+        return None
+    on_torch = measure.runtime == "torch"
+    return PpOcr(
+        find_weights(measure.spots.weights).path,
+        side=measure.spots.side,
+        floor=measure.spots.floor,
+        min_region_px=measure.spots.min_region_px,
+        runtime="onnxruntime" if on_torch else measure.runtime,
+        dtype="float32" if on_torch else measure.dtype,
+        device=device,
+    )
 
 
 class Text:
-    """The filter around one detector."""
+    """The filter around one detector, which looks everywhere or where another finds spots."""
 
-    def __init__(self, detector: Craft) -> None:
-        """Keep the detector."""
+    def __init__(self, detector: Craft, finder: PpOcr | None, margin_px: int) -> None:
+        """Keep the detectors."""
         self._detector = detector
+        self._finder = finder
+        self._margin_px = margin_px
 
     def measure(self, images: Sequence[RgbImage]) -> list[TextEvidence]:
         """Return one evidence per picture."""
-        found = self._detector.detect_all(images)
+        found = self._detector.detect_all(images, self._spots(images), self._margin_px)
         return [
             TextEvidence(
                 image.shape[1],
@@ -118,3 +155,8 @@ class Text:
             )
             for image, regions in zip(images, found, strict=True)
         ]
+
+    def _spots(self, images: Sequence[RgbImage]) -> list[list[boxes.Box]] | None:
+        if self._finder is None:
+            return None
+        return [[boxes.around(one.corners) for one in found.regions] for found in self._finder.detect_all(images)]

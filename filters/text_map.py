@@ -15,7 +15,7 @@ from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.ppocr import Corners, MapRegion, PpOcr, TextMap, grown
 from filters.loading import Dtype, OnnxRuntime, require_dtype
 
-VERSION = 1
+VERSION = 2
 SCORES = ("text_share", "num_glyphs", "num_regions", "area_fraction", "largest_region_fraction", "central_fraction")
 
 

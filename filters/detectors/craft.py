@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from filters.base import RgbImage, WeightsFile
 from filters.batching import Outputs, pixels_at_once, run_by_shape
+from filters.boxes import Box
 from filters.detectors.craft_boxes import map_boxes
 from filters.detectors.craft_export import exported
 from filters.loading import Network, onnx_network, single_thread, single_thread_torch, torch_device, torch_state_dict
@@ -24,6 +25,8 @@ _STD = np.array([0.229 * 255, 0.224 * 255, 0.225 * 255], dtype=np.float32)
 Floats = npt.NDArray[np.float32]
 Polygon = tuple[float, ...]
 """x, y of the corners, clockwise."""
+Window = tuple[int, int, int, int]
+"""Left, top, right, bottom in canvas pixels."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,31 @@ class Craft:
         self._thresholds = (text_threshold, link_threshold, low_text)
         self._max_pixels = pixels_at_once(device)
 
-    def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[TextRegion, ...]]:
-        """Return the text regions of each picture in its own pixels."""
+    def detect_all(
+        self, images: Sequence[RgbImage], spots: Sequence[Sequence[Box]] | None = None, margin_px: int = 0
+    ) -> list[tuple[TextRegion, ...]]:
+        """Return the text regions of each picture in its own pixels.
+
+        Where boxes are given for every picture, the network sees only windows of the canvas around them, `margin_px`
+        canvas pixels wider on each side, and takes the rest for blank.
+        """
         laid = [on_canvas(_within_aspect(image), self._canvas_side, self._mag_ratio) for image in images]
-        inputs = [np.ascontiguousarray(((canvas - _MEAN) / _STD).transpose(2, 0, 1)) for canvas, _ in laid]
-        outputs = run_by_shape(inputs, self._run, self._max_pixels)
-        return [self._regions(maps_HW2, scale) for (maps_HW2,), (_, scale) in zip(outputs, laid, strict=True)]
+        seen = [
+            [(0, 0, canvas.shape[1], canvas.shape[0])]
+            if spots is None
+            else windows(spots[i], scale, margin_px, canvas.shape[1], canvas.shape[0])
+            for i, (canvas, scale) in enumerate(laid)
+        ]
+        inputs = [_network_input(laid[i][0], window) for i, own in enumerate(seen) for window in own]
+        outputs = iter(run_by_shape(inputs, self._run, self._max_pixels))
+        found = []
+        for (canvas, scale), own in zip(laid, seen, strict=True):
+            maps_HW2 = np.zeros((canvas.shape[0] // _MAP_SCALE, canvas.shape[1] // _MAP_SCALE, 2), dtype=np.float32)
+            for window in own:
+                left, top, right, bottom = (x // _MAP_SCALE for x in window)
+                (maps_HW2[top:bottom, left:right],) = next(outputs)
+            found.append(self._regions(maps_HW2, scale))
+        return found
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
         return (self._network(pixels_NCHW),)
@@ -96,6 +118,32 @@ def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[Floats, flo
     canvas = np.zeros((rows, columns, 3), dtype=np.float32)
     canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return canvas, scale
+
+
+def windows(spots: Sequence[Box], scale: float, margin_px: int, width: int, height: int) -> list[Window]:
+    """Return windows around boxes of a picture, their edges at multiples of 32; those that meet are one.
+
+    Boxes are in pixels of the picture, at `scale` canvas pixels each, `margin_px` and the windows in canvas pixels.
+    """
+    import cv2
+
+    cells = np.zeros((height // _MULTIPLE, width // _MULTIPLE), dtype=np.uint8)
+    for box in spots:
+        left, top, right, bottom = (x * scale for x in box)
+        rows = slice(_cell(top - margin_px), _cell(bottom + margin_px) + 1)
+        cells[rows, _cell(left - margin_px) : _cell(right + margin_px) + 1] = 1
+    num_labels, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
+    corners = [[int(x) * _MULTIPLE for x in stats[label, :4]] for label in range(1, num_labels)]
+    return [(left, top, left + across, top + down) for left, top, across, down in corners]
+
+
+def _cell(x: float) -> int:
+    return max(0, int(x // _MULTIPLE))
+
+
+def _network_input(canvas_HWC: Floats, window: Window) -> Floats:
+    left, top, right, bottom = window
+    return np.ascontiguousarray(((canvas_HWC[top:bottom, left:right] - _MEAN) / _STD).transpose(2, 0, 1))
 
 
 def _scaled(corners: Floats, factor: float) -> Polygon:

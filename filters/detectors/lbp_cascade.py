@@ -12,6 +12,9 @@ from filters.weights import WeightsError
 
 Grey = npt.NDArray[np.uint8]
 
+EVERY_PIXEL_FROM_PX = 48
+"""Twice the cascade's own window: OpenCV tries smaller squares of a view at every second pixel only."""
+
 _FACE_SIDE = 48
 """Side in pixels at which the faces of all hits are compared."""
 _NOSE_ROWS = slice(24, 30)
@@ -29,8 +32,10 @@ class Hit:
     y1: float
     x2: float
     y2: float
+    view_side_px: float
+    """Side of the square in the view that was scanned."""
     num_neighbours: int
-    """Windows of the scan that agree on this square."""
+    """Windows of the scan that agree on this square; see `EVERY_PIXEL_FROM_PX`."""
     line_to_nose: float
     """Line work of the whole face against the relief of its nose (see `line_to_nose`)."""
 
@@ -81,7 +86,7 @@ class LbpCascade:
             minSize=(self._min_side_px, self._min_side_px),
         )
         found = zip(np.reshape(squares, (-1, 4)).tolist(), np.ravel(neighbours).tolist(), strict=True)
-        hits = [_hit(grey, x / scale, y / scale, side / scale, int(count)) for (x, y, side, _), count in found]
+        hits = [_hit(grey, x, y, side, scale, int(count)) for (x, y, side, _), count in found]
         return tuple(sorted(hits, key=lambda hit: (-hit.num_neighbours, hit.box)))
 
 
@@ -99,6 +104,8 @@ def line_to_nose(face: Grey) -> float:
     return float(np.median(np.abs(cv2.Laplacian(pixels, cv2.CV_32F)))) / nose
 
 
-def _hit(grey: Grey, x: float, y: float, side: float, num_neighbours: int) -> Hit:
+def _hit(grey: Grey, view_x: int, view_y: int, view_side: int, scale: float, num_neighbours: int) -> Hit:
+    x, y, side = view_x / scale, view_y / scale, view_side / scale
     left, top, right, bottom = round(x), round(y), round(x + side), round(y + side)
-    return Hit(x, y, x + side, y + side, num_neighbours, line_to_nose(grey[top:bottom, left:right]))
+    ratio = line_to_nose(grey[top:bottom, left:right])
+    return Hit(x, y, x + side, y + side, float(view_side), num_neighbours, ratio)

@@ -22,6 +22,10 @@ Corners = tuple[float, ...]
 _MEAN_BGR = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 _STD_BGR = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 """ImageNet's figures in the order in which PaddleOCR trains with them: its pictures are BGR."""
+_LEVELS_BGR = [
+    (np.arange(256, dtype=np.float32) / 255 - mean) / std for mean, std in zip(_MEAN_BGR, _STD_BGR, strict=True)
+]
+"""What the network gets for each of the 256 levels of a channel, (3, 256)."""
 
 _NUM_BINS = 20
 _MAX_REGIONS = 1000
@@ -85,14 +89,17 @@ class PpOcr:
     def _text_map(self, map_HW: Floats, canvas: Letterbox, image: RgbImage) -> TextMap:
         height, width = image.shape[:2]
         map_HW = map_HW[: canvas.height, : canvas.width]
-        counts, _ = np.histogram(map_HW, bins=_NUM_BINS, range=(0.0, 1.0))
+        bins = np.minimum((map_HW * np.float32(_NUM_BINS)).astype(np.uint8), _NUM_BINS - 1)
+        counts = np.bincount(bins.ravel(), minlength=_NUM_BINS)
         found = regions(map_HW, self._floor, self._min_region_px, canvas.width / width, canvas.height / height)
         return TextMap(tuple(int(count) for count in counts), found)
 
 
 def _network_input(canvas_HWC: RgbImage) -> Floats:
-    bgr_HWC = canvas_HWC[:, :, ::-1] / np.float32(255)
-    return np.ascontiguousarray(((bgr_HWC - _MEAN_BGR) / _STD_BGR).transpose(2, 0, 1))
+    import cv2
+
+    planes_BGR = cv2.split(canvas_HWC)[::-1]
+    return np.stack([cv2.LUT(plane, levels) for plane, levels in zip(planes_BGR, _LEVELS_BGR, strict=True)])
 
 
 def regions(map_HW: Floats, floor: float, min_region_px: int, scale_x: float, scale_y: float) -> tuple[MapRegion, ...]:

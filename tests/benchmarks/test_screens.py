@@ -37,7 +37,7 @@ def known(left: float, top: float) -> Known:
     seen = TextMapEvidence(100, 100, MAP, (MapRegion(corners, 0.016, 0.9, 0.95),))
     own = TextEvidence(100, 100, (corners,), (4,))
     faces = FacesEvidence(100, 100, (FACE,))
-    return {"text": own, "faces": faces, "text_screen": seen, "text_screen_2": seen}
+    return {"text": own, "faces": faces, "text_screen": seen, "text_screen_2": own}
 
 
 def test_the_recipe_has_the_screens_that_are_held_against_the_filter() -> None:
@@ -63,10 +63,14 @@ def test_other_screens_take_the_place_of_the_recipes_own(tmp_path: Path) -> None
     assert gauges["text"].measure.model_dump()["canvas_side"] == 320
 
 
-def test_the_same_letters_are_proven_beside_the_face_and_left_to_the_filter_across_it(text: FilterPlan) -> None:
+def test_the_same_letters_are_proven_beside_the_face_by_the_map_and_across_it_at_their_spot_alone(
+    text: FilterPlan,
+) -> None:
     beside, across = (case_of("single/one.png", known(*place), text) for place in ((70, 80), (30, 34)))
-    assert settled(beside, text, text.screens) is True and stays(beside, text)
-    assert settled(across, text, text.screens) is None and not stays(across, text)
+    by_map = text.screens[:1]
+    assert settled(beside, text, by_map) is True and stays(beside, text)
+    assert settled(across, text, by_map) is None and not stays(across, text)
+    assert settled(across, text, text.screens) is False
     assert beside.seen[0]["num_glyphs"] == across.seen[0]["num_glyphs"]
     assert settled(beside, text, ()) is None, "without screens the filter must look"
 

@@ -291,11 +291,11 @@ def test_a_broken_exif_block_leaves_the_picture_as_it_lies(image_format: str) ->
     assert (picture.orientation, picture.width, picture.height) == (1, 64, 48)
 
 
-def test_the_pixels_are_contiguous_and_the_filters_own() -> None:
+def test_the_pixels_are_contiguous_and_no_filter_can_change_what_the_next_one_sees() -> None:
     rgb = read(pictures.encode(SCENE, "png", exif=pictures.exif(6))).rgb
     assert rgb.dtype == np.uint8
     assert rgb.flags.c_contiguous
-    assert rgb.flags.writeable
+    assert not rgb.flags.writeable
 
 
 def test_an_mpo_is_its_first_picture() -> None:

@@ -157,7 +157,7 @@ def test_one_evidence_alone_can_settle_the_overlap(known: dict[str, Any], expect
 
 
 def hit(x1: float, y1: float, x2: float, y2: float) -> Hit:
-    return Hit(x1, y1, x2, y2, num_neighbours=12, line_to_nose=3.0)
+    return Hit(x1, y1, x2, y2, view_side_px=60, num_neighbours=12, line_to_nose=3.0)
 
 
 @pytest.mark.parametrize(

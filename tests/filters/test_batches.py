@@ -19,6 +19,7 @@ PLANS: list[Any] = [
     pytest.param(faces, faces.Measure(detector="centerface", weights="centerface", side=160), marks=with_centerface),
     pytest.param(text, text.Measure(canvas_side=160), marks=with_craft),
     pytest.param(text, text.Measure(canvas_side=160, runtime="torch"), marks=with_craft),
+    pytest.param(text, text.Measure(canvas_side=160, spots=text.Spots(side=160)), marks=[with_craft, with_ppocr]),
     pytest.param(text_map, text_map.Measure(side=160), marks=with_ppocr),
 ]
 

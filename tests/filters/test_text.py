@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
 from filters import text
 from filters.base import RgbImage
+from filters.boxes import area, clip
+from filters.detectors.craft import windows
 from filters.detectors.craft_export import EXPORTER_VERSION
 from filters.text import TextEvidence
 from filters.weights import cache_folder
-from tests.filters.marks import gold, with_craft, with_gold, with_openvino
+from tests.filters.marks import gold, with_craft, with_gold, with_openvino, with_ppocr
 from tests.pictures import noise, solid
 
 LEFT_HALF = (0.0, 0.0, 50.0, 0.0, 50.0, 100.0, 0.0, 100.0)
@@ -145,6 +149,66 @@ def test_regions_do_not_depend_on_the_rest_of_the_batch() -> None:
     built = text.build(text.Measure(canvas_side=320), "cpu")
     pictures = [written("FIRST"), solid((9, 9, 9), 64, 48), written("SECOND", 200, 300)]
     assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+
+
+def lettered_corner() -> RgbImage:
+    """Words in a corner of a picture that holds nothing else."""
+    image = np.full((640, 480, 3), (230, 228, 220), np.uint8)
+    image[:128, :320] = written("HELLO WORLD")[40:168]
+    return image
+
+
+SPOTS = {"side": 480, "margin_px": 32}
+
+
+@with_craft
+@with_ppocr
+def test_spots_show_what_the_whole_picture_shows() -> None:
+    image = lettered_corner()
+    whole, spots = measured(image, canvas_side=640), measured(image, canvas_side=640, spots=SPOTS)
+    assert sum(whole.num_characters) >= 8
+    assert sum(spots.num_characters) == sum(whole.num_characters)
+    assert scores(spots)["area_fraction"] == pytest.approx(scores(whole)["area_fraction"], rel=0.1)
+
+
+@with_craft
+@with_ppocr
+def test_a_picture_without_spots_has_no_region_and_asks_no_network() -> None:
+    assert measured(solid((200, 30, 30), 96, 64), spots=SPOTS).polygons == ()
+
+
+@with_craft
+@with_ppocr
+def test_regions_at_spots_do_not_depend_on_the_rest_of_the_batch() -> None:
+    built = text.build(text.Measure.model_validate({"canvas_side": 320, "spots": SPOTS}), "cpu")
+    pictures = [lettered_corner(), solid((9, 9, 9), 64, 48), written("SECOND", 200, 300)]
+    assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+
+
+def test_windows_around_far_spots_stay_apart_and_those_that_meet_are_one() -> None:
+    far = windows([(0, 0, 20, 20), (300, 300, 310, 310)], 1.0, 8, 640, 480)
+    assert far == [(0, 0, 32, 32), (288, 288, 320, 320)]
+    near = windows([(0, 0, 20, 20), (40, 0, 60, 20)], 1.0, 8, 640, 480)
+    assert near == [(0, 0, 96, 32)]
+
+
+coordinates = st.floats(-40, 680)
+
+
+@given(st.lists(st.tuples(coordinates, coordinates, coordinates, coordinates), max_size=8), st.integers(0, 96))
+def test_windows_hold_every_spot_with_its_margin_and_stay_on_the_canvas(
+    corners: list[tuple[float, float, float, float]], margin: int
+) -> None:
+    spots = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
+    found = windows(spots, 1.0, margin, 640, 480)
+    for window in found:
+        assert 0 <= window[0] < window[2] <= 640
+        assert 0 <= window[1] < window[3] <= 480
+        assert not any(edge % 32 for edge in window)
+    for left, top, right, bottom in spots:
+        grown = clip((left - margin, top - margin, right + margin, bottom + margin), 640, 480)
+        if area(grown) > 0:
+            assert any(w[0] <= grown[0] and w[1] <= grown[1] and grown[2] <= w[2] and grown[3] <= w[3] for w in found)
 
 
 @with_craft
