@@ -4,17 +4,20 @@
     facecaptionhq-4m;text.measure.canvas_side=2560;curate.order=["colour","faces","anime","text"]
     facecaptionhq-4m;-screens
 
-A change names a filter or a table of the recipe, then its keys, and a TOML value; `-screens` takes all screens away.
+A change names a filter or a table of the recipe, then its keys, and a TOML value;
+`-screens` takes all screens away, and `bfloat16` runs text and its screens on openvino in that arithmetic.
 """
 
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from curation.errors import UsageError
 from curation.recipe import Recipe, load_recipe, recipe_of
 
 NO_SCREENS = "-screens"
+BFLOAT16 = "bfloat16"
 SAME_EVIDENCE = (
     NO_SCREENS,
     "text.measure.canvas_side=2560",
@@ -46,7 +49,7 @@ def variant(text: str) -> Recipe:
         return recipe
     values = recipe.file.model_dump(mode="json", exclude_unset=True)
     for change in changes:
-        values = _without_screens(values) if change == NO_SCREENS else _changed(values, change)
+        values = _CHANGES.get(change, partial(_changed, change=change))(values)
     return recipe_of(values, f"{recipe.path} with {', '.join(changes)}")
 
 
@@ -62,6 +65,19 @@ def _without_screens(values: Mapping[str, Any]) -> dict[str, Any]:
     if "order" in curate:
         curate["order"] = [name for name in curate["order"] if name in names]
     return {**values, "curate": curate, "filters": stanzas}
+
+
+def _in_bfloat16(values: Mapping[str, Any]) -> dict[str, Any]:
+    def on_openvino(table: Mapping[str, Any]) -> dict[str, Any]:
+        return {**table, "measure": {**table.get("measure", {}), "runtime": "openvino", "dtype": "bfloat16"}}
+
+    stanzas = [
+        {**on_openvino(stanza), **({"screens": [*map(on_openvino, stanza["screens"])]} if "screens" in stanza else {})}
+        if stanza["name"] == "text"
+        else stanza
+        for stanza in values["filters"]
+    ]
+    return {**values, "filters": stanzas}
 
 
 def _changed(values: Mapping[str, Any], change: str) -> dict[str, Any]:
@@ -84,3 +100,6 @@ def _changed(values: Mapping[str, Any], change: str) -> dict[str, Any]:
 def _set(table: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
     first, *rest = keys
     return {**table, first: _set(table.get(first, {}), rest, value) if rest else value}
+
+
+_CHANGES = {NO_SCREENS: _without_screens, BFLOAT16: _in_bfloat16}

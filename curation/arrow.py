@@ -2,14 +2,15 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+Convert = Callable[[Any], Any]
 SCALARS = {float: "float64", int: "int64", str: "string", bool: "bool_"}
 """Python scalar -> the name of what makes its Arrow type."""
 
@@ -26,7 +27,7 @@ def arrow_type(annotation: Any) -> "pa.DataType":
     if annotation in SCALARS:
         return getattr(pa, SCALARS[annotation])()
     if dataclasses.is_dataclass(annotation):
-        hints = _hints(annotation)  # type: ignore[arg-type]
+        hints = get_type_hints(annotation)
         return pa.struct([(f.name, arrow_type(hints[f.name])) for f in dataclasses.fields(annotation)])
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
@@ -37,34 +38,58 @@ def arrow_type(annotation: Any) -> "pa.DataType":
 
 
 def to_struct(value: Any) -> Any:
-    """Return plain Python values for Arrow: dataclasses become dicts, tuples become lists."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: to_struct(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [to_struct(element) for element in value]
-    return value
+    """Return a dataclass as plain Python values for Arrow: dataclasses become dicts, tuples lists; None stays."""
+    kind: Any = type(value)
+    return _writer(kind)(value)
 
 
 def from_struct(annotation: type[T], value: Any) -> T:
-    """Return what `to_struct` was given: the inverse, guided by the annotation."""
-    struct: T = _from(annotation, value)
-    return struct
+    """Return what `to_struct` was given: the inverse, guided by the annotation; None stays."""
+    kind: Any = annotation
+    return cast(T, value if value is None else _reader(kind)(value))
 
 
-def _from(annotation: Any, value: Any) -> Any:
-    if value is None or annotation in SCALARS:
-        return value
-    if dataclasses.is_dataclass(annotation):
-        hints = _hints(annotation)  # type: ignore[arg-type]
+@lru_cache
+def _writer(annotation: Any) -> Convert:
+    """Return what makes plain values of an annotation; made once, since a run has millions of evidences."""
+    if not dataclasses.is_dataclass(annotation):
+        return _of_parts(annotation, _writer, list)
+    writers = _by_field(annotation, _writer)
+    return lambda value: {name: write(getattr(value, name)) for name, write in writers}
+
+
+@lru_cache
+def _reader(annotation: Any) -> Convert:
+    if not dataclasses.is_dataclass(annotation):
+        return _of_parts(annotation, _reader, tuple)
+    readers = _by_field(annotation, _reader)
+
+    def read(value: Any) -> Any:
         assert isinstance(value, Mapping)
-        return annotation(**{f.name: _from(hints[f.name], value[f.name]) for f in dataclasses.fields(annotation)})  # type: ignore[operator]
-    arguments = get_args(annotation)
-    if get_origin(annotation) is tuple:
-        return tuple(_from(arguments[0], element) for element in value)
-    return _from(_not_none(arguments), value)
+        return annotation(**{name: read_field(value[name]) for name, read_field in readers})  # type: ignore[operator]
+
+    return read
 
 
-_hints = lru_cache(get_type_hints)
+def _by_field(annotation: Any, convert: Callable[[Any], Convert]) -> list[tuple[str, Convert]]:
+    hints = get_type_hints(annotation)
+    return [(field.name, convert(hints[field.name])) for field in dataclasses.fields(annotation)]
+
+
+def _of_parts(annotation: Any, convert: Callable[[Any], Convert], sequence: Callable[[Any], Any]) -> Convert:
+    """Return what converts the elements of a tuple into another sequence, or a value that may be None, or nothing."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        element = convert(arguments[0])
+        return sequence if element is _same else lambda values: sequence(map(element, values))
+    if origin is types.UnionType:
+        inner = convert(_not_none(arguments))
+        return lambda value: None if value is None else inner(value)
+    return _same
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _not_none(arguments: tuple[Any, ...]) -> Any:

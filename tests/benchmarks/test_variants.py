@@ -39,6 +39,15 @@ def test_the_same_evidence_keeps_every_keep_range() -> None:
     assert changed.order == ("colour", "faces", "anime", "text")
 
 
+def test_bfloat16_takes_text_and_its_screens_along_and_nothing_else() -> None:
+    changed, recipe = variant(f"{NAME};bfloat16"), load_recipe(NAME)
+    text = next(plan for plan in changed.filters if plan.name == "text")
+    for plan in (text, *(screen.plan for screen in text.screens)):
+        assert plan.measure.model_dump()["dtype"] == "bfloat16"
+    others = [[plan for plan in one.filters if plan.name != "text"] for one in (changed, recipe)]
+    assert [plan.measure for plan in others[0]] == [plan.measure for plan in others[1]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [("text.measure.canvas_side", "looks like"), ("side=3", "looks like"), ("faces.measure.side=32O", "no TOML value")],
