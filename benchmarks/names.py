@@ -37,4 +37,5 @@ def _change(change: str) -> str:
     """`text.measure.dtype="bfloat16"` is `text dtype bfloat16`."""
     place, _, value = change.partition("=")
     first, *keys = place.strip().split(".")
-    return " ".join([first, *keys[-1:], value.strip().strip("\"'")]).replace("_", " ").replace("|", "\\|")
+    words = [first, *keys[-1:], value.strip().strip("\"'")]
+    return " ".join(words).strip().replace("_", " ").replace("|", "\\|")

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.names import contender, sides
 
 RESULTS = Path(__file__).parent / "results"
-FLOOR = "floor"
+FLOOR, SAME = "floor", "same evidence"
 START, END = "<!-- speed -->", "<!-- /speed -->"
 NOT_MEASURED = "not measured"
 ROLES = ("worker", "cell")
@@ -101,7 +101,7 @@ def _costs(one: Results) -> Iterator[tuple[str, str]]:
     last = list(one["recipes"])[-1]
     for ratio, value in one["ratios"].items():
         over, _, under = ratio.partition(" / ")
-        if under != FLOOR or over == last:
+        if under != FLOOR or contenders[over] != SAME:
             what = f"ratio {contenders[over]} / {contenders[under]}"
             yield what, f"{value['ratio']:,.1f} ({_interval(value['bootstrap_95'], 1)})"
     for name, words in contenders.items():
