@@ -4,14 +4,17 @@
 
 Every size looks at all labelled photos and at honest derivatives of them. `wrong` counts pictures against their label,
 `agree` against the first size of the list; costs are CPU milliseconds of one core over the photos as they are. The
-thresholds that do best are given as ranges, so that a threshold can be put in the middle of one.
+thresholds that do best are given as ranges, so that a threshold can be put in the middle of one. `anime` has two, tried
+with one another: the range of each is the one with the other in its middle.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,12 @@ import numpy as np
 
 from benchmarks.calibrate import Photos
 from benchmarks.looks import Look, Variant, looks
+from benchmarks.margins import LINE_TO_NOSE, RELATIVE_AREA, boxes, nearest_anime, nearest_faces
 from benchmarks.provenance import commit, machine, wilson
 from filters import anime, faces
-from filters.boxes import iou
+
+Thresholds = Mapping[str, float]
+"""Score parameters of a filter that move with the size."""
 
 FACES = (
     *(
@@ -32,24 +38,30 @@ FACES = (
     Variant("faces", {"detector": "centerface", "weights": "centerface", "side": 640}),
 )
 ANIME = tuple(
-    Variant("anime", {"view_side": side, "scale_factor": factor, "min_neighbours": 3, "min_side_px": least})
+    Variant("anime", {"view_side": side, "scale_factor": factor, "min_neighbours": 2, "min_side_px": least})
     for side, factor, least in (
         (512, 1.05, 24),
         (384, 1.1, 24),
         (320, 1.05, 24),
         (320, 1.1, 24),
-        (320, 1.1, 28),
-        (320, 1.1, 32),
+        (320, 1.12, 24),
+        (320, 1.12, 28),
+        (320, 1.12, 32),
         (320, 1.15, 24),
+        (320, 1.2, 24),
         (256, 1.1, 24),
+        (240, 1.1, 24),
     )
 )
 MUST_STAY = {"faces": {"single": True, "group": False, "noface": False}, "anime": {"single": True, "anime": False}}
-RELATIVE_AREA, LINE_TO_NOSE = 0.1, 2.2
-"""The recipe's; the other threshold of each filter is what moves with the size."""
-CONFIDENCES = tuple(round(0.3 + 0.01 * i, 2) for i in range(61))
-NEIGHBOURS = tuple(range(3, 61))
-CHOSEN = {"faces": 0.6, "anime": 22}
+TRIED: Mapping[str, Mapping[str, Sequence[float]]] = {
+    "faces": {"confidence": tuple(round(0.3 + 0.01 * i, 2) for i in range(61))},
+    "anime": {"min_neighbours": tuple(range(3, 61)), "min_neighbours_small": tuple(range(3, 31))},
+}
+CHOSEN: Mapping[str, Thresholds] = {
+    "faces": {"confidence": 0.6},
+    "anime": {"min_neighbours": 22, "min_neighbours_small": 22},
+}
 """Thresholds of the first size of each list, which the agreement is held against."""
 
 
@@ -58,13 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     photos = Photos(Path(os.environ["FACECAPTIONHQ_GOLD"]))
     earlier = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
-    tables = earlier.get("tables", {})
+    tables, commits = earlier.get("tables", {}), earlier.get("commits", {})
     for name in options.filters:
         variants = FACES if name == "faces" else ANIME
         found = looks(photos, variants)
         tables[name] = [row(variant, one, found[0]) for variant, one in zip(variants, found, strict=True)]
+        commits[name] = commit()
         show(tables[name])
-    result = {"tables": tables, "machine": machine(), "commit": commit()}
+    result = {"tables": tables, "commits": commits, "machine": machine()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -73,18 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def row(variant: Variant, found: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
     """Return what one size gets right, where its threshold may stand, how it agrees and what it costs."""
     name = variant.filter
-    thresholds: Sequence[float] = CONFIDENCES if name == "faces" else NEIGHBOURS
     labelled = [look for look in found if look.label in MUST_STAY[name]]
-    num_wrong = {at: len(_wrong(name, labelled, at)) for at in thresholds}
-    best = [at for at in thresholds if num_wrong[at] == min(num_wrong.values())]
-    middle = min(best, key=lambda at: abs(at - (best[0] * best[-1]) ** 0.5))
+    best = _best(name, labelled)
+    middle = _middle(best)
     theirs = {(look.file, look.derivative): _stays(name, look, CHOSEN[name]) for look in reference}
     differing = [look for look in found if _stays(name, look, middle) != theirs[look.file, look.derivative]]
     groups = {(look.label, look.derivative): None for look in labelled}
     return {
         "parameters": dict(variant.parameters),
         "cpu_ms": round(float(np.mean([look.cpu_ms for look in found if not look.derivative])), 1),
-        "best_thresholds": [best[0], best[-1]],
+        "best_thresholds": {key: _range(TRIED[name][key], key, best, middle) for key in middle},
         "middle": middle,
         "right": {
             f"{label} {derivative}".strip(): _right(name, labelled, middle, label, derivative)
@@ -93,25 +104,48 @@ def row(variant: Variant, found: Sequence[Look], reference: Sequence[Look]) -> d
         "wrong": sorted(f"{look.file} {look.derivative}".strip() for look in _wrong(name, labelled, middle)),
         "agree": [len(found) - len(differing), len(found), wilson(len(found) - len(differing), len(found))],
         "agree_on_originals": _agreement_on_originals(found, differing),
-        "nearest": _nearest_faces(labelled) if name == "faces" else _nearest_anime(labelled, middle),
-    } | ({"boxes": _boxes(found, reference)} if name == "faces" else {})
+        "nearest": nearest_faces(labelled) if name == "faces" else nearest_anime(found, middle),
+    } | ({"boxes": boxes(found, reference)} if name == "faces" else {})
 
 
-def _stays(name: str, look: Look, threshold: float) -> bool:
+def _best(name: str, labelled: Sequence[Look]) -> list[Thresholds]:
+    """Return all thresholds that get the fewest wrong; with two, every pair."""
+    pairs = [dict(zip(TRIED[name], values, strict=True)) for values in product(*TRIED[name].values())]
+    num_wrong = [len(_wrong(name, labelled, at)) for at in pairs]
+    return [at for at, count in zip(pairs, num_wrong, strict=True) if count == min(num_wrong)]
+
+
+def _middle(best: Sequence[Thresholds]) -> Thresholds:
+    """Return those of the best thresholds that lie nearest to the middle of all, on a scale of ratios."""
+    centre = {key: (log(min(at[key] for at in best)) + log(max(at[key] for at in best))) / 2 for key in best[0]}
+    return min(best, key=lambda at: sum((log(at[key]) - centre[key]) ** 2 for key in centre))
+
+
+def _range(tried: Sequence[float], key: str, best: Sequence[Thresholds], middle: Thresholds) -> list[float]:
+    """Return how far one threshold may move from the middle while the others stay."""
+    good = {at[key] for at in best if {**at, key: 0} == {**middle, key: 0}}
+    first = last = tried.index(middle[key])
+    while first > 0 and tried[first - 1] in good:
+        first -= 1
+    while last + 1 < len(tried) and tried[last + 1] in good:
+        last += 1
+    return [tried[first], tried[last]]
+
+
+def _stays(name: str, look: Look, at: Thresholds) -> bool:
     if name == "faces":
-        score = faces.Score(confidence=threshold, relative_area=RELATIVE_AREA)
-        return faces.scores(look.evidence, score)["num_faces"] == 1
-    score_of_hits = anime.scores(look.evidence, anime.Score(min_neighbours=int(threshold)))
-    return score_of_hits["max_line_to_nose"] <= LINE_TO_NOSE
+        return faces.scores(look.evidence, faces.Score(**at, relative_area=RELATIVE_AREA))["num_faces"] == 1
+    score = anime.Score.model_validate(at)
+    return anime.scores(look.evidence, score)["max_line_to_nose"] <= LINE_TO_NOSE
 
 
-def _wrong(name: str, labelled: Sequence[Look], threshold: float) -> list[Look]:
-    return [look for look in labelled if _stays(name, look, threshold) != MUST_STAY[name][look.label]]
+def _wrong(name: str, labelled: Sequence[Look], at: Thresholds) -> list[Look]:
+    return [look for look in labelled if _stays(name, look, at) != MUST_STAY[name][look.label]]
 
 
-def _right(name: str, labelled: Sequence[Look], threshold: float, label: str, derivative: str) -> list[Any]:
+def _right(name: str, labelled: Sequence[Look], at: Thresholds, label: str, derivative: str) -> list[Any]:
     mine = [look for look in labelled if (look.label, look.derivative) == (label, derivative)]
-    num_right = len(mine) - len(_wrong(name, mine, threshold))
+    num_right = len(mine) - len(_wrong(name, mine, at))
     return [num_right, len(mine), wilson(num_right, len(mine))]
 
 
@@ -121,76 +155,11 @@ def _agreement_on_originals(found: Sequence[Look], differing: Sequence[Look]) ->
     return [num_photos - len(other), num_photos, other]
 
 
-def _nearest_faces(labelled: Sequence[Look]) -> dict[str, list[float]]:
-    """Return the five confidences nearest to the threshold from each side, originals and derivatives together."""
-    first = {
-        label: sorted(_nth_face(look, 1) for look in labelled if look.label == label) for label in ("single", "noface")
-    }
-    second = {
-        label: sorted(_nth_face(look, 2) for look in labelled if look.label == label) for label in ("single", "group")
-    }
-    return {
-        "single_first": first["single"][:5],
-        "group_second": second["group"][:5],
-        "single_second": second["single"][:-6:-1],
-        "noface_first": first["noface"][:-11:-1],
-    }
-
-
-def _nth_face(look: Look, count: int) -> float:
-    """Return the greatest confidence at which this many faces count; 0 where they never do."""
-    for confidence in sorted({face.confidence for face in look.evidence.faces}, reverse=True):
-        score = faces.Score(confidence=confidence, relative_area=RELATIVE_AREA)
-        if faces.scores(look.evidence, score)["num_faces"] >= count:
-            return round(confidence, 2)
-    return 0.0
-
-
-def _nearest_anime(labelled: Sequence[Look], threshold: float) -> dict[str, list[float]]:
-    """Return the windows behind the surest hit that looks drawn, and the ratios of the hits that count."""
-    windows = {
-        label: sorted(
-            max((hit.num_neighbours for hit in look.evidence.hits if hit.line_to_nose > LINE_TO_NOSE), default=0)
-            for look in labelled
-            if look.label == label
-        )
-        for label in ("single", "anime")
-    }
-    score = anime.Score(min_neighbours=int(threshold))
-    ratios = {
-        label: sorted(
-            round(anime.scores(look.evidence, score)["max_line_to_nose"], 2) for look in labelled if look.label == label
-        )
-        for label in ("single", "anime")
-    }
-    return {
-        "single_windows": windows["single"][:-6:-1],
-        "anime_windows": [count for count in windows["anime"] if count > 0][:5],
-        "single_ratios": ratios["single"][:-6:-1],
-        "anime_ratios": [ratio for ratio in ratios["anime"] if ratio > 0][:5],
-    }
-
-
-def _boxes(found: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
-    """Return how far the face of each portrait lies from where the first size sees it; landmarks in face sides."""
-    overlaps, errors = [], []
-    for mine, theirs in zip(found, reference, strict=True):
-        if mine.label == "single" and mine.evidence.faces and theirs.evidence.faces:
-            face, other = mine.evidence.faces[0], theirs.evidence.faces[0]
-            overlaps.append(iou(face.box, other.box))
-            apart = np.reshape(np.subtract(face.landmarks, other.landmarks), (5, 2))
-            errors.append(float(np.hypot(*apart.T).mean()) / other.side_px)
-    return {
-        "iou_median_p5_min": [round(float(np.percentile(overlaps, at)), 3) for at in (50, 5, 0)],
-        "landmark_error_median_p95_max": [round(float(np.percentile(errors, at)), 3) for at in (50, 95, 100)],
-    }
-
-
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print one filter's table."""
     for one in rows:
         lost = [f"{group} {right}/{of}" for group, (right, of, _) in one["right"].items() if right < of]
-        print(f"\n{one['parameters']}: {one['cpu_ms']} ms, threshold {one['middle']} in {one['best_thresholds']}")
+        print(f"\n{one['parameters']}: {one['cpu_ms']} ms, {one['middle']} in {one['best_thresholds']}")
         print(
             f"  agree {one['agree']}, photos {one['agree_on_originals']}\n  short of all: {', '.join(lost) or 'none'}"
         )
