@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with (options.corpus / MANIFEST).open(newline="", encoding="utf-8") as file:
         sources = {row["key"]: row["source"] for row in csv.DictReader(file)}
     rules = {name: figures(rule, found[rule.scale_factor], sources) for name, rule in RULES.items()}
+    told = {name: _drawings(rule, found[rule.scale_factor]) for name, rule in RULES.items()}
+    for name, keys in told.items():
+        rules[name]["drawings_unlike_before"] = sorted(keys ^ told["before"])
     result = {"num_crops": len(sources), "rules": rules, "machine": machine(), "commit": commit()}
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(rules, indent=1))
@@ -78,10 +81,16 @@ def scanned(corpus: Path) -> dict[float, list[Look]]:
     return found
 
 
+def looking_drawn(rule: Rule, found: Sequence[Look]) -> list[Look]:
+    """Return the crops that a rule takes for drawn."""
+    score = anime.Score.model_validate(rule.thresholds)
+    return [look for look in found if anime.scores(look.evidence, score)["max_line_to_nose"] > LINE_TO_NOSE]
+
+
 def figures(rule: Rule, found: Sequence[Look], sources: Mapping[str, str]) -> dict[str, Any]:
     """Return how many crops of each label look drawn to a rule, and which of those that are not."""
     score = anime.Score.model_validate(rule.thresholds)
-    drawn = [look for look in found if anime.scores(look.evidence, score)["max_line_to_nose"] > LINE_TO_NOSE]
+    drawn = looking_drawn(rule, found)
     num_drawn, num_crops = Counter(look.label for look in drawn), Counter(look.label for look in found)
     return {
         "scale_factor": rule.scale_factor,
@@ -90,6 +99,7 @@ def figures(rule: Rule, found: Sequence[Look], sources: Mapping[str, str]) -> di
             label: [num_drawn[label], count, wilson(num_drawn[label], count)]
             for label, count in sorted(num_crops.items())
         },
+        "drawings": _by_source(found, drawn, sources),
         "drawn_but_photos": [
             {"key": look.file, "label": look.label, "source": sources[look.file], "hits": _hits(look, score)}
             for look in drawn
@@ -97,6 +107,16 @@ def figures(rule: Rule, found: Sequence[Look], sources: Mapping[str, str]) -> di
         ],
         "nearest": nearest_anime(found, rule.thresholds),
     }
+
+
+def _drawings(rule: Rule, found: Sequence[Look]) -> set[str]:
+    return {look.file for look in looking_drawn(rule, found) if look.label == "anime"}
+
+
+def _by_source(found: Sequence[Look], drawn: Sequence[Look], sources: Mapping[str, str]) -> dict[str, list[int]]:
+    """Return for each drawing how many of its crops are told, and of how many."""
+    told, crops = (Counter(sources[look.file] for look in looks if look.label == "anime") for looks in (drawn, found))
+    return {source: [told[source], count] for source, count in sorted(crops.items())}
 
 
 def _hits(look: Look, score: anime.Score) -> list[dict[str, float]]:

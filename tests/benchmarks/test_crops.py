@@ -13,6 +13,7 @@ def test_photos_taken_for_drawn_are_named_with_their_source_and_the_hits_that_di
     crops = [drawn("single", (LARGE, 13), (SMALL, 4)), drawn("single", (LARGE, 12)), drawn("anime", (SMALL, 5))]
     found = figures(RULES["recipe"], crops, {look.file: f"photo of {look.label}" for look in crops})
     assert [count[:2] for count in found["drawn"].values()] == [[1, 1], [1, 2]]
+    assert found["drawings"] == {"photo of anime": [1, 1]}
     (wrong,) = found["drawn_but_photos"]
     assert (wrong["key"], wrong["source"]) == (crops[0].file, "photo of single")
     assert wrong["hits"] == [{"num_neighbours": 13, "side_fraction": 0.6, "line_to_nose": 4.0}]
