@@ -26,7 +26,7 @@ class Measure(Settings):
     scale_factor: float = Field(default=1.12, gt=1, le=2)
     """Ratio of one window size to the next."""
     min_neighbours: int = Field(default=4, ge=1)
-    """Windows that must agree on a hit for it to be recorded."""
+    """A hit is recorded where more windows than this agree on it, which is how OpenCV counts."""
     min_side_px: int = Field(default=24, ge=24)
     """Smallest window, pixels of the view."""
     equalise: bool = False
