@@ -27,7 +27,7 @@ class Spots(Settings):
     """Probability above which its pixels belong to a spot."""
     min_region_px: int = Field(default=4, ge=1)
     """Smallest spot, pixels of its map."""
-    margin_px: int = Field(default=64, ge=0)
+    margin_px: int = Field(default=16, ge=0)
     """How much more than a spot CRAFT sees on each side, pixels of its canvas: letters are told by what is around."""
 
 
