@@ -33,8 +33,9 @@ from curation.errors import UsageError
 CACHE = Path("build/agreement")
 KEPT_LABEL = "single"
 IN_SAMPLE = (
-    "agreement is measured on crops of the labelled photos on which thresholds and the screens' bounds were chosen, so "
-    "on other photos expect less; text and marks are drawn by another generator than the one the bounds were chosen on."
+    "agreement is measured on crops of the labelled photos on which thresholds and the screens' bounds were chosen, "
+    "some of them (text's second screen, anime, the confidence of a face) with the crops of seed 2026 in sight, so on "
+    "other photos expect less."
 )
 """Holds for every place that `photos_of` knows: corpora are cut from the labelled photos."""
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 RgbImage = npt.NDArray[np.uint8]
-"""Decoded pixels, uint8, shape (H, W, 3), RGB, after EXIF orientation."""
+"""Decoded pixels, uint8, shape (H, W, 3), RGB, after EXIF orientation; read-only, since every filter sees the same."""
 
 
 class FaceCaptionError(Exception):

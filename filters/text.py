@@ -12,7 +12,8 @@ from filters.detectors.craft import Craft, Polygon
 from filters.detectors.ppocr import PpOcr
 from filters.loading import Dtype, require_dtype
 
-VERSION = 2
+VERSION = 3
+"""Also of `filters.detectors.ppocr`, whose map says where the spots are: a change there raises it too."""
 SCORES = ("area_fraction", "num_characters", "num_regions", "largest_region_fraction")
 
 
@@ -49,13 +50,15 @@ class Measure(Settings):
     runtime: Literal["onnxruntime", "openvino", "torch"] = "onnxruntime"
     """What runs the network; all but torch run an export that is made once and kept in the user's cache."""
     dtype: Dtype = "float32"
-    """Arithmetic of the network; onnxruntime has float32 alone."""
+    """Arithmetic of the network, and of the one that finds spots; onnxruntime has float32 alone."""
     spots: Spots | None = None
-    """Where to look, at a part of the cost; everywhere where it is left out."""
+    """Where to look, at a part of the cost; everywhere where it is left out. Torch cannot run what finds them."""
 
     @model_validator(mode="after")
     def _runtime_has_dtype(self) -> Self:
         require_dtype(self.runtime, self.dtype)
+        if self.runtime == "torch" and self.spots is not None:
+            raise ValueError("runtime torch cannot run what finds spots; onnxruntime and openvino can")
         return self
 
 
@@ -122,14 +125,13 @@ def _finder(measure: Measure, device: str) -> PpOcr | None:
 
     if measure.spots is None:
         return None
-    on_torch = measure.runtime == "torch"
     return PpOcr(
         find_weights(measure.spots.weights).path,
         side=measure.spots.side,
         floor=measure.spots.floor,
         min_region_px=measure.spots.min_region_px,
-        runtime="onnxruntime" if on_torch else measure.runtime,
-        dtype="float32" if on_torch else measure.dtype,
+        runtime=measure.runtime,
+        dtype=measure.dtype,
         device=device,
     )
 

@@ -16,6 +16,7 @@ from filters.detectors.ppocr import Corners, MapRegion, PpOcr, TextMap, grown
 from filters.loading import Dtype, OnnxRuntime, require_dtype
 
 VERSION = 2
+"""Raised with `filters.text.VERSION` where `filters.detectors.ppocr` changes what it finds."""
 SCORES = ("text_share", "num_glyphs", "num_regions", "area_fraction", "largest_region_fraction", "central_fraction")
 
 

@@ -121,7 +121,7 @@ def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[Floats, flo
 
 
 def windows(spots: Sequence[Box], scale: float, margin_px: int, width: int, height: int) -> list[Window]:
-    """Return windows around boxes of a picture, their edges at multiples of 32; those that meet are one.
+    """Return windows around boxes of a picture, their edges at multiples of 32; none overlaps another.
 
     Boxes are in pixels of the picture, at `scale` canvas pixels each, `margin_px` and the windows in canvas pixels.
     """
@@ -132,9 +132,19 @@ def windows(spots: Sequence[Box], scale: float, margin_px: int, width: int, heig
         left, top, right, bottom = (x * scale for x in box)
         rows = slice(_cell(top - margin_px), _cell(bottom + margin_px) + 1)
         cells[rows, _cell(left - margin_px) : _cell(right + margin_px) + 1] = 1
-    num_labels, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
-    corners = [[int(x) * _MULTIPLE for x in stats[label, :4]] for label in range(1, num_labels)]
-    return [(left, top, left + across, top + down) for left, top, across, down in corners]
+    found: list[list[int]] = []
+    is_done = False
+    while not is_done:  # the rectangle around one piece may reach into another's: together they are one
+        num_labels, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
+        found = stats[1:num_labels, :4].tolist()
+        is_done = int(cells.sum()) == sum(across * down for _, _, across, down in found)
+        for left, top, across, down in found:
+            cells[top : top + down, left : left + across] = 1
+    corners = ((left, top, left + across, top + down) for left, top, across, down in found)
+    return [
+        (left * _MULTIPLE, top * _MULTIPLE, right * _MULTIPLE, bottom * _MULTIPLE)
+        for left, top, right, bottom in corners
+    ]
 
 
 def _cell(x: float) -> int:

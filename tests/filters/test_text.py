@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from pydantic import ValidationError
 
 from filters import text
 from filters.base import RgbImage
-from filters.boxes import area, clip
-from filters.detectors.craft import windows
+from filters.boxes import area, clip, intersection_area
+from filters.detectors.craft import Craft, windows
 from filters.detectors.craft_export import EXPORTER_VERSION
 from filters.text import TextEvidence
-from filters.weights import cache_folder
+from filters.weights import cache_folder, find_weights
 from tests.filters.marks import gold, with_craft, with_gold, with_openvino, with_ppocr
 from tests.pictures import noise, solid
 
@@ -172,8 +173,27 @@ def test_spots_show_what_the_whole_picture_shows() -> None:
 
 
 @with_craft
+def test_craft_sees_nothing_outside_the_spots() -> None:
+    settings = text.Measure(canvas_side=320)
+    craft = Craft(
+        find_weights(settings.weights), canvas_side=320, mag_ratio=1.0, text_threshold=0.7, link_threshold=0.4,
+        low_text=0.4, runtime=settings.runtime, dtype=settings.dtype, device="cpu",
+    )  # fmt: skip
+    image = written("HELLO WORLD")
+    whole, nowhere, left = craft.detect_all([image] * 3, [[(0, 0, 320, 256)], [], [(0, 60, 100, 140)]], 0)
+    assert sum(region.num_characters for region in whole) == pytest.approx(10, abs=2)
+    assert nowhere == ()
+    assert 0 < max(max(region.polygon[::2]) for region in left) < 160
+
+
+def test_torch_with_spots_is_an_error_of_the_recipe() -> None:
+    with pytest.raises(ValidationError, match="torch cannot run what finds spots"):
+        text.Measure(runtime="torch", spots=text.Spots())
+
+
+@with_craft
 @with_ppocr
-def test_a_picture_without_spots_has_no_region_and_asks_no_network() -> None:
+def test_a_picture_without_text_has_no_region_at_its_spots() -> None:
     assert measured(solid((200, 30, 30), 96, 64), spots=SPOTS).polygons == ()
 
 
@@ -183,6 +203,11 @@ def test_regions_at_spots_do_not_depend_on_the_rest_of_the_batch() -> None:
     built = text.build(text.Measure.model_validate({"canvas_side": 320, "spots": SPOTS}), "cpu")
     pictures = [lettered_corner(), solid((9, 9, 9), 64, 48), written("SECOND", 200, 300)]
     assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+
+
+def test_a_window_that_another_reaches_into_becomes_one_with_it() -> None:
+    corner = [(0, 0, 310, 10), (0, 0, 10, 310), (200, 200, 220, 220)]
+    assert windows(corner, 1.0, 0, 640, 640) == [(0, 0, 320, 320)]
 
 
 def test_windows_around_far_spots_stay_apart_and_those_that_meet_are_one() -> None:
@@ -195,18 +220,24 @@ def test_windows_around_far_spots_stay_apart_and_those_that_meet_are_one() -> No
 coordinates = st.floats(-40, 680)
 
 
-@given(st.lists(st.tuples(coordinates, coordinates, coordinates, coordinates), max_size=8), st.integers(0, 96))
-def test_windows_hold_every_spot_with_its_margin_and_stay_on_the_canvas(
-    corners: list[tuple[float, float, float, float]], margin: int
+@given(
+    st.lists(st.tuples(coordinates, coordinates, coordinates, coordinates), max_size=8),
+    st.integers(0, 96),
+    st.sampled_from([1.0, 0.5, 0.37, 2.0]),
+)
+def test_windows_hold_every_spot_with_its_margin_and_neither_leave_the_canvas_nor_overlap(
+    corners: list[tuple[float, float, float, float]], margin: int, scale: float
 ) -> None:
     spots = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
-    found = windows(spots, 1.0, margin, 640, 480)
+    found = windows([(a / scale, b / scale, c / scale, d / scale) for a, b, c, d in spots], scale, margin, 640, 480)
+    assert not any(intersection_area(one, other) for one, other in combinations(found, 2))
     for window in found:
         assert 0 <= window[0] < window[2] <= 640
         assert 0 <= window[1] < window[3] <= 480
         assert not any(edge % 32 for edge in window)
     for left, top, right, bottom in spots:
         grown = clip((left - margin, top - margin, right + margin, bottom + margin), 640, 480)
+        grown = clip((grown[0] + 1e-6, grown[1] + 1e-6, grown[2] - 1e-6, grown[3] - 1e-6), 640, 480)
         if area(grown) > 0:
             assert any(w[0] <= grown[0] and w[1] <= grown[1] and grown[2] <= w[2] and grown[3] <= w[3] for w in found)
 
