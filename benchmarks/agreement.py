@@ -129,6 +129,9 @@ def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
             sum(pair.outcomes[0].rejected_by == pair.outcomes[1].rejected_by for pair in pairs), len(pairs)
         ),
         "against_the_labels": [against_labels(pairs, side) for side in (0, 1)],
+        "num_measured": [
+            dict(Counter(name for pair in pairs for name in pair.outcomes[side].scores)) for side in (0, 1)
+        ],
         "cpu_seconds": [round(sum(sum(pair.outcomes[side].seconds.values()) for pair in pairs), 1) for side in (0, 1)],
         "differences": [_difference(pair) for pair in pairs if not pair.is_equal],
     }
