@@ -1,6 +1,8 @@
 """Batches from tars: the same global batches with any number of ranks and workers, unusable samples counted."""
 
+import atexit
 import hashlib
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -211,7 +213,12 @@ class _Shifted:
 
 
 def _settle(_: int) -> None:
-    """One thread per worker; an interrupt is the main process's business, which lets a step end and then stops them."""
+    """One thread per worker; an interrupt is the main process's business, which lets a step end and then stops them.
+
+    A worker leaves without taking Python down: the daemon thread that still sends batches would be unwound through
+    C++ frames of torch, which aborts the process, and torch raises that abort in the trainer.
+    """
     torch.set_num_threads(1)
+    atexit.register(os._exit, 0)
     for number in (signal.SIGINT, signal.SIGTERM):  # schedulers send it to every process of a job
         signal.signal(number, signal.SIG_IGN)

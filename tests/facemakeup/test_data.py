@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -108,6 +109,29 @@ def test_the_global_batches_are_the_same_with_one_or_two_ranks_and_zero_or_two_w
     spread = taken(dataset, 0, 1, 3, workers=2)
     assert [one.batch.positions for one in spread] == [one.batch.positions for one in alone]
     assert by_position(spread) == expected
+
+
+class _Wide(TarDataset):
+    """Micro batches so large that a worker is found sending whenever it is stopped."""
+
+    accumulation = 1
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+
+    def __getitem__(self, item: int) -> Any:
+        """Return 16 MiB."""
+        return [torch.zeros(1 << 20) for _ in range(4)]
+
+
+def test_workers_stopped_while_they_send_end_without_an_abort() -> None:
+    before = set(multiprocessing.active_children())
+    stream = batches(_Wide(), 0, num_workers=2)
+    next(stream)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    stream.close()  # type: ignore[attr-defined]
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def test_any_batch_can_be_the_first(dataset: TarDataset) -> None:
