@@ -2,8 +2,8 @@
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ T = TypeVar("T")
 Convert = Callable[[Any], Any]
 SCALARS = {float: "float64", int: "int64", str: "string", bool: "bool_"}
 """Python scalar -> the name of what makes its Arrow type."""
+_TYPES = {scalar: frozenset({scalar, int} if scalar is float else {scalar}) for scalar in SCALARS}
 
 
 @lru_cache
@@ -44,7 +45,12 @@ def to_struct(value: Any) -> Any:
 
 
 def from_struct(annotation: type[T], value: Any) -> T:
-    """Return what `to_struct` was given: the inverse, guided by the annotation; None stays."""
+    """Return what `to_struct` was given: the inverse, guided by the annotation; None stays.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError: a value is not of its field's type.
+    """
     kind: Any = annotation
     return cast(T, value if value is None else _reader(kind)(value))
 
@@ -52,6 +58,8 @@ def from_struct(annotation: type[T], value: Any) -> T:
 @lru_cache
 def _writer(annotation: Any) -> Convert:
     """Return what makes plain values of an annotation; made once, since a run has millions of evidences."""
+    if annotation in SCALARS:
+        return _same
     if not dataclasses.is_dataclass(annotation):
         return _of_parts(annotation, _writer, list)
     writers = _by_field(annotation, _writer)
@@ -60,15 +68,29 @@ def _writer(annotation: Any) -> Convert:
 
 @lru_cache
 def _reader(annotation: Any) -> Convert:
+    """Return what makes an annotation's values of plain ones, and refuses plain values of another type."""
+    if annotation in SCALARS:
+        return lambda value: _of_type(annotation, (value,))[0]
+    if get_origin(annotation) is tuple and get_args(annotation)[0] in SCALARS:
+        return partial(_of_type, get_args(annotation)[0])
     if not dataclasses.is_dataclass(annotation):
         return _of_parts(annotation, _reader, tuple)
     readers = _by_field(annotation, _reader)
 
     def read(value: Any) -> Any:
-        assert isinstance(value, Mapping)
+        if not isinstance(value, Mapping):
+            raise TypeError(f"a value for each field of {annotation!r} was expected: {value!r:.80}")
         return annotation(**{name: read_field(value[name]) for name, read_field in readers})  # type: ignore[operator]
 
     return read
+
+
+def _of_type(scalar: type, values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return scalars of one type; an int is a float too, as Arrow has it, but a bool is no int."""
+    found = tuple(values)
+    if not _TYPES[scalar].issuperset(map(type, found)):
+        raise TypeError(f"values of type {scalar.__name__} were expected: {found!r:.80}")
+    return found
 
 
 def _by_field(annotation: Any, convert: Callable[[Any], Convert]) -> list[tuple[str, Convert]]:
@@ -77,15 +99,13 @@ def _by_field(annotation: Any, convert: Callable[[Any], Convert]) -> list[tuple[
 
 
 def _of_parts(annotation: Any, convert: Callable[[Any], Convert], sequence: Callable[[Any], Any]) -> Convert:
-    """Return what converts the elements of a tuple into another sequence, or a value that may be None, or nothing."""
+    """Return what converts the elements of a tuple into another sequence, or a value that may be None."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple:
         element = convert(arguments[0])
         return sequence if element is _same else lambda values: sequence(map(element, values))
-    if origin is types.UnionType:
-        inner = convert(_not_none(arguments))
-        return lambda value: None if value is None else inner(value)
-    return _same
+    inner = convert(_not_none(arguments))
+    return lambda value: None if value is None else inner(value)
 
 
 def _same(value: Any) -> Any:

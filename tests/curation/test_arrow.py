@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -35,6 +36,27 @@ OUTER = st.builds(
 def test_evidence_comes_back_from_arrow_as_it_went_in(evidence: Outer) -> None:
     array = pa.array([to_struct(evidence)], type=arrow_type(Outer))
     assert from_struct(Outer, array.to_pylist()[0]) == evidence
+
+
+GOOD = Outer(1, "a", True, None, (Inner(0.5, (1.0, 2.0)),))
+
+
+def test_an_int_may_stand_for_a_float() -> None:
+    assert from_struct(Inner, {"x": 1, "points": [2]}) == Inner(1.0, (2.0,))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("count", 1.0), ("count", True), ("count", None), ("name", 3), ("sure", 0), ("maybe", "1"), ("inner", None),
+        ("inner", [{"x": None, "points": []}]), ("inner", [{"x": 1.0, "points": ["2"]}]),
+        ("inner", [{"x": 1.0, "points": [True]}]), ("inner", [{"x": 1.0, "points": 3}]), ("inner", [[1.0, []]]),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused(field: str, value: Any) -> None:
+    assert from_struct(Outer, to_struct(GOOD)) == GOOD
+    with pytest.raises(TypeError):
+        from_struct(Outer, to_struct(GOOD) | {field: value})
 
 
 def test_a_field_without_arrow_form_is_an_error_that_names_it() -> None:

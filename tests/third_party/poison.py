@@ -21,6 +21,8 @@ VERSION = 1
 SCORES = ("brightness",)
 (SEGFAULT, SLEEP_IN_C, ALLOCATE, RAISE, EXIT, KILL_THE_WORKER, SLOW, KILLED_BY_THE_KERNEL, NONSENSE, NAP) = range(1, 11)
 """What a poison does; a nap does no harm, it only takes a tenth of a second."""
+MISTYPED = 11
+"""A poison whose evidence has a bool where a float belongs."""
 
 
 class Measure(Settings):
@@ -63,7 +65,11 @@ class Poison:
                 with self._marks.open("a") as marks:
                     marks.write(f"{number} {image[0, 1].tolist()} {os.getpid()} {os.getppid()}\n")
                 harm(number)
-        return [PoisonEvidence(float(image.mean())) for image in images]
+        return [PoisonEvidence(_brightness(image)) for image in images]
+
+
+def _brightness(image: RgbImage) -> float:
+    return True if image[0, 0].tolist() == [255, 0, MISTYPED] else float(image.mean())
 
 
 def harm(number: int) -> None:
