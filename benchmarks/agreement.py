@@ -25,7 +25,7 @@ from benchmarks import lettering
 from benchmarks.contenders import Contender, Outcome
 from benchmarks.obvious import face_runtime
 from benchmarks.photos import Photo, photos_of, read, stratified
-from benchmarks.provenance import commit, machine, wilson
+from benchmarks.provenance import origin, wilson
 from benchmarks.workers import OBVIOUS, contender
 from curation.commit import publish
 from curation.errors import UsageError
@@ -89,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         **figures(pairs),
         "wall_seconds": round(time.monotonic() - started, 1),
-        "machine": machine(),
-        "commit": commit(),
+        **origin(*(side for side in options.sides if side != OBVIOUS)),
     }
     name = f"{result['place']}: {' | '.join(options.sides)}"
     done = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}

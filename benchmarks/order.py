@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pieces import first_samples, write_shards
-from benchmarks.provenance import commit, machine
+from benchmarks.provenance import origin
 from curation.curate import curate
 from curation.errors import UsageError
 from curation.ledger import read_ledger
@@ -69,8 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **found.values,
         },
         "load_average_1_min": round(os.getloadavg()[0], 1),
-        "machine": machine(),
-        "commit": commit(),
+        **origin(options.recipe),
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({key: result[key] for key in ("orders", "same_kept_uids", "same_tars", "ratios")}, indent=2))

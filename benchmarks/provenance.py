@@ -9,23 +9,47 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from benchmarks.variants import variant
 from curation import interval
+from curation.commit import digest
+from curation.recipe import bundled_recipes
 from curation.version import runtime
 from filters.weights import find_weights
 
 OPTIONAL = {"yolov5-face": "yolov5_face"}
 """Distribution -> its package, named where it is installed."""
 LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pillow", "ray", "torch")
+VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+"""Arithmetic that networks profit from, by Linux's names, the least first."""
+
+
+def origin(*recipes: str) -> dict[str, Any]:
+    """Return where figures come from: machine, commit, and the digests of those recipes that are in the package.
+
+    `recipes` have the form of `benchmarks.variants`; a file of somebody's own stays unnamed.
+    """
+    bundled = [one for one in recipes if one.partition(";")[0] in bundled_recipes()]
+    return {"recipe_digests": {one: recipe_digest(one) for one in bundled}, "machine": machine(), "commit": commit()}
+
+
+def recipe_digest(text: str) -> str:
+    """Return the digest of all that a recipe makes `curate` do, and in which order."""
+    recipe = variant(text)
+    return digest([recipe.curate_digest, recipe.order])
 
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in islice(_lines("/proc/cpuinfo"), 200) if "model name" in line),
-        platform.processor(),
-    )
+    cpuinfo = dict(line.split(":", 1) for line in islice(_lines("/proc/cpuinfo"), 200) if ":" in line)
+    known = {name.strip(): value.strip() for name, value in cpuinfo.items()}
     libraries = {name: version(name) for name in LIBRARIES}
-    return {"cpu": cpu, "num_cores": os.cpu_count(), "python": platform.python_version(), **libraries}
+    return {
+        "cpu": known.get("model name", platform.processor()),
+        "vectors": [name for name in VECTORS if name in known.get("flags", "").split()],
+        "num_cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **libraries,
+    }
 
 
 def surroundings(*weights: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.pieces import first_samples, write_shards
 from benchmarks.process_tree import ROLES, Tree
-from benchmarks.provenance import commit, machine
+from benchmarks.provenance import origin
 
 POLL_S = 0.25
 GROWTH = 10
@@ -83,8 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **figures(runs, options.num_samples, (GROWTH - 1) * options.num_shards),
         "runs": runs,
         "load_average_1_min": round(os.getloadavg()[0], 1),
-        "machine": machine(),
-        "commit": commit(),
+        **origin(options.recipe),
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({"modes": result["modes"], "ratios": result["ratios"]}, indent=2))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.names import contender, sides
+from benchmarks.provenance import recipe_digest
 
 RESULTS = Path(__file__).parent / "results"
 FLOOR, SAME = "floor", "same evidence"
@@ -188,16 +189,19 @@ def _peers(results: Results) -> Iterator[Row]:
 
 
 def _machines(found: Mapping[str, Results]) -> Iterator[str]:
-    """Yield on what each was measured: results of several parts carry a machine and a commit each."""
+    """Yield where each comes from: results of several parts carry a machine and a commit each."""
     for name, results in found.items():
         parts = [results] if "commit" in results else list(results.values())
-        at = sorted({(one["machine"]["cpu"], one["commit"][:12]) for one in parts})
-        for cpu, commit in at:
-            yield f"`{name}`: {cpu}, commit {commit}{' with changes' if _is_dirty(parts, commit) else ''}.  "
+        yield from dict.fromkeys(f"`{name}`: {_origin(one)}.  " for one in parts)
 
 
-def _is_dirty(parts: Sequence[Results], commit: str) -> bool:
-    return any(one["commit"].startswith(commit) and one["commit"].endswith("-dirty") for one in parts)
+def _origin(one: Results) -> str:
+    """Return machine and commit of a result, and whether its recipe is another one by now."""
+    vectors = one["machine"].get("vectors", [])
+    cpu = f"{one['machine']['cpu']} ({vectors[-1]})" if vectors else one["machine"]["cpu"]
+    commit, is_dirty, _ = one["commit"].partition("-dirty")
+    is_past = any(recipe_digest(text) != known for text, known in one.get("recipe_digests", {}).items())
+    return f"{cpu}, commit {commit[:12]}{' with changes' * bool(is_dirty)}{', an earlier recipe' * is_past}"
 
 
 def _interval(bounds: Sequence[float], digits: int) -> str:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from benchmarks.contenders import Outcome
 from benchmarks.obvious import face_runtime
 from benchmarks.photos import Photo, photos_of, stratified, write
-from benchmarks.provenance import commit, machine, wilson
+from benchmarks.provenance import origin, wilson
 from benchmarks.variants import SAME_EVIDENCE, variant
 from benchmarks.workers import FLOOR, OBVIOUS, TOTAL, WALL, ShardCost, Worker
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result |= figures(outcomes, chosen, recipes, options.seed) | {"processes": facts}
         if SHARD not in options.without:
             result[SHARD] = whole_shard(list(recipes.values())[-1], many, one, options.core, options.rounds)
-    result |= {"load_average_1_min": round(os.getloadavg()[0], 1), "machine": machine(), "commit": commit()}
+    result |= {"load_average_1_min": round(os.getloadavg()[0], 1), **origin(*recipes.values())}
     name = options.name or Path(options.place).name
     done = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
     options.out.write_text(json.dumps(done | {name: result}, indent=2) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.names import side, sides
+from benchmarks.provenance import recipe_digest
 from benchmarks.table import END, NOT_MEASURED, START, main, placed, table
 from benchmarks.variants import SAME_EVIDENCE
 
@@ -86,6 +87,20 @@ def test_figures_come_from_the_results_with_their_machine_and_commit(tmp_path: P
     assert "| data_juicer 1: faces, over our decode | 30.0 / 60.0 ms = 0.50 |" in lines
     assert "| nemo_curator | not comparable: needs a GPU |" in lines
     assert "`peers`: a processor, commit 0123456789ab with changes." in lines
+
+
+@pytest.mark.parametrize(("known", "said"), [(recipe_digest(NAME), "."), ("0" * 64, ", an earlier recipe.")])
+def test_figures_of_another_recipe_than_the_present_one_are_called_so(tmp_path: Path, known: str, said: str) -> None:
+    facts = {"machine": {"cpu": "a processor", "vectors": ["avx2", "avx512f"]}, "commit": "0123456789abcdef"}
+    result = {"same_kept_uids": True, "same_tars": True, "num_samples": 40, "recipe_digests": {NAME: known}, **facts}
+    (tmp_path / "order.json").write_text(json.dumps(result))
+    assert f"`order`: a processor (avx512f), commit 0123456789ab{said}" in table(tmp_path)
+
+
+def test_the_recipe_s_digest_follows_what_it_measures_and_in_which_order() -> None:
+    texts = (NAME, f"{NAME};-screens", f"{NAME};faces.measure.side=640", f"{NAME};curate.num_batch_samples=3")
+    first, plain, larger, same = map(recipe_digest, texts)
+    assert len({first, plain, larger}) == 3 and same == first
 
 
 def test_with_every_result_there_the_table_stays_short_and_speaks_of_contenders_by_their_names(tmp_path: Path) -> None:
