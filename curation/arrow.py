@@ -41,7 +41,7 @@ def arrow_type(annotation: Any) -> "pa.DataType":
 def to_struct(value: Any) -> Any:
     """Return a dataclass as plain Python values for Arrow: dataclasses become dicts, tuples lists; None stays."""
     kind: Any = type(value)
-    return _writer(kind)(value)
+    return value if value is None else _writer(kind)(value)
 
 
 def from_struct(annotation: type[T], value: Any) -> T:
@@ -99,13 +99,15 @@ def _by_field(annotation: Any, convert: Callable[[Any], Convert]) -> list[tuple[
 
 
 def _of_parts(annotation: Any, convert: Callable[[Any], Convert], sequence: Callable[[Any], Any]) -> Convert:
-    """Return what converts the elements of a tuple into another sequence, or a value that may be None."""
+    """Return what converts the elements of a tuple into another sequence, or a value that may be None, or nothing."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is tuple:
         element = convert(arguments[0])
         return sequence if element is _same else lambda values: sequence(map(element, values))
-    inner = convert(_not_none(arguments))
-    return lambda value: None if value is None else inner(value)
+    if origin is types.UnionType:
+        inner = convert(_not_none(arguments))
+        return lambda value: None if value is None else inner(value)
+    return _same
 
 
 def _same(value: Any) -> Any:

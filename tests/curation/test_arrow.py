@@ -41,6 +41,10 @@ def test_evidence_comes_back_from_arrow_as_it_went_in(evidence: Outer) -> None:
 GOOD = Outer(1, "a", True, None, (Inner(0.5, (1.0, 2.0)),))
 
 
+def test_what_was_not_measured_stays_none_both_ways() -> None:
+    assert to_struct(None) is None and from_struct(Outer, None) is None
+
+
 def test_an_int_may_stand_for_a_float() -> None:
     assert from_struct(Inner, {"x": 1, "points": [2]}) == Inner(1.0, (2.0,))
 
