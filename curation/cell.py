@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +25,7 @@ from curation.errors import FaceCaptionError, ShardError
 from curation.fingerprint import LOOK, Look, is_phash
 from curation.inside import OUT_OF_CPU, Load, LoadNothing
 from curation.judge import Verdict
-from curation.measuring import Entry, Measured
+from curation.measuring import LOAD, OWN, Entry, Measured
 from curation.recipe import Recipe
 from curation.settings import CurateSettings, DecodeLimits
 
@@ -62,6 +62,7 @@ class Cell:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
         self._loaded: tuple[Any, ...] | None = None
+        self._loading_s = 0.0
         self._owner = os.getpid()
 
     def measure(self, entries: Sequence[Entry], recipe: Recipe, weights: Mapping[str, str]) -> list[Measured] | Fault:
@@ -118,7 +119,7 @@ class Cell:
             raise ShardError(f"the filters could not be loaded in a process of their own: {answer.message}")
         if "error" in answer:
             raise _error(str(answer["error"]))(str(answer["message"]))
-        self._loaded = wanted
+        self._loaded, self._loading_s = wanted, _cpu_seconds(answer)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -177,7 +178,8 @@ class Cell:
         if len(found) != num_entries:
             self._close()
             return Fault("crashed", f"an answer that makes no sense: {answer!r:.80}")
-        return found
+        loading_s, self._loading_s = self._loading_s, 0.0
+        return _with_own_work(found, _cpu_seconds(answer), loading_s)
 
     def _close(self) -> None:
         process, connection = self._process, self._connection
@@ -187,6 +189,22 @@ class Cell:
         if process is not None and self._owner == os.getpid():
             process.kill()
             process.wait()
+
+
+def _cpu_seconds(answer: Mapping[str, Any]) -> float:
+    """Return the CPU time that the child says it took since its last answer; 0 where it says nothing of the kind."""
+    spent = answer.get("cpu_seconds")
+    return spent if isinstance(spent, float) and 0 <= spent < math.inf else 0.0
+
+
+def _with_own_work(measured: Sequence[Measured], spent_s: float, loading_s: float) -> list[Measured]:
+    """Return a batch with what the child did beside measuring it, in equal shares, and what loading before it took."""
+    own_s = max(0.0, spent_s - sum(sum(one.seconds.values()) for one in measured)) / max(1, len(measured))
+    loading = {LOAD: loading_s} if loading_s else {}
+    return [
+        replace(one, seconds={**one.seconds, OWN: own_s, **(loading if i == 0 else {})})
+        for i, one in enumerate(measured)
+    ]
 
 
 def _measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:

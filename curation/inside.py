@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def main() -> None:
     fd, parent = (int(argument) for argument in sys.argv[1:])
     _lock_in(parent)
     connection: Connection[Any, Any] = Connection(fd)
-    work, max_decode_s = None, 0.0
+    work, max_decode_s, told = None, 0.0, 0.0
     with suppress(EOFError, ConnectionError):
         while True:
             request = connection.recv()
@@ -81,6 +82,8 @@ def main() -> None:
             else:
                 assert work is not None
                 answer = _measure(request, work, max_decode_s)
+            spent = time.process_time()
+            answer["cpu_seconds"], told = spent - told, spent
             connection.send_bytes(json.dumps(answer, default=_scalar).encode())
 
 

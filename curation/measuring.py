@@ -35,7 +35,10 @@ FAULTS: Mapping[str, str] = MappingProxyType(
 NUM_SHADOW_DIGITS = 8
 DECODE = "decode"
 JUDGE = "judge"
-"""What decoding, and deciding who measures next, are called beside the filters where CPU time is told."""
+OWN = "cell"
+LOAD = "load"
+"""What decoding, deciding who measures next, a cell's own work (taking pictures in and giving evidence out) and its
+loading of filters are called beside the filters where CPU time is told."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Measured:
     refused: Verdict | None = None
     """Set where there is nothing to judge."""
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """CPU time by `decode`, `judge`, and each filter and screen that measured it; a batch's is shared out evenly."""
+    """CPU time by `decode`, `judge`, and each filter and screen that measured it, and where it was in a cell by `cell`;
+    a batch's is shared out evenly. What loading took stands with the first picture after it, by `load`."""
 
 
 def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: Decode = decode) -> list[Measured]:

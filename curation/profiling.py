@@ -19,7 +19,7 @@ class Cost:
     """What one step cost over a whole stage."""
 
     step: str
-    """`decode`, a filter or screen, `judge`, or `other`."""
+    """`decode`, a filter or screen, `judge`, `cell`, `load`, or `other`."""
     num_pictures: int
     """Pictures that it looked at."""
     cpu_seconds: float
