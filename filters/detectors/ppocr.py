@@ -4,7 +4,6 @@ The network shrinks every text line by 0.4 of its offset and marks what is left;
 PaddleOCR box the same map; boxes are formed here without their packages, and the map itself is kept as evidence.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,8 +27,6 @@ _LEVELS_BGR = [
 ]
 """What the network gets for each of the 256 levels of a channel, (3, 256)."""
 
-_OUTWARDS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-"""Which way each corner of a rectangle moves: along its first side, along its last."""
 _NUM_BINS = 20
 _MAX_REGIONS = 1000
 """PaddleOCR's own limit; the largest stay."""
@@ -134,16 +131,17 @@ def grown(corners: Corners, unclip: float) -> tuple[Corners, float, float]:
 
     The sides move by area * `unclip` / perimeter, as PaddleOCR's post-processing does (it takes 1.5).
     """
-    (x0, y0), (x1, y1), _, (x3, y3) = points = tuple(zip(corners[::2], corners[1::2], strict=True))
-    length, breadth = math.hypot(x1 - x0, y1 - y0), math.hypot(x3 - x0, y3 - y0)
+    points = np.reshape(np.array(corners, dtype=np.float64), (4, 2))
+    along, across = points[1] - points[0], points[3] - points[0]
+    length, breadth = float(np.hypot(*along)), float(np.hypot(*across))
     if length == 0 or breadth == 0:
         return corners, max(length, breadth), min(length, breadth)
     distance = length * breadth * unclip / (2 * (length + breadth))
-    along, across = distance / length, distance / breadth
-    (a_x, a_y), (b_x, b_y) = ((x1 - x0) * along, (y1 - y0) * along), ((x3 - x0) * across, (y3 - y0) * across)
-    moved = ((x + a * a_x + b * b_x, y + a * a_y + b * b_y) for (x, y), (a, b) in zip(points, _OUTWARDS, strict=True))
+    out_along, out_across = along / length * distance, across / breadth * distance
+    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    moved = [point + x * out_along + y * out_across for point, (x, y) in zip(points, signs, strict=True)]
     sides = length + 2 * distance, breadth + 2 * distance
-    return tuple(value for point in moved for value in point), max(sides), min(sides)
+    return tuple(float(x) for x in np.ravel(moved)), max(sides), min(sides)
 
 
 def _rectangle(inside_HW: npt.NDArray[np.bool_]) -> Floats:
