@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import commit, machine
+from curation.answers import Fault
 from curation.bank import load_bank, weights_of
-from curation.cell import Cell, Fault
+from curation.cell import Cell
 from curation.inside import Load
 from curation.measuring import Entry, Measured, measure
 from curation.recipe import Recipe, load_recipe

@@ -2,8 +2,8 @@
 
 import dataclasses
 import types
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ T = TypeVar("T")
 Convert = Callable[[Any], Any]
 SCALARS = {float: "float64", int: "int64", str: "string", bool: "bool_"}
 """Python scalar -> the name of what makes its Arrow type."""
+_MAX_INT = (1 << 63) - 1
 _TYPES = {scalar: frozenset({scalar, int} if scalar is float else {scalar}) for scalar in SCALARS}
 
 
@@ -41,7 +42,7 @@ def arrow_type(annotation: Any) -> "pa.DataType":
 def to_struct(value: Any) -> Any:
     """Return a dataclass as plain Python values for Arrow: dataclasses become dicts, tuples lists; None stays."""
     kind: Any = type(value)
-    return value if value is None else _writer(kind)(value)
+    return _writer(kind)(value)
 
 
 def from_struct(annotation: type[T], value: Any) -> T:
@@ -50,6 +51,7 @@ def from_struct(annotation: type[T], value: Any) -> T:
     Raises:
         KeyError: a field is missing.
         TypeError: a value is not of its field's type.
+        ValueError: Arrow cannot hold it.
     """
     kind: Any = annotation
     return cast(T, value if value is None else _reader(kind)(value))
@@ -58,8 +60,6 @@ def from_struct(annotation: type[T], value: Any) -> T:
 @lru_cache
 def _writer(annotation: Any) -> Convert:
     """Return what makes plain values of an annotation; made once, since a run has millions of evidences."""
-    if annotation in SCALARS:
-        return _same
     if not dataclasses.is_dataclass(annotation):
         return _of_parts(annotation, _writer, list)
     writers = _by_field(annotation, _writer)
@@ -68,29 +68,60 @@ def _writer(annotation: Any) -> Convert:
 
 @lru_cache
 def _reader(annotation: Any) -> Convert:
-    """Return what makes an annotation's values of plain ones, and refuses plain values of another type."""
+    """Return what makes an annotation's values of plain ones, and refuses plain values that are none of its."""
     if annotation in SCALARS:
-        return lambda value: _of_type(annotation, (value,))[0]
-    if get_origin(annotation) is tuple and get_args(annotation)[0] in SCALARS:
-        return partial(_of_type, get_args(annotation)[0])
+        return lambda value: scalars(annotation, (value,))[0]
+    if get_origin(annotation) is tuple:
+        kind = get_args(annotation)[0]
+        if kind in SCALARS:
+            return lambda values: scalars(kind, _listed(values))
+        element = _reader(kind)
+        return lambda values: tuple([element(value) for value in _listed(values)])
     if not dataclasses.is_dataclass(annotation):
         return _of_parts(annotation, _reader, tuple)
     readers = _by_field(annotation, _reader)
 
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"a value for each field of {annotation!r} was expected: {value!r:.80}")
-        return annotation(**{name: read_field(value[name]) for name, read_field in readers})  # type: ignore[operator]
+            raise TypeError(f"a value for each field was expected: {value!r:.80}")
+        found = {}
+        for name, read_field in readers:
+            try:
+                found[name] = read_field(value[name])
+            except TypeError as error:
+                raise TypeError(f"{name}: {error}") from error
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+        return annotation(**found)  # type: ignore[operator]
 
     return read
 
 
-def _of_type(scalar: type, values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return scalars of one type; an int is a float too, as Arrow has it, but a bool is no int."""
-    found = tuple(values)
-    if not _TYPES[scalar].issuperset(map(type, found)):
-        raise TypeError(f"values of type {scalar.__name__} were expected: {found!r:.80}")
-    return found
+def scalars(kind: type, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return values as scalars of one type that Arrow can hold; an int may stand for a float, a bool for nothing else.
+
+    Raises:
+        TypeError: a value is of another type.
+        ValueError: an int has more than 64 bits, or a text is no Unicode.
+    """
+    if not _TYPES[kind].issuperset(map(type, values)):
+        raise TypeError(f"{kind.__name__} was expected: {values!r:.80}")
+    try:
+        if kind is float:
+            return tuple(map(float, values))
+        if kind is int and values and max(map(abs, values)) > _MAX_INT:
+            raise OverflowError("more than 64 bits")
+        if kind is str:
+            "".join(values).encode()
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise ValueError(f"{values!r:.80} cannot be stored: {error}") from error
+    return tuple(values)
+
+
+def _listed(values: Any) -> list[Any]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list was expected: {values!r:.80}")
+    return values
 
 
 def _by_field(annotation: Any, convert: Callable[[Any], Convert]) -> list[tuple[str, Convert]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.answers import Fault
 from curation.bank import load_bank, measurement_keys, weights_of
 from curation.cascades import Observed
-from curation.cell import CELL, Fault
+from curation.cell import CELL
 from curation.curate import STAGE, source_shards
 from curation.decide import DecideJob, read, recipes_of
 from curation.errors import UsageError

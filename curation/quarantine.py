@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from curation.answers import Fault
 from curation.bank import load_bank
-from curation.cell import CELL, Fault
+from curation.cell import CELL
 from curation.errors import ShardError
 from curation.fingerprint import look_at
 from curation.intent import Intent

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.cell import CELL, Cell, Fault
+from curation.answers import Fault
+from curation.cell import CELL, Cell
 from curation.curate import curate
 from curation.errors import WeightsError
 from curation.intent import losses

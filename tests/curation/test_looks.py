@@ -1,7 +1,6 @@
 """What a fetched picture can do to the process that looks at it, and how little comes of it."""
 
 import hashlib
-import json
 import os
 import time
 from collections import Counter
@@ -12,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.cell import CELL, Cell, Fault
+from curation.answers import Fault
+from curation.cell import CELL, Cell
 from curation.commit import sha256_of
 from curation.curate import curate
 from curation.fetch import fetch, fetch_work_id
@@ -233,18 +233,6 @@ def test_one_cell_looks_and_measures_in_turn_and_says_what_this_process_would_se
     assert cell.look(entries, LIMITS, LIMITED) == looks
     assert cell.pid == pid is not None
     cell.close()
-
-
-@pytest.mark.parametrize("phash", ["", "0" * 15, "0" * 17, "G" * 16, None, 5, ["0" * 16], {"0": 1}])
-def test_a_child_that_makes_up_a_look_is_not_believed(phash: object) -> None:
-    from curation.cell import _looked
-
-    honest = {"refused": None, "evidence": {LOOK: {"phash": "0" * 16}}, "width": 2, "height": 2, "format": "png"}
-    assert _looked(honest).width == 2
-    with pytest.raises(ValueError, match=r"no (look|picture has these sides)"):
-        _looked(json.loads(json.dumps(honest | {"evidence": {LOOK: {"phash": phash}}})))
-    with pytest.raises(ValueError, match=r"no (look|picture has these sides)"):
-        _looked(honest | {"width": 1e999})
 
 
 def test_the_wall_clock_ends_a_look_that_sleeps(marks: Path) -> None:

@@ -1,0 +1,107 @@
+"""What a cell says, read like the words of a stranger: its process has met hostile bytes.
+
+Whatever is no answer raises AttributeError, KeyError, TypeError or ValueError. What passes can be stored in ledgers and
+done records: types, ranges and reasons are held against those that there are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from curation.arrow import from_struct, scalars
+from curation.decode import PILLOW_NAMES, REASONS
+from curation.errors import FaceCaptionError, ShardError
+from curation.fingerprint import LOOK, Look, is_phash
+from curation.judge import Verdict
+from curation.measuring import FAULTS, LOAD, OWN, UNREADABLE, Measured
+from curation.recipe import Recipe
+
+MAX_SIDE_PX = 1 << 30
+"""No picture is longer; it goes into a column of 32 bits."""
+MAX_CPU_S = 1e9
+"""No picture takes longer; many of them must still have a finite sum."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What pictures did to the cell: a stable reason, and words for a reader."""
+
+    reason: str
+    """A key of `curation.measuring.FAULTS`."""
+    message: str
+
+
+def fault(answer: Mapping[str, Any]) -> Fault:
+    """Return what the child says that pictures did to it."""
+    reason, message = scalars(str, (answer["fault"], answer["message"]))
+    if reason not in FAULTS:
+        raise ValueError(f"no fault: {reason!r:.80}")
+    return Fault(reason, message)
+
+
+def measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:
+    """Return what came of one picture that the recipe's filters looked at."""
+    if (refused := _refused(value)) is not None:
+        return Measured(refused=refused, seconds=_seconds(value))
+    known = value["evidence"]
+    evidence = {plan.name: from_struct(plan.module.EVIDENCE, known[plan.name]) for plan in recipe.measurers}
+    return Measured(evidence, *_shape(value), seconds=_seconds(value))
+
+
+def looked(value: Mapping[str, Any]) -> Measured:
+    """Return what came of one picture of which only a look was wanted (`curation.fingerprint`)."""
+    if (refused := _refused(value)) is not None:
+        return Measured(refused=refused)
+    look = from_struct(Look, value["evidence"][LOOK])
+    if not is_phash(look.phash):
+        raise ValueError(f"no look: {value!r:.80}")
+    return Measured({LOOK: look}, *_shape(value))
+
+
+def cpu_seconds(answer: Mapping[str, Any]) -> float:
+    """Return the CPU time that the child took since its last answer; 0 where it says nothing of the kind."""
+    spent = answer.get("cpu_seconds")
+    return spent if isinstance(spent, float) and 0 <= spent < MAX_CPU_S else 0.0
+
+
+def with_own_work(batch: Sequence[Measured], spent_s: float, loading_s: float) -> list[Measured]:
+    """Return a batch with what the child did beside measuring it, in equal shares, and what loading before it took."""
+    own_s = max(0.0, spent_s - sum(sum(one.seconds.values()) for one in batch)) / max(1, len(batch))
+    loading = {LOAD: loading_s} if loading_s else {}
+    return [
+        replace(one, seconds={**one.seconds, OWN: own_s, **(loading if i == 0 else {})}) for i, one in enumerate(batch)
+    ]
+
+
+def error_named(name: str) -> type[FaceCaptionError]:
+    """Return the error of the tree that the child named, or the one for a shard where there is none of that name."""
+    kinds = [FaceCaptionError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return next((kind for kind in kinds if kind.__name__ == name), ShardError)
+
+
+def _refused(value: Mapping[str, Any]) -> Verdict | None:
+    """Return why a picture was not looked at, where the child says one of the reasons that there are."""
+    if value["refused"] is None:
+        return None
+    by, reason = value["refused"]
+    if by != UNREADABLE or reason not in REASONS:
+        raise ValueError(f"no refusal: {value['refused']!r:.80}")
+    return Verdict(by, reason)
+
+
+def _shape(value: Mapping[str, Any]) -> tuple[int, int, str]:
+    """Return width, height and format of a picture that was decoded."""
+    width, height = scalars(int, (value["width"], value["height"]))
+    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX) or value["format"] not in PILLOW_NAMES:
+        raise ValueError(f"no picture has these sides or this format: {value!r:.80}")
+    return width, height, value["format"]
+
+
+def _seconds(value: Mapping[str, Any]) -> dict[str, float]:
+    steps = value["seconds"]
+    found = dict(zip(scalars(str, tuple(steps)), scalars(float, tuple(steps.values())), strict=True))
+    if not all(0 <= spent < MAX_CPU_S for spent in found.values()):
+        raise ValueError(f"no CPU seconds: {found!r:.80}")
+    return found
