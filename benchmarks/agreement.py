@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         **figures(pairs),
         "wall_seconds": round(time.monotonic() - started, 1),
-        **origin(*(side for side in options.sides if side != OBVIOUS)),
+        **origin(*options.sides),
     }
     name = f"{result['place']}: {' | '.join(options.sides)}"
     done = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}

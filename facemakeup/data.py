@@ -216,7 +216,8 @@ def _settle(_: int) -> None:
     """One thread per worker; an interrupt is the main process's business, which lets a step end and then stops them.
 
     A worker leaves without taking Python down: the daemon thread that still sends batches would be unwound through
-    C++ frames of torch, which aborts the process, and torch raises that abort in the trainer.
+    C++ frames of torch, which aborts the process, and torch raises that abort in the trainer. What goes wrong with a
+    batch is sent, so an exit code tells nothing more.
     """
     torch.set_num_threads(1)
     atexit.register(os._exit, 0)

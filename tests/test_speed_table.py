@@ -89,10 +89,20 @@ def test_figures_come_from_the_results_with_their_machine_and_commit(tmp_path: P
     assert "`peers`: a processor, commit 0123456789ab with changes." in lines
 
 
-@pytest.mark.parametrize(("known", "said"), [(recipe_digest(NAME), "."), ("0" * 64, ", an earlier recipe.")])
-def test_figures_of_another_recipe_than_the_present_one_are_called_so(tmp_path: Path, known: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "known", "said"),
+    [
+        (NAME, recipe_digest(NAME), "."),
+        (NAME, "0" * 64, ", an earlier recipe."),
+        (f"{NAME};faces.measure.sides=640", recipe_digest(NAME), ", an earlier recipe."),
+        ("facecaptionhq-3m", recipe_digest(NAME), ", an earlier recipe."),
+    ],
+)
+def test_figures_of_another_recipe_than_the_present_one_are_called_so(
+    tmp_path: Path, text: str, known: str, said: str
+) -> None:
     facts = {"machine": {"cpu": "a processor", "vectors": ["avx2", "avx512f"]}, "commit": "0123456789abcdef"}
-    result = {"same_kept_uids": True, "same_tars": True, "num_samples": 40, "recipe_digests": {NAME: known}, **facts}
+    result = {"same_kept_uids": True, "same_tars": True, "num_samples": 40, "recipe_digests": {text: known}, **facts}
     (tmp_path / "order.json").write_text(json.dumps(result))
     assert f"`order`: a processor (avx512f), commit 0123456789ab{said}" in table(tmp_path)
 
