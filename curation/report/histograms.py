@@ -98,6 +98,7 @@ def _shown_range(criterion: Criterion, ledgers: Sequence[Path], low: float, high
     """Return where the axis begins and ends: all but the thin tails, with room on both sides of the limits."""
     limits = criterion.limits
     if criterion.is_whole:
+        low, high = min(low, *limits), max(high, *limits)
         beyond = max(MAX_WHOLE_BINS // 2, math.ceil(max(limits)))
         return max(low, math.floor(min(limits)) - beyond), max(min(high, max(limits) + beyond), max(limits) + 1)
     starts_at_zero = min(low, *limits) >= 0

@@ -82,6 +82,19 @@ def test_odd_distributions_can_be_drawn(
         assert all(math.isfinite(bar.x) and math.isfinite(bar.kept_height) for bar in plot.bars)
 
 
+@pytest.mark.parametrize("scores", [[24.0, 62.0], [500.0, 900.0], [10.0], [0.0], [-900.0, -500.0]])
+@pytest.mark.parametrize("keep", [(None, 10.0), (3.0, None), (1.0, 1.0)])
+def test_whole_numbers_far_from_their_limits_can_be_drawn(
+    tmp_path: Path, scores: list[float], keep: tuple[float | None, float | None]
+) -> None:
+    ledger = colour_ledger(tmp_path, scores)
+    criterion = Criterion("colour", "num_x", *keep, "colour_scores.mean_channel_std")
+    bins = spread_of(criterion, [ledger]).histogram
+    assert bins is not None
+    assert bins.edges[0] <= min(criterion.limits) and max(criterion.limits) <= bins.edges[-1]
+    assert sum(bins.kept + bins.rejected_here + bins.rejected_elsewhere) == len(scores)
+
+
 def test_counts_over_wide_ranges_are_drawn_on_a_logarithmic_scale() -> None:
     criterion = Criterion("f", "x", None, 1.0, "f_scores.x")
     histogram = Histogram((0.0, 1.0, 2.0, 3.0, 4.0), (100_000, 3, 2, 1), (0, 1, 0, 1), (0,) * 4, 0, 0)
