@@ -65,8 +65,9 @@ def _stage_lines(part: StagePart) -> Iterator[str]:
 def _criterion(part: CriterionPart) -> str:
     low = "" if part.min is None else f"{part.min:g} <= "
     high = "" if part.max is None else f" <= {part.max:g}"
-    value = "not settled" if part.value is None else f"{part.value:.6g}"
-    value = value if part.proven_by is None else f"not measured, proven by {part.proven_by}"
+    unknown = "not settled" if part.proven_by is None else "not measured"
+    value = unknown if part.value is None else f"{part.value:.6g}"
+    value += "" if part.proven_by is None else f", proven by {part.proven_by}"
     line = f"{part.filter}: {low}{part.score}{high}: {value}, {part.result}"
     if part.decided:
         line += "   <- this decided"

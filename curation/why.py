@@ -49,7 +49,7 @@ class CriterionPart:
     min: float | None
     max: float | None
     value: float | None
-    """None where the evidence does not settle it."""
+    """What was measured, whoever decided; None where the evidence does not settle it."""
     result: str
     """`holds`, `fails` (with how), or `undecided`."""
     decided: bool
@@ -158,13 +158,13 @@ def _criteria(
 ) -> Iterator[CriterionPart]:
     for one in recipe.criteria:
         settled = one.settle(known)
-        bounds, failure = settled.bounds, settled.failure
+        measured, failure = one.bounds(known), settled.failure
         result = f"fails ({failure})" if failure else "holds" if settled.holds else "undecided"
         unasked = [name for name in one.inputs if name in unmeasured and settled.by is None]
         is_reason = (row["rejected_by"], row["reason"]) == (one.filter, f"{one.score}_{failure}")
         yield CriterionPart(
             filter=one.filter, score=one.score, min=one.keep.min, max=one.keep.max,
-            value=bounds.low if bounds.low == bounds.high else None, result=result,
+            value=measured.low if measured.low == measured.high else None, result=result,
             decided=failure is not None and is_reason, proven_by=settled.by,
             why_unmeasured="; ".join(f"{name}: {unmeasured[name]}" for name in unasked) or None,
         )  # fmt: skip

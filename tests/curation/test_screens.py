@@ -92,6 +92,15 @@ def test_what_was_measured_besides_changes_no_verdict(run: Path, tmp_path: Path)
     assert verdicts[0] == verdicts[1]
 
 
+def test_why_tells_what_a_screen_has_proven_and_what_was_measured_besides(run: Path, tmp_path: Path) -> None:
+    everything = recipe_from(tmp_path, RECIPE.replace("[curate]", '[curate]\nmeasure = "all"'))
+    curate(run / "fetch", tmp_path / "run" / "curate", everything, ALONE)
+    grey = next(row for row in rows_of(run / "curate") if row["reason"] == "mean_channel_std_low")
+    for folder, said in ((run / "curate", "not measured"), (tmp_path / "run", "0")):
+        (story,) = why(folder, grey["uid"])
+        assert f"{said}, proven by colour_screen, fails (low)   <- this decided" in tell(story)
+
+
 def test_a_rejected_shadow_sample_is_measured_only_as_far_as_its_screens_leave_it_in_doubt(
     run: Path, tmp_path: Path
 ) -> None:
