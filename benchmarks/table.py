@@ -113,7 +113,8 @@ def _costs(one: Results) -> Iterator[tuple[str, str]]:
     if shard := one.get("shard"):
         peak = " + ".join(f"{shard['peak_mib'][role]:,.0f}" for role in ROLES if shard["peak_mib"].get(role))
         words = contender(last, one["recipes"])
-        yield f"whole shard, tar and ledger written, {words}", f"{shard['cpu_ms_per_picture']:,.1f} ms a picture"
+        figure = f"{shard['cpu_ms_per_picture']:,.1f} ms a picture of {shard['num_seen']}"
+        yield f"whole shard, tar and ledger written, {words}", figure
         yield f"peak memory of it, {' + '.join(ROLES)}", f"{peak} MiB"
 
 

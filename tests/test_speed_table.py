@@ -30,7 +30,11 @@ def of_throughput(milliseconds: float) -> dict[str, Any]:
             for name in names
         },
         "ratios": {name: {"ratio": 12.345, "bootstrap_95": [11.0, 13.5]} for name in ratios},
-        "shard": {"cpu_ms_per_picture": 2 * milliseconds, "peak_mib": {"worker": 300.0, "cell": 900.0}},
+        "shard": {
+            "num_seen": 500,
+            "cpu_ms_per_picture": 2 * milliseconds,
+            "peak_mib": {"worker": 300.0, "cell": 900.0},
+        },
         **FACTS,
     }
 
