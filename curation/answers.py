@@ -59,9 +59,8 @@ def looked(value: Mapping[str, Any]) -> Measured:
 
 
 def cpu_seconds(answer: Mapping[str, Any]) -> float:
-    """Return the CPU time that the child took since its last answer; 0 where it says nothing of the kind."""
-    spent = answer.get("cpu_seconds")
-    return spent if isinstance(spent, float) and 0 <= spent < MAX_CPU_S else 0.0
+    """Return the CPU time that the child took since its last answer."""
+    return _spent((answer["cpu_seconds"],))[0]
 
 
 def with_own_work(batch: Sequence[Measured], spent_s: float, loading_s: float) -> list[Measured]:
@@ -101,7 +100,11 @@ def _shape(value: Mapping[str, Any]) -> tuple[int, int, str]:
 
 def _seconds(value: Mapping[str, Any]) -> dict[str, float]:
     steps = value["seconds"]
-    found = dict(zip(scalars(str, tuple(steps)), scalars(float, tuple(steps.values())), strict=True))
-    if not all(0 <= spent < MAX_CPU_S for spent in found.values()):
+    return dict(zip(scalars(str, tuple(steps)), _spent(tuple(steps.values())), strict=True))
+
+
+def _spent(values: Sequence[Any]) -> tuple[float, ...]:
+    found: tuple[float, ...] = scalars(float, values)
+    if not all(0 <= spent < MAX_CPU_S for spent in found):
         raise ValueError(f"no CPU seconds: {found!r:.80}")
     return found

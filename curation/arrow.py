@@ -60,10 +60,15 @@ def from_struct(annotation: type[T], value: Any) -> T:
 @lru_cache
 def _writer(annotation: Any) -> Convert:
     """Return what makes plain values of an annotation; made once, since a run has millions of evidences."""
-    if not dataclasses.is_dataclass(annotation):
-        return _of_parts(annotation, _writer, list)
-    writers = _by_field(annotation, _writer)
-    return lambda value: {name: write(getattr(value, name)) for name, write in writers}
+    if dataclasses.is_dataclass(annotation):
+        writers = _by_field(annotation, _writer)
+        return lambda value: {name: write(getattr(value, name)) for name, write in writers}
+    if get_origin(annotation) is tuple:
+        element = _writer(get_args(annotation)[0])
+        return list if element is _same else lambda values: [element(value) for value in values]
+    if get_origin(annotation) is types.UnionType:
+        return _or_none(_writer(_not_none(get_args(annotation))))
+    return _same
 
 
 @lru_cache
@@ -77,8 +82,8 @@ def _reader(annotation: Any) -> Convert:
             return lambda values: scalars(kind, _listed(values))
         element = _reader(kind)
         return lambda values: tuple([element(value) for value in _listed(values)])
-    if not dataclasses.is_dataclass(annotation):
-        return _of_parts(annotation, _reader, tuple)
+    if get_origin(annotation) is types.UnionType:
+        return _or_none(_reader(_not_none(get_args(annotation))))
     readers = _by_field(annotation, _reader)
 
     def read(value: Any) -> Any:
@@ -92,7 +97,7 @@ def _reader(annotation: Any) -> Convert:
                 raise TypeError(f"{name}: {error}") from error
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-        return annotation(**found)  # type: ignore[operator]
+        return annotation(**found)
 
     return read
 
@@ -129,16 +134,8 @@ def _by_field(annotation: Any, convert: Callable[[Any], Convert]) -> list[tuple[
     return [(field.name, convert(hints[field.name])) for field in dataclasses.fields(annotation)]
 
 
-def _of_parts(annotation: Any, convert: Callable[[Any], Convert], sequence: Callable[[Any], Any]) -> Convert:
-    """Return what converts the elements of a tuple into another sequence, or a value that may be None, or nothing."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is tuple:
-        element = convert(arguments[0])
-        return sequence if element is _same else lambda values: sequence(map(element, values))
-    if origin is types.UnionType:
-        inner = convert(_not_none(arguments))
-        return lambda value: None if value is None else inner(value)
-    return _same
+def _or_none(convert: Convert) -> Convert:
+    return lambda value: None if value is None else convert(value)
 
 
 def _same(value: Any) -> Any:

@@ -162,11 +162,12 @@ class Cell:
             found = [read(one) for one in answer["measured"]]
             if len(found) != num_entries:
                 raise ValueError(f"{len(found)} answers to {num_entries} pictures")
+            found = with_own_work(found, cpu_seconds(answer), self._loading_s)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._close()
             return Fault("crashed", f"an answer that makes no sense: {type(error).__name__}: {error!s:.300}")
-        loading_s, self._loading_s = self._loading_s, 0.0
-        return with_own_work(found, cpu_seconds(answer), loading_s)
+        self._loading_s = 0.0
+        return found
 
     def _close(self) -> None:
         process, connection = self._process, self._connection

@@ -72,8 +72,11 @@ def test_a_fault_that_there_is_not_is_refused(answer: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("spent", [None, "1", -1.0, 1e300, True, [1.0]])
-def test_cpu_time_that_makes_no_sense_counts_as_none(spent: object) -> None:
-    assert cpu_seconds({"cpu_seconds": spent}) == 0.0
+def test_cpu_time_that_makes_no_sense_is_refused(spent: object) -> None:
+    assert cpu_seconds({"cpu_seconds": 0.5}) == 0.5
+    for lie in ({"cpu_seconds": spent}, {}):
+        with pytest.raises(REFUSALS):
+            cpu_seconds(lie)
 
 
 def test_what_a_cell_does_beside_measuring_is_shared_out_and_loading_stands_with_the_first() -> None:
