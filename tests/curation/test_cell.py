@@ -75,7 +75,7 @@ def test_poison_is_quarantined_by_name_and_its_neighbours_complete_with_any_numb
     expected = [("quarantine", REASONS[number]) if number else (None, None) for number in numbers]
     recipe, marks = poison_recipe(tmp_path), tmp_path / "marks"
     outputs = []
-    for num_workers in (0, 2):
+    for num_workers in (0, 1, 2):
         target = tmp_path / f"out{num_workers}"
         manifest = curate(tmp_path / "in", target, recipe, Spread(num_workers))
         assert manifest.failed == {}
@@ -84,7 +84,7 @@ def test_poison_is_quarantined_by_name_and_its_neighbours_complete_with_any_numb
         assert len(attempts) == 8 and max(attempts.values()) <= 2
         marks.unlink()
         outputs.append(bytes_of(target))
-    assert outputs[0] == outputs[1]
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_the_done_record_says_what_befell_whom(tmp_path: Path) -> None:
