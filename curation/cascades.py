@@ -1,6 +1,6 @@
 """The cascade played through, on paper, in any order of work, over pictures of which everything is known.
 
-No independence is assumed: whether a picture reaches a filter follows from its own evidence, by `curation.judge`.
+No independence is assumed: whether a picture reaches a filter follows from its own evidence, as judged.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -62,7 +62,7 @@ class Cell:
         return self._answers(entries, Load(recipe, dict(weights)), name, partial(measured, recipe=recipe))
 
     def look(self, entries: Sequence[Entry], limits: DecodeLimits, curate: CurateSettings) -> list[Measured] | Fault:
-        """Return the look of each entry (`curation.fingerprint`), or what they did to the cell; no filter is loaded."""
+        """Return the look of each entry, or what they did to the cell; no filter is loaded."""
         request = LoadNothing(limits, curate)
         return self._answers(entries, request, request, looked)
 

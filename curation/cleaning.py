@@ -144,7 +144,7 @@ def clean_laion(
 ) -> tuple[int, dict[str, int]]:
     """Write the rows of `source` to buckets in the folder `target`; return their number and the faults by name.
 
-    `detections` is parquet that `curation.pth` made of `sample2detect_*.pth`: faces by SAMPLE_ID.
+    `detections` is parquet that `import` made of `sample2detect_*.pth`: faces by SAMPLE_ID.
     """
     faults: Counter[str] = Counter({"sample_id_float": 0, "sample_id_inexact": 0})
     rows = UNDETECTED_SQL.format(rows=LAION_SQL)

@@ -1,8 +1,9 @@
 """The one door to img2dataset: its own downloader, run in this process on one list of URLs and then called to account.
 
-Its function that reads a URL is replaced by `curation.reader`. It stores what arrives without decoding it, in the
-order in which things arrive; a row that throws inside it is gone without a trace. So its tar is read back strictly and
-compared with its own table, and every URL gets one outcome. What may succeed later is asked for again in a later pass.
+Its function that reads a URL is replaced by `curation.reader`.
+It stores what arrives without decoding it, in the order in which things arrive; a row that throws inside it is gone
+without a trace. So its tar is read back strictly and compared with its own table, and every URL gets one outcome. What
+may succeed later is asked for again in a later pass.
 """
 
 import contextlib

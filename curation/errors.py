@@ -16,8 +16,8 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── RecogniserError              6  a recogniser is not the expected one, or its terms are not accepted
  ├── SampleFaultError             -  a sample cannot be trained on; becomes a counted reason (`facemakeup.faults`)
  ├── BackendError                 2  an optional detector's package is not installed
- ├── BlockedAddressError          -  not a public address; becomes a recorded reason (`curation.guard`)
- ├── UnreadableError              -  the decode gate refuses a file; becomes a recorded reason (`curation.decode`)
+ ├── BlockedAddressError          -  not a public address; becomes a recorded reason of `fetch`
+ ├── UnreadableError              -  the decode gate refuses a file; becomes a recorded reason
  └── ContainerError               -  a picture's container cannot be walked; becomes a recorded reason
 """
 

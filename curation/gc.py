@@ -1,7 +1,7 @@
 """Removes what dead runs left behind: temporary files, files that no record names, uploads that never finished.
 
-Nothing goes that is not known to be of our own kind: a temporary file lies where only `curation.commit` puts them, an
-orphan has the name and the form of a file that its stage writes. Whatever else lies there is named and left.
+Nothing goes that is not known to be of our own kind: a temporary file lies where only `curation.commit` puts
+them, an orphan has the name and the form of a file that its stage writes. Whatever else lies there is named and left.
 """
 
 import re

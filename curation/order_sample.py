@@ -1,4 +1,4 @@
-"""The pictures by which `curation.ordering` compares orders: measured anew, or as a curated run's ledgers have them.
+"""The pictures by which orders of work are compared: measured anew, or as a curated run's ledgers have them.
 
 A run's shadow sample holds all evidence of some rejected pictures, as its kept ones do by themselves, and its done
 records say what a call costs; then nothing is measured again.

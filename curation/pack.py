@@ -153,9 +153,9 @@ def plan(
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
 
-    Of several samples of one picture the best is packed (`curation.duplicates`); a sample without any caption is of no
-    use to a text-to-image trainer. What was kept and then forgotten holds its place, if it had one, but where nothing
-    else is left of a final shard.
+    Of several samples of one picture the best is packed; a sample without any caption is of no use to a text-to-image
+    trainer. What was kept and then forgotten holds its place, if it had one, but where nothing else is left of a final
+    shard.
     """
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []

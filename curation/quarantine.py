@@ -114,7 +114,7 @@ def quarantine(
 def looking(
     limits: DecodeLimits, settings: CurateSettings, shard: Path, intent_path: Path
 ) -> AbstractContextManager[Quarantine]:
-    """Yield what looks at the pictures of one shard (`curation.fingerprint.look_at`), as `quarantine` measures them."""
+    """Yield what looks at the pictures of one shard, as `quarantine` measures them."""
 
     def ask(entries: Sequence[Entry]) -> list[Measured] | Fault:
         return CELL.look(entries, limits, settings) if settings.isolate else look_at(entries, limits)

@@ -152,7 +152,7 @@ def bury_shards(
 ) -> None:
     """Prepare the shards of `fetch`, `curate` or `pack` that hold one of the images; all others stay as they are.
 
-    `seats` are the rows of each curated shard that `pack` places, where that is known (`curation.burial.bury`).
+    `seats` are the rows of each curated shard that `pack` places, where that is known.
     """
     for shard, report in stage.old.items():
         taken = None if seats is None else seats.get(shard, frozenset())

@@ -165,7 +165,8 @@ def test_no_redirect_leads_to_a_hostile_form(location: str, witness: Witness, mo
     with hostile(
         {"/": lambda c: c.send(answer("302 Found", f"Location: {location}".encode().decode("latin-1")))}
     ) as server:
-        monkeypatch.setattr("curation.guard.is_public", lambda a: str(a) == "127.0.0.1" and not witness.connected)
+        is_public = "curation.guard.is_public"
+        monkeypatch.setattr(is_public, lambda a: str(a) == "127.0.0.1" and not witness.connected)
         outcome = read_url(f"http://public.example.org:{server.port}/", SETTINGS, hosts())
     assert witness.connected == [("127.0.0.1", server.port)]
     assert outcome.body is None
