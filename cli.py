@@ -164,7 +164,7 @@ def curate(
 
     loaded = load_recipe(recipe)
     from curation.curate import curate as run
-    from curation.storage import location
+    from curation.storage.paths import location
 
     with _progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
@@ -191,7 +191,7 @@ def pack(
 
     loaded = load_recipe(recipe)
     from curation.pack import pack as run
-    from curation.storage import location
+    from curation.storage.paths import location
 
     with _progress("pack", log_json) as on_outcome:
         manifest = run(location(source), location(target), loaded, _spread(workers, ray_address), on_outcome)
@@ -217,7 +217,7 @@ def decide(
     loaded = load_recipe(recipe)
     from curation.decide import decide as run_decide
     from curation.decide import foresee
-    from curation.storage import location
+    from curation.storage.paths import location
 
     if dry_run:
         _print_forecast(foresee(location(run), loaded), as_json)
@@ -431,7 +431,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
-    from curation.storage import location
+    from curation.storage.paths import location
     from curation.verify import verify as check
 
     with _progress("verify", done="verified") as on_outcome:
@@ -455,7 +455,7 @@ def gc(
 ) -> None:
     """Remove what dead runs left: temporary files, files that no record names, uploads that never finished."""
     from curation.gc import collect
-    from curation.storage import location
+    from curation.storage.paths import location
 
     found = collect(location(run), dry_run=dry_run)
     if as_json:
@@ -476,7 +476,7 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Tell one image's whole story: every stage, every score and limit, what decided, and where it lies now."""
-    from curation.storage import location
+    from curation.storage.paths import location
     from curation.telling import tell
     from curation.why import why as ask
 
@@ -499,7 +499,7 @@ def forget(
     from curation.errors import UsageError
     from curation.forget import forget as take_out
     from curation.requests import read_requests
-    from curation.storage import location
+    from curation.storage.paths import location
 
     try:
         lines = requests.read_text(encoding="utf-8").splitlines()

@@ -27,8 +27,8 @@ from benchmarks.obvious import face_runtime
 from benchmarks.photos import Photo, photos_of, read, stratified
 from benchmarks.provenance import origin, wilson
 from benchmarks.workers import OBVIOUS, contender
-from curation.commit import publish
 from curation.errors import UsageError
+from curation.storage.publish import publish
 
 CACHE = Path("build/agreement")
 KEPT_LABEL = "single"

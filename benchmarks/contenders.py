@@ -15,13 +15,13 @@ from typing import Any, Protocol
 from benchmarks.provenance import surroundings
 from curation.arrow import to_struct
 from curation.bank import load_bank, measurement_keys, weights_of
-from curation.commit import digest
 from curation.decode import Picture, decode
 from curation.judge import Verdict, judge
 from curation.measuring import Entry, measure
 from curation.recipe import Recipe
 from curation.sample import uid_of_bytes
 from curation.settings import DecodeLimits
+from curation.storage.publish import digest
 from curation.tar import read_samples
 from filters.base import Filter, RgbImage
 

@@ -22,13 +22,13 @@ import numpy as np
 import onnx
 
 from benchmarks.provenance import commit, machine
-from curation.commit import sha256_of
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest, read_report
 from curation.recipe import Recipe, load_recipe
 from curation.runner import Spread
+from curation.storage.publish import sha256_of
 from filters.weights import add, find_weights
 from tests.curation.shards import encode, sample_members, write_shard
 

@@ -30,10 +30,10 @@ from benchmarks.contenders import CHARACTERS, DECODE, TONING, Clock, Outcome, ou
 from benchmarks.provenance import surroundings
 from benchmarks.variants import plain
 from curation.arrow import from_struct
-from curation.commit import digest
 from curation.errors import UsageError
 from curation.judge import NotYet, Verdict, judge
 from curation.recipe import Recipe, load_recipe
+from curation.storage.publish import digest
 from filters import anime, colour, faces, text
 from filters.base import RgbImage
 from filters.detectors.base import FaceDetector

@@ -27,7 +27,7 @@ from curation.curate import curate, source_shards
 from curation.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.recipe import Recipe, recipe_of
 from curation.runner import Outcome, Spread, run_shards
-from curation.storage import location
+from curation.storage.paths import location
 from curation.tar import write_tar
 from tests.pictures import encode, solid
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.commit import publish, publish_json
 from curation.containers import sniff_format
 from curation.download import Downloads, UrlOutcome
 from curation.fingerprint import Fingerprint, contradicts, fingerprint
@@ -17,6 +16,7 @@ from curation.gates import is_unsafe, possible_minor
 from curation.ledger import BASE_FIELDS, base_row
 from curation.matching import HashMatcher, matching
 from curation.measuring import QUARANTINE, Entry, Measured
+from curation.storage.publish import publish, publish_json
 
 if TYPE_CHECKING:
     from curation.fetch import FetchJob

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from curation.commit import digest
 from curation.errors import WeightsError
 from curation.recipe import Recipe
+from curation.storage.publish import digest
 from filters.base import Filter
 from filters.weights import find_weights
 

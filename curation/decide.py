@@ -16,14 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from curation.bank import measurement_keys, weights_of
-from curation.commit import FileRecord, publish, sha256_of
 from curation.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
 from curation.errors import ShardError, UsageError
 from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
 from curation.intent import intent_path
 from curation.judge import NotYet, judge
-from curation.lease import Lease, hold
 from curation.ledger import read_ledger, write_ledger
 from curation.manifest import Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
@@ -32,7 +30,9 @@ from curation.recipe import Recipe, recipe_of
 from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
 from curation.sample import Sample
 from curation.stage import commit_shard, finish, finished
-from curation.storage import local_copy
+from curation.storage.lease import Lease, hold
+from curation.storage.paths import local_copy
+from curation.storage.publish import FileRecord, publish, sha256_of
 from curation.tar import read_samples, write_tar
 from curation.tombstones import consult
 

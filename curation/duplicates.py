@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.ledger import read_ledger
-from curation.scratch import scratch_database
+from curation.storage.scratch import scratch_database
 
 if TYPE_CHECKING:
     from curation.manifest import Manifest

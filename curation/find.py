@@ -14,7 +14,7 @@ from curation.ledger import read_ledger
 from curation.manifest import ShardReport
 from curation.sample import uid_of_url
 from curation.stages import StageFolder, reports_of
-from curation.storage import filesystem, is_local, local_copy
+from curation.storage.paths import filesystem, is_local, local_copy
 
 WHOLE_LEDGER = "ledger.parquet"
 IDENTITY = pa.schema(

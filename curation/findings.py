@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.scratch import scratch_database
+from curation.storage.scratch import scratch_database
 
 if TYPE_CHECKING:
     from curation.settings import FetchSettings

@@ -1,6 +1,6 @@
 """Removes what dead runs left behind: temporary files, files that no record names, uploads that never finished.
 
-Nothing goes that is not known to be of our own kind: a temporary file lies where only `curation.commit` puts
+Nothing goes that is not known to be of our own kind: a temporary file lies where only `curation.storage.publish` puts
 them, an orphan has the name and the form of a file that its stage writes. Whatever else lies there is named and left.
 """
 
@@ -17,14 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commit import TEMP_FOLDER
 from curation.forgetting.journal import discard_prepared
-from curation.lease import LEASE_FOLDER, TTL_S, hold
 from curation.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.rank import SELECTION_SCHEMA
 from curation.stage import WORK_NAME
 from curation.stages import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
-from curation.storage import filesystem, is_local, local_copy
+from curation.storage.lease import LEASE_FOLDER, TTL_S, hold
+from curation.storage.paths import filesystem, is_local, local_copy
+from curation.storage.publish import TEMP_FOLDER
 from curation.tar import has_our_form
 from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 

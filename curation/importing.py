@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commit import publish
 from curation.errors import UsageError
 from curation.pth import convert_pth
 from curation.readers import as_text, tables
+from curation.storage.publish import publish
 
 Shape = Literal["laion", "facecaption"]
 TARGETS: Mapping[Shape, pa.Schema] = {

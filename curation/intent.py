@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from curation.commit import TEMP_FOLDER, digest
-from curation.storage import is_local
+from curation.storage.paths import is_local
+from curation.storage.publish import TEMP_FOLDER, digest
 
 
 def intent_path(target: Path, shard: str, work_id: str) -> Path:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from curation.commit import FileRecord, is_there, publish_json, publish_sealed, read_sealed
 from curation.errors import UsageError, VerificationError
+from curation.storage.publish import FileRecord, is_there, publish_json, publish_sealed, read_sealed
 from curation.version import CODE_VERSION
 
 MANIFEST_NAME = "manifest.json"

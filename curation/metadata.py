@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commit import sha256_of
 from curation.errors import UsageError
+from curation.storage.publish import sha256_of
 
 BATCH_ROWS = 65_536
 LARGEST_SIDE_PX = 2**31 - 1

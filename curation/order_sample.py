@@ -27,7 +27,7 @@ from curation.profiling import costs
 from curation.recipe import Recipe, recipe_of
 from curation.sample import Sample
 from curation.stage import finished
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
 from curation.tar import read_samples
 
 MAX_SHARDS = 32

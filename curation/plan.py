@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commit import FileRecord, digest, publish
 from curation.curate import curate
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.fetch import UNREACHABLE, fetch
@@ -33,6 +32,7 @@ from curation.rank import LEDGER
 from curation.recipe import Recipe
 from curation.runner import Outcome, Spread
 from curation.stage import finish, finished
+from curation.storage.publish import FileRecord, digest, publish
 
 Z_95 = 1.959963984540054
 STAGES = ("fetch", "curate", "pack")

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commit import publish, sha256_of
 from curation.errors import SafetyError, UsageError
+from curation.storage.publish import publish, sha256_of
 
 REFUSED, OTHER_SHAPE = 3, 4
 """Exit codes of the child."""

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.cleaning import clean_facecaption, clean_laion, clean_release, num_buckets_for
-from curation.commit import TEMP_FOLDER, FileRecord, digest, publish
 from curation.gates import Blocklist, read_blocklist
 from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
@@ -28,6 +27,7 @@ from curation.metadata import file_digests, num_rows_of
 from curation.selection import Cut, find_cut, join, opened, rest, selected
 from curation.settings import RankSettings
 from curation.stage import claimed, finish
+from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
 from curation.tombstones import FORGET, FORGOTTEN, consult
 from curation.version import CODE_VERSION
 

@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import Field
 
 import configs
-from curation.commit import digest
 from curation.errors import RecipeError
 from curation.filterplan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
 from curation.joint import JOINT_SCORES
 from curation.judge import Criterion, KeepRange
 from curation.screens import may_hold
 from curation.settings import CurateSettings, DecodeLimits, FetchSettings, PackSettings, RankSettings
+from curation.storage.publish import digest
 from curation.validation import validated
 from filters.base import Settings
 

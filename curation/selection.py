@@ -19,7 +19,7 @@ from curation.cleaning import (
     sql_list,
 )
 from curation.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
-from curation.scratch import database_in
+from curation.storage.scratch import database_in
 
 if TYPE_CHECKING:
     import duckdb

@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.commit import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
 from curation.errors import UsageError, VerificationError
-from curation.lease import LEASE_FOLDER, Lease, hold
 from curation.ledger import count_rejections
 from curation.manifest import (
     MANIFEST_NAME,
@@ -24,7 +22,9 @@ from curation.manifest import (
 )
 from curation.recipe import Recipe
 from curation.runner import Outcome, ShardFailure
-from curation.storage import is_local
+from curation.storage.lease import LEASE_FOLDER, Lease, hold
+from curation.storage.paths import is_local
+from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
 from curation.tombstones import consult
 
 WORK_NAME = "work.json"

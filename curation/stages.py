@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curation.commit import read_sealed
 from curation.errors import UsageError, VerificationError
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
 from curation.stage import WORK_NAME
-from curation.storage import filesystem, is_local
+from curation.storage.paths import filesystem, is_local
+from curation.storage.publish import read_sealed
 
 STAGES = ("rank", "fetch", "curate", "pack")
 """In the order in which samples flow."""

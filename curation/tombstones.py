@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curation.commit import publish_sealed, read_sealed
 from curation.errors import UsageError
 from curation.hosts import above, ascii_host, host_of
 from curation.sample import NUM_UID_BYTES, uid_of_url
+from curation.storage.publish import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
     import pyarrow as pa

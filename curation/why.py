@@ -13,7 +13,7 @@ from curation.manifest import Manifest, read_manifest
 from curation.recipe import Recipe, recipe_of
 from curation.sample import Sample
 from curation.stages import StageFolder, stages_of
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
 from curation.tar import members_of, read_samples
 from curation.tombstones import FORGET, tombstones_of
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.commit import FileRecord, digest, publish, publish_json, record_of
 from curation.errors import UsageError, VerificationError
+from curation.storage.publish import FileRecord, digest, publish, publish_json, record_of
 from curation.version import CODE_VERSION
 from facemakeup.rng import rng_state, set_rng_state
 from facemakeup.train_config import TrainConfig, config_of

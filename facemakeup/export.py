@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.commit import TEMP_FOLDER, publish_json, sha256_of
 from curation.errors import UsageError, VerificationError
+from curation.storage.publish import TEMP_FOLDER, publish_json, sha256_of
 from curation.validation import validated
 from curation.version import CODE_VERSION
 from facemakeup import posemap

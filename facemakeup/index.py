@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from curation.commit import publish
+from curation.storage.publish import publish
 from curation.tar import END_OF_ARCHIVE_BYTES
 from facemakeup.faults import DataError, Fault
 from facemakeup.scan import SCAN_VERSION, scan

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from curation.commit import digest
+from curation.storage.publish import digest
 from facemakeup import posemap
 from facemakeup.config import Recogniser
 from facemakeup.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from curation.commit import TEMP_FOLDER, digest, publish
 from curation.errors import UsageError
+from curation.storage.publish import TEMP_FOLDER, digest, publish
 from facemakeup.faults import DataError
 
 MAX_OPEN_TARS = 32

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from curation.commit import digest, publish, publish_json
+from curation.storage.publish import digest, publish, publish_json
 from curation.tar import write_tar
 
 FORMAT_VERSION = 1

@@ -7,9 +7,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from curation.commit import digest
 from curation.errors import RecipeError
 from curation.settings import DecodeLimits
+from curation.storage.publish import digest
 from curation.validation import validated
 from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
 from filters import faces

@@ -10,9 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.commit import TEMP_FOLDER, FileRecord, publish, publish_sealed, read_sealed, record_of, sync_folder
 from curation.errors import VerificationError
-from curation.storage import filesystem, is_local
+from curation.storage.paths import filesystem, is_local
+from curation.storage.publish import (
+    TEMP_FOLDER,
+    FileRecord,
+    publish,
+    publish_sealed,
+    read_sealed,
+    record_of,
+    sync_folder,
+)
 from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 
 

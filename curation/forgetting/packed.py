@@ -7,7 +7,6 @@ from functools import partial
 import pyarrow as pa
 
 from curation.burial import bury
-from curation.commit import read_sealed, record_of, sealed_bytes
 from curation.find import is_in
 from curation.forgetting.journal import Preparation
 from curation.forgetting.prepare import StageBurial, bury_shards, put_records, whole_file
@@ -16,7 +15,8 @@ from curation.manifest import Manifest, ShardReport, stats_path
 from curation.pack import INDEX_NAME, LEDGER_NAME, SCHEMA, Placed, pack_jobs, pack_work, pack_work_id, plan
 from curation.recipe import Recipe
 from curation.stage import WORK_NAME, work_of
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
+from curation.storage.publish import read_sealed, record_of, sealed_bytes
 
 
 def bury_packed(

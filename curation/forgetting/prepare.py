@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.burial import bury, recount
-from curation.commit import FileRecord, read_sealed, record_of, sealed_bytes
 from curation.curate import curate_work_id_of
 from curation.errors import ShardError
 from curation.fetch import FINDINGS_NAME, fetch_work_id
@@ -24,7 +23,8 @@ from curation.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.recipe import Recipe, recipe_of
 from curation.stages import StageFolder, reports_of
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
+from curation.storage.publish import FileRecord, read_sealed, record_of, sealed_bytes
 from curation.tar import copy_without
 from curation.tombstones import FORGET
 

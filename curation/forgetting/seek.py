@@ -15,7 +15,7 @@ from curation.hosts import above, host_of
 from curation.requests import Request
 from curation.sample import normalise_url
 from curation.stages import StageFolder
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
 from curation.tombstones import FORGET, Tombstones, hashed
 
 COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from curation.commit import publish, publish_json
 from curation.errors import UsageError
 from curation.report.contents import read_report, report_values
 from curation.report.page import render
+from curation.storage.publish import publish, publish_json
 
 PAGE_NAME = "index.html"
 VALUES_NAME = "report.json"

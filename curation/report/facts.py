@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curation.commit import sha256_of
 from curation.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
 from curation.measuring import QUARANTINE, UNREADABLE
 from curation.report.ledgers import batches, ledger_paths
+from curation.storage.publish import sha256_of
 
 STAGES = ("rank", "fetch", "curate", "pack")
 """Stages that a report covers, in the order in which samples flow."""

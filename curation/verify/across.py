@@ -14,7 +14,7 @@ from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_wo
 from curation.pack import SCHEMA as PACK_SCHEMA
 from curation.recipe import Recipe
 from curation.stages import STAGES
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
 from curation.tombstones import FORGET
 from curation.verify.findings import Fault
 from curation.verify.records import StageRecords, curate_id, expect_work_id
@@ -187,10 +187,10 @@ def _lost(curated: StageRecords, records: StageRecords, ledger: pa.Table) -> Ite
 
 def check_report(run: Path) -> Iterator[Fault]:
     """Derive the report's numbers and page again; both depend on the run alone."""
-    from curation.commit import json_bytes
     from curation.report import PAGE_NAME, VALUES_NAME
     from curation.report.contents import read_report, report_values
     from curation.report.page import render
+    from curation.storage.publish import json_bytes
 
     folder = run / "report"
     try:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from curation.bank import measurement_keys
-from curation.commit import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
 from curation.curate import curate_work, curate_work_id
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
-from curation.lease import LEASE_FOLDER
 from curation.manifest import MANIFEST_NAME, RECIPE_NAME, Manifest, ShardReport, read_manifest, read_report, total
 from curation.rank import rank_work
 from curation.recipe import Recipe, recipe_of
 from curation.stage import WORK_NAME
 from curation.stages import STATS_SUFFIX, StageFolder, names_in
+from curation.storage.lease import LEASE_FOLDER
+from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
 from curation.verify.findings import Fault, Note
 from curation.verify.shards import as_values
 from curation.version import CODE_VERSION

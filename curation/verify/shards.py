@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.commit import FileRecord, record_of
 from curation.errors import ShardError
 from curation.evidence import ledger_schema
 from curation.ledger import count_rejections, read_ledger
 from curation.manifest import ShardReport
 from curation.recipe import Recipe
 from curation.stages import StageFolder
-from curation.storage import local_copy
+from curation.storage.paths import local_copy
+from curation.storage.publish import FileRecord, record_of
 from curation.tombstones import FORGET
 from curation.verify.findings import Checked, Fault
 from curation.verify.pictures import tar_findings

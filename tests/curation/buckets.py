@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.storage import filesystem, location
+from curation.storage.paths import filesystem, location
 from tests.curation.whole_run import files_of
 
 

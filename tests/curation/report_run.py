@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commit import publish, publish_sealed, read_sealed, record_of
 from curation.curate import curate
 from curation.evidence import ledger_schema
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
@@ -18,6 +17,7 @@ from curation.recipe import Recipe
 from curation.runner import Spread
 from curation.sample import uid_of_url
 from curation.stage import finish
+from curation.storage.publish import publish, publish_sealed, read_sealed, record_of
 from curation.tar import read_samples
 from tests.curation.shards import mixed_source, recipe_from
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.commit import record_of
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.errors import ShardError, UsageError, WeightsError
@@ -20,6 +19,7 @@ from curation.manifest import Manifest, read_manifest, read_report
 from curation.pack import pack
 from curation.recipe import Recipe
 from curation.runner import Spread
+from curation.storage.publish import record_of
 from curation.tar import read_samples
 from curation.verify import verify
 from filters.weights import find_weights

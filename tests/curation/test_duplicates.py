@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.commit import publish
 from curation.curate import curate
 from curation.duplicates import duplicates_among
 from curation.evidence import ledger_row, ledger_schema
@@ -21,6 +20,7 @@ from curation.pack import pack
 from curation.recipe import Recipe
 from curation.requests import read_requests
 from curation.runner import Spread
+from curation.storage.publish import publish
 from curation.tar import read_samples
 from curation.verify import verify
 from filters.detectors.base import Face

@@ -13,13 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commit import publish_sealed, read_sealed
 from curation.curate import curate
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, UsageError
 from curation.fetch import fetch
 from curation.forget import forget
-from curation.lease import hold
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest
 from curation.pack import pack
@@ -28,7 +26,9 @@ from curation.recipe import Recipe, load_recipe
 from curation.report import write_report
 from curation.requests import read_requests
 from curation.sample import uid_of_url
-from curation.storage import filesystem
+from curation.storage.lease import hold
+from curation.storage.paths import filesystem
+from curation.storage.publish import publish_sealed, read_sealed
 from curation.tar import read_samples
 from curation.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
 from curation.verify import verify

@@ -12,9 +12,9 @@ import pytest
 
 from curation.errors import LeaseError, VerificationError
 from curation.gc import collect
-from curation.lease import hold
 from curation.ledger import BASE_FIELDS, write_ledger
-from curation.storage import filesystem
+from curation.storage.lease import hold
+from curation.storage.paths import filesystem
 from curation.tar import write_tar
 from curation.verify import verify
 from tests.curation.buckets import put_run, s3_bucket

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from curation import lease as leases
-from curation.commit import publish_sealed, read_sealed
 from curation.curate import CurateJob, curate, curate_shard
 from curation.errors import LeaseError
-from curation.lease import LEASE_FOLDER, Lease, hold
 from curation.runner import Spread
+from curation.storage import lease as leases
+from curation.storage.lease import LEASE_FOLDER, Lease, hold
+from curation.storage.publish import publish_sealed, read_sealed
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from curation.lease import hold
+from curation.storage.lease import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -13,7 +13,6 @@ import pytest
 
 from curation.answers import Fault
 from curation.cell import CELL, Cell
-from curation.commit import sha256_of
 from curation.curate import curate
 from curation.fetch import fetch, fetch_work_id
 from curation.fingerprint import LOOK, look_at
@@ -25,6 +24,7 @@ from curation.recipe import Recipe
 from curation.report import write_report
 from curation.runner import Spread
 from curation.settings import CurateSettings, DecodeLimits
+from curation.storage.publish import sha256_of
 from curation.tar import read_samples
 from curation.verify import verify
 from curation.why import why

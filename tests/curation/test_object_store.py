@@ -12,16 +12,16 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from curation import commit
-from curation.commit import create, publish, record_of
 from curation.curate import curate
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, StorageError, UsageError
-from curation.lease import hold
 from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.runner import Spread
-from curation.storage import filesystem, location
+from curation.storage import publish as commit
+from curation.storage.lease import hold
+from curation.storage.paths import filesystem, location
+from curation.storage.publish import create, publish, record_of
 from tests.curation.shards import RECIPE, bytes_of, mixed_source, recipe_from
 
 ALONE = Spread(num_workers=0)
@@ -170,8 +170,8 @@ def test_a_store_that_gives_back_other_bytes_is_not_believed(server: str, monkey
 LARGE_UPLOAD = """
 import sys
 from pathlib import Path
-from curation.commit import publish
-from curation.storage import location
+from curation.storage.publish import publish
+from curation.storage.paths import location
 publish(location(sys.argv[1]), lambda temp: temp.write_bytes(bytes(range(256)) * (1 << 19)))
 """
 

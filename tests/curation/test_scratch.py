@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.scratch import scratch_database
+from curation.storage.scratch import scratch_database
 
 
 def test_what_does_not_fit_into_memory_goes_to_a_folder_that_goes_too(

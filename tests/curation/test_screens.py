@@ -7,7 +7,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commit import digest
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.errors import RecipeError
@@ -17,6 +16,7 @@ from curation.manifest import read_manifest, read_report
 from curation.pack import pack
 from curation.recipe import Recipe, recipe_of
 from curation.runner import Spread
+from curation.storage.publish import digest
 from curation.tar import read_samples
 from curation.telling import tell
 from curation.verify import verify

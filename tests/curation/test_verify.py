@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commit import publish_sealed, read_sealed, record_of
 from curation.curate import curate
 from curation.ledger import read_ledger, write_table
 from curation.manifest import ShardReport, read_manifest, total
 from curation.report import write_report
 from curation.runner import Spread
-from curation.storage import location
+from curation.storage.paths import location
+from curation.storage.publish import publish_sealed, read_sealed, record_of
 from curation.tar import members_of, read_samples, write_tar
 from curation.verify import Verification, verify
 from tests.curation.shards import colourful, recipe_from, sample_members, write_shard

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from curation.commit import digest
 from curation.errors import SafetyError
 from curation.fetch import fetch
 from curation.findings import find
@@ -26,6 +25,7 @@ from curation.measuring import Entry
 from curation.rank import Safeguards, rank
 from curation.runner import Spread
 from curation.settings import DecodeLimits, FetchSettings
+from curation.storage.publish import digest
 from curation.tar import read_samples
 from demo.server import DemoServer, serve
 from tests.curation.shards import colourful, recipe_from

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.arrivals import LEDGER_SCHEMA
-from curation.commit import digest, publish
 from curation.curate import curate
 from curation.fetch import fetch, fetch_work, fetch_work_id
 from curation.ledger import base_row, count_rejections, write_ledger
@@ -21,6 +20,7 @@ from curation.rank import rank
 from curation.recipe import Recipe
 from curation.runner import Spread
 from curation.stage import claim
+from curation.storage.publish import digest, publish
 from curation.tar import write_tar
 from tests.curation.shards import colourful, grey, recipe_from
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from curation.commit import digest, record_of
 from curation.errors import VerificationError
+from curation.storage.publish import digest, record_of
 from facemakeup.checkpoint import EMA_NAME, OPTIMIZER_NAME, RECORD_NAME, TRAINABLE_NAME, Snapshot, newest, read, save
 from facemakeup.checkpoint import save_rng as save_generators
 from facemakeup.config import Recogniser

@@ -9,8 +9,8 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commit import publish_json, sha256_of
 from curation.errors import UsageError, VerificationError
+from curation.storage.publish import publish_json, sha256_of
 from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.encoders import Encoders
 from facemakeup.export import RECORD_NAME, WEIGHTS_NAME, export, flat_names, load_into_stock, read_export, set_face

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commit import read_sealed, record_of
 from curation.curate import curate
 from curation.errors import FaceCaptionError
 from curation.manifest import MANIFEST_NAME, read_manifest
 from curation.recipe import Recipe, load_recipe
 from curation.runner import Spread
+from curation.storage.publish import read_sealed, record_of
 
 ACTIONS = {"KILL": -1, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 EXIT_FAILED, EXIT_BUG = 1, 70

@@ -1,7 +1,7 @@
 """Where folders lie: on a disk, or in an object store behind fsspec; the rest of the code sees pathlib either way.
 
 A path with a scheme (`s3://bucket/run`) is a `UPath`, which has pathlib's interface. What differs between the two
-(how bytes become visible, who wins a race) is decided here and in `curation.commit`, nowhere else.
+(how bytes become visible, who wins a race) is decided here and in `curation.storage.publish`, nowhere else.
 """
 
 import os

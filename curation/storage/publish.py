@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import DiskFullError, ShardError, StorageError, VerificationError
-from curation.storage import filesystem, is_local
+from curation.storage.paths import filesystem, is_local
 
 TEMP_FOLDER = "_tmp"
 SEAL = "seal"

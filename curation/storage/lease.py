@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commit import create, publish_sealed, read_sealed
 from curation.errors import LeaseError, StorageError
-from curation.storage import filesystem, is_local
+from curation.storage.paths import filesystem, is_local
+from curation.storage.publish import create, publish_sealed, read_sealed
 
 LEASE_FOLDER = "_lease"
 BEAT_S = 5.0

@@ -1,0 +1,1 @@
+"""Where bytes lie and how they appear: paths, atomic publishing, leases, scratch databases."""
