@@ -78,7 +78,7 @@ def rank(
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     from curation.rank import Safeguards
@@ -133,7 +133,7 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     from curation.fetch import fetch as run
@@ -160,7 +160,7 @@ def curate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     from curation.curate import curate as run
@@ -187,7 +187,7 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     from curation.pack import pack as run
@@ -212,7 +212,7 @@ def decide(
     log_json: LogOption = None,
 ) -> None:
     """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     from curation.decide import decide as run_decide
@@ -317,7 +317,7 @@ def generate(
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Draw what the base model draws.")] = False,
 ) -> None:
     """Draw pictures of a person from photos of the face, prompts and a pose."""
-    from curation.validation import validated
+    from curation.recipe.validation import validated
     from facemakeup.generate import FaceFinder, Request
     from facemakeup.generate import generate as run
 
@@ -372,7 +372,7 @@ def plan(
     With --order it measures a sample of pictures, or reads it from ledgers, and proposes the cheapest order of filters.
     Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
     """
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     if order:

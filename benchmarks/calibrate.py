@@ -24,10 +24,10 @@ from benchmarks.provenance import commit, machine, wilson
 from curation.arrow import from_struct, to_struct
 from curation.bank import measurement_keys, weights_of
 from curation.decode import decode
-from curation.filterplan import FilterPlan
-from curation.judge import KeepRange
-from curation.recipe import load_recipe
-from curation.settings import DecodeLimits
+from curation.recipe.filter_plan import FilterPlan
+from curation.recipe.judge import KeepRange
+from curation.recipe.recipe import load_recipe
+from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
 
 CACHE = Path("build/calibration")

@@ -21,7 +21,7 @@ from curation.bank import load_bank, weights_of
 from curation.cell import Cell
 from curation.inside import Load
 from curation.measuring import Entry, Measured, measure
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.sample import uid_of_bytes
 from tests.pictures import encode, scene
 

@@ -16,11 +16,11 @@ from benchmarks.provenance import surroundings
 from curation.arrow import to_struct
 from curation.bank import load_bank, measurement_keys, weights_of
 from curation.decode import Picture, decode
-from curation.judge import Verdict, judge
 from curation.measuring import Entry, measure
-from curation.recipe import Recipe
+from curation.recipe.judge import Verdict, judge
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import DecodeLimits
 from curation.sample import uid_of_bytes
-from curation.settings import DecodeLimits
 from curation.storage.publish import digest
 from curation.tar import read_samples
 from filters.base import Filter, RgbImage

@@ -26,8 +26,8 @@ from benchmarks.looks import originals
 from benchmarks.provenance import commit, machine
 from curation.containers import strip_metadata
 from curation.decode import decode
-from curation.joint import Bounds
-from curation.recipe import load_recipe
+from curation.recipe.joint_scores import Bounds
+from curation.recipe.recipe import load_recipe
 from filters.weights import find_weights
 
 SHAPES = ((256, 320), (384, 480), (480, 640))

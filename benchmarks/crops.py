@@ -22,7 +22,7 @@ from benchmarks.margins import LINE_TO_NOSE, nearest_anime
 from benchmarks.photos import photos_of, read
 from benchmarks.provenance import commit, machine, wilson
 from curation.decode import decode
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from filters import anime
 
 

@@ -26,7 +26,7 @@ from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest, read_report
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
 from curation.storage.publish import sha256_of
 from filters.weights import add, find_weights

@@ -121,7 +121,7 @@ def _reset(port: int) -> None:
 
 def _rank(folder: Path, addresses: Sequence[str], rows_per_part: int) -> None:
     from curation.rank import rank
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     num = len(addresses)
     faces = {"_id": addresses, "caption": [["A face."]] * num, "url": addresses, "box": ["[1, 2, 200, 240]"] * num}
@@ -261,7 +261,7 @@ def _in_child(which: str, folder: Path, addresses: Sequence[str]) -> dict[str, A
 def child(which: str, name: str) -> None:
     """Do the work of `_in_child`; imports are not measured."""
     from curation.download import _import_img2dataset, _run_img2dataset, download
-    from curation.settings import FetchSettings
+    from curation.recipe.settings import FetchSettings
 
     folder = Path(name)
     wanted = json.loads((folder / "urls.json").read_text())

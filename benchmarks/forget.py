@@ -29,7 +29,7 @@ from curation.ledger import read_ledger
 from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.rank import rank
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 from curation.requests import Request, read_requests
 from curation.tar import read_samples
 from curation.verify import verify

@@ -26,9 +26,9 @@ from benchmarks.provenance import commit, machine, wilson
 from benchmarks.variants import plain
 from curation.arrow import from_struct
 from curation.bank import measurement_keys, weights_of
-from curation.judge import Verdict, judge
 from curation.ledger import read_ledger
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.judge import Verdict, judge
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.tar import write_tar
 
 TASKS = {"bw": "colour", "sepia": "colour", "text": "text", "group": "faces", "noface": "faces", "anime": "anime"}

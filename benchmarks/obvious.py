@@ -31,8 +31,8 @@ from benchmarks.provenance import surroundings
 from benchmarks.variants import plain
 from curation.arrow import from_struct
 from curation.errors import UsageError
-from curation.judge import NotYet, Verdict, judge
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.judge import NotYet, Verdict, judge
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.storage.publish import digest
 from filters import anime, colour, faces, text
 from filters.base import RgbImage

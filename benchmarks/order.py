@@ -30,7 +30,7 @@ from curation.ledger import read_ledger
 from curation.manifest import Manifest
 from curation.order_sample import sample_of
 from curation.ordering import Proposal, propose
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
 from curation.sample import Sample
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from benchmarks.provenance import wilson
 from benchmarks.screening import Gauge
-from curation.filterplan import FilterPlan, ScreenPlan, criterion_of
-from curation.joint import Bounds, Known
-from curation.judge import NotYet, judge
-from curation.recipe import Recipe, recipe_of
-from curation.screens import Proof
+from curation.recipe.filter_plan import FilterPlan, ScreenPlan, criterion_of
+from curation.recipe.joint_scores import Bounds, Known
+from curation.recipe.judge import NotYet, judge
+from curation.recipe.recipe import Recipe, recipe_of
+from curation.recipe.screens import Proof
 
 Scores = Mapping[str, float]
 LETTERED = "single lettered"

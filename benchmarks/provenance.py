@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.variants import variant
 from curation import interval
-from curation.recipe import bundled_recipes
+from curation.recipe.recipe import bundled_recipes
 from curation.storage.publish import digest
 from curation.version import runtime
 from filters.weights import find_weights

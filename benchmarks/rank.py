@@ -201,7 +201,7 @@ def _ranked(folder: Path, num_facecaption: int, num_laion: int, top: int) -> dic
 
 def _rank(folder: Path, top: int) -> None:
     from curation.rank import rank
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
 
     shutil.rmtree(folder / "rank", ignore_errors=True)
     (folder / "recipe.toml").write_text(RECIPE.format(top=top))

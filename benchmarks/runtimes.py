@@ -19,8 +19,8 @@ from typing import Any
 from benchmarks.calibrate import Photos
 from benchmarks.provenance import commit, machine, wilson
 from benchmarks.screening import Gauge, Picture, by_picture, measure, text_corpus
-from curation.joint import Bounds
-from curation.recipe import FilterPlan, load_recipe
+from curation.recipe.joint_scores import Bounds
+from curation.recipe.recipe import FilterPlan, load_recipe
 
 REFERENCE = "torch float32"
 RUNTIMES = {

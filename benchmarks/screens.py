@@ -21,8 +21,8 @@ from benchmarks.proofs import LETTERED, Case, case_of, gauges_of, proof_row, set
 from benchmarks.provenance import commit, machine, wilson
 from benchmarks.random_text import Lettering, random_lettering
 from benchmarks.screening import by_picture, measure, text_corpus
-from curation.filterplan import FilterPlan
-from curation.recipe import load_recipe
+from curation.recipe.filter_plan import FilterPlan
+from curation.recipe.recipe import load_recipe
 
 EUROPEAN = ("capitals", "latin", "digits", "cyrillic", "greek")
 

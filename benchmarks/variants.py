@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from curation.errors import UsageError
-from curation.recipe import Recipe, load_recipe, recipe_of
+from curation.recipe.recipe import Recipe, load_recipe, recipe_of
 
 NO_SCREENS = "-screens"
 BFLOAT16 = "bfloat16"

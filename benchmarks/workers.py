@@ -17,7 +17,7 @@ from benchmarks.variants import variant
 from curation.bank import weights_of
 from curation.cell import CELL
 from curation.curate import CurateJob, curate_shard
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 
 TOTAL, WALL = "total", "wall"
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -12,9 +12,9 @@ from curation.arrow import from_struct, scalars
 from curation.decode import PILLOW_NAMES, REASONS
 from curation.errors import FaceCaptionError, ShardError
 from curation.fingerprint import LOOK, Look, is_phash
-from curation.judge import Verdict
 from curation.measuring import FAULTS, LOAD, OWN, UNREADABLE, Measured
-from curation.recipe import Recipe
+from curation.recipe.judge import Verdict
+from curation.recipe.recipe import Recipe
 
 MAX_SIDE_PX = 1 << 30
 """No picture is longer; it goes into a column of 32 bits."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from curation.errors import WeightsError
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.storage.publish import digest
 from filters.base import Filter
 from filters.weights import find_weights

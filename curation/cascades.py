@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import UsageError
-from curation.judge import NotYet, judge
 from curation.measuring import turns
-from curation.recipe import Recipe
+from curation.recipe.judge import NotYet, judge
+from curation.recipe.recipe import Recipe
 
 MAX_MEASURERS = 16
 """What is known of a picture is one bit per measurer; more would need tables larger than the pictures."""

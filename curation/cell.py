@@ -22,8 +22,8 @@ from curation.answers import Fault, cpu_seconds, error_named, fault, looked, mea
 from curation.errors import ShardError
 from curation.inside import OUT_OF_CPU, Load, LoadNothing
 from curation.measuring import Entry, Measured
-from curation.recipe import Recipe
-from curation.settings import CurateSettings, DecodeLimits
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import CurateSettings, DecodeLimits
 
 LOAD_S = 600.0
 """Seconds that building the filters may take."""

@@ -16,13 +16,13 @@ from curation.captions import captions_of
 from curation.errors import ShardError, UsageError
 from curation.evidence import ledger_footer, ledger_row, ledger_schema
 from curation.intent import intent_path
-from curation.judge import Verdict, judge
 from curation.ledger import write_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
 from curation.profiling import PROFILE, profile
 from curation.quarantine import quarantine
-from curation.recipe import Recipe
+from curation.recipe.judge import Verdict, judge
+from curation.recipe.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.sample import Sample
 from curation.stage import WORK_NAME, claimed, commit_shard, finish, finished

@@ -21,12 +21,12 @@ from curation.errors import ShardError, UsageError
 from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
 from curation.intent import intent_path
-from curation.judge import NotYet, judge
 from curation.ledger import read_ledger, write_ledger
 from curation.manifest import Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
 from curation.quarantine import quarantine
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.judge import NotYet, judge
+from curation.recipe.recipe import Recipe, recipe_of
 from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
 from curation.sample import Sample
 from curation.stage import commit_shard, finish, finished

@@ -21,7 +21,7 @@ from curation.containers import (
     sniff_format,
     strip_container,
 )
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from curation.srgb import to_srgb
 from filters.base import FaceCaptionError, RgbImage
 

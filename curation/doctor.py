@@ -85,7 +85,7 @@ def _ray() -> Finding:
 
 
 def _weights(recipe: str) -> Iterator[Finding]:
-    from curation.recipe import load_recipe
+    from curation.recipe.recipe import load_recipe
     from filters.weights import MissingWeightsError, find_weights
 
     try:

@@ -28,7 +28,7 @@ from curation.errors import ShardError
 from curation.hosts import host_of
 from curation.politeness import Hosts, interleaved
 from curation.reader import Answer, read_url
-from curation.settings import FetchSettings
+from curation.recipe.settings import FetchSettings
 from curation.tar import read_samples
 
 SHARD = "00000"

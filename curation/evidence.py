@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from curation.arrow import arrow_type, from_struct, to_struct
 from curation.errors import ShardError
-from curation.judge import Verdict
 from curation.ledger import BASE_FIELDS, base_row
-from curation.recipe import Recipe
+from curation.recipe.judge import Verdict
+from curation.recipe.recipe import Recipe
 from curation.version import CODE_VERSION
 
 EXTRA_FIELDS = (

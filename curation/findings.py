@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from curation.storage.scratch import scratch_database
 
 if TYPE_CHECKING:
-    from curation.settings import FetchSettings
+    from curation.recipe.settings import FetchSettings
 
 SCHEMA = pa.schema(
     [

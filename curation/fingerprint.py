@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.decode import UnreadableError, decode
-from curation.judge import Verdict
 from curation.measuring import UNREADABLE, Decode, Entry, Measured
-from curation.settings import DecodeLimits
+from curation.recipe.judge import Verdict
+from curation.recipe.settings import DecodeLimits
 from filters.base import Evidence, RgbImage
 
 PHASH_BITS = 64

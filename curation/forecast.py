@@ -11,9 +11,9 @@ from typing import Any
 
 from curation.evidence import known_of
 from curation.interval import wilson
-from curation.judge import NotYet, Verdict, judge
 from curation.measuring import in_shadow, missing, turns
-from curation.recipe import Recipe
+from curation.recipe.judge import NotYet, Verdict, judge
+from curation.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)

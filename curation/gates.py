@@ -19,7 +19,7 @@ from curation.sample import uid_of_url
 if TYPE_CHECKING:
     import duckdb
 
-    from curation.settings import GateSettings, RankSettings
+    from curation.recipe.settings import GateSettings, RankSettings
 
 RANK_KEYS = {
     "image_area": "area",

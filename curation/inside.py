@@ -25,10 +25,10 @@ from curation.bank import load_bank
 from curation.decode import Picture, decode
 from curation.errors import FaceCaptionError
 from curation.fingerprint import look_at, phash_of
-from curation.judge import Verdict
 from curation.measuring import Decode, Entry, Measured, measure
-from curation.recipe import Recipe
-from curation.settings import CurateSettings, DecodeLimits
+from curation.recipe.judge import Verdict
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import CurateSettings, DecodeLimits
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a process gets when its parent is gone."""

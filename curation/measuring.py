@@ -1,7 +1,7 @@
 """From encoded bytes to evidence: the one piece of work that meets untrusted bytes and heavy models.
 
 It is a pure function of the bytes, what is known already, and the recipe. It decides nothing for good: where it stops
-early, `curation.judge` has said that the verdict is certain.
+early, `curation.recipe.judge` has said that the verdict is certain.
 """
 
 import time
@@ -14,10 +14,10 @@ from typing import Any
 
 from curation.bank import FilterBank
 from curation.decode import Picture, UnreadableError, decode
-from curation.joint import Known
-from curation.judge import NotYet, Verdict, judge, unsettled
-from curation.recipe import Recipe
-from curation.settings import DecodeLimits
+from curation.recipe.joint_scores import Known
+from curation.recipe.judge import NotYet, Verdict, judge, unsettled
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import DecodeLimits
 
 Decode = Callable[[bytes, DecodeLimits], Picture]
 UNREADABLE = "unreadable"

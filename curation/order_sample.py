@@ -24,7 +24,7 @@ from curation.ledger import read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.measuring import DECODE, Entry, Measured, in_shadow, measure, missing
 from curation.profiling import costs
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.recipe import Recipe, recipe_of
 from curation.sample import Sample
 from curation.stage import finished
 from curation.storage.paths import local_copy

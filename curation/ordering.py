@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from curation.cascades import Cascades, Floats, Masks, Observed, Played
-from curation.judge import NotYet, judge
-from curation.recipe import Recipe
+from curation.recipe.judge import NotYet, judge
+from curation.recipe.recipe import Recipe
 
 MAX_EXACT = 8
 """Up to this many measurers every order is held against every other; beyond, single moves until none helps."""

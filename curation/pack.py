@@ -18,7 +18,7 @@ from curation.duplicates import duplicates_among
 from curation.errors import ShardError, UsageError
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
 from curation.manifest import Manifest, ShardReport, committed
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.sample import Sample
 from curation.stage import claimed, commit_shard, finish, finished

@@ -29,7 +29,7 @@ from curation.ledger import read_ledger
 from curation.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
 from curation.pack import pack
 from curation.rank import LEDGER
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import Outcome, Spread
 from curation.stage import finish, finished
 from curation.storage.publish import FileRecord, digest, publish

@@ -15,10 +15,10 @@ from curation.cell import CELL
 from curation.errors import ShardError
 from curation.fingerprint import look_at
 from curation.intent import Intent
-from curation.judge import Verdict
 from curation.measuring import QUARANTINE, Entry, Measured, measure
-from curation.recipe import Recipe
-from curation.settings import CurateSettings, DecodeLimits
+from curation.recipe.judge import Verdict
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import CurateSettings, DecodeLimits
 
 MAX_LOSSES = 3
 """How many workers in a row a picture may take along before it is not tried again. Once proves nothing: a whole batch

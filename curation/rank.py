@@ -24,8 +24,8 @@ from curation.gates import Blocklist, read_blocklist
 from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
 from curation.metadata import file_digests, num_rows_of
+from curation.recipe.settings import RankSettings
 from curation.selection import Cut, find_cut, join, opened, rest, selected
-from curation.settings import RankSettings
 from curation.stage import claimed, finish
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
 from curation.tombstones import FORGET, FORGOTTEN, consult
@@ -34,7 +34,7 @@ from curation.version import CODE_VERSION
 if TYPE_CHECKING:
     import duckdb
 
-    from curation.recipe import Recipe
+    from curation.recipe.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from curation.guard import BlockedAddressError, guarded, require_allowed
 from curation.hosts import ascii_host
 from curation.politeness import Hosts, retry_after_s
-from curation.settings import FetchSettings
+from curation.recipe.settings import FetchSettings
 
 CHUNK_BYTES = 1 << 16
 SCHEMES = ("http", "https")

@@ -24,7 +24,7 @@ from curation.storage.scratch import database_in
 if TYPE_CHECKING:
     import duckdb
 
-    from curation.settings import RankSettings
+    from curation.recipe.settings import RankSettings
 
 MEMORY_LIMIT = "2GB"
 

@@ -20,7 +20,7 @@ from curation.manifest import (
     write_manifest,
     write_report,
 )
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import Outcome, ShardFailure
 from curation.storage.lease import LEASE_FOLDER, Lease, hold
 from curation.storage.paths import is_local

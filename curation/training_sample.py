@@ -8,8 +8,8 @@ from typing import Any
 from curation.arrow import from_struct
 from curation.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
 from curation.errors import ShardError
-from curation.filterplan import FilterPlan
-from curation.recipe import Recipe
+from curation.recipe.filter_plan import FilterPlan
+from curation.recipe.recipe import Recipe
 from curation.sample import Sample
 
 

@@ -10,7 +10,7 @@ from curation.errors import FaceCaptionError, UsageError
 from curation.evidence import known_of
 from curation.find import Found, find_images
 from curation.manifest import Manifest, read_manifest
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.recipe import Recipe, recipe_of
 from curation.sample import Sample
 from curation.stages import StageFolder, stages_of
 from curation.storage.paths import local_copy

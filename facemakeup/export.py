@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from curation.errors import UsageError, VerificationError
+from curation.recipe.validation import validated
 from curation.storage.publish import TEMP_FOLDER, publish_json, sha256_of
-from curation.validation import validated
 from curation.version import CODE_VERSION
 from facemakeup import posemap
 from facemakeup.attention import LORA_NAME, LORA_TARGETS

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from curation.decode import UnreadableError, decode
 from curation.errors import UsageError
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import TEMP_FOLDER, publish, publish_json
 from curation.version import CODE_VERSION
 from facemakeup.condition import FaceCondition, prepare_face

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.decode import UnreadableError, decode
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from curation.tar import IMAGE_SUFFIXES
 from facemakeup.faces import Landmarks
 from facemakeup.faults import SampleFaultError

@@ -8,9 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from curation.errors import RecipeError
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
+from curation.recipe.validation import validated
 from curation.storage.publish import digest
-from curation.validation import validated
 from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
 from filters import faces
 from filters.base import Settings

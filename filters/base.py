@@ -1,7 +1,7 @@
 """The contract between a picture and everything that judges it: what a filter is.
 
 A filter measures pictures and returns evidence. It decides nothing: keep ranges over its scores live in the
-recipe, and `curation.judge` alone turns them into a verdict.
+recipe, and `curation.recipe.judge` alone turns them into a verdict.
 """
 
 from collections.abc import Sequence

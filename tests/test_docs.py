@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.filterplan import filter_names
-from curation.recipe import bundled_recipes
+from curation.recipe.filter_plan import filter_names
+from curation.recipe.recipe import bundled_recipes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -64,7 +64,7 @@ def test_the_wheel_works_in_an_empty_folder_without_the_checkout(wheel: Path, tm
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     probe = "import sys; sys.path = [p for p in sys.path if p != sys.argv[1]]; sys.path.insert(0, sys.argv[2]); "
-    probe += "import cli, curation.recipe as r; "
+    probe += "import cli, curation.recipe.recipe as r; "
     probe += "print(cli.__file__, r.bundled_recipes(), r.load_recipe('demo').name)"
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from curation.bank import FilterBank, load_bank, weights_of
-from curation.judge import NotYet, judge
 from curation.measuring import Entry, measure
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.judge import NotYet, judge
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.sample import uid_of_bytes
 
 

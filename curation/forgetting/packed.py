@@ -13,7 +13,7 @@ from curation.forgetting.prepare import StageBurial, bury_shards, put_records, w
 from curation.ledger import count_rejections, read_ledger, write_table
 from curation.manifest import Manifest, ShardReport, stats_path
 from curation.pack import INDEX_NAME, LEDGER_NAME, SCHEMA, Placed, pack_jobs, pack_work, pack_work_id, plan
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.stage import WORK_NAME, work_of
 from curation.storage.paths import local_copy
 from curation.storage.publish import read_sealed, record_of, sealed_bytes

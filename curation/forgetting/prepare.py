@@ -21,7 +21,7 @@ from curation.findings import find, summary
 from curation.forgetting.journal import Preparation
 from curation.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.recipe import Recipe, recipe_of
 from curation.stages import StageFolder, reports_of
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, read_sealed, record_of, sealed_bytes

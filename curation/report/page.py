@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from curation.judge import KeepRange
+from curation.recipe.judge import KeepRange
 from curation.report.contents import CASCADE, Report
 from curation.report.funnel import lay_out_funnel
 from curation.report.plots import lay_out_histogram

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.evidence import known_of
-from curation.judge import Criterion as Judged
-from curation.judge import Settled
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.judge import Criterion as Judged
+from curation.recipe.judge import Settled
+from curation.recipe.recipe import Recipe, recipe_of
 
 
 @dataclass(frozen=True)

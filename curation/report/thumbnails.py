@@ -16,9 +16,9 @@ from curation.arrow import from_struct
 from curation.captions import clean_caption
 from curation.decode import UnreadableError, decode
 from curation.errors import ShardError
+from curation.recipe.settings import DecodeLimits
 from curation.report.sampling import Place
 from curation.sample import Sample
-from curation.settings import DecodeLimits
 from curation.tar import read_samples
 from filters import faces
 from filters.base import RgbImage

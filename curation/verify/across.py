@@ -12,7 +12,7 @@ from curation.ledger import count_rejections, read_ledger
 from curation.manifest import MANIFEST_NAME, Manifest, ShardReport
 from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
 from curation.pack import SCHEMA as PACK_SCHEMA
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.stages import STAGES
 from curation.storage.paths import local_copy
 from curation.tombstones import FORGET

@@ -11,7 +11,7 @@ from curation.curate import curate_work, curate_work_id
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.manifest import MANIFEST_NAME, RECIPE_NAME, Manifest, ShardReport, read_manifest, read_report, total
 from curation.rank import rank_work
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.recipe import Recipe, recipe_of
 from curation.stage import WORK_NAME
 from curation.stages import STATS_SUFFIX, StageFolder, names_in
 from curation.storage.lease import LEASE_FOLDER

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curation.evidence import joint_scores, known_of
-from curation.judge import NotYet, Verdict, judge
-from curation.recipe import Recipe
+from curation.recipe.judge import NotYet, Verdict, judge
+from curation.recipe.recipe import Recipe
 from curation.tombstones import FORGET, is_buried
 
 Row = Mapping[str, Any]

@@ -13,7 +13,7 @@ from curation.errors import ShardError
 from curation.evidence import ledger_schema
 from curation.ledger import count_rejections, read_ledger
 from curation.manifest import ShardReport
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.stages import StageFolder
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, record_of

@@ -13,7 +13,7 @@ from benchmarks.photos import photos_of, read, stratified
 from curation.curate import source_shards
 from curation.decode import decode
 from curation.errors import UsageError
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from curation.tar import read_samples
 from filters import colour
 from tests.filters.marks import astronaut, with_gold

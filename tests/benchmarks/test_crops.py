@@ -1,5 +1,5 @@
 from benchmarks.crops import RULES, Rule, figures
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 from tests.benchmarks.test_sizes import LARGE, SMALL, drawn
 
 

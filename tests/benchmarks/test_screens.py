@@ -8,10 +8,10 @@ from benchmarks.calibrate import Photos
 from benchmarks.derivatives import mirrored
 from benchmarks.proofs import Case, case_of, gauges_of, proof_row, settled, stays, with_screens
 from benchmarks.screening import Gauge, Picture, by_picture, measure
-from curation.filterplan import FilterPlan
-from curation.joint import Known
-from curation.recipe import load_recipe
-from curation.screens import Proof
+from curation.recipe.filter_plan import FilterPlan
+from curation.recipe.joint_scores import Known
+from curation.recipe.recipe import load_recipe
+from curation.recipe.screens import Proof
 from filters import colour
 from filters.detectors.base import Face
 from filters.detectors.ppocr import MapRegion

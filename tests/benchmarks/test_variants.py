@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.variants import SAME_EVIDENCE, plain, variant
 from curation.errors import RecipeError, UsageError
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 
 NAME = "facecaptionhq-4m"
 

@@ -20,7 +20,7 @@ RUN = """
 import sys
 from pathlib import Path
 from curation.curate import curate
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 from curation.runner import Spread
 source, target, recipe, address = sys.argv[1:]
 manifest = curate(Path(source), Path(target), load_recipe(recipe), Spread(2, address))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import filters
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from tests.curation.shards import colourful, recipe_from, sample_members, write_shard
 from tests.pictures import encode, solid
 

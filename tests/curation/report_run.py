@@ -13,7 +13,7 @@ from curation.evidence import ledger_schema
 from curation.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
 from curation.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.pack import pack
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.sample import uid_of_url
 from curation.stage import finish

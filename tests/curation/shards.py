@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.tar import write_tar
 
 RECIPE = """

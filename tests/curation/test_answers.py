@@ -8,8 +8,8 @@ import pytest
 
 from curation.answers import cpu_seconds, fault, looked, measured, with_own_work
 from curation.fingerprint import LOOK
-from curation.judge import Verdict
 from curation.measuring import Measured
+from curation.recipe.judge import Verdict
 from tests.curation.shards import recipe_from
 
 REFUSALS = (AttributeError, KeyError, TypeError, ValueError)

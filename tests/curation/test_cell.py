@@ -199,7 +199,7 @@ RUN = """
 import sys
 from pathlib import Path
 from curation.curate import curate
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 from curation.runner import Spread
 curate(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]), Spread(int(sys.argv[4])))
 """
@@ -259,7 +259,7 @@ def test_no_process_is_left_after_a_run(tmp_path: Path, num_workers: int) -> Non
 
 
 def test_a_filter_of_ones_own_needs_no_change_to_the_package(tmp_path: Path) -> None:
-    code = "from curation.filterplan import filter_names; print('poison' in filter_names())"
+    code = "from curation.recipe.filter_plan import filter_names; print('poison' in filter_names())"
     environment = {name: value for name, value in os.environ.items() if name != "FACECAPTIONHQ_FILTERS"}
     for added, expected in (({}, "False"), ({"FACECAPTIONHQ_FILTERS": str(THIRD_PARTY)}, "True")):
         done = subprocess.run(

@@ -17,7 +17,7 @@ from curation.errors import ShardError, UsageError, WeightsError
 from curation.ledger import read_ledger
 from curation.manifest import Manifest, read_manifest, read_report
 from curation.pack import pack
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.storage.publish import record_of
 from curation.tar import read_samples

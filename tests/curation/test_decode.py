@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from curation.containers import strip_metadata
 from curation.decode import REASONS, Picture, UnreadableError, decode
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
 from tests import pictures
 

@@ -13,11 +13,11 @@ from curation.curate import curate
 from curation.duplicates import duplicates_among
 from curation.evidence import ledger_row, ledger_schema
 from curation.forget import forget
-from curation.judge import Verdict
 from curation.ledger import read_ledger, write_ledger
 from curation.manifest import Manifest, ShardReport
 from curation.pack import pack
-from curation.recipe import Recipe
+from curation.recipe.judge import Verdict
+from curation.recipe.recipe import Recipe
 from curation.requests import read_requests
 from curation.runner import Spread
 from curation.storage.publish import publish

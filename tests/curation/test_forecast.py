@@ -5,8 +5,8 @@ from typing import Any
 
 from curation.evidence import IDENTITY, ledger_row
 from curation.forecast import Forecast, add, forecast, opinion
-from curation.judge import Verdict, judge
-from curation.recipe import Recipe
+from curation.recipe.judge import Verdict, judge
+from curation.recipe.recipe import Recipe
 from filters.colour import ColourEvidence
 from filters.faces import FacesEvidence
 from filters.text import TextEvidence

@@ -22,7 +22,7 @@ from curation.ledger import read_ledger
 from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.rank import rank
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.report import write_report
 from curation.requests import read_requests
 from curation.sample import uid_of_url

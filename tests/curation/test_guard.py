@@ -13,7 +13,7 @@ import pytest
 from curation.guard import BlockedAddressError, guarded, is_public
 from curation.politeness import Hosts
 from curation.reader import read_url
-from curation.settings import FetchSettings
+from curation.recipe.settings import FetchSettings
 from tests.curation.hostile import answer, hostile, ok
 
 SETTINGS = FetchSettings(timeout_s=1, deadline_s=2)

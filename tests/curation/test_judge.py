@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.joint import Bounds, FaceOverlapFraction, NumUncontestedHits
-from curation.judge import KEPT, Criterion, KeepRange, NotYet, Screening, Verdict, judge, unsettled
+from curation.recipe.joint_scores import Bounds, FaceOverlapFraction, NumUncontestedHits
+from curation.recipe.judge import KEPT, Criterion, KeepRange, NotYet, Screening, Verdict, judge, unsettled
 from filters.anime import AnimeEvidence
 from filters.detectors.base import Face
 from filters.detectors.lbp_cascade import Hit

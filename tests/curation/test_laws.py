@@ -13,7 +13,7 @@ from curation.curate import curate
 from curation.errors import WeightsError
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
 from filters.weights import find_weights
 from tests.curation.shards import bytes_of, colourful, grey, sample_members, write_shard

@@ -20,10 +20,10 @@ from curation.intent import Intent, intent_path
 from curation.manifest import Manifest, read_report
 from curation.measuring import Entry
 from curation.pack import pack
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.report import write_report
 from curation.runner import Spread
-from curation.settings import CurateSettings, DecodeLimits
 from curation.storage.publish import sha256_of
 from curation.tar import read_samples
 from curation.verify import verify

@@ -18,11 +18,11 @@ from curation.cascades import Cascades, Observed
 from curation.curate import curate
 from curation.decide import decide
 from curation.errors import UsageError, WeightsError
-from curation.judge import NotYet, Verdict, judge
 from curation.measuring import Entry, measure
 from curation.order_sample import OrderSample, sample_of
 from curation.ordering import exact, improved, propose
-from curation.recipe import Recipe
+from curation.recipe.judge import NotYet, Verdict, judge
+from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.tar import read_samples
 from filters.colour import ColourEvidence

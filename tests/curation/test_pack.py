@@ -10,8 +10,8 @@ from curation.errors import UsageError
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest
 from curation.pack import pack
+from curation.recipe.settings import DecodeLimits
 from curation.runner import Spread
-from curation.settings import DecodeLimits
 from curation.tar import read_samples
 from tests.curation.shards import RECIPE, bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
 

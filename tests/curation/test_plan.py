@@ -19,7 +19,7 @@ from curation.manifest import read_manifest, read_report
 from curation.pack import pack
 from curation.plan import _sampled, plan, score, score_run, share
 from curation.rank import rank
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.tar import read_samples
 from demo.server import DemoServer, serve

@@ -12,7 +12,7 @@ import pytest
 from curation.hosts import host_of
 from curation.politeness import Hosts, interleaved, retry_after_s
 from curation.reader import Answer, is_opted_out, read_url
-from curation.settings import FetchSettings
+from curation.recipe.settings import FetchSettings
 from tests.curation.hostile import Connection, HostileServer, answer, hostile, ok
 
 PICTURE = bytes(range(256)) * 8

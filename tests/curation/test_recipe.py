@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from curation.errors import RecipeError
-from curation.filterplan import filter_names
-from curation.recipe import Recipe, bundled_recipes, load_recipe
+from curation.recipe.filter_plan import filter_names
+from curation.recipe.recipe import Recipe, bundled_recipes, load_recipe
 
 SMALL = """
 schema_version = 1

@@ -14,7 +14,7 @@ from PIL import Image
 from curation.decide import decide
 from curation.errors import ShardError, UsageError
 from curation.manifest import read_manifest
-from curation.recipe import load_recipe
+from curation.recipe.recipe import load_recipe
 from curation.report import write_report
 from curation.report.contents import CASCADE
 from curation.report.criteria import criteria_of

@@ -10,11 +10,11 @@ from cli import app
 from curation.curate import curate
 from curation.decide import decide, foresee
 from curation.errors import RecipeError
-from curation.judge import KEPT, NotYet, Verdict, judge
 from curation.ledger import read_ledger
 from curation.manifest import read_manifest, read_report
 from curation.pack import pack
-from curation.recipe import Recipe, recipe_of
+from curation.recipe.judge import KEPT, NotYet, Verdict, judge
+from curation.recipe.recipe import Recipe, recipe_of
 from curation.runner import Spread
 from curation.storage.publish import digest
 from curation.tar import read_samples

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from curation.decode import decode
-from curation.settings import DecodeLimits
+from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
 from tests import pictures, profiles
 

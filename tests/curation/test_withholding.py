@@ -23,8 +23,8 @@ from curation.manifest import Manifest
 from curation.matching import HashList, load_matchers
 from curation.measuring import Entry
 from curation.rank import Safeguards, rank
+from curation.recipe.settings import DecodeLimits, FetchSettings
 from curation.runner import Spread
-from curation.settings import DecodeLimits, FetchSettings
 from curation.storage.publish import digest
 from curation.tar import read_samples
 from demo.server import DemoServer, serve

@@ -17,7 +17,7 @@ from curation.ledger import base_row, count_rejections, write_ledger
 from curation.manifest import ShardReport, read_manifest, write_report
 from curation.pack import pack
 from curation.rank import rank
-from curation.recipe import Recipe
+from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.stage import claim
 from curation.storage.publish import digest, publish

@@ -23,7 +23,7 @@ from typing import Any
 from curation.curate import curate
 from curation.errors import FaceCaptionError
 from curation.manifest import MANIFEST_NAME, read_manifest
-from curation.recipe import Recipe, load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
 from curation.storage.publish import read_sealed, record_of
 

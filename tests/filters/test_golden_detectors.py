@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from curation.decode import decode
-from curation.recipe import load_recipe
-from curation.settings import DecodeLimits
+from curation.recipe.recipe import load_recipe
+from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
 from filters.weights import WeightsError, find_weights
 

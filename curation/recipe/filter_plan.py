@@ -12,10 +12,10 @@ from pydantic import Field
 
 import filters
 from curation.errors import RecipeError
-from curation.joint import JOINT_SCORES, UNKNOWN, Bounds, JointScore, Known
-from curation.judge import Criterion, KeepRange, Screening
-from curation.screens import Proof, Proofs, ScreenStanza, about, may_hold
-from curation.validation import choices, validated
+from curation.recipe.joint_scores import JOINT_SCORES, UNKNOWN, Bounds, JointScore, Known
+from curation.recipe.judge import Criterion, KeepRange, Screening
+from curation.recipe.screens import Proof, Proofs, ScreenStanza, about, may_hold
+from curation.recipe.validation import choices, validated
 from filters.base import Settings
 
 NUM_RECENT = 256

@@ -15,7 +15,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from curation.joint import UNKNOWN, Bounds, Known
+from curation.recipe.joint_scores import UNKNOWN, Bounds, Known
 from filters.base import Settings
 
 

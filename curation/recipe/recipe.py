@@ -11,13 +11,13 @@ from pydantic import Field
 
 import configs
 from curation.errors import RecipeError
-from curation.filterplan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
-from curation.joint import JOINT_SCORES
-from curation.judge import Criterion, KeepRange
-from curation.screens import may_hold
-from curation.settings import CurateSettings, DecodeLimits, FetchSettings, PackSettings, RankSettings
+from curation.recipe.filter_plan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
+from curation.recipe.joint_scores import JOINT_SCORES
+from curation.recipe.judge import Criterion, KeepRange
+from curation.recipe.screens import may_hold
+from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings, PackSettings, RankSettings
+from curation.recipe.validation import validated
 from curation.storage.publish import digest
-from curation.validation import validated
 from filters.base import Settings
 
 OUTSIDE_DIGEST = (

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from curation.joint import UNKNOWN, Bounds
-from curation.judge import KeepRange
+from curation.recipe.joint_scores import UNKNOWN, Bounds
+from curation.recipe.judge import KeepRange
 from filters.base import Settings
 
 
