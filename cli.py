@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from curation.dataset.manifest import Manifest
     from curation.forecast import Forecast
-    from curation.manifest import Manifest
     from curation.order_sample import OrderSample
     from curation.ordering import Proposal
     from curation.runner import Outcome, Spread

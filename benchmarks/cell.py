@@ -19,10 +19,10 @@ from benchmarks.provenance import commit, machine
 from curation.answers import Fault
 from curation.bank import load_bank, weights_of
 from curation.cell import Cell
+from curation.dataset.sample import uid_of_bytes
 from curation.inside import Load
 from curation.measuring import Entry, Measured, measure
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.sample import uid_of_bytes
 from tests.pictures import encode, scene
 
 SIDES_PX = (1024, 768)

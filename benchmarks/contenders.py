@@ -15,14 +15,14 @@ from typing import Any, Protocol
 from benchmarks.provenance import surroundings
 from curation.arrow import to_struct
 from curation.bank import load_bank, measurement_keys, weights_of
+from curation.dataset.sample import uid_of_bytes
+from curation.dataset.tar import read_samples
 from curation.decode import Picture, decode
 from curation.measuring import Entry, measure
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import DecodeLimits
-from curation.sample import uid_of_bytes
 from curation.storage.publish import digest
-from curation.tar import read_samples
 from filters.base import Filter, RgbImage
 
 READ, DECODE = "read", "decode"

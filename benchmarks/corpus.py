@@ -26,12 +26,12 @@ import numpy as np
 from benchmarks import derivatives, lettering, sources
 from benchmarks.provenance import commit, machine
 from benchmarks.sources import Coded, Cut, Source, coded, cut
+from curation.dataset.sample import uid_of_url
+from curation.dataset.tar import write_tar
 from curation.fingerprint import fingerprint, look_at, phash_distance
 from curation.measuring import Entry
 from curation.recipe.settings import DecodeLimits
-from curation.sample import uid_of_url
 from curation.storage.publish import sha256_of
-from curation.tar import write_tar
 from filters.base import RgbImage
 
 MIX: Mapping[tuple[str, str], float] = {

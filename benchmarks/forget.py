@@ -23,15 +23,15 @@ import pyarrow.parquet as pq
 
 from benchmarks.provenance import commit, machine
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest
+from curation.dataset.tar import read_samples
 from curation.fetch import fetch
 from curation.forget import forget
-from curation.ledger import read_ledger
-from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.rank import rank
 from curation.recipe.recipe import load_recipe
 from curation.requests import Request, read_requests
-from curation.tar import read_samples
 from curation.verify import verify
 from curation.why import why
 from tests.curation.whole_run import ALONE, WAIVER, caption_of, url_of, write_run

@@ -26,10 +26,10 @@ from benchmarks.provenance import commit, machine, wilson
 from benchmarks.variants import plain
 from curation.arrow import from_struct
 from curation.bank import measurement_keys, weights_of
-from curation.ledger import read_ledger
+from curation.dataset.ledger import read_ledger
+from curation.dataset.tar import write_tar
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.tar import write_tar
 
 TASKS = {"bw": "colour", "sepia": "colour", "text": "text", "group": "faces", "noface": "faces", "anime": "anime"}
 """Label -> the filter that should reject it; `single` should be kept."""

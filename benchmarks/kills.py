@@ -24,7 +24,7 @@ from typing import Any
 import filters
 from benchmarks.provenance import commit, machine
 from curation.curate import curate
-from curation.manifest import read_manifest
+from curation.dataset.manifest import read_manifest
 from curation.recipe.recipe import load_recipe
 from curation.runner import Spread
 from tests.curation.cluster import add_node, cluster, driver, environment, napping_source, num_committed, processes_of

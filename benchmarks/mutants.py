@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import commit, machine
-from curation.ledger import count_rejections, read_ledger
-from curation.tar import write_tar
+from curation.dataset.ledger import count_rejections, read_ledger
+from curation.dataset.tar import write_tar
 from tests.pictures import mutate, seeded_pictures
 
 COLUMNS = ["key", "kept", "rejected_by", "reason"]

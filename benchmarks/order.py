@@ -25,14 +25,14 @@ from typing import Any
 from benchmarks.pieces import first_samples, write_shards
 from benchmarks.provenance import origin
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest
+from curation.dataset.sample import Sample
 from curation.errors import UsageError
-from curation.ledger import read_ledger
-from curation.manifest import Manifest
 from curation.order_sample import sample_of
 from curation.ordering import Proposal, propose
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
-from curation.sample import Sample
 
 NUM_SHARDS = 4
 NUM_WARM = 6

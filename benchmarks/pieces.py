@@ -7,9 +7,9 @@ from pathlib import Path
 
 from curation.containers import sniff_format
 from curation.curate import source_shards
+from curation.dataset.sample import Sample
+from curation.dataset.tar import read_samples, write_tar
 from curation.errors import UsageError
-from curation.sample import Sample
-from curation.tar import read_samples, write_tar
 
 
 def first_samples(corpus: Path, number: int) -> list[Sample]:

@@ -232,7 +232,7 @@ def _obvious(folder: Path, top: int) -> None:
 
 
 def _uid(address: str) -> str:
-    from curation.sample import uid_of_url
+    from curation.dataset.sample import uid_of_url
 
     return uid_of_url(address)
 

@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.provenance import commit, machine
+from curation.dataset.tar import read_samples, write_tar
 from curation.recipe.settings import DecodeLimits
-from curation.tar import read_samples, write_tar
 from facemakeup.crop import Size
 from facemakeup.faces import clip_pixels
 from facemakeup.index import TarIndex, build_index

@@ -24,11 +24,11 @@ from unittest import mock
 
 from benchmarks.provenance import commit, machine
 from curation.curate import curate, source_shards
-from curation.manifest import MANIFEST_NAME, ShardReport, read_manifest
+from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
+from curation.dataset.tar import write_tar
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.runner import Outcome, Spread, run_shards
 from curation.storage.paths import location
-from curation.tar import write_tar
 from tests.pictures import encode, solid
 
 NUM_PARTS = 10

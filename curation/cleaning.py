@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.dataset.sample import normalise_url
 from curation.metadata import (
     LARGEST_SIDE_PX,
     facecaption_stream,
@@ -23,7 +24,6 @@ from curation.metadata import (
     parquet_files,
     url_stream,
 )
-from curation.sample import normalise_url
 
 if TYPE_CHECKING:
     import duckdb

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from curation.bank import measurement_keys, weights_of
-from curation.captions import captions_of
+from curation.dataset.captions import captions_of
+from curation.dataset.ledger import write_ledger
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
+from curation.dataset.sample import Sample
+from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.evidence import ledger_footer, ledger_row, ledger_schema
 from curation.intent import intent_path
-from curation.ledger import write_ledger
-from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
 from curation.profiling import PROFILE, profile
 from curation.quarantine import quarantine
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.sample import Sample
 from curation.stage import WORK_NAME, claimed, commit_shard, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy, read_ahead
 from curation.storage.publish import FileRecord, digest, publish, sha256_of
-from curation.tar import read_samples, write_tar
-from curation.tombstones import consult
 from curation.version import CODE_VERSION, runtime
 
 STAGE = "curate"

@@ -17,24 +17,24 @@ import pyarrow as pa
 
 from curation.bank import measurement_keys, weights_of
 from curation.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
+from curation.dataset.ledger import read_ledger, write_ledger
+from curation.dataset.manifest import Manifest, ShardReport, committed
+from curation.dataset.sample import Sample
+from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
 from curation.intent import intent_path
-from curation.ledger import read_ledger, write_ledger
-from curation.manifest import Manifest, ShardReport, committed
 from curation.measuring import Entry, Measured
 from curation.quarantine import quarantine
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
-from curation.sample import Sample
 from curation.stage import commit_shard, finish, finished
 from curation.storage.lease import Lease, hold
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, publish, sha256_of
-from curation.tar import read_samples, write_tar
-from curation.tombstones import consult
 
 HISTORY = "history"
 """Key of the manifest's facts: the recipes that judged the folder before, oldest first."""

@@ -24,12 +24,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.dataset.tar import read_samples
+from curation.dataset.urls import host_of
 from curation.errors import ShardError
-from curation.hosts import host_of
 from curation.politeness import Hosts, interleaved
 from curation.reader import Answer, read_url
 from curation.recipe.settings import FetchSettings
-from curation.tar import read_samples
 
 SHARD = "00000"
 MAX_ROWS = 10**9

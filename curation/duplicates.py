@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.ledger import read_ledger
+from curation.dataset.ledger import read_ledger
 from curation.storage.scratch import scratch_database
 
 if TYPE_CHECKING:
-    from curation.manifest import Manifest
+    from curation.dataset.manifest import Manifest
 
 MEMORY_LIMIT = "1GB"
 FACES, FACE_SIDE = "faces", "largest_face_side_px"

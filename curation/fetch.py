@@ -25,12 +25,14 @@ from curation.arrivals import (
     members,
 )
 from curation.cell import CELL
+from curation.dataset.ledger import base_row, count_rejections, write_ledger, write_table
+from curation.dataset.manifest import Manifest, ShardReport, committed, write_report
+from curation.dataset.tar import write_tar
+from curation.dataset.tombstones import Tombstones, consult
 from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
 from curation.intent import intent_path
-from curation.ledger import base_row, count_rejections, write_ledger, write_table
-from curation.manifest import Manifest, ShardReport, committed, write_report
 from curation.matching import HashMatcher, load_matchers
 from curation.quarantine import looking
 from curation.rank import LEDGER as RANK_LEDGER
@@ -41,8 +43,6 @@ from curation.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.stage import claimed, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.publish import TEMP_FOLDER, digest, publish, sha256_of
-from curation.tar import write_tar
-from curation.tombstones import Tombstones, consult
 from curation.version import CODE_VERSION
 
 log = logging.getLogger(__name__)

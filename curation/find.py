@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import ShardReport
+from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
-from curation.ledger import read_ledger
-from curation.manifest import ShardReport
-from curation.sample import uid_of_url
 from curation.stages import StageFolder, reports_of
 from curation.storage.paths import filesystem, is_local, local_copy
 

@@ -11,6 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from curation.dataset.ledger import read_ledger
+from curation.dataset.tombstones import tombstones_of, write_tombstones
+from curation.dataset.urls import host_of
 from curation.errors import UsageError
 from curation.forgetting.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
 from curation.forgetting.packed import bury_packed, seats_of
@@ -26,13 +29,10 @@ from curation.forgetting.prepare import (
 )
 from curation.forgetting.seek import Sought, seek
 from curation.gc import collect
-from curation.hosts import host_of
-from curation.ledger import read_ledger
 from curation.requests import Request
 from curation.stages import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.storage.lease import hold
 from curation.storage.publish import FileRecord, read_sealed, record_of
-from curation.tombstones import tombstones_of, write_tombstones
 from curation.version import CODE_VERSION
 
 REPORT_FOLDER = "report"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.dataset.sample import uid_of_url
+from curation.dataset.urls import above, ascii_host, host_of, spellings
 from curation.errors import UsageError
-from curation.hosts import above, ascii_host, host_of, spellings
-from curation.sample import uid_of_url
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,7 +48,7 @@ HEX_DIGESTS = (32, 64)
 class Blocklist:
     """URLs (by uid), domains with all their subdomains, and hex hashes of bytes that are never to be fetched.
 
-    Hosts are in ASCII (`curation.hosts`); a URL stands for every spelling of its host.
+    Hosts are in ASCII (`curation.dataset.urls`); a URL stands for every spelling of its host.
     """
 
     uids: frozenset[str] = frozenset()

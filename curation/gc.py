@@ -17,16 +17,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
+from curation.dataset.tar import has_our_form
+from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 from curation.forgetting.journal import discard_prepared
-from curation.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.rank import SELECTION_SCHEMA
 from curation.stage import WORK_NAME
 from curation.stages import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.storage.lease import LEASE_FOLDER, TTL_S, hold
 from curation.storage.paths import filesystem, is_local, local_copy
 from curation.storage.publish import TEMP_FOLDER
-from curation.tar import has_our_form
-from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 
 OWN_NAMES = {
     "rank": re.compile(r"(\d{5,}|ledger)\.parquet"),

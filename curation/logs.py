@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from curation.manifest import ShardReport
+from curation.dataset.manifest import ShardReport
 from curation.runner import Outcome
 
 STDERR = "-"

@@ -16,19 +16,19 @@ from curation.bank import load_bank, measurement_keys, weights_of
 from curation.cascades import Observed
 from curation.cell import CELL
 from curation.curate import STAGE, source_shards
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
+from curation.dataset.sample import Sample
+from curation.dataset.tar import read_samples
 from curation.decide import DecideJob, read, recipes_of
 from curation.errors import UsageError
 from curation.evidence import footer_of
 from curation.forecast import Opinion
-from curation.ledger import read_ledger
-from curation.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.measuring import DECODE, Entry, Measured, in_shadow, measure, missing
 from curation.profiling import costs
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.sample import Sample
 from curation.stage import finished
 from curation.storage.paths import local_copy
-from curation.tar import read_samples
 
 MAX_SHARDS = 32
 """Shards that are read for a sample; of a larger folder these are drawn by chance."""

@@ -12,21 +12,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.burial import buried
 from curation.containers import ImageFormat, strip_metadata
+from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
+from curation.dataset.manifest import Manifest, ShardReport, committed
+from curation.dataset.redaction import buried
+from curation.dataset.sample import Sample
+from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.tombstones import FORGET, Tombstones, consult
 from curation.duplicates import duplicates_among
 from curation.errors import ShardError, UsageError
-from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
-from curation.manifest import Manifest, ShardReport, committed
 from curation.recipe.recipe import Recipe
 from curation.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
-from curation.sample import Sample
 from curation.stage import claimed, commit_shard, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, digest, publish
-from curation.tar import read_samples, write_tar
-from curation.tombstones import FORGET, Tombstones, consult
 from curation.training_sample import has_face_fields, score_fields, training_sample
 from curation.version import CODE_VERSION
 

@@ -23,10 +23,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.fetch import UNREACHABLE, fetch
-from curation.ledger import read_ledger
-from curation.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
 from curation.pack import pack
 from curation.rank import LEDGER
 from curation.recipe.recipe import Recipe

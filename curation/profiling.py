@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.manifest import Manifest
+from curation.dataset.manifest import Manifest
 from curation.stages import done_records
 
 PROFILE = "profile"

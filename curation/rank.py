@@ -20,15 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.cleaning import clean_facecaption, clean_laion, clean_release, num_buckets_for
+from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
+from curation.dataset.tombstones import FORGET, FORGOTTEN, consult
 from curation.gates import Blocklist, read_blocklist
-from curation.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
-from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
 from curation.metadata import file_digests, num_rows_of
 from curation.recipe.settings import RankSettings
 from curation.selection import Cut, find_cut, join, opened, rest, selected
 from curation.stage import claimed, finish
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
-from curation.tombstones import FORGET, FORGOTTEN, consult
 from curation.version import CODE_VERSION
 
 if TYPE_CHECKING:

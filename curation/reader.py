@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from curation.dataset.urls import ascii_host
 from curation.guard import BlockedAddressError, guarded, require_allowed
-from curation.hosts import ascii_host
 from curation.politeness import Hosts, retry_after_s
 from curation.recipe.settings import FetchSettings
 

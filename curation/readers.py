@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
-from curation.tar import read_samples
 
 log = logging.getLogger(__name__)
 

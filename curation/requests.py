@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from curation.dataset.sample import normalise_url, uid_of_url
+from curation.dataset.tombstones import hashed
+from curation.dataset.urls import ascii_host
 from curation.errors import UsageError
-from curation.hosts import ascii_host
-from curation.sample import normalise_url, uid_of_url
-from curation.tombstones import hashed
 
 KINDS = ("url", "key", "uid", "sha256", "domain")
 DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from curation.dataset.manifest import ShardReport
 from curation.errors import DiskFullError, FaceCaptionError, LeaseError, UsageError
-from curation.manifest import ShardReport
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.errors import UsageError, VerificationError
-from curation.ledger import count_rejections
-from curation.manifest import (
+from curation.dataset.ledger import count_rejections
+from curation.dataset.manifest import (
     MANIFEST_NAME,
     Manifest,
     Rejections,
@@ -20,12 +19,13 @@ from curation.manifest import (
     write_manifest,
     write_report,
 )
+from curation.dataset.tombstones import consult
+from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
 from curation.runner import Outcome, ShardFailure
 from curation.storage.lease import LEASE_FOLDER, Lease, hold
 from curation.storage.paths import is_local
 from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
-from curation.tombstones import consult
 
 WORK_NAME = "work.json"
 """Says, from the first moment, which piece of work a folder belongs to."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
 from curation.errors import UsageError, VerificationError
-from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
 from curation.stage import WORK_NAME
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import read_sealed

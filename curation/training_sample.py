@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from curation.arrow import from_struct
-from curation.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
+from curation.dataset.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
+from curation.dataset.sample import Sample
 from curation.errors import ShardError
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.recipe import Recipe
-from curation.sample import Sample
 
 
 def has_face_fields(recipe: Recipe) -> bool:

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.captions import captions_of
+from curation.dataset.captions import captions_of
+from curation.dataset.manifest import Manifest, read_manifest
+from curation.dataset.sample import Sample
+from curation.dataset.tar import members_of, read_samples
+from curation.dataset.tombstones import FORGET, tombstones_of
 from curation.errors import FaceCaptionError, UsageError
 from curation.evidence import known_of
 from curation.find import Found, find_images
-from curation.manifest import Manifest, read_manifest
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.sample import Sample
 from curation.stages import StageFolder, stages_of
 from curation.storage.paths import local_copy
-from curation.tar import members_of, read_samples
-from curation.tombstones import FORGET, tombstones_of
 
 IDENTITY_COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "width", "height", "format", "num_bytes")
 

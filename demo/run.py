@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from curation.manifest import Manifest, read_manifest
+from curation.dataset.manifest import Manifest, read_manifest
 from demo.corpus import Corpus, build
 from demo.server import DemoServer, serve
 from filters.weights import catalogue

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.dataset.tar import END_OF_ARCHIVE_BYTES
 from curation.storage.publish import publish
-from curation.tar import END_OF_ARCHIVE_BYTES
 from facemakeup.faults import DataError, Fault
 from facemakeup.scan import SCAN_VERSION, scan
 from facemakeup.shards import Shard, ShardStore, read_text

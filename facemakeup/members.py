@@ -3,7 +3,7 @@
 import io
 import tarfile
 
-from curation.tar import BLOCK_BYTES
+from curation.dataset.tar import BLOCK_BYTES
 from facemakeup.faults import SampleFaultError
 from facemakeup.shards import Shard, ShardStore
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from curation.dataset.tar import IMAGE_SUFFIXES
 from curation.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
-from curation.tar import IMAGE_SUFFIXES
 from facemakeup.faces import Landmarks
 from facemakeup.faults import SampleFaultError
 from facemakeup.shards import sha256_hex

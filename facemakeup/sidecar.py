@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from curation.dataset.tar import write_tar
 from curation.storage.publish import digest, publish, publish_json
-from curation.tar import write_tar
 
 FORMAT_VERSION = 1
 SETTINGS_NAME = "cache.json"

@@ -12,8 +12,8 @@ from benchmarks.order import main as order_main
 from benchmarks.order import parted
 from benchmarks.pieces import first_samples, write_pictures, write_shards
 from benchmarks.process_tree import Tree
+from curation.dataset.tar import read_samples
 from curation.errors import UsageError, WeightsError
-from curation.tar import read_samples
 from filters.weights import find_weights
 from tests.curation.shards import mixed_source
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from curation.bank import FilterBank, load_bank, weights_of
+from curation.dataset.sample import uid_of_bytes
 from curation.measuring import Entry, measure
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.sample import uid_of_bytes
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 from curation.errors import VerificationError
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import (
@@ -21,7 +22,6 @@ from curation.storage.publish import (
     record_of,
     sync_folder,
 )
-from curation.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 
 
 @dataclass(frozen=True)

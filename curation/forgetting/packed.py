@@ -6,12 +6,12 @@ from functools import partial
 
 import pyarrow as pa
 
-from curation.burial import bury
+from curation.dataset.ledger import count_rejections, read_ledger, write_table
+from curation.dataset.manifest import Manifest, ShardReport, stats_path
+from curation.dataset.redaction import bury
 from curation.find import is_in
 from curation.forgetting.journal import Preparation
 from curation.forgetting.prepare import StageBurial, bury_shards, put_records, whole_file
-from curation.ledger import count_rejections, read_ledger, write_table
-from curation.manifest import Manifest, ShardReport, stats_path
 from curation.pack import INDEX_NAME, LEDGER_NAME, SCHEMA, Placed, pack_jobs, pack_work, pack_work_id, plan
 from curation.recipe.recipe import Recipe
 from curation.stage import WORK_NAME, work_of

@@ -12,21 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.burial import bury, recount
 from curation.curate import curate_work_id_of
+from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
+from curation.dataset.redaction import bury, recount
+from curation.dataset.tar import copy_without
+from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
 from curation.fetch import FINDINGS_NAME, fetch_work_id
 from curation.find import is_in
 from curation.findings import find, summary
 from curation.forgetting.journal import Preparation
-from curation.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
-from curation.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.stages import StageFolder, reports_of
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, read_sealed, record_of, sealed_bytes
-from curation.tar import copy_without
-from curation.tombstones import FORGET
 
 RANK_LEDGER = "ledger.parquet"
 SOURCE_SHA256 = b"source_sha256"

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.dataset.sample import normalise_url
+from curation.dataset.tombstones import FORGET, Tombstones, hashed
+from curation.dataset.urls import above, host_of
 from curation.errors import ShardError
 from curation.find import Wanted, is_in, ledgers_of
-from curation.hosts import above, host_of
 from curation.requests import Request
-from curation.sample import normalise_url
 from curation.stages import StageFolder
 from curation.storage.paths import local_copy
-from curation.tombstones import FORGET, Tombstones, hashed
 
 COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
 Row = Mapping[str, Any]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.dataset.ledger import LEDGER_SCHEMA_VERSION
+from curation.dataset.manifest import Manifest
 from curation.errors import ShardError
-from curation.ledger import LEDGER_SCHEMA_VERSION
-from curation.manifest import Manifest
 
 NUM_BATCH_ROWS = 8192
 WHOLE_LEDGER = "ledger.parquet"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.manifest import ShardReport
+from curation.dataset.manifest import ShardReport
 from curation.recipe.judge import KeepRange
 from curation.recipe.settings import DecodeLimits
 from curation.report.criteria import Criterion

@@ -13,13 +13,13 @@ from typing import Any
 from PIL import Image
 
 from curation.arrow import from_struct
-from curation.captions import clean_caption
+from curation.dataset.captions import clean_caption
+from curation.dataset.sample import Sample
+from curation.dataset.tar import read_samples
 from curation.decode import UnreadableError, decode
 from curation.errors import ShardError
 from curation.recipe.settings import DecodeLimits
 from curation.report.sampling import Place
-from curation.sample import Sample
-from curation.tar import read_samples
 from filters import faces
 from filters.base import RgbImage
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.dataset.ledger import count_rejections, read_ledger
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
+from curation.dataset.tombstones import FORGET
 from curation.errors import FaceCaptionError
 from curation.fetch import fetch_work, fetch_work_id
-from curation.ledger import count_rejections, read_ledger
-from curation.manifest import MANIFEST_NAME, Manifest, ShardReport
 from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
 from curation.pack import SCHEMA as PACK_SCHEMA
 from curation.recipe.recipe import Recipe
 from curation.stages import STAGES
 from curation.storage.paths import local_copy
-from curation.tombstones import FORGET
 from curation.verify.findings import Fault
 from curation.verify.records import StageRecords, curate_id, expect_work_id
 from curation.verify.shards import Before

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from curation.manifest import ShardReport
+from curation.dataset.manifest import ShardReport
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,16 @@ from typing import Any
 
 from curation.bank import measurement_keys
 from curation.curate import curate_work, curate_work_id
+from curation.dataset.manifest import (
+    MANIFEST_NAME,
+    RECIPE_NAME,
+    Manifest,
+    ShardReport,
+    read_manifest,
+    read_report,
+    total,
+)
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
-from curation.manifest import MANIFEST_NAME, RECIPE_NAME, Manifest, ShardReport, read_manifest, read_report, total
 from curation.rank import rank_work
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.stage import WORK_NAME

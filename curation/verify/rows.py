@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from curation.dataset.tombstones import FORGET, is_buried
 from curation.evidence import joint_scores, known_of
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
-from curation.tombstones import FORGET, is_buried
 
 Row = Mapping[str, Any]
 Finding = tuple[str, str, str]

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.curate import curate
+from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
+from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
+from curation.dataset.sample import uid_of_url
+from curation.dataset.tar import read_samples
 from curation.evidence import ledger_schema
-from curation.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
-from curation.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.runner import Spread
-from curation.sample import uid_of_url
 from curation.stage import finish
 from curation.storage.publish import publish, publish_sealed, read_sealed, record_of
-from curation.tar import read_samples
 from tests.curation.shards import mixed_source, recipe_from
 
 ALONE = Spread(num_workers=0)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from curation.dataset.tar import write_tar
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.tar import write_tar
 
 RECIPE = """
 schema_version = 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.captions import Caption, bind, captions_of, clean_caption
+from curation.dataset.captions import Caption, bind, captions_of, clean_caption
 
 FACE = (100.0, 100.0, 200.0, 200.0)
 ALT = Caption("alt text", "laion")

@@ -13,10 +13,10 @@ import pytest
 from curation.answers import Fault
 from curation.cell import CELL, Cell
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_report
 from curation.errors import WeightsError
 from curation.intent import losses
-from curation.ledger import read_ledger
-from curation.manifest import read_report
 from curation.measuring import Entry, Measured
 from curation.runner import Spread
 from tests.curation.cluster import processes_of

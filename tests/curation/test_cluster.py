@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from curation.curate import curate
-from curation.manifest import read_manifest
+from curation.dataset.manifest import read_manifest
 from curation.runner import Spread
 from tests.curation.cluster import (
     add_node,

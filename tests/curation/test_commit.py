@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger
+from curation.dataset.manifest import Manifest, ShardReport, committed, read_manifest, write_manifest, write_report
 from curation.errors import ShardError, StorageError, UsageError, VerificationError
-from curation.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger
-from curation.manifest import Manifest, ShardReport, committed, read_manifest, write_manifest, write_report
 from curation.storage.publish import TEMP_FOLDER, digest, publish, publish_json, publish_sealed, read_sealed, record_of
 
 

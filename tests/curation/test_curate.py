@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from curation.curate import CurateJob, curate, curate_shard
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest, ShardReport, read_manifest
+from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
-from curation.ledger import read_ledger
-from curation.manifest import Manifest, ShardReport, read_manifest
 from curation.pack import pack
 from curation.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
-from curation.tar import read_samples
 from tests.curation.killing import count_steps, kill_at
 from tests.curation.shards import (
     RECIPE,

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest, read_manifest, read_report
+from curation.dataset.tar import read_samples
 from curation.decide import decide, foresee
 from curation.errors import ShardError, UsageError, WeightsError
-from curation.ledger import read_ledger
-from curation.manifest import Manifest, read_manifest, read_report
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.storage.publish import record_of
-from curation.tar import read_samples
 from curation.verify import verify
 from filters.weights import find_weights
 from tests.curation.killing import count_steps, kill_at

@@ -10,18 +10,18 @@ import pytest
 from PIL import Image
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger, write_ledger
+from curation.dataset.manifest import Manifest, ShardReport
+from curation.dataset.tar import read_samples
 from curation.duplicates import duplicates_among
 from curation.evidence import ledger_row, ledger_schema
 from curation.forget import forget
-from curation.ledger import read_ledger, write_ledger
-from curation.manifest import Manifest, ShardReport
 from curation.pack import pack
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.requests import read_requests
 from curation.runner import Spread
 from curation.storage.publish import publish
-from curation.tar import read_samples
 from curation.verify import verify
 from filters.detectors.base import Face
 from filters.faces import FacesEvidence

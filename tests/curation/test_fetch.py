@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest, ShardReport
+from curation.dataset.tar import read_samples
 from curation.download import LOST, UrlOutcome, account
 from curation.errors import ShardError, UsageError
 from curation.fetch import fetch
-from curation.ledger import read_ledger
-from curation.manifest import Manifest, ShardReport
 from curation.rank import rank
 from curation.reader import Answer
 from curation.runner import ShardFailure, Spread
-from curation.tar import read_samples
 from demo.metadata import FATES
 from demo.server import PLACEHOLDER, DemoServer, Route, serve
 from tests.curation.shards import bytes_of, colourful, recipe_from

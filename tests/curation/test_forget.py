@@ -14,23 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest
+from curation.dataset.sample import uid_of_url
+from curation.dataset.tar import read_samples
+from curation.dataset.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, UsageError
 from curation.fetch import fetch
 from curation.forget import forget
-from curation.ledger import read_ledger
-from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.rank import rank
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.report import write_report
 from curation.requests import read_requests
-from curation.sample import uid_of_url
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem
 from curation.storage.publish import publish_sealed, read_sealed
-from curation.tar import read_samples
-from curation.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
 from curation.verify import verify
 from curation.why import why
 from demo.server import DemoServer, serve

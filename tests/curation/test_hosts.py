@@ -2,8 +2,8 @@
 
 import pytest
 
-from curation.hosts import above, ascii_host, host_of, spellings
-from curation.tombstones import Tombstones, hashed
+from curation.dataset.tombstones import Tombstones, hashed
+from curation.dataset.urls import above, ascii_host, host_of, spellings
 
 BUCHER = "xn--bcher-kva.example"
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest
 from curation.errors import WeightsError
-from curation.ledger import read_ledger
-from curation.manifest import read_manifest
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
 from filters.weights import find_weights

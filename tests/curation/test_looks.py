@@ -14,10 +14,11 @@ import pytest
 from curation.answers import Fault
 from curation.cell import CELL, Cell
 from curation.curate import curate
+from curation.dataset.manifest import Manifest, read_report
+from curation.dataset.tar import read_samples
 from curation.fetch import fetch, fetch_work_id
 from curation.fingerprint import LOOK, look_at
 from curation.intent import Intent, intent_path
-from curation.manifest import Manifest, read_report
 from curation.measuring import Entry
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
@@ -25,7 +26,6 @@ from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.report import write_report
 from curation.runner import Spread
 from curation.storage.publish import sha256_of
-from curation.tar import read_samples
 from curation.verify import verify
 from curation.why import why
 from demo.server import PLACEHOLDER, DemoServer, serve

@@ -13,9 +13,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from curation.curate import curate
+from curation.dataset.manifest import read_manifest
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, StorageError, UsageError
-from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.runner import Spread
 from curation.storage import publish as commit

@@ -16,6 +16,7 @@ from cli import app
 from curation.bank import load_bank, weights_of
 from curation.cascades import Cascades, Observed
 from curation.curate import curate
+from curation.dataset.tar import read_samples
 from curation.decide import decide
 from curation.errors import UsageError, WeightsError
 from curation.measuring import Entry, measure
@@ -24,7 +25,6 @@ from curation.ordering import exact, improved, propose
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.runner import Spread
-from curation.tar import read_samples
 from filters.colour import ColourEvidence
 from filters.detectors.base import Face
 from filters.drawn import DrawnEvidence

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest
+from curation.dataset.tar import read_samples
 from curation.decode import decode
 from curation.errors import UsageError
-from curation.ledger import read_ledger
-from curation.manifest import read_manifest
 from curation.pack import pack
 from curation.recipe.settings import DecodeLimits
 from curation.runner import Spread
-from curation.tar import read_samples
 from tests.curation.shards import RECIPE, bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
 
 ALONE = Spread(num_workers=0)

@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.curate import curate
+from curation.dataset.manifest import read_manifest, read_report
+from curation.dataset.tar import read_samples
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.fetch import fetch
-from curation.manifest import read_manifest, read_report
 from curation.pack import pack
 from curation.plan import _sampled, plan, score, score_run, share
 from curation.rank import rank
 from curation.recipe.recipe import Recipe
 from curation.runner import Spread
-from curation.tar import read_samples
 from demo.server import DemoServer, serve
 from tests.curation.shards import colourful, grey, recipe_from
 

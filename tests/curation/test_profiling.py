@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from cli import app
 from curation.cell import CELL
 from curation.curate import curate
-from curation.manifest import read_manifest
+from curation.dataset.manifest import read_manifest
 from curation.profiling import costs, profile, total
 from curation.report.contents import read_report, report_values
 from curation.runner import Spread

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.cleaning import face_box, usable_url
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest
+from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
-from curation.ledger import read_ledger
-from curation.manifest import Manifest
 from curation.rank import LEDGER_SCHEMA, SELECTION_SCHEMA, rank
-from curation.sample import uid_of_url
 from tests.curation.shards import bytes_of, recipe_from
 
 RECIPE = """

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curation.hosts import host_of
+from curation.dataset.urls import host_of
 from curation.politeness import Hosts, interleaved, retry_after_s
 from curation.reader import Answer, is_opted_out, read_url
 from curation.recipe.settings import FetchSettings

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.dataset.manifest import read_manifest
 from curation.decide import decide
 from curation.errors import ShardError, UsageError
-from curation.manifest import read_manifest
 from curation.recipe.recipe import load_recipe
 from curation.report import write_report
 from curation.report.contents import CASCADE

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.sample import Sample, normalise_url, uid_of_bytes, uid_of_url
+from curation.dataset.sample import Sample, normalise_url, uid_of_bytes, uid_of_url
 
 
 @pytest.mark.parametrize(

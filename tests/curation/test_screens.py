@@ -8,16 +8,16 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest, read_report
+from curation.dataset.tar import read_samples
 from curation.decide import decide, foresee
 from curation.errors import RecipeError
-from curation.ledger import read_ledger
-from curation.manifest import read_manifest, read_report
 from curation.pack import pack
 from curation.recipe.judge import KEPT, NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.runner import Spread
 from curation.storage.publish import digest
-from curation.tar import read_samples
 from curation.telling import tell
 from curation.verify import verify
 from curation.why import why

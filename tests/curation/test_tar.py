@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.dataset.tar import read_samples, write_tar
 from curation.errors import ShardError
-from curation.tar import read_samples, write_tar
 
 MEMBERS = [
     ("a.jpg", b"picture a" * 100),

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from curation.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest
+from curation.dataset.sample import uid_of_url
+from curation.dataset.tar import members_of
 from curation.errors import UsageError
 from curation.find import find_images
-from curation.ledger import read_ledger
-from curation.manifest import read_manifest
 from curation.pack import pack
-from curation.sample import uid_of_url
 from curation.stages import stages_of
-from curation.tar import members_of
 from curation.telling import tell
 from curation.why import Story, why
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard

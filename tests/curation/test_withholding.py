@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import Manifest
+from curation.dataset.tar import read_samples
 from curation.errors import SafetyError
 from curation.fetch import fetch
 from curation.findings import find
 from curation.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
-from curation.ledger import read_ledger
-from curation.manifest import Manifest
 from curation.matching import HashList, load_matchers
 from curation.measuring import Entry
 from curation.rank import Safeguards, rank
 from curation.recipe.settings import DecodeLimits, FetchSettings
 from curation.runner import Spread
 from curation.storage.publish import digest
-from curation.tar import read_samples
 from demo.server import DemoServer, serve
 from tests.curation.shards import colourful, recipe_from
 from tests.curation.test_fetch import RECIPE, WAIVER

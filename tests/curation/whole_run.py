@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 
 from curation.arrivals import LEDGER_SCHEMA
 from curation.curate import curate
+from curation.dataset.ledger import base_row, count_rejections, write_ledger
+from curation.dataset.manifest import ShardReport, read_manifest, write_report
+from curation.dataset.tar import write_tar
 from curation.fetch import fetch, fetch_work, fetch_work_id
-from curation.ledger import base_row, count_rejections, write_ledger
-from curation.manifest import ShardReport, read_manifest, write_report
 from curation.pack import pack
 from curation.rank import rank
 from curation.recipe.recipe import Recipe
 from curation.runner import Spread
 from curation.stage import claim
 from curation.storage.publish import digest, publish
-from curation.tar import write_tar
 from tests.curation.shards import colourful, grey, recipe_from
 
 ALONE = Spread(num_workers=0)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
-from curation.manifest import Manifest
+from curation.dataset.manifest import Manifest
 from curation.rank import rank
 from demo.corpus import Corpus, build
 from demo.drawing import draw_face

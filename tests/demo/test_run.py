@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.dataset.manifest import Manifest
 from curation.fetch import fetch
-from curation.manifest import Manifest
 from curation.rank import rank
 from curation.runner import Spread
 from demo.corpus import build

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from curation.tar import write_tar
+from curation.dataset.tar import write_tar
 from facemakeup.config import Recogniser
 from facemakeup.recognisers import INSIGHTFACE
 from filters.weights import add

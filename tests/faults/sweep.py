@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from curation.curate import curate
+from curation.dataset.manifest import MANIFEST_NAME, read_manifest
 from curation.errors import FaceCaptionError
-from curation.manifest import MANIFEST_NAME, read_manifest
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.runner import Spread
 from curation.storage.publish import read_sealed, record_of

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.dataset.sample import NUM_UID_BYTES, uid_of_url
+from curation.dataset.urls import above, ascii_host, host_of
 from curation.errors import UsageError
-from curation.hosts import above, ascii_host, host_of
-from curation.sample import NUM_UID_BYTES, uid_of_url
 from curation.storage.publish import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Tombstones:
         """Return a ledger's row as it is, or its tombstone where the image is forgotten."""
         if not self or not self.hold(row["uid"], row["url"], row.get("sha256"), row.get("source_sha256")):
             return dict(row)
-        from curation.burial import buried
+        from curation.dataset.redaction import buried
 
         return buried(row, schema)
 
@@ -84,7 +84,7 @@ class Tombstones:
         """Return a ledger in which every forgotten image is a tombstone."""
         if not self:
             return table
-        from curation.burial import bury
+        from curation.dataset.redaction import bury
 
         return bury(table, self.mask(table))
 

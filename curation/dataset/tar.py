@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from curation.dataset.sample import Sample
 from curation.errors import ShardError
-from curation.sample import Sample
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bin", "gif", "bmp", "tif", "tiff", "img"})
 """Member suffixes that hold a picture; what it really is, its bytes say."""

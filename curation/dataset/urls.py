@@ -7,7 +7,7 @@ the downloader's do it (IDNA 2003: `ß` is `ss`).
 
 from urllib.parse import urlsplit, urlunsplit
 
-from curation.sample import normalise_url
+from curation.dataset.sample import normalise_url
 
 
 def ascii_host(host: str) -> str:

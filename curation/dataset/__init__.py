@@ -1,0 +1,1 @@
+"""What flows and what stays: samples, tars, captions, ledgers, manifests, tombstones."""
