@@ -23,7 +23,7 @@ from benchmarks.derivatives import Derivative
 from benchmarks.provenance import commit, machine, wilson
 from curation.arrow import from_struct, to_struct
 from curation.bank import measurement_keys, weights_of
-from curation.decode import decode
+from curation.images.decode import decode
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.judge import KeepRange
 from curation.recipe.recipe import load_recipe

@@ -17,7 +17,7 @@ from curation.arrow import to_struct
 from curation.bank import load_bank, measurement_keys, weights_of
 from curation.dataset.sample import uid_of_bytes
 from curation.dataset.tar import read_samples
-from curation.decode import Picture, decode
+from curation.images.decode import Picture, decode
 from curation.measuring import Entry, measure
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe

@@ -24,8 +24,8 @@ from PIL import Image
 from benchmarks.calibrate import Photos
 from benchmarks.looks import originals
 from benchmarks.provenance import commit, machine
-from curation.containers import strip_metadata
-from curation.decode import decode
+from curation.images.containers import strip_metadata
+from curation.images.decode import decode
 from curation.recipe.joint_scores import Bounds
 from curation.recipe.recipe import load_recipe
 from filters.weights import find_weights

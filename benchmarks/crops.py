@@ -21,7 +21,7 @@ from benchmarks.looks import Look
 from benchmarks.margins import LINE_TO_NOSE, nearest_anime
 from benchmarks.photos import photos_of, read
 from benchmarks.provenance import commit, machine, wilson
-from curation.decode import decode
+from curation.images.decode import decode
 from curation.recipe.settings import DecodeLimits
 from filters import anime
 

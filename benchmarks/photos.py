@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.corpus import MANIFEST
-from curation.containers import sniff_format
 from curation.dataset.sample import uid_of_bytes
 from curation.dataset.tar import read_samples, write_tar
 from curation.errors import UsageError
+from curation.images.containers import sniff_format
 
 GOLD = "gold"
 UNREADABLE_HERE = ".ppm"

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from curation.containers import sniff_format
 from curation.curate import source_shards
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.errors import UsageError
+from curation.images.containers import sniff_format
 
 
 def first_samples(corpus: Path, number: int) -> list[Sample]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from curation.arrow import from_struct, scalars
-from curation.decode import PILLOW_NAMES, REASONS
 from curation.errors import FaceCaptionError, ShardError
 from curation.fingerprint import LOOK, Look, is_phash
+from curation.images.decode import PILLOW_NAMES, REASONS
 from curation.measuring import FAULTS, LOAD, OWN, UNREADABLE, Measured
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.decode import UnreadableError, decode
+from curation.images.decode import UnreadableError, decode
 from curation.measuring import UNREADABLE, Decode, Entry, Measured
 from curation.recipe.judge import Verdict
 from curation.recipe.settings import DecodeLimits

@@ -22,9 +22,9 @@ import numpy as np
 
 from curation.arrow import to_struct
 from curation.bank import load_bank
-from curation.decode import Picture, decode
 from curation.errors import FaceCaptionError
 from curation.fingerprint import look_at, phash_of
+from curation.images.decode import Picture, decode
 from curation.measuring import Decode, Entry, Measured, measure
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe

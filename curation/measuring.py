@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from curation.bank import FilterBank
-from curation.decode import Picture, UnreadableError, decode
+from curation.images.decode import Picture, UnreadableError, decode
 from curation.recipe.joint_scores import Known
 from curation.recipe.judge import NotYet, Verdict, judge, unsettled
 from curation.recipe.recipe import Recipe

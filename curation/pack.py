@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.containers import ImageFormat, strip_metadata
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
@@ -21,6 +20,7 @@ from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import FORGET, Tombstones, consult
 from curation.duplicates import duplicates_among
 from curation.errors import ShardError, UsageError
+from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe
 from curation.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.stage import claimed, commit_shard, finish, finished

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from curation.decode import UnreadableError, decode
 from curation.errors import UsageError
+from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import TEMP_FOLDER, publish, publish_json
 from curation.version import CODE_VERSION

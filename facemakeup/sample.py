@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.dataset.tar import IMAGE_SUFFIXES
-from curation.decode import UnreadableError, decode
+from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from facemakeup.faces import Landmarks
 from facemakeup.faults import SampleFaultError

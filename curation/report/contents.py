@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.decide import HISTORY
-from curation.decode import REASONS
+from curation.images.decode import REASONS
 from curation.measuring import FAULTS, QUARANTINE, UNREADABLE
 from curation.profiling import Cost, cost_values, costs
 from curation.report.criteria import criteria_of

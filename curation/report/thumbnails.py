@@ -16,8 +16,8 @@ from curation.arrow import from_struct
 from curation.dataset.captions import clean_caption
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
-from curation.decode import UnreadableError, decode
 from curation.errors import ShardError
+from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from curation.report.sampling import Place
 from filters import faces

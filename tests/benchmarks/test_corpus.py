@@ -12,8 +12,8 @@ from benchmarks.corpus import BEFORE_TEXT, MANIFEST, MIX, build, planned
 from benchmarks.photos import photos_of, read, stratified
 from curation.curate import source_shards
 from curation.dataset.tar import read_samples
-from curation.decode import decode
 from curation.errors import UsageError
+from curation.images.decode import decode
 from curation.recipe.settings import DecodeLimits
 from filters import colour
 from tests.filters.marks import astronaut, with_gold

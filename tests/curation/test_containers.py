@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from curation.containers import ContainerError, ImageFormat, image_end, read_container, sniff_format, strip_metadata
+from curation.images.containers import (
+    ContainerError,
+    ImageFormat,
+    image_end,
+    read_container,
+    sniff_format,
+    strip_metadata,
+)
 from filters.base import RgbImage
 from tests import pictures, profiles
 

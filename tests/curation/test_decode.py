@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from curation.containers import strip_metadata
-from curation.decode import REASONS, Picture, UnreadableError, decode
+from curation.images.containers import strip_metadata
+from curation.images.decode import REASONS, Picture, UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
 from tests import pictures

@@ -8,8 +8,8 @@ from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples
-from curation.decode import decode
 from curation.errors import UsageError
+from curation.images.decode import decode
 from curation.pack import pack
 from curation.recipe.settings import DecodeLimits
 from curation.runner import Spread

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from curation.decode import decode
+from curation.images.decode import decode
 from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
 from tests import pictures, profiles

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from curation.decode import decode
+from curation.images.decode import decode
 from curation.recipe.recipe import load_recipe
 from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from curation.containers.parts import Container, ContainerError, Part, minimal_tiff, read_orientation
+from curation.images.containers.parts import Container, ContainerError, Part, minimal_tiff, read_orientation
 
 START = b"\x89PNG\r\n\x1a\n"
 CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})

@@ -6,8 +6,8 @@ Pure functions on bytes, with walkers of our own for JPEG, PNG and WEBP; nothing
 from collections.abc import Mapping
 from typing import Protocol
 
-from curation.containers import jpeg, png, webp
-from curation.containers.parts import Container, ContainerError, ImageFormat, Part
+from curation.images.containers import jpeg, png, webp
+from curation.images.containers.parts import Container, ContainerError, ImageFormat, Part
 
 __all__ = [
     "Container",

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image, ImageFile
 
-from curation.containers import (
+from curation.images.containers import (
     Container,
     ContainerError,
     ImageFormat,
@@ -21,8 +21,8 @@ from curation.containers import (
     sniff_format,
     strip_container,
 )
+from curation.images.srgb import to_srgb
 from curation.recipe.settings import DecodeLimits
-from curation.srgb import to_srgb
 from filters.base import FaceCaptionError, RgbImage
 
 REASONS: Mapping[str, str] = MappingProxyType(
@@ -105,7 +105,7 @@ class UnreadableError(FaceCaptionError):
 def decode(image_bytes: bytes, limits: DecodeLimits) -> Picture:
     """Decode one JPEG, PNG or WEBP picture, once and in full, to upright 8-bit sRGB.
 
-    An MPO is its first picture. `curation.srgb` defines how every other colour model becomes sRGB.
+    An MPO is its first picture. `curation.images.srgb` defines how every other colour model becomes sRGB.
 
     Raises:
         UnreadableError: the file is refused; limits are held against the header before any pixel is decoded.

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from curation.containers.parts import Container, ContainerError, Part, minimal_tiff, read_orientation
+from curation.images.containers.parts import Container, ContainerError, Part, minimal_tiff, read_orientation
 
 START, FORM = b"RIFF", b"WEBP"
 CODED = frozenset({b"VP8 ", b"VP8L"})

@@ -4,7 +4,14 @@ import re
 import struct
 from collections.abc import Iterator
 
-from curation.containers.parts import EXIF_PREFIX, Container, ContainerError, Part, minimal_tiff, read_orientation
+from curation.images.containers.parts import (
+    EXIF_PREFIX,
+    Container,
+    ContainerError,
+    Part,
+    minimal_tiff,
+    read_orientation,
+)
 
 START = b"\xff\xd8"
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")

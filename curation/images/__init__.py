@@ -1,0 +1,1 @@
+"""From stored bytes to pixels: containers, the decode gate, one definition of sRGB."""
