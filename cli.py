@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from curation.forecast import Forecast
     from curation.order_sample import OrderSample
     from curation.ordering import Proposal
-    from curation.runner import Outcome, Spread
+    from curation.run.runner import Outcome, Spread
     from facemakeup.train import Progress as Step
 
 EXIT_SOME_SHARDS_FAILED = 1
@@ -170,7 +170,7 @@ def curate(
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run(location(source), location(target), loaded, spread, on_outcome)
     if profile:
-        from curation.profiling import costs, table
+        from curation.run.costs import costs, table
 
         typer.echo(table(costs(location(target), manifest)), err=True)
     _conclude(manifest, location(target), as_json)
@@ -584,7 +584,7 @@ def models_verify() -> None:
 
 
 def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Spread":
-    from curation.runner import Spread
+    from curation.run.runner import Spread
 
     return Spread(workers, ray_address, num_gpus)
 
@@ -597,8 +597,8 @@ def _progress(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from curation.logs import STDERR, json_log, log_outcome
-    from curation.runner import ShardFailure
+    from curation.run.logs import STDERR, json_log, log_outcome
+    from curation.run.runner import ShardFailure
 
     console = Console(stderr=True, quiet=log_json == STDERR)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())

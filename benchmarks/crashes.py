@@ -26,7 +26,7 @@ from benchmarks.provenance import commit, machine
 from curation.curate import curate
 from curation.dataset.manifest import MANIFEST_NAME, read_manifest
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from tests.curation.shards import RECIPE, colourful, grey, mixed_source, sample_members, write_shard
 from tests.faults.sweep import data_of
 

@@ -27,7 +27,7 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report
 from curation.decide import decide, foresee
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import sha256_of
 from filters.weights import add, find_weights
 from tests.curation.shards import encode, sample_members, write_shard

@@ -26,7 +26,7 @@ from benchmarks.provenance import commit, machine
 from curation.curate import curate
 from curation.dataset.manifest import read_manifest
 from curation.recipe.recipe import load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from tests.curation.cluster import add_node, cluster, driver, environment, napping_source, num_committed, processes_of
 from tests.curation.poisoned import RECIPE, THIRD_PARTY
 from tests.curation.shards import bytes_of

@@ -32,7 +32,7 @@ from curation.errors import UsageError
 from curation.order_sample import sample_of
 from curation.ordering import Proposal, propose
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 
 NUM_SHARDS = 4
 NUM_WARM = 6

@@ -27,7 +27,7 @@ from curation.curate import curate, source_shards
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.dataset.tar import write_tar
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.runner import Outcome, Spread, run_shards
+from curation.run.runner import Outcome, Spread, run_shards
 from curation.storage.paths import location
 from tests.pictures import encode, solid
 

@@ -22,12 +22,12 @@ from curation.errors import ShardError, UsageError
 from curation.evidence import ledger_footer, ledger_row, ledger_schema
 from curation.intent import intent_path
 from curation.measuring import Entry, Measured
-from curation.profiling import PROFILE, profile
 from curation.quarantine import quarantine
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
-from curation.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.stage import WORK_NAME, claimed, commit_shard, finish, finished
+from curation.run.costs import PROFILE, profile
+from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
+from curation.run.target import WORK_NAME, claimed, commit_shard, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy, read_ahead
 from curation.storage.publish import FileRecord, digest, publish, sha256_of

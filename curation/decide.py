@@ -30,8 +30,8 @@ from curation.measuring import Entry, Measured
 from curation.quarantine import quarantine
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
-from curation.stage import commit_shard, finish, finished
+from curation.run.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
+from curation.run.target import commit_shard, finish, finished
 from curation.storage.lease import Lease, hold
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, publish, sha256_of

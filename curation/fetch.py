@@ -39,8 +39,8 @@ from curation.rank import LEDGER as RANK_LEDGER
 from curation.rank import SELECTION_SCHEMA
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
-from curation.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.stage import claimed, finish, finished
+from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
+from curation.run.target import claimed, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.publish import TEMP_FOLDER, digest, publish, sha256_of
 from curation.version import CODE_VERSION

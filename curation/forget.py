@@ -15,7 +15,6 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import tombstones_of, write_tombstones
 from curation.dataset.urls import host_of
 from curation.errors import UsageError
-from curation.forgetting.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
 from curation.forgetting.packed import bury_packed, seats_of
 from curation.forgetting.prepare import (
     StageBurial,
@@ -30,7 +29,8 @@ from curation.forgetting.prepare import (
 from curation.forgetting.seek import Sought, seek
 from curation.gc import collect
 from curation.requests import Request
-from curation.stages import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.run.folders import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
 from curation.storage.lease import hold
 from curation.storage.publish import FileRecord, read_sealed, record_of
 from curation.version import CODE_VERSION

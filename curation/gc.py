@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
-from curation.forgetting.journal import discard_prepared
 from curation.rank import SELECTION_SCHEMA
-from curation.stage import WORK_NAME
-from curation.stages import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.run.folders import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.run.journal import discard_prepared
+from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER, TTL_S, hold
 from curation.storage.paths import filesystem, is_local, local_copy
 from curation.storage.publish import TEMP_FOLDER

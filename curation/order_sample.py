@@ -25,9 +25,9 @@ from curation.errors import UsageError
 from curation.evidence import footer_of
 from curation.forecast import Opinion
 from curation.measuring import DECODE, Entry, Measured, in_shadow, measure, missing
-from curation.profiling import costs
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.stage import finished
+from curation.run.costs import costs
+from curation.run.target import finished
 from curation.storage.paths import local_copy
 
 MAX_SHARDS = 32

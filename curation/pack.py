@@ -22,8 +22,8 @@ from curation.duplicates import duplicates_among
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe
-from curation.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
-from curation.stage import claimed, commit_shard, finish, finished
+from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
+from curation.run.target import claimed, commit_shard, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, digest, publish

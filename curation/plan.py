@@ -30,8 +30,8 @@ from curation.fetch import UNREACHABLE, fetch
 from curation.pack import pack
 from curation.rank import LEDGER
 from curation.recipe.recipe import Recipe
-from curation.runner import Outcome, Spread
-from curation.stage import finish, finished
+from curation.run.runner import Outcome, Spread
+from curation.run.target import finish, finished
 from curation.storage.publish import FileRecord, digest, publish
 
 Z_95 = 1.959963984540054

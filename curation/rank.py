@@ -26,8 +26,8 @@ from curation.dataset.tombstones import FORGET, FORGOTTEN, consult
 from curation.gates import Blocklist, read_blocklist
 from curation.metadata import file_digests, num_rows_of
 from curation.recipe.settings import RankSettings
+from curation.run.target import claimed, finish
 from curation.selection import Cut, find_cut, join, opened, rest, selected
-from curation.stage import claimed, finish
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
 from curation.version import CODE_VERSION
 

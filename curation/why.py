@@ -12,9 +12,9 @@ from curation.dataset.tar import members_of, read_samples
 from curation.dataset.tombstones import FORGET, tombstones_of
 from curation.errors import FaceCaptionError, UsageError
 from curation.evidence import known_of
-from curation.find import Found, find_images
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.stages import StageFolder, stages_of
+from curation.run.folders import StageFolder, stages_of
+from curation.run.lookup import Found, find_images
 from curation.storage.paths import local_copy
 
 IDENTITY_COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "width", "height", "format", "num_bytes")

@@ -9,12 +9,12 @@ import pyarrow as pa
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
-from curation.find import is_in
-from curation.forgetting.journal import Preparation
 from curation.forgetting.prepare import StageBurial, bury_shards, put_records, whole_file
 from curation.pack import INDEX_NAME, LEDGER_NAME, SCHEMA, Placed, pack_jobs, pack_work, pack_work_id, plan
 from curation.recipe.recipe import Recipe
-from curation.stage import WORK_NAME, work_of
+from curation.run.journal import Preparation
+from curation.run.lookup import is_in
+from curation.run.target import WORK_NAME, work_of
 from curation.storage.paths import local_copy
 from curation.storage.publish import read_sealed, record_of, sealed_bytes
 

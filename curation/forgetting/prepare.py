@@ -20,11 +20,11 @@ from curation.dataset.tar import copy_without
 from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
 from curation.fetch import FINDINGS_NAME, fetch_work_id
-from curation.find import is_in
 from curation.findings import find, summary
-from curation.forgetting.journal import Preparation
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.stages import StageFolder, reports_of
+from curation.run.folders import StageFolder, reports_of
+from curation.run.journal import Preparation
+from curation.run.lookup import is_in
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, read_sealed, record_of, sealed_bytes
 

@@ -13,9 +13,9 @@ from curation.dataset.sample import normalise_url
 from curation.dataset.tombstones import FORGET, Tombstones, hashed
 from curation.dataset.urls import above, host_of
 from curation.errors import ShardError
-from curation.find import Wanted, is_in, ledgers_of
 from curation.requests import Request
-from curation.stages import StageFolder
+from curation.run.folders import StageFolder
+from curation.run.lookup import Wanted, is_in, ledgers_of
 from curation.storage.paths import local_copy
 
 COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")

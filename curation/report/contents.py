@@ -9,7 +9,6 @@ from typing import Any
 from curation.decide import HISTORY
 from curation.images.decode import REASONS
 from curation.measuring import FAULTS, QUARANTINE, UNREADABLE
-from curation.profiling import Cost, cost_values, costs
 from curation.report.criteria import criteria_of
 from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.report.ledgers import ledger_paths
@@ -17,6 +16,7 @@ from curation.report.proofs import proofs_of
 from curation.report.sampling import choose
 from curation.report.scores import Spread, check_verdicts, spread_of
 from curation.report.sheets import Decision, Sheet, Tile, read_sheets
+from curation.run.costs import Cost, cost_values, costs
 from filters.weights import catalogue
 
 REPORT_SCHEMA_VERSION = 1

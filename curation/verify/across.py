@@ -14,7 +14,7 @@ from curation.fetch import fetch_work, fetch_work_id
 from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
 from curation.pack import SCHEMA as PACK_SCHEMA
 from curation.recipe.recipe import Recipe
-from curation.stages import STAGES
+from curation.run.folders import STAGES
 from curation.storage.paths import local_copy
 from curation.verify.findings import Fault
 from curation.verify.records import StageRecords, curate_id, expect_work_id

@@ -20,8 +20,8 @@ from curation.dataset.manifest import (
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.rank import rank_work
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.stage import WORK_NAME
-from curation.stages import STATS_SUFFIX, StageFolder, names_in
+from curation.run.folders import STATS_SUFFIX, StageFolder, names_in
+from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
 from curation.verify.findings import Fault, Note

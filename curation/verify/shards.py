@@ -15,7 +15,7 @@ from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
 from curation.evidence import ledger_schema
 from curation.recipe.recipe import Recipe
-from curation.stages import StageFolder
+from curation.run.folders import StageFolder
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, record_of
 from curation.verify.findings import Checked, Fault

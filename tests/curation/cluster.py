@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from curation.curate import curate
 from curation.recipe.recipe import load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 source, target, recipe, address = sys.argv[1:]
 manifest = curate(Path(source), Path(target), load_recipe(recipe), Spread(2, address))
 sys.exit(len(manifest.failed))

@@ -16,8 +16,8 @@ from curation.dataset.tar import read_samples
 from curation.evidence import ledger_schema
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
-from curation.runner import Spread
-from curation.stage import finish
+from curation.run.runner import Spread
+from curation.run.target import finish
 from curation.storage.publish import publish, publish_sealed, read_sealed, record_of
 from tests.curation.shards import mixed_source, recipe_from
 

@@ -18,7 +18,7 @@ from curation.dataset.manifest import read_report
 from curation.errors import WeightsError
 from curation.intent import losses
 from curation.measuring import Entry, Measured
-from curation.runner import Spread
+from curation.run.runner import Spread
 from tests.curation.cluster import processes_of
 from tests.curation.poisoned import (
     THIRD_PARTY,
@@ -200,7 +200,7 @@ import sys
 from pathlib import Path
 from curation.curate import curate
 from curation.recipe.recipe import load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 curate(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]), Spread(int(sys.argv[4])))
 """
 

@@ -17,7 +17,7 @@ import pytest
 
 from curation.curate import curate
 from curation.dataset.manifest import read_manifest
-from curation.runner import Spread
+from curation.run.runner import Spread
 from tests.curation.cluster import (
     add_node,
     cluster,

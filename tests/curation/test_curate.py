@@ -12,7 +12,7 @@ from curation.dataset.manifest import Manifest, ShardReport, read_manifest
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 from curation.pack import pack
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
 from tests.curation.killing import count_steps, kill_at
 from tests.curation.shards import (

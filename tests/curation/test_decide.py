@@ -19,7 +19,7 @@ from curation.decide import decide, foresee
 from curation.errors import ShardError, UsageError, WeightsError
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import record_of
 from curation.verify import verify
 from filters.weights import find_weights

@@ -20,7 +20,7 @@ from curation.pack import pack
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.requests import read_requests
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import publish
 from curation.verify import verify
 from filters.detectors.base import Face

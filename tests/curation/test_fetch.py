@@ -19,7 +19,7 @@ from curation.errors import ShardError, UsageError
 from curation.fetch import fetch
 from curation.rank import rank
 from curation.reader import Answer
-from curation.runner import ShardFailure, Spread
+from curation.run.runner import ShardFailure, Spread
 from demo.metadata import FATES
 from demo.server import PLACEHOLDER, DemoServer, Route, serve
 from tests.curation.shards import bytes_of, colourful, recipe_from

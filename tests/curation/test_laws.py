@@ -14,7 +14,7 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.errors import WeightsError
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from filters.weights import find_weights
 from tests.curation.shards import bytes_of, colourful, grey, sample_members, write_shard
 

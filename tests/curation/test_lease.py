@@ -9,7 +9,7 @@ import pytest
 
 from curation.curate import CurateJob, curate, curate_shard
 from curation.errors import LeaseError
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage import lease as leases
 from curation.storage.lease import LEASE_FOLDER, Lease, hold
 from curation.storage.publish import publish_sealed, read_sealed

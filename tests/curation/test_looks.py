@@ -24,7 +24,7 @@ from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.report import write_report
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import sha256_of
 from curation.verify import verify
 from curation.why import why

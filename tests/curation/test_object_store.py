@@ -17,7 +17,7 @@ from curation.dataset.manifest import read_manifest
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, StorageError, UsageError
 from curation.pack import pack
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage import publish as commit
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem, location

@@ -24,7 +24,7 @@ from curation.order_sample import OrderSample, sample_of
 from curation.ordering import exact, improved, propose
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from filters.colour import ColourEvidence
 from filters.detectors.base import Face
 from filters.drawn import DrawnEvidence

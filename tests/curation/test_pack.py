@@ -12,7 +12,7 @@ from curation.errors import UsageError
 from curation.images.decode import decode
 from curation.pack import pack
 from curation.recipe.settings import DecodeLimits
-from curation.runner import Spread
+from curation.run.runner import Spread
 from tests.curation.shards import RECIPE, bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
 
 ALONE = Spread(num_workers=0)

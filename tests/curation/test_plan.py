@@ -21,7 +21,7 @@ from curation.pack import pack
 from curation.plan import _sampled, plan, score, score_run, share
 from curation.rank import rank
 from curation.recipe.recipe import Recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from demo.server import DemoServer, serve
 from tests.curation.shards import colourful, grey, recipe_from
 

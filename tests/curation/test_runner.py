@@ -9,7 +9,7 @@ import pytest
 from curation.curate import CurateJob, curate, curate_shard
 from curation.dataset.manifest import ShardReport
 from curation.errors import ShardError, UsageError
-from curation.runner import ShardFailure, Spread, run_shards
+from curation.run.runner import ShardFailure, Spread, run_shards
 from curation.storage.publish import publish
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 

@@ -16,7 +16,7 @@ from curation.errors import RecipeError
 from curation.pack import pack
 from curation.recipe.judge import KEPT, NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import digest
 from curation.telling import tell
 from curation.verify import verify

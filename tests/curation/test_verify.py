@@ -13,7 +13,7 @@ from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
 from curation.dataset.tar import members_of, read_samples, write_tar
 from curation.report import write_report
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.paths import location
 from curation.storage.publish import publish_sealed, read_sealed, record_of
 from curation.verify import Verification, verify

@@ -11,9 +11,9 @@ from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import members_of
 from curation.errors import UsageError
-from curation.find import find_images
 from curation.pack import pack
-from curation.stages import stages_of
+from curation.run.folders import stages_of
+from curation.run.lookup import find_images
 from curation.telling import tell
 from curation.why import Story, why
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard

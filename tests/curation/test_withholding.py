@@ -25,7 +25,7 @@ from curation.matching import HashList, load_matchers
 from curation.measuring import Entry
 from curation.rank import Safeguards, rank
 from curation.recipe.settings import DecodeLimits, FetchSettings
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import digest
 from demo.server import DemoServer, serve
 from tests.curation.shards import colourful, recipe_from

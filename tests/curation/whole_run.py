@@ -19,8 +19,8 @@ from curation.fetch import fetch, fetch_work, fetch_work_id
 from curation.pack import pack
 from curation.rank import rank
 from curation.recipe.recipe import Recipe
-from curation.runner import Spread
-from curation.stage import claim
+from curation.run.runner import Spread
+from curation.run.target import claim
 from curation.storage.publish import digest, publish
 from tests.curation.shards import colourful, grey, recipe_from
 

@@ -8,7 +8,7 @@ import pytest
 from curation.dataset.manifest import Manifest
 from curation.fetch import fetch
 from curation.rank import rank
-from curation.runner import Spread
+from curation.run.runner import Spread
 from demo.corpus import build
 from demo.run import DemoError, _server, funnel, labels, require_conservation
 from demo.server import serve

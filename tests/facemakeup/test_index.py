@@ -10,7 +10,7 @@ from curation.curate import curate
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.pack import pack
-from curation.runner import Spread
+from curation.run.runner import Spread
 from facemakeup.faults import DataError, count
 from facemakeup.index import TarIndex, build_index
 from facemakeup.members import read_members

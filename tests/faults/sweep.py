@@ -24,7 +24,7 @@ from curation.curate import curate
 from curation.dataset.manifest import MANIFEST_NAME, read_manifest
 from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.runner import Spread
+from curation.run.runner import Spread
 from curation.storage.publish import read_sealed, record_of
 
 ACTIONS = {"KILL": -1, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO}

@@ -22,7 +22,7 @@ from curation.dataset.manifest import (
 from curation.dataset.tombstones import consult
 from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
-from curation.runner import Outcome, ShardFailure
+from curation.run.runner import Outcome, ShardFailure
 from curation.storage.lease import LEASE_FOLDER, Lease, hold
 from curation.storage.paths import is_local
 from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
 from curation.errors import UsageError, VerificationError
-from curation.stage import WORK_NAME
+from curation.run.target import WORK_NAME
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import read_sealed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.manifest import Manifest
-from curation.stages import done_records
+from curation.run.folders import done_records
 
 PROFILE = "profile"
 """Where a done record holds it, among what may differ between equal runs."""

@@ -13,7 +13,7 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import ShardReport
 from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
-from curation.stages import StageFolder, reports_of
+from curation.run.folders import StageFolder, reports_of
 from curation.storage.paths import filesystem, is_local, local_copy
 
 WHOLE_LEDGER = "ledger.parquet"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from curation.dataset.manifest import ShardReport
-from curation.runner import Outcome
+from curation.run.runner import Outcome
 
 STDERR = "-"
 shards_log = logging.getLogger("curation.shards")
