@@ -21,9 +21,9 @@ from typing import Any
 from benchmarks import derivatives
 from benchmarks.derivatives import Derivative
 from benchmarks.provenance import commit, machine, wilson
-from curation.arrow import from_struct, to_struct
-from curation.bank import measurement_keys, weights_of
 from curation.images.decode import decode
+from curation.measure.arrow import from_struct, to_struct
+from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.judge import KeepRange
 from curation.recipe.recipe import load_recipe

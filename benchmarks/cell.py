@@ -17,11 +17,11 @@ from typing import Any
 
 from benchmarks.provenance import commit, machine
 from curation.answers import Fault
-from curation.bank import load_bank, weights_of
 from curation.cell import Cell
 from curation.dataset.sample import uid_of_bytes
 from curation.inside import Load
-from curation.measuring import Entry, Measured, measure
+from curation.measure.cascade import Entry, Measured, measure
+from curation.measure.filter_set import load_bank, weights_of
 from curation.recipe.recipe import Recipe, load_recipe
 from tests.pictures import encode, scene
 

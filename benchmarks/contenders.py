@@ -13,12 +13,12 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from benchmarks.provenance import surroundings
-from curation.arrow import to_struct
-from curation.bank import load_bank, measurement_keys, weights_of
 from curation.dataset.sample import uid_of_bytes
 from curation.dataset.tar import read_samples
 from curation.images.decode import Picture, decode
-from curation.measuring import Entry, measure
+from curation.measure.arrow import to_struct
+from curation.measure.cascade import Entry, measure
+from curation.measure.filter_set import load_bank, measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import DecodeLimits
@@ -82,7 +82,7 @@ class Clock:
 
 
 class Ours:
-    """The engine: `curation.measuring.measure` with a recipe, in this process, one picture at a time."""
+    """The engine: `curation.measure.cascade.measure` with a recipe, in this process, one picture at a time."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Load the recipe's filters, each of them under the clock; no rejected picture is measured in full."""

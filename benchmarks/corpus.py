@@ -28,8 +28,8 @@ from benchmarks.provenance import commit, machine
 from benchmarks.sources import Coded, Cut, Source, coded, cut
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import write_tar
-from curation.fingerprint import fingerprint, look_at, phash_distance
-from curation.measuring import Entry
+from curation.measure.cascade import Entry
+from curation.measure.fingerprint import fingerprint, look_at, phash_distance
 from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import sha256_of
 from filters.base import RgbImage

@@ -24,10 +24,10 @@ from typing import Any
 
 from benchmarks.provenance import commit, machine, wilson
 from benchmarks.variants import plain
-from curation.arrow import from_struct
-from curation.bank import measurement_keys, weights_of
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tar import write_tar
+from curation.measure.arrow import from_struct
+from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe, load_recipe
 

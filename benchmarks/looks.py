@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import derivatives
 from benchmarks.calibrate import Photos
-from curation.arrow import from_struct, to_struct
+from curation.measure.arrow import from_struct, to_struct
 from filters.base import RgbImage
 
 CACHE = Path("build/looks")

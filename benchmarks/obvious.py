@@ -29,8 +29,8 @@ from PIL import Image
 from benchmarks.contenders import CHARACTERS, DECODE, TONING, Clock, Outcome, outcome, plans_of
 from benchmarks.provenance import surroundings
 from benchmarks.variants import plain
-from curation.arrow import from_struct
 from curation.errors import UsageError
+from curation.measure.arrow import from_struct
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.storage.publish import digest

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import derivatives, random_text
 from benchmarks.calibrate import Photos
-from curation.arrow import from_struct, to_struct
+from curation.measure.arrow import from_struct, to_struct
 from curation.storage.publish import digest
 from filters.base import RgbImage, Settings
 from filters.weights import find_weights

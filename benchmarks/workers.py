@@ -14,9 +14,9 @@ from benchmarks.contenders import ON_THE_HOUSE, READ, Contender, Ours, Outcome
 from benchmarks.floor import Floor
 from benchmarks.obvious import Obvious
 from benchmarks.variants import variant
-from curation.bank import weights_of
 from curation.cell import CELL
 from curation.curate import CurateJob, curate_shard
+from curation.measure.filter_set import weights_of
 from curation.recipe.recipe import load_recipe
 
 TOTAL, WALL = "total", "wall"

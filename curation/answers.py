@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curation.arrow import from_struct, scalars
 from curation.errors import FaceCaptionError, ShardError
-from curation.fingerprint import LOOK, Look, is_phash
 from curation.images.decode import PILLOW_NAMES, REASONS
-from curation.measuring import FAULTS, LOAD, OWN, UNREADABLE, Measured
+from curation.measure.arrow import from_struct, scalars
+from curation.measure.cascade import FAULTS, LOAD, OWN, UNREADABLE, Measured
+from curation.measure.fingerprint import LOOK, Look, is_phash
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 
@@ -27,7 +27,7 @@ class Fault:
     """What pictures did to the cell: a stable reason, and words for a reader."""
 
     reason: str
-    """A key of `curation.measuring.FAULTS`."""
+    """A key of `curation.measure.cascade.FAULTS`."""
     message: str
 
 
@@ -49,7 +49,7 @@ def measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:
 
 
 def looked(value: Mapping[str, Any]) -> Measured:
-    """Return what came of one picture of which only a look was wanted (`curation.fingerprint`)."""
+    """Return what came of one picture of which only a look was wanted (`curation.measure.fingerprint`)."""
     if (refused := _refused(value)) is not None:
         return Measured(refused=refused)
     look = from_struct(Look, value["evidence"][LOOK])

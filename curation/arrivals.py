@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from curation.dataset.ledger import BASE_FIELDS, base_row
 from curation.download import Downloads, UrlOutcome
-from curation.fingerprint import Fingerprint, contradicts, fingerprint
 from curation.gates import is_unsafe, possible_minor
 from curation.images.containers import sniff_format
 from curation.matching import HashMatcher, matching
-from curation.measuring import QUARANTINE, Entry, Measured
+from curation.measure.cascade import QUARANTINE, Entry, Measured
+from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint
 from curation.storage.publish import publish, publish_json
 
 if TYPE_CHECKING:

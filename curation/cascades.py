@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import UsageError
-from curation.measuring import turns
+from curation.measure.cascade import turns
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe
 
@@ -114,7 +114,7 @@ class Cascades:
         return total
 
     def _rounds(self, masks: Masks, order: Sequence[str]) -> Iterator[tuple[str, Masks, Floats, Flags]]:
-        """Let whoever is asked have a turn, round after round, as `curation.measuring` does."""
+        """Let whoever is asked have a turn, round after round, as `curation.measure.cascade` does."""
 
         def is_asked(name: str) -> bool:
             return bool(self._are_asked(masks, self.names.index(name)).any())

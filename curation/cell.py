@@ -21,7 +21,7 @@ from typing import Any
 from curation.answers import Fault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 from curation.errors import ShardError
 from curation.inside import OUT_OF_CPU, Load, LoadNothing
-from curation.measuring import Entry, Measured
+from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 

@@ -11,7 +11,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from curation.bank import measurement_keys, weights_of
 from curation.dataset.captions import captions_of
 from curation.dataset.ledger import write_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
@@ -19,9 +18,10 @@ from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
-from curation.evidence import ledger_footer, ledger_row, ledger_schema
 from curation.intent import intent_path
-from curation.measuring import Entry, Measured
+from curation.measure.cascade import Entry, Measured
+from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
+from curation.measure.filter_set import measurement_keys, weights_of
 from curation.quarantine import quarantine
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe

@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.bank import measurement_keys, weights_of
 from curation.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport, committed
@@ -23,10 +22,11 @@ from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
-from curation.evidence import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
 from curation.intent import intent_path
-from curation.measuring import Entry, Measured
+from curation.measure.cascade import Entry, Measured
+from curation.measure.columns import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
+from curation.measure.filter_set import measurement_keys, weights_of
 from curation.quarantine import quarantine
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of

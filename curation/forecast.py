@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.evidence import known_of
 from curation.interval import wilson
-from curation.measuring import in_shadow, missing, turns
+from curation.measure.cascade import in_shadow, missing, turns
+from curation.measure.columns import known_of
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
 

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from curation.arrow import to_struct
-from curation.bank import load_bank
 from curation.errors import FaceCaptionError
-from curation.fingerprint import look_at, phash_of
 from curation.images.decode import Picture, decode
-from curation.measuring import Decode, Entry, Measured, measure
+from curation.measure.arrow import to_struct
+from curation.measure.cascade import Decode, Entry, Measured, measure
+from curation.measure.filter_set import load_bank
+from curation.measure.fingerprint import look_at, phash_of
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from curation.errors import SafetyError
-from curation.fingerprint import Fingerprint, phash_distance
+from curation.measure.fingerprint import Fingerprint, phash_distance
 
 ENTRY_POINTS = "facecaptionhq.hash_matchers"
 """Group of entry points: each names a function without arguments that returns a `HashMatcher`."""

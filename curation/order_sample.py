@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from curation.answers import Fault
-from curation.bank import load_bank, measurement_keys, weights_of
 from curation.cascades import Observed
 from curation.cell import CELL
 from curation.curate import STAGE, source_shards
@@ -22,9 +21,10 @@ from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
 from curation.decide import DecideJob, read, recipes_of
 from curation.errors import UsageError
-from curation.evidence import footer_of
 from curation.forecast import Opinion
-from curation.measuring import DECODE, Entry, Measured, in_shadow, measure, missing
+from curation.measure.cascade import DECODE, Entry, Measured, in_shadow, measure, missing
+from curation.measure.columns import footer_of
+from curation.measure.filter_set import load_bank, measurement_keys, weights_of
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.costs import costs
 from curation.run.target import finished

@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from curation.answers import Fault
-from curation.bank import load_bank
 from curation.cell import CELL
 from curation.errors import ShardError
-from curation.fingerprint import look_at
 from curation.intent import Intent
-from curation.measuring import QUARANTINE, Entry, Measured, measure
+from curation.measure.cascade import QUARANTINE, Entry, Measured, measure
+from curation.measure.filter_set import load_bank
+from curation.measure.fingerprint import look_at
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits

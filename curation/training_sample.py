@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from curation.arrow import from_struct
 from curation.dataset.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
 from curation.dataset.sample import Sample
 from curation.errors import ShardError
+from curation.measure.arrow import from_struct
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.recipe import Recipe
 

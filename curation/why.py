@@ -11,7 +11,7 @@ from curation.dataset.sample import Sample
 from curation.dataset.tar import members_of, read_samples
 from curation.dataset.tombstones import FORGET, tombstones_of
 from curation.errors import FaceCaptionError, UsageError
-from curation.evidence import known_of
+from curation.measure.columns import known_of
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import StageFolder, stages_of
 from curation.run.lookup import Found, find_images

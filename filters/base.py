@@ -33,7 +33,7 @@ class Evidence:
     """Base of what filters measure: a frozen dataclass of floats, ints, strings, tuples and other dataclasses.
 
     Coordinates are pixels of the decoded picture after EXIF orientation, origin at its top left corner.
-    It maps to an Arrow struct field by field (`curation.arrow`), and back without loss.
+    It maps to an Arrow struct field by field (`curation.measure.arrow`), and back without loss.
     """
 
 

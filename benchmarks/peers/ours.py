@@ -9,9 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from curation.bank import FilterBank, load_bank, weights_of
 from curation.dataset.sample import uid_of_bytes
-from curation.measuring import Entry, measure
+from curation.measure.cascade import Entry, measure
+from curation.measure.filter_set import FilterBank, load_bank, weights_of
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, load_recipe
 

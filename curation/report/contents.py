@@ -8,7 +8,7 @@ from typing import Any
 
 from curation.decide import HISTORY
 from curation.images.decode import REASONS
-from curation.measuring import FAULTS, QUARANTINE, UNREADABLE
+from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
 from curation.report.criteria import criteria_of
 from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.report.ledgers import ledger_paths

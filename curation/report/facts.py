@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
-from curation.measuring import QUARANTINE, UNREADABLE
+from curation.measure.cascade import QUARANTINE, UNREADABLE
 from curation.report.ledgers import batches, ledger_paths
 from curation.storage.publish import sha256_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.evidence import known_of
+from curation.measure.columns import known_of
 from curation.recipe.judge import Criterion as Judged
 from curation.recipe.judge import Settled
 from curation.recipe.recipe import Recipe, recipe_of

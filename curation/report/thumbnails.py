@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from curation.arrow import from_struct
 from curation.dataset.captions import clean_caption
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError
 from curation.images.decode import UnreadableError, decode
+from curation.measure.arrow import from_struct
 from curation.recipe.settings import DecodeLimits
 from curation.report.sampling import Place
 from filters import faces

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from curation.dataset.tombstones import FORGET, is_buried
-from curation.evidence import joint_scores, known_of
+from curation.measure.columns import joint_scores, known_of
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
 

@@ -13,7 +13,7 @@ from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import ShardReport
 from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
-from curation.evidence import ledger_schema
+from curation.measure.columns import ledger_schema
 from curation.recipe.recipe import Recipe
 from curation.run.folders import StageFolder
 from curation.storage.paths import local_copy

@@ -13,7 +13,7 @@ from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, wri
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import read_samples
-from curation.evidence import ledger_schema
+from curation.measure.columns import ledger_schema
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from curation.answers import cpu_seconds, fault, looked, measured, with_own_work
-from curation.fingerprint import LOOK
-from curation.measuring import Measured
+from curation.measure.cascade import Measured
+from curation.measure.fingerprint import LOOK
 from curation.recipe.judge import Verdict
 from tests.curation.shards import recipe_from
 

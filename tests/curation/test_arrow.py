@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.arrow import arrow_type, from_struct, to_struct
+from curation.measure.arrow import arrow_type, from_struct, to_struct
 
 
 @dataclass(frozen=True)

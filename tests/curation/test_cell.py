@@ -17,7 +17,7 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_report
 from curation.errors import WeightsError
 from curation.intent import losses
-from curation.measuring import Entry, Measured
+from curation.measure.cascade import Entry, Measured
 from curation.run.runner import Spread
 from tests.curation.cluster import processes_of
 from tests.curation.poisoned import (

@@ -14,8 +14,8 @@ from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples
 from curation.duplicates import duplicates_among
-from curation.evidence import ledger_row, ledger_schema
 from curation.forget import forget
+from curation.measure.columns import ledger_row, ledger_schema
 from curation.pack import pack
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe

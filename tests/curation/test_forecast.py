@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from curation.evidence import IDENTITY, ledger_row
 from curation.forecast import Forecast, add, forecast, opinion
+from curation.measure.columns import IDENTITY, ledger_row
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from filters.colour import ColourEvidence

@@ -17,9 +17,9 @@ from curation.curate import curate
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
 from curation.fetch import fetch, fetch_work_id
-from curation.fingerprint import LOOK, look_at
 from curation.intent import Intent, intent_path
-from curation.measuring import Entry
+from curation.measure.cascade import Entry
+from curation.measure.fingerprint import LOOK, look_at
 from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits

@@ -13,13 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.bank import load_bank, weights_of
 from curation.cascades import Cascades, Observed
 from curation.curate import curate
 from curation.dataset.tar import read_samples
 from curation.decide import decide
 from curation.errors import UsageError, WeightsError
-from curation.measuring import Entry, measure
+from curation.measure.cascade import Entry, measure
+from curation.measure.filter_set import load_bank, weights_of
 from curation.order_sample import OrderSample, sample_of
 from curation.ordering import exact, improved, propose
 from curation.recipe.judge import NotYet, Verdict, judge

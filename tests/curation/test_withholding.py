@@ -20,9 +20,9 @@ from curation.dataset.tar import read_samples
 from curation.errors import SafetyError
 from curation.fetch import fetch
 from curation.findings import find
-from curation.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
 from curation.matching import HashList, load_matchers
-from curation.measuring import Entry
+from curation.measure.cascade import Entry
+from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
 from curation.rank import Safeguards, rank
 from curation.recipe.settings import DecodeLimits, FetchSettings
 from curation.run.runner import Spread

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.arrow import to_struct
+from curation.measure.arrow import to_struct
 from filters import batching, faces, text, text_map
 from filters.base import RgbImage
 from filters.loading import DeviceError, resize

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.arrow import from_struct, to_struct
+from curation.measure.arrow import from_struct, to_struct
 from filters import boxes, text_map
 from filters.base import RgbImage
 from filters.detectors.ppocr import MapRegion, grown, regions

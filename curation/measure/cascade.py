@@ -12,8 +12,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from curation.bank import FilterBank
 from curation.images.decode import Picture, UnreadableError, decode
+from curation.measure.filter_set import FilterBank
 from curation.recipe.joint_scores import Known
 from curation.recipe.judge import NotYet, Verdict, judge, unsettled
 from curation.recipe.recipe import Recipe

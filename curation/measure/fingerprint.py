@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.images.decode import UnreadableError, decode
-from curation.measuring import UNREADABLE, Decode, Entry, Measured
+from curation.measure.cascade import UNREADABLE, Decode, Entry, Measured
 from curation.recipe.judge import Verdict
 from curation.recipe.settings import DecodeLimits
 from filters.base import Evidence, RgbImage

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.arrow import arrow_type, from_struct, to_struct
 from curation.dataset.ledger import BASE_FIELDS, base_row
 from curation.errors import ShardError
+from curation.measure.arrow import arrow_type, from_struct, to_struct
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.version import CODE_VERSION

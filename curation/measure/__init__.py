@@ -1,0 +1,1 @@
+"""From pictures to evidence and the ledger's columns."""
