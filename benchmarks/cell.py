@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import commit, machine
-from curation.answers import Fault
-from curation.cell import Cell
 from curation.dataset.sample import uid_of_bytes
-from curation.inside import Load
 from curation.measure.cascade import Entry, Measured, measure
 from curation.measure.filter_set import load_bank, weights_of
 from curation.recipe.recipe import Recipe, load_recipe
+from curation.sandbox.child import Load
+from curation.sandbox.parent import Cell
+from curation.sandbox.protocol import Fault
 from tests.pictures import encode, scene
 
 SIDES_PX = (1024, 768)

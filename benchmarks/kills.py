@@ -123,7 +123,7 @@ def _pids(victim: str, nodes: Any, folder: Path, driver_pid: int) -> list[int]:
         return [driver_pid]
     if victim == "raylet":
         return [pid for node in nodes.worker_nodes if (pid := _raylet(node)) is not None]
-    sign = b"ray::curate_shard" if victim == "worker" else b"curation.inside"
+    sign = b"ray::curate_shard" if victim == "worker" else b"curation.sandbox.child"
     return [pid for pid in processes_of(folder) if sign in _command_line(pid)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 ROLES = ("driver", "ray", "worker", "cell")
 """The command itself; Ray's own processes; its workers; the children that decode and measure."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-CELL_SIGN, WORKER_SIGN = "curation.inside", "ray::"
+CELL_SIGN, WORKER_SIGN = "curation.sandbox.child", "ray::"
 
 
 @dataclass

@@ -14,10 +14,10 @@ from benchmarks.contenders import ON_THE_HOUSE, READ, Contender, Ours, Outcome
 from benchmarks.floor import Floor
 from benchmarks.obvious import Obvious
 from benchmarks.variants import variant
-from curation.cell import CELL
 from curation.curate import CurateJob, curate_shard
 from curation.measure.filter_set import weights_of
 from curation.recipe.recipe import load_recipe
+from curation.sandbox.parent import CELL
 
 TOTAL, WALL = "total", "wall"
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -18,16 +18,16 @@ from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
-from curation.intent import intent_path
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
-from curation.quarantine import quarantine
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.run.target import WORK_NAME, claimed, commit_shard, finish, finished
+from curation.sandbox.in_flight import intent_path
+from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy, read_ahead
 from curation.storage.publish import FileRecord, digest, publish, sha256_of

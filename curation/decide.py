@@ -23,15 +23,15 @@ from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.forecast import Forecast, Opinion, add, forecast, opinion
-from curation.intent import intent_path
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
-from curation.quarantine import quarantine
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
 from curation.run.target import commit_shard, finish, finished
+from curation.sandbox.in_flight import intent_path
+from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease, hold
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, publish, sha256_of

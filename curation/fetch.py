@@ -24,7 +24,6 @@ from curation.arrivals import (
     is_unsafe_minor,
     members,
 )
-from curation.cell import CELL
 from curation.dataset.ledger import base_row, count_rejections, write_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed, write_report
 from curation.dataset.tar import write_tar
@@ -32,15 +31,16 @@ from curation.dataset.tombstones import Tombstones, consult
 from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
-from curation.intent import intent_path
 from curation.matching import HashMatcher, load_matchers
-from curation.quarantine import looking
 from curation.rank import LEDGER as RANK_LEDGER
 from curation.rank import SELECTION_SCHEMA
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.run.target import claimed, finish, finished
+from curation.sandbox.in_flight import intent_path
+from curation.sandbox.parent import CELL
+from curation.sandbox.quarantine import looking
 from curation.storage.lease import Lease
 from curation.storage.publish import TEMP_FOLDER, digest, publish, sha256_of
 from curation.version import CODE_VERSION

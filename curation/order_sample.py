@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.answers import Fault
 from curation.cascades import Observed
-from curation.cell import CELL
 from curation.curate import STAGE, source_shards
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -28,6 +26,8 @@ from curation.measure.filter_set import load_bank, measurement_keys, weights_of
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.costs import costs
 from curation.run.target import finished
+from curation.sandbox.parent import CELL
+from curation.sandbox.protocol import Fault
 from curation.storage.paths import local_copy
 
 MAX_SHARDS = 32

@@ -20,7 +20,7 @@ from tests.curation.shards import mixed_source
 BURN = "import time, sys; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 FAMILY = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", {child!r}, "curation.inside"])
+child = subprocess.Popen([sys.executable, "-c", {child!r}, "curation.sandbox.child"])
 {burn}
 child.wait()
 time.sleep(0.6)

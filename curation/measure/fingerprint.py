@@ -1,6 +1,6 @@
 """What names a picture's bytes and its look: exact hashes, and a 64-bit perceptual one behind the decode gate.
 
-The bytes are hashed where they are; their look needs pixels, and is found in the cell (`curation.cell`).
+The bytes are hashed where they are; their look needs pixels, and is found in the cell (`curation.sandbox.parent`).
 """
 
 import hashlib

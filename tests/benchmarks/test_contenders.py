@@ -15,9 +15,9 @@ from benchmarks.obvious import Obvious
 from benchmarks.variants import SAME_EVIDENCE, variant
 from benchmarks.workers import Worker
 from curation import version
-from curation.cell import CELL
 from curation.errors import UsageError
 from curation.recipe.recipe import load_recipe
+from curation.sandbox.parent import CELL
 from filters.weights import find_weights
 from tests.curation.poisoned import poison_recipe, poisoned_shard, use_third_party
 from tests.filters.marks import astronaut, with_craft, with_gold, with_models

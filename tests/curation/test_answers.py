@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from curation.answers import cpu_seconds, fault, looked, measured, with_own_work
 from curation.measure.cascade import Measured
 from curation.measure.fingerprint import LOOK
 from curation.recipe.judge import Verdict
+from curation.sandbox.protocol import cpu_seconds, fault, looked, measured, with_own_work
 from tests.curation.shards import recipe_from
 
 REFUSALS = (AttributeError, KeyError, TypeError, ValueError)

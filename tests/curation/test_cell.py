@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from curation.answers import Fault
-from curation.cell import CELL, Cell
 from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_report
 from curation.errors import WeightsError
-from curation.intent import losses
 from curation.measure.cascade import Entry, Measured
 from curation.run.runner import Spread
+from curation.sandbox.in_flight import losses
+from curation.sandbox.parent import CELL, Cell
+from curation.sandbox.protocol import Fault
 from tests.curation.cluster import processes_of
 from tests.curation.poisoned import (
     THIRD_PARTY,

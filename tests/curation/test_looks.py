@@ -11,13 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.answers import Fault
-from curation.cell import CELL, Cell
 from curation.curate import curate
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
 from curation.fetch import fetch, fetch_work_id
-from curation.intent import Intent, intent_path
 from curation.measure.cascade import Entry
 from curation.measure.fingerprint import LOOK, look_at
 from curation.pack import pack
@@ -25,6 +22,9 @@ from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.report import write_report
 from curation.run.runner import Spread
+from curation.sandbox.in_flight import Intent, intent_path
+from curation.sandbox.parent import CELL, Cell
+from curation.sandbox.protocol import Fault
 from curation.storage.publish import sha256_of
 from curation.verify import verify
 from curation.why import why

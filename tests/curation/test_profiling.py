@@ -5,12 +5,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.cell import CELL
 from curation.curate import curate
 from curation.dataset.manifest import read_manifest
 from curation.report.contents import read_report, report_values
 from curation.run.costs import costs, profile, total
 from curation.run.runner import Spread
+from curation.sandbox.parent import CELL
 from tests.curation.report_run import write_run
 from tests.curation.shards import mixed_source, recipe_from
 

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from curation.answers import Fault
-from curation.cell import CELL
 from curation.errors import ShardError
-from curation.intent import Intent
 from curation.measure.cascade import QUARANTINE, Entry, Measured, measure
 from curation.measure.filter_set import load_bank
 from curation.measure.fingerprint import look_at
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
+from curation.sandbox.in_flight import Intent
+from curation.sandbox.parent import CELL
+from curation.sandbox.protocol import Fault
 
 MAX_LOSSES = 3
 """How many workers in a row a picture may take along before it is not tried again. Once proves nothing: a whole batch

@@ -1,7 +1,7 @@
 """What runs inside the cell: a child process that decodes and measures, and that anything may happen to.
 
 Pictures come in as they are stored; evidence goes out as JSON, because whoever asked must never unpickle what a
-process says that has met hostile bytes. `curation.cell` is the other end.
+process says that has met hostile bytes. `curation.sandbox.parent` is the other end.
 """
 
 import ctypes

@@ -18,12 +18,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from curation.answers import Fault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 from curation.errors import ShardError
-from curation.inside import OUT_OF_CPU, Load, LoadNothing
 from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
+from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing
+from curation.sandbox.protocol import Fault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 
 LOAD_S = 600.0
 """Seconds that building the filters may take."""
@@ -35,7 +35,7 @@ A batch that is late for no fault of its own is measured again one by one."""
 MAX_ANSWER_BYTES = 256 << 20
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
-START = "from curation.inside import main; main()"
+START = "from curation.sandbox.child import main; main()"
 
 
 class Cell:
