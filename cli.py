@@ -102,7 +102,7 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Turn metadata of any known shape into parquet that `rank` reads, every fault counted."""
-    from curation.importing import import_metadata, shape_of
+    from curation.commands.importing.convert import import_metadata, shape_of
 
     imported = import_metadata(source, target, shape_of(shape), ids)
     if as_json:

@@ -56,7 +56,7 @@ def convert_pth(source: Path, target: Path) -> None:
 
 
 def _in_child(source: Path, target: Path) -> None:
-    command = [sys.executable, "-m", "curation.pth", str(source.resolve()), str(target)]
+    command = [sys.executable, "-m", "curation.commands.importing.laion_pth", str(source.resolve()), str(target)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {"PATH": os.defpath, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)

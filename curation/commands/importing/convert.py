@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.importing.laion_pth import convert_pth
+from curation.commands.importing.sources import as_text, tables
 from curation.errors import UsageError
-from curation.pth import convert_pth
-from curation.readers import as_text, tables
 from curation.storage.publish import publish
 
 Shape = Literal["laion", "facecaption"]

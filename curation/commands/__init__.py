@@ -1,0 +1,1 @@
+"""One room for each command of the command line."""
