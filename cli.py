@@ -81,8 +81,8 @@ def rank(
     from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    from curation.rank import Safeguards
-    from curation.rank import rank as run
+    from curation.commands.rank.stage import Safeguards
+    from curation.commands.rank.stage import rank as run
 
     _conclude(
         run(facecaption, laion, target, loaded, Safeguards(release, blocklist or ()), detections), target, as_json

@@ -120,7 +120,7 @@ def _reset(port: int) -> None:
 
 
 def _rank(folder: Path, addresses: Sequence[str], rows_per_part: int) -> None:
-    from curation.rank import rank
+    from curation.commands.rank.stage import rank
     from curation.recipe.recipe import load_recipe
 
     num = len(addresses)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from benchmarks.provenance import commit, machine
+from curation.commands.rank.stage import rank
 from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
@@ -29,7 +30,6 @@ from curation.dataset.tar import read_samples
 from curation.fetch import fetch
 from curation.forget import forget
 from curation.pack import pack
-from curation.rank import rank
 from curation.recipe.recipe import load_recipe
 from curation.requests import Request, read_requests
 from curation.verify import verify

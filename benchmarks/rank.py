@@ -200,7 +200,7 @@ def _ranked(folder: Path, num_facecaption: int, num_laion: int, top: int) -> dic
 
 
 def _rank(folder: Path, top: int) -> None:
-    from curation.rank import rank
+    from curation.commands.rank.stage import rank
     from curation.recipe.recipe import load_recipe
 
     shutil.rmtree(folder / "rank", ignore_errors=True)
@@ -212,7 +212,7 @@ def _obvious(folder: Path, top: int) -> None:
     """Do what a competent reader would write: pandas, a function per URL, a merge, a sort."""
     import pandas as pd
 
-    from curation.cleaning import face_box, usable_url
+    from curation.commands.rank.cleaning import face_box, usable_url
 
     faces = pd.read_parquet(folder / "facecaption.parquet")
     images = pd.concat([pd.read_parquet(path) for path in sorted((folder / "laion").glob("*"))], ignore_index=True)

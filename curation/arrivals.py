@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.commands.rank.gates import is_unsafe, possible_minor
 from curation.dataset.ledger import BASE_FIELDS, base_row
 from curation.download import Downloads, UrlOutcome
-from curation.gates import is_unsafe, possible_minor
 from curation.images.containers import sniff_format
 from curation.matching import HashMatcher, matching
 from curation.measure.cascade import QUARANTINE, Entry, Measured

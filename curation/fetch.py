@@ -24,6 +24,8 @@ from curation.arrivals import (
     is_unsafe_minor,
     members,
 )
+from curation.commands.rank.stage import LEDGER as RANK_LEDGER
+from curation.commands.rank.stage import SELECTION_SCHEMA
 from curation.dataset.ledger import base_row, count_rejections, write_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed, write_report
 from curation.dataset.tar import write_tar
@@ -32,8 +34,6 @@ from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.findings import find, summary
 from curation.matching import HashMatcher, load_matchers
-from curation.rank import LEDGER as RANK_LEDGER
-from curation.rank import SELECTION_SCHEMA
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told

@@ -17,10 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.commands.rank.stage import SELECTION_SCHEMA
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
-from curation.rank import SELECTION_SCHEMA
 from curation.run.folders import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import discard_prepared
 from curation.run.target import WORK_NAME

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.commands.rank.stage import rank_work
 from curation.curate import curate_work, curate_work_id
 from curation.dataset.manifest import (
     MANIFEST_NAME,
@@ -18,7 +19,6 @@ from curation.dataset.manifest import (
 )
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.measure.filter_set import measurement_keys
-from curation.rank import rank_work
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import STATS_SUFFIX, StageFolder, names_in
 from curation.run.target import WORK_NAME

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples
 from curation.download import LOST, UrlOutcome, account
 from curation.errors import ShardError, UsageError
 from curation.fetch import fetch
-from curation.rank import rank
 from curation.reader import Answer
 from curation.run.runner import ShardFailure, Spread
 from demo.metadata import FATES

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.rank.stage import rank
 from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
@@ -24,7 +25,6 @@ from curation.errors import LeaseError, ShardError, UsageError
 from curation.fetch import fetch
 from curation.forget import forget
 from curation.pack import pack
-from curation.rank import rank
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.report import write_report
 from curation.requests import read_requests

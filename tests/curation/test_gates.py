@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commands.rank.gates import MINOR_PATTERN, possible_minor, read_blocklist
+from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
-from curation.gates import MINOR_PATTERN, possible_minor, read_blocklist
-from curation.rank import Safeguards, rank
 from tests.curation.rank_oracle import expect
 from tests.curation.shards import recipe_from
 from tests.curation.test_rank import FACECAPTION, LAION, RECIPE, Row, face, hostile_rows, image, selection

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from cli import app
 from curation.commands.importing.convert import TARGETS, import_metadata
 from curation.commands.importing.laion_pth import DETECTIONS, IDS, convert_pth
+from curation.commands.rank.stage import rank
 from curation.dataset.manifest import read_manifest
 from curation.errors import SafetyError, UsageError
-from curation.rank import rank
 from tests.curation.shards import colourful, recipe_from, sample_members, write_shard
 from tests.curation.test_rank import RECIPE
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commands.rank.stage import rank
 from curation.curate import curate
 from curation.dataset.manifest import read_manifest, read_report
 from curation.dataset.tar import read_samples
@@ -19,7 +20,6 @@ from curation.errors import SafetyError, ShardError, UsageError
 from curation.fetch import fetch
 from curation.pack import pack
 from curation.plan import _sampled, plan, score, score_run, share
-from curation.rank import rank
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from demo.server import DemoServer, serve

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.cleaning import face_box, usable_url
+from curation.commands.rank.cleaning import face_box, usable_url
+from curation.commands.rank.stage import LEDGER_SCHEMA, SELECTION_SCHEMA, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
-from curation.rank import LEDGER_SCHEMA, SELECTION_SCHEMA, rank
 from tests.curation.shards import bytes_of, recipe_from
 
 RECIPE = """

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.tar import read_samples
@@ -23,7 +24,6 @@ from curation.findings import find
 from curation.matching import HashList, load_matchers
 from curation.measure.cascade import Entry
 from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
-from curation.rank import Safeguards, rank
 from curation.recipe.settings import DecodeLimits, FetchSettings
 from curation.run.runner import Spread
 from curation.storage.publish import digest

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
+from curation.commands.rank.stage import rank
 from curation.dataset.manifest import Manifest
-from curation.rank import rank
 from demo.corpus import Corpus, build
 from demo.drawing import draw_face
 from demo.photos import astronaut, cropped, mirrored, scaled, side_by_side

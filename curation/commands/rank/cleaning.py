@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.dataset.sample import normalise_url
-from curation.metadata import (
+from curation.commands.rank.streams import (
     LARGEST_SIDE_PX,
     facecaption_stream,
     has_sample_ids,
@@ -24,6 +23,7 @@ from curation.metadata import (
     parquet_files,
     url_stream,
 )
+from curation.dataset.sample import normalise_url
 
 if TYPE_CHECKING:
     import duckdb

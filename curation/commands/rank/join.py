@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.cleaning import (
+from curation.commands.rank.cleaning import (
     MAX_BUCKETS,
     NAMELESS_BUCKET,
     ROWS_PER_FLUSH,
@@ -18,7 +18,7 @@ from curation.cleaning import (
     register,
     sql_list,
 )
-from curation.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
+from curation.commands.rank.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
 from curation.storage.scratch import database_in
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.cleaning import clean_facecaption, clean_laion, clean_release, num_buckets_for
+from curation.commands.rank.cleaning import clean_facecaption, clean_laion, clean_release, num_buckets_for
+from curation.commands.rank.gates import Blocklist, read_blocklist
+from curation.commands.rank.join import Cut, find_cut, join, opened, rest, selected
+from curation.commands.rank.streams import file_digests, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
 from curation.dataset.tombstones import FORGET, FORGOTTEN, consult
-from curation.gates import Blocklist, read_blocklist
-from curation.metadata import file_digests, num_rows_of
 from curation.recipe.settings import RankSettings
 from curation.run.target import claimed, finish
-from curation.selection import Cut, find_cut, join, opened, rest, selected
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
 from curation.version import CODE_VERSION
 

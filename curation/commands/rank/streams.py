@@ -2,7 +2,7 @@
 
 FaceCaption rows carry `_id, caption, url, box`, LAION rows `URL, TEXT, WIDTH, HEIGHT, NSFW, similarity, LICENSE,
 SAMPLE_ID`. A stream has one row per source row; what a column of the wrong type, a text that is no UTF-8, or an id that
-went through a float has lost is counted; what the texts themselves hold is `curation.cleaning`'s matter.
+went through a float has lost is counted; what the texts themselves hold is `curation.commands.rank.cleaning`'s matter.
 """
 
 from collections import Counter
