@@ -136,7 +136,7 @@ def fetch(
     from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    from curation.fetch import fetch as run
+    from curation.commands.fetch.stage import fetch as run
 
     with _progress("fetch", log_json) as on_outcome:
         manifest = run(

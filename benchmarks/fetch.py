@@ -260,7 +260,7 @@ def _in_child(which: str, folder: Path, addresses: Sequence[str]) -> dict[str, A
 
 def child(which: str, name: str) -> None:
     """Do the work of `_in_child`; imports are not measured."""
-    from curation.download import _import_img2dataset, _run_img2dataset, download
+    from curation.commands.fetch.download import _import_img2dataset, _run_img2dataset, download
     from curation.recipe.settings import FetchSettings
 
     folder = Path(name)

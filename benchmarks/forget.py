@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from benchmarks.provenance import commit, machine
+from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
 from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples
-from curation.fetch import fetch
 from curation.forget import forget
 from curation.pack import pack
 from curation.recipe.recipe import load_recipe

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.fetch.placeholders import find, summary
+from curation.commands.fetch.stage import FINDINGS_NAME, fetch_work_id
 from curation.curate import curate_work_id_of
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
@@ -19,8 +21,6 @@ from curation.dataset.redaction import bury, recount
 from curation.dataset.tar import copy_without
 from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
-from curation.fetch import FINDINGS_NAME, fetch_work_id
-from curation.findings import find, summary
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import StageFolder, reports_of
 from curation.run.journal import Preparation

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.fetch.download import LOST, UrlOutcome, account
+from curation.commands.fetch.http import Answer
+from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples
-from curation.download import LOST, UrlOutcome, account
 from curation.errors import ShardError, UsageError
-from curation.fetch import fetch
-from curation.reader import Answer
 from curation.run.runner import ShardFailure, Spread
 from demo.metadata import FATES
 from demo.server import PLACEHOLDER, DemoServer, Route, serve

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
 from curation.curate import curate
 from curation.dataset.ledger import read_ledger
@@ -22,7 +23,6 @@ from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, UsageError
-from curation.fetch import fetch
 from curation.forget import forget
 from curation.pack import pack
 from curation.recipe.recipe import Recipe, load_recipe

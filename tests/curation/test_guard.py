@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from curation.guard import BlockedAddressError, guarded, is_public
-from curation.politeness import Hosts
-from curation.reader import read_url
+from curation.commands.fetch.http import read_url
+from curation.commands.fetch.politeness import Hosts
+from curation.commands.fetch.ssrf_guard import BlockedAddressError, guarded, is_public
 from curation.recipe.settings import FetchSettings
 from tests.curation.hostile import answer, hostile, ok
 
@@ -165,7 +165,7 @@ def test_no_redirect_leads_to_a_hostile_form(location: str, witness: Witness, mo
     with hostile(
         {"/": lambda c: c.send(answer("302 Found", f"Location: {location}".encode().decode("latin-1")))}
     ) as server:
-        is_public = "curation.guard.is_public"
+        is_public = "curation.commands.fetch.ssrf_guard.is_public"
         monkeypatch.setattr(is_public, lambda a: str(a) == "127.0.0.1" and not witness.connected)
         outcome = read_url(f"http://public.example.org:{server.port}/", SETTINGS, hosts())
     assert witness.connected == [("127.0.0.1", server.port)]

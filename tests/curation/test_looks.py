@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.fetch.stage import fetch, fetch_work_id
 from curation.curate import curate
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
-from curation.fetch import fetch, fetch_work_id
 from curation.measure.cascade import Entry
 from curation.measure.fingerprint import LOOK, look_at
 from curation.pack import pack

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from curation.commands.fetch.http import Answer, is_opted_out, read_url
+from curation.commands.fetch.politeness import Hosts, interleaved, retry_after_s
 from curation.dataset.urls import host_of
-from curation.politeness import Hosts, interleaved, retry_after_s
-from curation.reader import Answer, is_opted_out, read_url
 from curation.recipe.settings import FetchSettings
 from tests.curation.hostile import Connection, HostileServer, answer, hostile, ok
 

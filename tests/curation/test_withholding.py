@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.commands.fetch.hash_lists import HashList, load_matchers
+from curation.commands.fetch.placeholders import find
+from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.tar import read_samples
 from curation.errors import SafetyError
-from curation.fetch import fetch
-from curation.findings import find
-from curation.matching import HashList, load_matchers
 from curation.measure.cascade import Entry
 from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
 from curation.recipe.settings import DecodeLimits, FetchSettings
@@ -164,7 +164,7 @@ def test_what_may_show_a_minor_and_is_unsafe_is_never_asked_for(tmp_path: Path, 
     part = pq.read_table(source / "00000.parquet")
     captions = ['[{"box":null,"caption":"A girl.","id":"x"}]' if unsafe else text for unsafe, text in zip(
         part["punsafe"].to_pylist(), part["facecaptions"].to_pylist(), strict=True)]  # fmt: skip
-    from curation.arrivals import is_unsafe_minor
+    from curation.commands.fetch.rows import is_unsafe_minor
 
     changed = part.set_column(part.schema.get_field_index("facecaptions"), "facecaptions", pa.array(captions))
     assert [is_unsafe_minor(row) for row in part.to_pylist()] == [False] * 3

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
 from curation.dataset.manifest import Manifest
-from curation.fetch import fetch
 from curation.run.runner import Spread
 from demo.corpus import build
 from demo.run import DemoError, _server, funnel, labels, require_conservation

@@ -1,6 +1,6 @@
 """The one door to img2dataset: its own downloader, run in this process on one list of URLs and then called to account.
 
-Its function that reads a URL is replaced by `curation.reader`.
+Its function that reads a URL is replaced by `curation.commands.fetch.http`.
 It stores what arrives without decoding it, in the order in which things arrive; a row that throws inside it is gone
 without a trace. So its tar is read back strictly and compared with its own table, and every URL gets one outcome. What
 may succeed later is asked for again in a later pass.
@@ -24,11 +24,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.commands.fetch.http import Answer, read_url
+from curation.commands.fetch.politeness import Hosts, interleaved
 from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
-from curation.politeness import Hosts, interleaved
-from curation.reader import Answer, read_url
 from curation.recipe.settings import FetchSettings
 
 SHARD = "00000"

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.commands.fetch.download import Downloads, UrlOutcome
+from curation.commands.fetch.hash_lists import HashMatcher, matching
 from curation.commands.rank.gates import is_unsafe, possible_minor
 from curation.dataset.ledger import BASE_FIELDS, base_row
-from curation.download import Downloads, UrlOutcome
 from curation.images.containers import sniff_format
-from curation.matching import HashMatcher, matching
 from curation.measure.cascade import QUARANTINE, Entry, Measured
 from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint
 from curation.storage.publish import publish, publish_json
 
 if TYPE_CHECKING:
-    from curation.fetch import FetchJob
+    from curation.commands.fetch.stage import FetchJob
 
 STAGE = "fetch"
 WITHHELD = "withheld"

@@ -14,7 +14,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from curation.arrivals import (
+from curation.commands.fetch.download import Downloads, download, warm_up
+from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
+from curation.commands.fetch.placeholders import find, summary
+from curation.commands.fetch.rows import (
     LEDGER_SCHEMA,
     STAGE,
     UNSAFE_MINOR,
@@ -30,10 +33,7 @@ from curation.dataset.ledger import base_row, count_rejections, write_ledger, wr
 from curation.dataset.manifest import Manifest, ShardReport, committed, write_report
 from curation.dataset.tar import write_tar
 from curation.dataset.tombstones import Tombstones, consult
-from curation.download import Downloads, download, warm_up
 from curation.errors import SafetyError, ShardError, UsageError
-from curation.findings import find, summary
-from curation.matching import HashMatcher, load_matchers
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told

@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from curation.commands.fetch.politeness import Hosts, retry_after_s
+from curation.commands.fetch.ssrf_guard import BlockedAddressError, guarded, require_allowed
 from curation.dataset.urls import ascii_host
-from curation.guard import BlockedAddressError, guarded, require_allowed
-from curation.politeness import Hosts, retry_after_s
 from curation.recipe.settings import FetchSettings
 
 CHUNK_BYTES = 1 << 16
