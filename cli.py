@@ -163,7 +163,7 @@ def curate(
     from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    from curation.curate import curate as run
+    from curation.commands.curate import curate as run
     from curation.storage.paths import location
 
     with _progress("curate", log_json) as on_outcome:

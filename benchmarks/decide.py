@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from benchmarks.provenance import commit, machine
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report
 from curation.decide import decide, foresee

@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from benchmarks.provenance import commit, machine
+from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
-from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples

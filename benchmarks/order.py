@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.pieces import first_samples, write_shards
 from benchmarks.provenance import origin
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.sample import Sample

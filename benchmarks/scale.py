@@ -23,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.provenance import commit, machine
-from curation.curate import curate, source_shards
+from curation.commands.curate import curate, source_shards
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.dataset.tar import write_tar
 from curation.recipe.recipe import Recipe, recipe_of

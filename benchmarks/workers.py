@@ -14,7 +14,7 @@ from benchmarks.contenders import ON_THE_HOUSE, READ, Contender, Ours, Outcome
 from benchmarks.floor import Floor
 from benchmarks.obvious import Obvious
 from benchmarks.variants import variant
-from curation.curate import CurateJob, curate_shard
+from curation.commands.curate import CurateJob, curate_shard
 from curation.measure.filter_set import weights_of
 from curation.recipe.recipe import load_recipe
 from curation.sandbox.parent import CELL

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
+from curation.commands.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.sample import Sample

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from curation.cascades import Observed
-from curation.curate import STAGE, source_shards
+from curation.commands.curate import STAGE, source_shards
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.dataset.sample import Sample

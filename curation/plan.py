@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.curate import curate
 from curation.commands.fetch.stage import UNREACHABLE, fetch
 from curation.commands.rank.stage import LEDGER
-from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
 from curation.errors import FaceCaptionError, ShardError, UsageError

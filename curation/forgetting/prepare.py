@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.curate import curate_work_id_of
 from curation.commands.fetch.placeholders import find, summary
 from curation.commands.fetch.stage import FINDINGS_NAME, fetch_work_id
-from curation.curate import curate_work_id_of
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.dataset.redaction import bury, recount

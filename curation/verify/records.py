@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.commands.curate import curate_work, curate_work_id
 from curation.commands.rank.stage import rank_work
-from curation.curate import curate_work, curate_work_id
 from curation.dataset.manifest import (
     MANIFEST_NAME,
     RECIPE_NAME,

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import lettering, sources
 from benchmarks.corpus import BEFORE_TEXT, MANIFEST, MIX, build, planned
 from benchmarks.photos import photos_of, read, stratified
-from curation.curate import source_shards
+from curation.commands.curate import source_shards
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.images.decode import decode

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.curate import CurateJob, curate, curate_shard
+from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
 from curation.dataset.tar import read_samples

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, read_manifest, read_report
 from curation.dataset.tar import read_samples

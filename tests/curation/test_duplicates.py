@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
-from curation.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.curate import CurateJob, curate, curate_shard
+from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.errors import LeaseError
 from curation.run.runner import Spread
 from curation.storage import lease as leases

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch, fetch_work_id
-from curation.curate import curate
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
 from curation.measure.cascade import Entry

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.manifest import read_manifest
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, StorageError, UsageError

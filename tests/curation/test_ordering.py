@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.cascades import Cascades, Observed
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.tar import read_samples
 from curation.decide import decide
 from curation.errors import UsageError, WeightsError

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import rank
-from curation.curate import curate
 from curation.dataset.manifest import read_manifest, read_report
 from curation.dataset.tar import read_samples
 from curation.errors import SafetyError, ShardError, UsageError

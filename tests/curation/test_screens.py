@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report
 from curation.dataset.tar import read_samples

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
 from curation.dataset.tar import members_of, read_samples, write_tar

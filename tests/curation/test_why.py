@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url

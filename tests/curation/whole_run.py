@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.commands.curate import curate
 from curation.commands.fetch.rows import LEDGER_SCHEMA
 from curation.commands.fetch.stage import fetch, fetch_work, fetch_work_id
 from curation.commands.rank.stage import rank
-from curation.curate import curate
 from curation.dataset.ledger import base_row, count_rejections, write_ledger
 from curation.dataset.manifest import ShardReport, read_manifest, write_report
 from curation.dataset.tar import write_tar

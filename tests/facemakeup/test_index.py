@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.curate import curate
+from curation.commands.curate import curate
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.pack import pack
