@@ -382,7 +382,7 @@ def plan(
         drawn = sample_of(source, loaded, sample or 200, seed)
         _print_proposal(propose(drawn.observed, loaded), drawn, as_json)
         return
-    from curation.plan import plan as run
+    from curation.commands.plan import plan as run
 
     forecast = run(
         source, loaded, _spread(workers, ray_address), seed=seed,
@@ -413,7 +413,7 @@ def report(
     from curation.report import write_report
 
     typer.echo(write_report(run))
-    from curation.plan import score_run
+    from curation.commands.plan import score_run
 
     for name, one in score_run(run).items():
         if "is_within" in one:

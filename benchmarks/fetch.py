@@ -237,8 +237,8 @@ def _forecast(folder: Path, num_sampled: int) -> dict[str, Any]:
 
 def _score(folder: Path, forecast: dict[str, Any]) -> dict[str, Any]:
     """Run the rest of the job and hold the forecast against what came."""
+    from curation.commands.plan import score
     from curation.dataset.manifest import read_manifest
-    from curation.plan import score
 
     _run(_command(folder, "curate", str(folder / "fetch"), str(folder / "curate"), "--workers", "0"))
     _run(_command(folder, "pack", str(folder / "curate"), str(folder / "pack"), "--workers", "0"))
