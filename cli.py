@@ -454,7 +454,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what dead runs left: temporary files, files that no record names, uploads that never finished."""
-    from curation.gc import collect
+    from curation.commands.gc import collect
     from curation.storage.paths import location
 
     found = collect(location(run), dry_run=dry_run)

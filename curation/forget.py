@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from curation.commands.gc import collect
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import tombstones_of, write_tombstones
 from curation.dataset.urls import host_of
@@ -27,7 +28,6 @@ from curation.forgetting.prepare import (
     refresh_fetched,
 )
 from curation.forgetting.seek import Sought, seek
-from curation.gc import collect
 from curation.requests import Request
 from curation.run.folders import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
