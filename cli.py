@@ -520,7 +520,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check the environment that a recipe needs, and say how to mend what is wrong."""
-    from curation.doctor import examine
+    from curation.commands.doctor import examine
 
     findings = examine(recipe)
     if as_json:
