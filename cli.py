@@ -190,7 +190,7 @@ def pack(
     from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    from curation.pack import pack as run
+    from curation.commands.pack.stage import pack as run
     from curation.storage.paths import location
 
     with _progress("pack", log_json) as on_outcome:

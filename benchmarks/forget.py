@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from benchmarks.provenance import commit, machine
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
+from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples
 from curation.forget import forget
-from curation.pack import pack
 from curation.recipe.recipe import load_recipe
 from curation.requests import Request, read_requests
 from curation.verify import verify

@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import UNREACHABLE, fetch
+from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import LEDGER
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
 from curation.errors import FaceCaptionError, ShardError, UsageError
-from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, Spread
 from curation.run.target import finish, finished

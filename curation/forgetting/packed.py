@@ -6,11 +6,20 @@ from functools import partial
 
 import pyarrow as pa
 
+from curation.commands.pack.stage import (
+    INDEX_NAME,
+    LEDGER_NAME,
+    SCHEMA,
+    Placed,
+    pack_jobs,
+    pack_work,
+    pack_work_id,
+    plan,
+)
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
 from curation.forgetting.prepare import StageBurial, bury_shards, put_records, whole_file
-from curation.pack import INDEX_NAME, LEDGER_NAME, SCHEMA, Placed, pack_jobs, pack_work, pack_work_id, plan
 from curation.recipe.recipe import Recipe
 from curation.run.journal import Preparation
 from curation.run.lookup import is_in

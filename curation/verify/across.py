@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.commands.fetch.stage import fetch_work, fetch_work_id
+from curation.commands.pack.stage import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
+from curation.commands.pack.stage import SCHEMA as PACK_SCHEMA
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
 from curation.dataset.tombstones import FORGET
 from curation.errors import FaceCaptionError
-from curation.pack import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
-from curation.pack import SCHEMA as PACK_SCHEMA
 from curation.recipe.recipe import Recipe
 from curation.run.folders import STAGES
 from curation.storage.paths import local_copy

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commands.curate import curate
+from curation.commands.pack.stage import pack
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import read_samples
 from curation.measure.columns import ledger_schema
-from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from curation.run.target import finish

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import CurateJob, curate, curate_shard
+from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
-from curation.pack import pack
 from curation.run.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
 from tests.curation.killing import count_steps, kill_at

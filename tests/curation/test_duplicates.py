@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from curation.commands.curate import curate
+from curation.commands.pack.dedup import duplicates_among
+from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples
-from curation.duplicates import duplicates_among
 from curation.forget import forget
 from curation.measure.columns import ledger_row, ledger_schema
-from curation.pack import pack
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.requests import read_requests

@@ -15,6 +15,7 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
+from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
@@ -24,7 +25,6 @@ from curation.dataset.tombstones import Tombstones, hashed, tombstones_of, write
 from curation.decide import decide
 from curation.errors import LeaseError, ShardError, UsageError
 from curation.forget import forget
-from curation.pack import pack
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.report import write_report
 from curation.requests import read_requests

@@ -13,11 +13,11 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch, fetch_work_id
+from curation.commands.pack.stage import pack
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
 from curation.measure.cascade import Entry
 from curation.measure.fingerprint import LOOK, look_at
-from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.report import write_report

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.images.decode import decode
-from curation.pack import pack
 from curation.recipe.settings import DecodeLimits
 from curation.run.runner import Spread
 from tests.curation.shards import RECIPE, bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard

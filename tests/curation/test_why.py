@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import members_of
 from curation.errors import UsageError
-from curation.pack import pack
 from curation.run.folders import stages_of
 from curation.run.lookup import find_images
 from curation.telling import tell

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from curation.commands.curate import curate
 from curation.commands.fetch.rows import LEDGER_SCHEMA
 from curation.commands.fetch.stage import fetch, fetch_work, fetch_work_id
+from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import base_row, count_rejections, write_ledger
 from curation.dataset.manifest import ShardReport, read_manifest, write_report
 from curation.dataset.tar import write_tar
-from curation.pack import pack
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from curation.run.target import claim

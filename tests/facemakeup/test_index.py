@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.pack.stage import pack
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
-from curation.pack import pack
 from curation.run.runner import Spread
 from facemakeup.faults import DataError, count
 from facemakeup.index import TarIndex, build_index

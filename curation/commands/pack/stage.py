@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.commands.pack.dedup import duplicates_among
+from curation.commands.pack.training_sample import has_face_fields, score_fields, training_sample
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import FORGET, Tombstones, consult
-from curation.duplicates import duplicates_among
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe
@@ -27,7 +28,6 @@ from curation.run.target import claimed, commit_shard, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, digest, publish
-from curation.training_sample import has_face_fields, score_fields, training_sample
 from curation.version import CODE_VERSION
 
 STAGE = "pack"
