@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from curation.commands.decide.preview import Forecast
     from curation.dataset.manifest import Manifest
-    from curation.forecast import Forecast
     from curation.order_sample import OrderSample
     from curation.ordering import Proposal
     from curation.run.runner import Outcome, Spread
@@ -215,8 +215,8 @@ def decide(
     from curation.recipe.recipe import load_recipe
 
     loaded = load_recipe(recipe)
-    from curation.decide import decide as run_decide
-    from curation.decide import foresee
+    from curation.commands.decide.stage import decide as run_decide
+    from curation.commands.decide.stage import foresee
     from curation.storage.paths import location
 
     if dry_run:

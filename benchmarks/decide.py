@@ -23,9 +23,9 @@ import onnx
 
 from benchmarks.provenance import commit, machine
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide, foresee
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report
-from curation.decide import decide, foresee
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.runner import Spread
 from curation.storage.publish import sha256_of

@@ -13,13 +13,13 @@ import numpy as np
 
 from curation.cascades import Observed
 from curation.commands.curate import STAGE, source_shards
+from curation.commands.decide.preview import Opinion
+from curation.commands.decide.stage import DecideJob, read, recipes_of
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
-from curation.decide import DecideJob, read, recipes_of
 from curation.errors import UsageError
-from curation.forecast import Opinion
 from curation.measure.cascade import DECODE, Entry, Measured, in_shadow, measure, missing
 from curation.measure.columns import footer_of
 from curation.measure.filter_set import load_bank, measurement_keys, weights_of

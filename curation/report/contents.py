@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.decide import HISTORY
+from curation.commands.decide.stage import HISTORY
 from curation.images.decode import REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
 from curation.report.criteria import criteria_of

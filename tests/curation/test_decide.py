@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, read_manifest, read_report
 from curation.dataset.tar import read_samples
-from curation.decide import decide, foresee
 from curation.errors import ShardError, UsageError, WeightsError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curation.forecast import Forecast, add, forecast, opinion
+from curation.commands.decide.preview import Forecast, add, forecast, opinion
 from curation.measure.columns import IDENTITY, ledger_row
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide
 from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
@@ -22,7 +23,6 @@ from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
-from curation.decide import decide
 from curation.errors import LeaseError, ShardError, UsageError
 from curation.forget import forget
 from curation.recipe.recipe import Recipe, load_recipe

@@ -13,9 +13,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide
 from curation.commands.pack.stage import pack
 from curation.dataset.manifest import read_manifest
-from curation.decide import decide
 from curation.errors import LeaseError, ShardError, StorageError, UsageError
 from curation.run.runner import Spread
 from curation.storage import publish as commit

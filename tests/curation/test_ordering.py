@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from cli import app
 from curation.cascades import Cascades, Observed
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide
 from curation.dataset.tar import read_samples
-from curation.decide import decide
 from curation.errors import UsageError, WeightsError
 from curation.measure.cascade import Entry, measure
 from curation.measure.filter_set import load_bank, weights_of

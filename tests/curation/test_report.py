@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.commands.decide.stage import decide
 from curation.dataset.manifest import read_manifest
-from curation.decide import decide
 from curation.errors import ShardError, UsageError
 from curation.recipe.recipe import load_recipe
 from curation.report import write_report

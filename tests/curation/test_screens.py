@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report
 from curation.dataset.tar import read_samples
-from curation.decide import decide, foresee
 from curation.errors import RecipeError
 from curation.recipe.judge import KEPT, NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe, recipe_of

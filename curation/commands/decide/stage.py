@@ -16,13 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from curation.commands.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
+from curation.commands.decide.preview import Forecast, Opinion, add, forecast, opinion
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
-from curation.forecast import Forecast, Opinion, add, forecast, opinion
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
