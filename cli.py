@@ -496,9 +496,9 @@ def forget(
     as_json: JsonOption = False,
 ) -> None:
     """Take images out of a run for good; hashed tombstones keep them out, and a receipt says what was done."""
+    from curation.commands.forget.stage import forget as take_out
+    from curation.commands.forget.takedowns import read_requests
     from curation.errors import UsageError
-    from curation.forget import forget as take_out
-    from curation.requests import read_requests
     from curation.storage.paths import location
 
     try:

@@ -24,14 +24,14 @@ import pyarrow.parquet as pq
 from benchmarks.provenance import commit, machine
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import Request, read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples
-from curation.forget import forget
 from curation.recipe.recipe import load_recipe
-from curation.requests import Request, read_requests
 from curation.verify import verify
 from curation.why import why
 from tests.curation.whole_run import ALONE, WAIVER, caption_of, url_of, write_run

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from curation.commands.curate import curate
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.dedup import duplicates_among
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples
-from curation.forget import forget
 from curation.measure.columns import ledger_row, ledger_schema
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
-from curation.requests import read_requests
 from curation.run.runner import Spread
 from curation.storage.publish import publish
 from curation.verify import verify

@@ -16,6 +16,8 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
 from curation.commands.fetch.stage import fetch
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
@@ -24,10 +26,8 @@ from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
 from curation.errors import LeaseError, ShardError, UsageError
-from curation.forget import forget
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.report import write_report
-from curation.requests import read_requests
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem
 from curation.storage.publish import publish_sealed, read_sealed
@@ -414,7 +414,7 @@ def test_a_run_that_is_half_forgotten_is_refused_by_every_stage_until_it_is_done
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as end:
-        end.setattr("curation.forget.roll_forward", stop_once_it_counts)
+        end.setattr("curation.commands.forget.stage.roll_forward", stop_once_it_counts)
         with pytest.raises(KeyboardInterrupt):
             take_out(run, url_of(3))
     inputs = run.parent / "run-input"

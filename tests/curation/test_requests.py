@@ -1,8 +1,8 @@
 import pytest
 
+from curation.commands.forget.takedowns import Request, read_requests
 from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
-from curation.requests import Request, read_requests
 
 UID, SHA256 = "0a" * 16, "0b" * 32
 

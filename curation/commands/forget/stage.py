@@ -11,13 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from curation.commands.gc import collect
-from curation.dataset.ledger import read_ledger
-from curation.dataset.tombstones import tombstones_of, write_tombstones
-from curation.dataset.urls import host_of
-from curation.errors import UsageError
-from curation.forgetting.packed import bury_packed, seats_of
-from curation.forgetting.prepare import (
+from curation.commands.forget.packed import bury_packed, seats_of
+from curation.commands.forget.prepare import (
     StageBurial,
     bury_selection,
     bury_shards,
@@ -27,8 +22,13 @@ from curation.forgetting.prepare import (
     refresh_curated,
     refresh_fetched,
 )
-from curation.forgetting.seek import Sought, seek
-from curation.requests import Request
+from curation.commands.forget.seek import Sought, seek
+from curation.commands.forget.takedowns import Request
+from curation.commands.gc import collect
+from curation.dataset.ledger import read_ledger
+from curation.dataset.tombstones import tombstones_of, write_tombstones
+from curation.dataset.urls import host_of
+from curation.errors import UsageError
 from curation.run.folders import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
 from curation.storage.lease import hold

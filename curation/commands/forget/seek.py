@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.forget.takedowns import Request
 from curation.dataset.sample import normalise_url
 from curation.dataset.tombstones import FORGET, Tombstones, hashed
 from curation.dataset.urls import above, host_of
 from curation.errors import ShardError
-from curation.requests import Request
 from curation.run.folders import StageFolder
 from curation.run.lookup import Wanted, is_in, ledgers_of
 from curation.storage.paths import local_copy
