@@ -19,9 +19,9 @@ import typer
 
 if TYPE_CHECKING:
     from curation.commands.decide.preview import Forecast
+    from curation.commands.order.observe import OrderSample
+    from curation.commands.order.proposal import Proposal
     from curation.dataset.manifest import Manifest
-    from curation.order_sample import OrderSample
-    from curation.ordering import Proposal
     from curation.run.runner import Outcome, Spread
     from facemakeup.train import Progress as Step
 
@@ -376,8 +376,8 @@ def plan(
 
     loaded = load_recipe(recipe)
     if order:
-        from curation.order_sample import sample_of
-        from curation.ordering import propose
+        from curation.commands.order.observe import sample_of
+        from curation.commands.order.proposal import propose
 
         drawn = sample_of(source, loaded, sample or 200, seed)
         _print_proposal(propose(drawn.observed, loaded), drawn, as_json)

@@ -25,12 +25,12 @@ from typing import Any
 from benchmarks.pieces import first_samples, write_shards
 from benchmarks.provenance import origin
 from curation.commands.curate import curate
+from curation.commands.order.observe import sample_of
+from curation.commands.order.proposal import Proposal, propose
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.sample import Sample
 from curation.errors import UsageError
-from curation.order_sample import sample_of
-from curation.ordering import Proposal, propose
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.runner import Spread
 

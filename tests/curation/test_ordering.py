@@ -13,15 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.cascades import Cascades, Observed
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
+from curation.commands.order.observe import OrderSample, sample_of
+from curation.commands.order.proposal import exact, improved, propose
+from curation.commands.order.replay import Cascades, Observed
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError, WeightsError
 from curation.measure.cascade import Entry, measure
 from curation.measure.filter_set import load_bank, weights_of
-from curation.order_sample import OrderSample, sample_of
-from curation.ordering import exact, improved, propose
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread

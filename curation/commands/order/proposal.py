@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.cascades import Cascades, Floats, Masks, Observed, Played
+from curation.commands.order.replay import Cascades, Floats, Masks, Observed, Played
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.cascades import Observed
 from curation.commands.curate import STAGE, source_shards
 from curation.commands.decide.preview import Opinion
 from curation.commands.decide.stage import DecideJob, read, recipes_of
+from curation.commands.order.replay import Observed
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.dataset.sample import Sample
