@@ -476,9 +476,9 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Tell one image's whole story: every stage, every score and limit, what decided, and where it lies now."""
+    from curation.commands.why.story import why as ask
+    from curation.commands.why.text import tell
     from curation.storage.paths import location
-    from curation.telling import tell
-    from curation.why import why as ask
 
     stories = ask(location(run), identity)
     if as_json:

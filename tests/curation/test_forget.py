@@ -20,6 +20,7 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
+from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url
@@ -32,7 +33,6 @@ from curation.storage.lease import hold
 from curation.storage.paths import filesystem
 from curation.storage.publish import publish_sealed, read_sealed
 from curation.verify import verify
-from curation.why import why
 from demo.server import DemoServer, serve
 from tests.curation.buckets import put_run, s3_bucket
 from tests.curation.shards import bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard

@@ -10,6 +10,8 @@ from cli import app
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
+from curation.commands.why.story import why
+from curation.commands.why.text import tell
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report
 from curation.dataset.tar import read_samples
@@ -18,9 +20,7 @@ from curation.recipe.judge import KEPT, NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.runner import Spread
 from curation.storage.publish import digest
-from curation.telling import tell
 from curation.verify import verify
-from curation.why import why
 from filters.detectors.base import Face
 from filters.detectors.ppocr import MapRegion
 from filters.faces import FacesEvidence

@@ -7,6 +7,8 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.pack.stage import pack
+from curation.commands.why.story import Story, why
+from curation.commands.why.text import tell
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.sample import uid_of_url
@@ -14,8 +16,6 @@ from curation.dataset.tar import members_of
 from curation.errors import UsageError
 from curation.run.folders import stages_of
 from curation.run.lookup import find_images
-from curation.telling import tell
-from curation.why import Story, why
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard
 from tests.curation.whole_run import ALONE, caption_of, url_of, write_run
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from curation.why import CriterionPart, StagePart, Story
+from curation.commands.why.story import CriterionPart, StagePart, Story
 
 NUM_DIGITS_SHOWN = 12
 
