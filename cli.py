@@ -410,7 +410,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="Folder that holds the stages' folders: rank, fetch, curate, pack.")],
 ) -> None:
     """Write one self-contained HTML page about a run, and the same numbers as JSON."""
-    from curation.report import write_report
+    from curation.commands.report import write_report
 
     typer.echo(write_report(run))
     from curation.commands.plan import score_run

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.provenance import commit, machine, wilson
-from curation.report import write_report
+from curation.commands.report import write_report
 from curation.run.runner import Spread
 from curation.verify import verify
 from tests.curation.whole_run import flip_a_bit, write_run

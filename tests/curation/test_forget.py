@@ -20,6 +20,7 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
+from curation.commands.report import write_report
 from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
@@ -28,7 +29,6 @@ from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, hashed, tombstones_of, write_tombstones
 from curation.errors import LeaseError, ShardError, UsageError
 from curation.recipe.recipe import Recipe, load_recipe
-from curation.report import write_report
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem
 from curation.storage.publish import publish_sealed, read_sealed

@@ -14,6 +14,7 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch, fetch_work_id
 from curation.commands.pack.stage import pack
+from curation.commands.report import write_report
 from curation.commands.why.story import why
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
@@ -21,7 +22,6 @@ from curation.measure.cascade import Entry
 from curation.measure.fingerprint import LOOK, look_at
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
-from curation.report import write_report
 from curation.run.runner import Spread
 from curation.sandbox.in_flight import Intent, intent_path
 from curation.sandbox.parent import CELL, Cell

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.commands.curate import curate
+from curation.commands.report.contents import read_report, report_values
 from curation.dataset.manifest import read_manifest
-from curation.report.contents import read_report, report_values
 from curation.run.costs import costs, profile, total
 from curation.run.runner import Spread
 from curation.sandbox.parent import CELL

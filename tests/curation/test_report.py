@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from curation.commands.decide.stage import decide
+from curation.commands.report import write_report
+from curation.commands.report.choice import Choice, choose
+from curation.commands.report.contents import CASCADE
+from curation.commands.report.criteria import criteria_of
+from curation.commands.report.scores import spread_of
 from curation.dataset.manifest import read_manifest
 from curation.errors import ShardError, UsageError
 from curation.recipe.recipe import load_recipe
-from curation.report import write_report
-from curation.report.contents import CASCADE
-from curation.report.criteria import criteria_of
-from curation.report.sampling import Choice, choose
-from curation.report.scores import spread_of
 from filters.weights import catalogue
 from tests.curation.report_run import ALONE, RECIPE, edit_ledger, edit_manifest, recount, write_run
 from tests.curation.shards import recipe_from

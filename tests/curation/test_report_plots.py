@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.report.criteria import Criterion
-from curation.report.histograms import Histogram, bin_edges
-from curation.report.plots import lay_out_histogram, nice_ticks
-from curation.report.sampling import NUM_PER_SIDE, choose
-from curation.report.scores import Spread, spread_of
-from curation.report.sheets import format_score
+from curation.commands.report.choice import NUM_PER_SIDE, choose
+from curation.commands.report.criteria import Criterion
+from curation.commands.report.histograms import Histogram, bin_edges
+from curation.commands.report.plots import lay_out_histogram, nice_ticks
+from curation.commands.report.scores import Spread, spread_of
+from curation.commands.report.sheets import format_score
 from tests.curation.report_run import colour_ledger
 
 limits = st.floats(-1e3, 1e3).map(lambda limit: round(limit, 3))

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.report import write_report
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
 from curation.dataset.tar import members_of, read_samples, write_tar
-from curation.report import write_report
 from curation.run.runner import Spread
 from curation.storage.paths import location
 from curation.storage.publish import publish_sealed, read_sealed, record_of

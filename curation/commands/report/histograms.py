@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.report.criteria import KEPT, REJECTED_ELSEWHERE, REJECTED_HERE, Criterion, Floats, read_scores
+from curation.commands.report.criteria import KEPT, REJECTED_ELSEWHERE, REJECTED_HERE, Criterion, Floats, read_scores
 
 NUM_BINS = 44
 NUM_FINE_BINS = 4096

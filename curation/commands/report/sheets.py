@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.commands.report.choice import Choice, Place, read_rows
+from curation.commands.report.criteria import Criterion
+from curation.commands.report.proofs import NO_PROOFS, Proofs
+from curation.commands.report.scores import Spread
+from curation.commands.report.thumbnails import Mark, Thumbnail, load_thumbnails, marks_of
 from curation.dataset.manifest import ShardReport
 from curation.recipe.judge import KeepRange
 from curation.recipe.settings import DecodeLimits
-from curation.report.criteria import Criterion
-from curation.report.proofs import NO_PROOFS, Proofs
-from curation.report.sampling import Choice, Place, read_rows
-from curation.report.scores import Spread
-from curation.report.thumbnails import Mark, Thumbnail, load_thumbnails, marks_of
 
 MAX_DIGITS = 17
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from curation.commands.report.choice import reach_of
+from curation.commands.report.contents import CASCADE, Report
+from curation.commands.report.funnel import lay_out_funnel
+from curation.commands.report.plots import lay_out_histogram
+from curation.commands.report.sheets import format_limits, format_range, format_score
 from curation.recipe.judge import KeepRange
-from curation.report.contents import CASCADE, Report
-from curation.report.funnel import lay_out_funnel
-from curation.report.plots import lay_out_histogram
-from curation.report.sampling import reach_of
-from curation.report.sheets import format_limits, format_range, format_score
 
 NUM_UID_CHARACTERS = 10
 NUM_LABEL_CHARACTERS = 15

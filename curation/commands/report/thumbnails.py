@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from curation.commands.report.choice import Place
 from curation.dataset.captions import clean_caption
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
@@ -19,7 +20,6 @@ from curation.errors import ShardError
 from curation.images.decode import UnreadableError, decode
 from curation.measure.arrow import from_struct
 from curation.recipe.settings import DecodeLimits
-from curation.report.sampling import Place
 from filters import faces
 from filters.base import RgbImage
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from curation.commands.report.contents import read_report, report_values
+from curation.commands.report.page import render
 from curation.errors import UsageError
-from curation.report.contents import read_report, report_values
-from curation.report.page import render
 from curation.storage.publish import publish, publish_json
 
 PAGE_NAME = "index.html"

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.report.criteria import KEPT, REJECTED_HERE, Criterion, read_scores, scores_in
-from curation.report.facts import Check
-from curation.report.histograms import Histogram, histogram_of
-from curation.report.ledgers import batches
-from curation.report.proofs import NO_PROOFS, Proofs
+from curation.commands.report.criteria import KEPT, REJECTED_HERE, Criterion, read_scores, scores_in
+from curation.commands.report.histograms import Histogram, histogram_of
+from curation.commands.report.ledgers import batches
+from curation.commands.report.proofs import NO_PROOFS, Proofs
+from curation.commands.report.stages import Check
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.report.criteria import Criterion, Floats, scores_in
-from curation.report.ledgers import batches, column_names
-from curation.report.proofs import NO_PROOFS, Proofs
-from curation.report.scores import Spread
+from curation.commands.report.criteria import Criterion, Floats, scores_in
+from curation.commands.report.ledgers import batches, column_names
+from curation.commands.report.proofs import NO_PROOFS, Proofs
+from curation.commands.report.scores import Spread
 
 SEED = b"facecaptionhq report 1"
 NUM_PER_SHEET = 12

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.report.facts import Stage
+from curation.commands.report.stages import Stage
 
 FLOW_HEIGHT, FLOW_TOP, FLOW_LEFT = 190.0, 60.0, 4.0
 NODE_WIDTH, LOSS_WIDTH, PASS_WIDTH, LABEL_WIDTH = 9.0, 118.0, 74.0, 60.0

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from curation.report.criteria import Criterion
-from curation.report.histograms import Histogram
-from curation.report.scores import Spread
+from curation.commands.report.criteria import Criterion
+from curation.commands.report.histograms import Histogram
+from curation.commands.report.scores import Spread
 
 WIDTH, HEIGHT = 500.0, 236.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 490.0, 22.0, 212.0

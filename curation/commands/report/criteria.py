@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.report.ledgers import batches
+from curation.commands.report.ledgers import batches
 
 Floats = npt.NDArray[np.float64]
 KEPT, REJECTED_HERE, REJECTED_ELSEWHERE = range(3)

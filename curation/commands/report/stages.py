@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.commands.report.ledgers import batches, ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
 from curation.measure.cascade import QUARANTINE, UNREADABLE
-from curation.report.ledgers import batches, ledger_paths
 from curation.storage.publish import sha256_of
 
 STAGES = ("rank", "fetch", "curate", "pack")

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.decide.stage import HISTORY
+from curation.commands.report.choice import choose
+from curation.commands.report.criteria import criteria_of
+from curation.commands.report.ledgers import ledger_paths
+from curation.commands.report.proofs import proofs_of
+from curation.commands.report.scores import Spread, check_verdicts, spread_of
+from curation.commands.report.sheets import Decision, Sheet, Tile, read_sheets
+from curation.commands.report.stages import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.images.decode import REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
-from curation.report.criteria import criteria_of
-from curation.report.facts import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
-from curation.report.ledgers import ledger_paths
-from curation.report.proofs import proofs_of
-from curation.report.sampling import choose
-from curation.report.scores import Spread, check_verdicts, spread_of
-from curation.report.sheets import Decision, Sheet, Tile, read_sheets
 from curation.run.costs import Cost, cost_values, costs
 from filters.weights import catalogue
 
