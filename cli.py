@@ -431,8 +431,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
+    from curation.commands.verify import verify as check
     from curation.storage.paths import location
-    from curation.verify import verify as check
 
     with _progress("verify", done="verified") as on_outcome:
         found = check(location(run), _spread(workers, ray_address), on_outcome)

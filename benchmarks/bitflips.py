@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks.provenance import commit, machine, wilson
 from curation.commands.report import write_report
+from curation.commands.verify import verify
 from curation.run.runner import Spread
-from curation.verify import verify
 from tests.curation.whole_run import flip_a_bit, write_run
 
 ALONE = Spread(num_workers=0)

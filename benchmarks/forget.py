@@ -28,12 +28,12 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import Request, read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
+from curation.commands.verify import verify
 from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
 from curation.dataset.tar import read_samples
 from curation.recipe.recipe import load_recipe
-from curation.verify import verify
 from tests.curation.whole_run import ALONE, WAIVER, caption_of, url_of, write_run
 
 T = TypeVar("T")

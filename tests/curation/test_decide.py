@@ -14,6 +14,7 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
+from curation.commands.verify import verify
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, read_manifest, read_report
 from curation.dataset.tar import read_samples
@@ -21,7 +22,6 @@ from curation.errors import ShardError, UsageError, WeightsError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from curation.storage.publish import record_of
-from curation.verify import verify
 from filters.weights import find_weights
 from tests.curation.killing import count_steps, kill_at
 from tests.curation.poisoned import poisoned_shard, use_third_party

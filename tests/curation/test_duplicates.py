@@ -14,6 +14,7 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.dedup import duplicates_among
 from curation.commands.pack.stage import pack
+from curation.commands.verify import verify
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples
@@ -22,7 +23,6 @@ from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from curation.storage.publish import publish
-from curation.verify import verify
 from filters.detectors.base import Face
 from filters.faces import FacesEvidence
 from tests.curation.shards import bytes_of, colourful, recipe_from, sample_members, write_shard

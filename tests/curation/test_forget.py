@@ -21,6 +21,7 @@ from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.commands.report import write_report
+from curation.commands.verify import verify
 from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
@@ -32,7 +33,6 @@ from curation.recipe.recipe import Recipe, load_recipe
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem
 from curation.storage.publish import publish_sealed, read_sealed
-from curation.verify import verify
 from demo.server import DemoServer, serve
 from tests.curation.buckets import put_run, s3_bucket
 from tests.curation.shards import bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard

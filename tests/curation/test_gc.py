@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.gc import collect
+from curation.commands.verify import verify
 from curation.dataset.ledger import BASE_FIELDS, write_ledger
 from curation.dataset.tar import write_tar
 from curation.errors import LeaseError, VerificationError
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem
-from curation.verify import verify
 from tests.curation.buckets import put_run, s3_bucket
 from tests.curation.whole_run import ALONE, files_of, flip_a_bit, write_run
 

@@ -15,6 +15,7 @@ from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch, fetch_work_id
 from curation.commands.pack.stage import pack
 from curation.commands.report import write_report
+from curation.commands.verify import verify
 from curation.commands.why.story import why
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples
@@ -27,7 +28,6 @@ from curation.sandbox.in_flight import Intent, intent_path
 from curation.sandbox.parent import CELL, Cell
 from curation.sandbox.protocol import Fault
 from curation.storage.publish import sha256_of
-from curation.verify import verify
 from demo.server import PLACEHOLDER, DemoServer, serve
 from tests.curation.poisoned import poison, scan_bomb
 from tests.curation.shards import bytes_of, colourful, recipe_from

@@ -10,6 +10,7 @@ from cli import app
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
+from curation.commands.verify import verify
 from curation.commands.why.story import why
 from curation.commands.why.text import tell
 from curation.dataset.ledger import read_ledger
@@ -20,7 +21,6 @@ from curation.recipe.judge import KEPT, NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.runner import Spread
 from curation.storage.publish import digest
-from curation.verify import verify
 from filters.detectors.base import Face
 from filters.detectors.ppocr import MapRegion
 from filters.faces import FacesEvidence

@@ -10,13 +10,13 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.report import write_report
+from curation.commands.verify import Verification, verify
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
 from curation.dataset.tar import members_of, read_samples, write_tar
 from curation.run.runner import Spread
 from curation.storage.paths import location
 from curation.storage.publish import publish_sealed, read_sealed, record_of
-from curation.verify import Verification, verify
 from tests.curation.shards import colourful, recipe_from, sample_members, write_shard
 from tests.curation.whole_run import ALONE, files_of, flip_a_bit, write_run
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from curation.commands.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
+from curation.commands.verify.faults import Checked, Fault, Note, Verification
+from curation.commands.verify.records import StageRecords, read_records, sealed_faults
+from curation.commands.verify.shards import CheckJob, check_shard
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, tombstones_of
 from curation.run.folders import StageFolder, names_in, stages_of
 from curation.run.lookup import ledgers_of
 from curation.run.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
 from curation.storage.paths import is_local, local_copy
-from curation.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
-from curation.verify.findings import Checked, Fault, Note, Verification
-from curation.verify.records import StageRecords, read_records, sealed_faults
-from curation.verify.shards import CheckJob, check_shard
 
 __all__ = ["Fault", "Note", "Verification", "verify"]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from curation.commands.curate import curate_work, curate_work_id
 from curation.commands.rank.stage import rank_work
+from curation.commands.verify.faults import Fault, Note
+from curation.commands.verify.shards import as_values
 from curation.dataset.manifest import (
     MANIFEST_NAME,
     RECIPE_NAME,
@@ -24,8 +26,6 @@ from curation.run.folders import STATS_SUFFIX, StageFolder, names_in
 from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
-from curation.verify.findings import Fault, Note
-from curation.verify.shards import as_values
 from curation.version import CODE_VERSION
 from filters.weights import find_weights
 

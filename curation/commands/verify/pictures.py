@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.commands.verify.rows import Finding, Row
 from curation.dataset.captions import captions_of
 from curation.dataset.sample import Sample
 from curation.dataset.tar import members_of, read_samples
 from curation.errors import ShardError
 from curation.images.containers import sniff_format
-from curation.verify.rows import Finding, Row
 
 PACKED_FIELDS = ("uid", "sha256", "num_bytes", "source_sha256", "format", "width", "height", "caption_source")
 

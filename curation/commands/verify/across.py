@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 from curation.commands.fetch.stage import fetch_work, fetch_work_id
 from curation.commands.pack.stage import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
 from curation.commands.pack.stage import SCHEMA as PACK_SCHEMA
+from curation.commands.verify.faults import Fault
+from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
+from curation.commands.verify.shards import Before
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
 from curation.dataset.tombstones import FORGET
@@ -16,9 +19,6 @@ from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe
 from curation.run.folders import STAGES
 from curation.storage.paths import local_copy
-from curation.verify.findings import Fault
-from curation.verify.records import StageRecords, curate_id, expect_work_id
-from curation.verify.shards import Before
 
 Records = Mapping[str, StageRecords]
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.commands.verify.faults import Checked, Fault
+from curation.commands.verify.pictures import tar_findings
+from curation.commands.verify.rows import Finding, Row, base_findings, evidence_findings
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import ShardReport
 from curation.dataset.tombstones import FORGET
@@ -18,9 +21,6 @@ from curation.recipe.recipe import Recipe
 from curation.run.folders import StageFolder
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, record_of
-from curation.verify.findings import Checked, Fault
-from curation.verify.pictures import tar_findings
-from curation.verify.rows import Finding, Row, base_findings, evidence_findings
 
 RANK_LEDGER = "ledger.parquet"
 
