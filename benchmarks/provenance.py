@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.variants import variant
-from curation import interval
+from curation import intervals as interval
 from curation.recipe.recipe import bundled_recipes
 from curation.storage.publish import digest
 from curation.version import runtime

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.interval import wilson
+from curation.intervals import wilson
 from curation.measure.cascade import in_shadow, missing, turns
 from curation.measure.columns import known_of
 from curation.recipe.judge import NotYet, Verdict, judge
