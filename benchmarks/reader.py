@@ -29,12 +29,12 @@ from PIL import Image
 from benchmarks.provenance import commit, machine
 from curation.dataset.tar import read_samples, write_tar
 from curation.recipe.settings import DecodeLimits
-from facemakeup.crop import Size
-from facemakeup.faces import clip_pixels
+from facemakeup.faces.align import clip_pixels
+from facemakeup.faces.crop import Size
+from facemakeup.faces.posemap import draw
 from facemakeup.index import TarIndex, build_index
 from facemakeup.members import read_members
 from facemakeup.order import StreamOrder
-from facemakeup.posemap import draw
 from facemakeup.prepare import view_of
 from facemakeup.sample import raw_sample
 from facemakeup.shards import ShardStore, find_shards

@@ -24,7 +24,7 @@ class Recogniser(Settings):
     """Who turns a face into a vector; two recognisers' vectors have nothing in common, whatever their widths."""
 
     name: str = Field(min_length=1)
-    """Its name in `facemakeup.recognisers.BUILDERS`."""
+    """Its name in `facemakeup.faces.recognisers.BUILDERS`."""
     width: int = Field(ge=1)
     """Numbers in an identity vector."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

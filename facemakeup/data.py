@@ -14,8 +14,8 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup.batch import Loaded, collate
-from facemakeup.crop import nearest_bucket
 from facemakeup.draws import generator
+from facemakeup.faces.crop import nearest_bucket
 from facemakeup.faults import DataError, Fault, SampleFaultError
 from facemakeup.index import TarIndex, build_index
 from facemakeup.members import read_members

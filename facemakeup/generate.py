@@ -13,11 +13,11 @@ from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import TEMP_FOLDER, publish, publish_json
 from curation.version import CODE_VERSION
-from facemakeup.condition import FaceCondition, prepare_face
-from facemakeup.crop import Size
 from facemakeup.export import RECORD_NAME, read_record
+from facemakeup.faces.condition import FaceCondition, prepare_face
+from facemakeup.faces.crop import Size
+from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.pipeline import FaceMakeUpPipeline
-from facemakeup.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.sampling import Sampling, Scales
 from filters.base import Filter, RgbImage, Settings
 

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from facemakeup.config import ModelConfig
-from facemakeup.recognisers import NONCOMMERCIAL, NONCOMMERCIAL_TERMS
+from facemakeup.faces.recognisers import NONCOMMERCIAL, NONCOMMERCIAL_TERMS
 from filters.weights import catalogue
 
 UNKNOWN = "not known to the program that wrote this card: look it up at its source before you share the adapter"

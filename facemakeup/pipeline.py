@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from curation.errors import UsageError
-from facemakeup.condition import FaceCondition, mixed_identity, mixing_weights
-from facemakeup.crop import Size
 from facemakeup.encoders import Encoders
 from facemakeup.export import read_export
+from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
+from facemakeup.faces.crop import Size
 from facemakeup.model import FaceMakeUp
 from facemakeup.sampling import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
 from filters.base import RgbImage

@@ -7,11 +7,11 @@ import numpy as np
 from PIL import Image
 
 from curation.storage.publish import digest
-from facemakeup import posemap
 from facemakeup.config import Recogniser
-from facemakeup.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
-from facemakeup.faces import Floats, Landmarks, clip_pixels
-from facemakeup.recognisers import FaceRecogniser, load_recogniser
+from facemakeup.faces import posemap
+from facemakeup.faces.align import Floats, Landmarks, clip_pixels
+from facemakeup.faces.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
+from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.sample import RawSample
 from facemakeup.sidecar import Sidecar
 from facemakeup.train_config import CropSettings, FaceSettings

@@ -18,11 +18,11 @@ from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
 from facemakeup.data import TarDataset, batches, open_dataset
 from facemakeup.encoders import Encoders, load_unet
+from facemakeup.faces.recognisers import load_recogniser
 from facemakeup.faults import Fault
 from facemakeup.model import FaceMakeUp
 from facemakeup.monitor import Monitor
 from facemakeup.order import batch
-from facemakeup.recognisers import load_recogniser
 from facemakeup.schedule import learning_rate
 from facemakeup.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
 from facemakeup.train_config import TrainConfig

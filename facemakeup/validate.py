@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from facemakeup.batch import Batch
-from facemakeup.condition import FaceCondition
-from facemakeup.crop import Size
 from facemakeup.draws import generator
-from facemakeup.faces import Floats
+from facemakeup.faces.align import Floats
+from facemakeup.faces.condition import FaceCondition
+from facemakeup.faces.crop import Size
+from facemakeup.faces.recognisers import FaceRecogniser
 from facemakeup.faults import SampleFaultError
 from facemakeup.pipeline import FaceMakeUpPipeline
-from facemakeup.recognisers import FaceRecogniser
 from facemakeup.sampling import Sampling, Scales
 from facemakeup.train_config import TrainConfig, ValidationSettings
 from facemakeup.trainer import Trainer, conditions

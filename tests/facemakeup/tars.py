@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from curation.dataset.tar import write_tar
 from facemakeup.config import Recogniser
-from facemakeup.recognisers import INSIGHTFACE
+from facemakeup.faces.recognisers import INSIGHTFACE
 from filters.weights import add
 from tests.pictures import encode, scene
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from curation.errors import UsageError
-from facemakeup import posemap
 from facemakeup.batch import Batch, Loaded, collate
 from facemakeup.cache import plan_of
 from facemakeup.config import Recogniser
 from facemakeup.data import Slice, TarDataset, batches, open_dataset
 from facemakeup.draws import draws_of
 from facemakeup.encoders import Encoders
+from facemakeup.faces import posemap
 from facemakeup.faults import REASONS, DataError, FaultLimit, count
 from facemakeup.order import Place, batch
 from facemakeup.train_config import TrainConfig

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
 from facemakeup.config import Recogniser
-from facemakeup.faces import ARCFACE_TEMPLATE, CLIP_MEAN, CLIP_STD, align, clip_pixels, similarity, unit
+from facemakeup.faces.align import ARCFACE_TEMPLATE, CLIP_MEAN, CLIP_STD, align, clip_pixels, similarity, unit
+from facemakeup.faces.recognisers import DLIB, MOBILEFACENET, RecogniserError, load_recogniser
 from facemakeup.faults import SampleFaultError
-from facemakeup.recognisers import DLIB, MOBILEFACENET, RecogniserError, load_recogniser
 from filters.detectors.centerface import CenterFace
 from filters.weights import MissingWeightsError, catalogue
 from tests.facemakeup.tars import add_tiny_recogniser

@@ -9,11 +9,11 @@ from typer.testing import CliRunner, Result
 
 from cli import app
 from curation.errors import UsageError
-from facemakeup.condition import prepare_face
 from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.export import export
+from facemakeup.faces.condition import prepare_face
+from facemakeup.faces.recognisers import MOBILEFACENET, find_recogniser, load_recogniser
 from facemakeup.generate import read_picture
-from facemakeup.recognisers import MOBILEFACENET, find_recogniser, load_recogniser
 from filters.loading import DeviceError
 from tests.facemakeup import tiny
 from tests.facemakeup.test_pipeline import face

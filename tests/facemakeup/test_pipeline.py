@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from curation.errors import UsageError
-from facemakeup.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.crop import Size
 from facemakeup.encoders import Encoders, load_unet
+from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
+from facemakeup.faces.crop import Size
+from facemakeup.faces.posemap import draw
+from facemakeup.faces.recognisers import RecogniserError
 from facemakeup.pipeline import FaceMakeUpPipeline
-from facemakeup.posemap import draw
-from facemakeup.recognisers import RecogniserError
 from facemakeup.sampling import Sampling, Scales, ddim, guided
 from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained

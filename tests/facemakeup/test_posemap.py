@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facemakeup.posemap import COLOURS, blank, draw, flip
+from facemakeup.faces.posemap import COLOURS, blank, draw, flip
 
 FACE = np.array([[200.0, 220.0], [310.0, 215.0], [258.0, 290.0], [212.0, 350.0], [305.0, 345.0]])
 NEITHER = (0, 0, 0)

@@ -11,8 +11,8 @@ import torch
 from curation.errors import UsageError
 from facemakeup.checkpoint import newest
 from facemakeup.config import DropTable, Recogniser
+from facemakeup.faces.recognisers import RecogniserError
 from facemakeup.faults import DataError
-from facemakeup.recognisers import RecogniserError
 from facemakeup.schedule import learning_rate
 from facemakeup.tracking import LOG_NAME
 from facemakeup.train import CHECKPOINTS, Progress

@@ -7,7 +7,7 @@ import torch
 
 from facemakeup.batch import Batch
 from facemakeup.config import Recogniser
-from facemakeup.recognisers import MOBILEFACENET, load_recogniser
+from facemakeup.faces.recognisers import MOBILEFACENET, load_recogniser
 from facemakeup.validate import Judges, fixed_loss, similarity_of, summary
 from filters import faces
 from filters.weights import catalogue

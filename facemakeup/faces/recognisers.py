@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from facemakeup.config import Recogniser
-from facemakeup.faces import ARCFACE_SIDE, Floats, Landmarks, align, unit
+from facemakeup.faces.align import ARCFACE_SIDE, Floats, Landmarks, align, unit
 from filters.base import FaceCaptionError, RgbImage, WeightsFile
 from filters.loading import onnx_session
 from filters.weights import MissingWeightsError, catalogue, find_weights

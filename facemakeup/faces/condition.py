@@ -12,11 +12,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from curation.errors import UsageError
-from facemakeup import posemap
 from facemakeup.config import Recogniser
-from facemakeup.crop import Size, face_window, full_window
-from facemakeup.faces import Floats, Landmarks, clip_pixels
-from facemakeup.recognisers import FaceRecogniser, require_same
+from facemakeup.faces import posemap
+from facemakeup.faces.align import Floats, Landmarks, clip_pixels
+from facemakeup.faces.crop import Size, face_window, full_window
+from facemakeup.faces.recognisers import FaceRecogniser, require_same
 from filters.base import Filter, RgbImage
 from filters.boxes import Box
 
