@@ -243,8 +243,8 @@ def cache(
 
     loaded = load_config(config)
     from facemakeup.cache import fill_cache
-    from facemakeup.encoders import Encoders
     from facemakeup.faults import count
+    from facemakeup.model.encoders import Encoders
 
     encoders = Encoders.load(loaded.model, device)
     done = fill_cache(loaded, data, encoders, out / "work", lambda shard: typer.echo(f"cache {shard}: done", err=True))

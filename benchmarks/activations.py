@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.facemakeup import FaceMakeUp
 
 SEGMENTS = ("ResnetBlock2D", "BasicTransformerBlock")
 """What diffusers computes again, one at a time, under gradient checkpointing."""

@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.activations import activations
 from benchmarks.provenance import commit, machine
-from facemakeup import skeleton
 from facemakeup.config import DROP_TABLES, NUM_TOKENS
-from facemakeup.model import FaceMakeUp
+from facemakeup.model import skeleton
+from facemakeup.model.facemakeup import FaceMakeUp
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "train_budget.json"

@@ -28,8 +28,8 @@ from facemakeup.batch import Batch
 from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint, newest
 from facemakeup.data import open_dataset
-from facemakeup.encoders import Encoders
 from facemakeup.export import export_checkpoint, load_into_stock, read_export, set_face
+from facemakeup.model.encoders import Encoders
 from facemakeup.order import batch
 from facemakeup.tracking import LOG_NAME
 from facemakeup.train import CHECKPOINTS

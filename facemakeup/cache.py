@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 
 from curation.errors import UsageError
-from facemakeup.encoders import Encoders
 from facemakeup.faults import Fault, FaultLimit, SampleFaultError, count
 from facemakeup.index import TarIndex, build_index
 from facemakeup.members import read_members
+from facemakeup.model.encoders import Encoders
 from facemakeup.prepare import Plan, Preparer, View, identity_key, view_of
 from facemakeup.sample import RawSample, raw_sample
 from facemakeup.shards import ShardStore, find_shards

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facemakeup.loss import NUM_DROP_DRAWS
+from facemakeup.model.loss import NUM_DROP_DRAWS
 
 Purpose = Literal["drop", "timestep", "noise", "posterior", "flip", "validation"]
 

@@ -18,11 +18,11 @@ from curation.errors import UsageError, VerificationError
 from curation.recipe.validation import validated
 from curation.storage.publish import TEMP_FOLDER, publish_json, sha256_of
 from curation.version import CODE_VERSION
-from facemakeup.attention import LORA_NAME, LORA_TARGETS
 from facemakeup.config import NUM_TOKENS, ModelConfig
-from facemakeup.encoders import load_unet
 from facemakeup.faces import posemap
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.attention import LORA_NAME, LORA_TARGETS
+from facemakeup.model.encoders import load_unet
+from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model_card import model_card
 
 FORMAT_VERSION = 1

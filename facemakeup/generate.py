@@ -17,8 +17,8 @@ from facemakeup.export import RECORD_NAME, read_record
 from facemakeup.faces.condition import FaceCondition, prepare_face
 from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
+from facemakeup.model.ddim import Sampling, Scales
 from facemakeup.pipeline import FaceMakeUpPipeline
-from facemakeup.sampling import Sampling, Scales
 from filters.base import Filter, RgbImage, Settings
 
 RECORD = "generate.json"

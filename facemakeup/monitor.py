@@ -12,7 +12,7 @@ import torch
 
 from facemakeup.batch import Loaded
 from facemakeup.faults import Fault, FaultLimit, some
-from facemakeup.loss import bucket_losses
+from facemakeup.model.loss import bucket_losses
 from facemakeup.tracking import Tracker, keep_lines_before
 from facemakeup.train_config import TrainConfig
 from facemakeup.trainer import StepResult

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from curation.errors import UsageError
-from facemakeup.encoders import Encoders
 from facemakeup.export import read_export
 from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.faces.crop import Size
-from facemakeup.model import FaceMakeUp
-from facemakeup.sampling import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
+from facemakeup.model.ddim import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
+from facemakeup.model.encoders import Encoders
+from facemakeup.model.facemakeup import FaceMakeUp
 from filters.base import RgbImage
 from filters.loading import torch_device
 

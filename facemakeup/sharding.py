@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.facemakeup import FaceMakeUp
 
 
 def shard(model: FaceMakeUp) -> None:

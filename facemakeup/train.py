@@ -17,10 +17,10 @@ from facemakeup.batch import Batch, Loaded
 from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
 from facemakeup.data import TarDataset, batches, open_dataset
-from facemakeup.encoders import Encoders, load_unet
 from facemakeup.faces.recognisers import load_recogniser
 from facemakeup.faults import Fault
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.monitor import Monitor
 from facemakeup.order import batch
 from facemakeup.schedule import learning_rate

@@ -16,9 +16,9 @@ from facemakeup.batch import Batch
 from facemakeup.checkpoint import Snapshot
 from facemakeup.draws import Draws, draws_of
 from facemakeup.ema import MovingAverage
-from facemakeup.encoders import Encoders
-from facemakeup.loss import NoiseSchedule, drop, training_loss
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.encoders import Encoders
+from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.loss import NoiseSchedule, drop, training_loss
 from facemakeup.schedule import learning_rate
 from facemakeup.train_config import TrainConfig
 

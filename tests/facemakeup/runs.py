@@ -11,8 +11,8 @@ from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
 from facemakeup.config import Recogniser
 from facemakeup.data import TarDataset, open_dataset
-from facemakeup.encoders import Encoders, load_unet
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train import Progress, train
 from facemakeup.train_config import TrainConfig
 from facemakeup.trainer import Trainer

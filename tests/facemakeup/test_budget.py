@@ -5,8 +5,8 @@ import torch
 
 from benchmarks import train_budget
 from benchmarks.activations import activations
-from facemakeup import skeleton
 from facemakeup.config import ModelConfig
+from facemakeup.model import skeleton
 from tests.facemakeup.tiny import tiny_inputs, tiny_model
 
 RESULT = json.loads(train_budget.RESULT.read_text())

@@ -12,7 +12,7 @@ from facemakeup.cache import CacheReport, fill_cache, plan_of, weights_sha256
 from facemakeup.config import Recogniser
 from facemakeup.data import TarDataset, batches, open_dataset
 from facemakeup.draws import draws_of
-from facemakeup.encoders import Encoders
+from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import TrainConfig
 from tests.facemakeup import tiny
 from tests.facemakeup.tars import add_tiny_recogniser, packed_sample, write_packed

@@ -2,9 +2,9 @@
 
 import pytest
 
-from facemakeup import skeleton
-from facemakeup.model import FaceMakeUp
-from facemakeup.skeleton import SD15, num_parameters
+from facemakeup.model import skeleton
+from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.skeleton import SD15, num_parameters
 
 
 @pytest.fixture(scope="module")

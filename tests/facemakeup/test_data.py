@@ -17,9 +17,9 @@ from facemakeup.cache import plan_of
 from facemakeup.config import Recogniser
 from facemakeup.data import Slice, TarDataset, batches, open_dataset
 from facemakeup.draws import draws_of
-from facemakeup.encoders import Encoders
 from facemakeup.faces import posemap
 from facemakeup.faults import REASONS, DataError, FaultLimit, count
+from facemakeup.model.encoders import Encoders
 from facemakeup.order import Place, batch
 from facemakeup.train_config import TrainConfig
 from tests.facemakeup import tiny

@@ -5,7 +5,7 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
-from facemakeup.encoders import Encoders, load_unet
+from facemakeup.model.encoders import Encoders, load_unet
 from tests.facemakeup import tiny
 
 

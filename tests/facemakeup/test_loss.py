@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from facemakeup.config import DROP_TABLES, DropTable
-from facemakeup.loss import NUM_DROP_DRAWS, NoiseSchedule, bucket_losses, drop, training_loss
+from facemakeup.model.loss import NUM_DROP_DRAWS, NoiseSchedule, bucket_losses, drop, training_loss
 from tests.facemakeup import tiny
 
 NUM_DRAWS = 10_000

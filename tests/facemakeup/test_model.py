@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from facemakeup.config import ModelConfig
-from facemakeup.encoders import load_unet
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.encoders import load_unet
+from facemakeup.model.facemakeup import FaceMakeUp
 from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 

@@ -7,13 +7,13 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.encoders import Encoders, load_unet
 from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.faces.crop import Size
 from facemakeup.faces.posemap import draw
 from facemakeup.faces.recognisers import RecogniserError
+from facemakeup.model.ddim import Sampling, Scales, ddim, guided
+from facemakeup.model.encoders import Encoders, load_unet
 from facemakeup.pipeline import FaceMakeUpPipeline
-from facemakeup.sampling import Sampling, Scales, ddim, guided
 from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.encoders import load_unet
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.encoders import load_unet
+from facemakeup.model.facemakeup import FaceMakeUp
 
 SIDE = 64
 LATENT_SIDE = 8

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.facemakeup import FaceMakeUp
 from filters.base import Settings
 
 

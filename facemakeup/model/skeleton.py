@@ -8,7 +8,7 @@ import torch
 
 import configs
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.model import FaceMakeUp
+from facemakeup.model.facemakeup import FaceMakeUp
 
 SD15 = Path(next(iter(configs.__path__))) / "sd15"
 """Sizes of Stable Diffusion 1.5 and of the CLIP ViT-H that the published adapter looks through."""

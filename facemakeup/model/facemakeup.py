@@ -13,9 +13,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from facemakeup import attention, posenet
 from facemakeup.config import HEAD_WIDTH, ModelConfig
-from facemakeup.projector import Projector
+from facemakeup.model import attention, posenet
+from facemakeup.model.projector import Projector
 
 
 class FaceMakeUp(nn.Module):
