@@ -242,7 +242,7 @@ def cache(
     from facemakeup.train_config import load_config
 
     loaded = load_config(config)
-    from facemakeup.cache import fill_cache
+    from facemakeup.data.cache import fill_cache
     from facemakeup.faults import count
     from facemakeup.model.encoders import Encoders
 

@@ -29,15 +29,15 @@ from PIL import Image
 from benchmarks.provenance import commit, machine
 from curation.dataset.tar import read_samples, write_tar
 from curation.recipe.settings import DecodeLimits
+from facemakeup.data.index import TarIndex, build_index
+from facemakeup.data.members import read_members
+from facemakeup.data.order import StreamOrder
+from facemakeup.data.prepare import view_of
+from facemakeup.data.raw_sample import raw_sample
+from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faces.align import clip_pixels
 from facemakeup.faces.crop import Size
 from facemakeup.faces.posemap import draw
-from facemakeup.index import TarIndex, build_index
-from facemakeup.members import read_members
-from facemakeup.order import StreamOrder
-from facemakeup.prepare import view_of
-from facemakeup.sample import raw_sample
-from facemakeup.shards import ShardStore, find_shards
 from facemakeup.train_config import CropSettings
 
 NUM_SHARD_SAMPLES = 200

@@ -1,6 +1,6 @@
 """What becomes of samples that cannot be used: counted by reason and named, and too many of them stop the run.
 
-The seat of such a sample is given to a substitute (`facemakeup.order`); nothing is ever replaced by zeros.
+The seat of such a sample is given to a substitute (`facemakeup.data.order`); nothing is ever replaced by zeros.
 """
 
 from collections import Counter

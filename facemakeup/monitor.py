@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from facemakeup.batch import Loaded
+from facemakeup.data.batch import Loaded
 from facemakeup.faults import Fault, FaultLimit, some
 from facemakeup.model.loss import bucket_losses
 from facemakeup.tracking import Tracker, keep_lines_before

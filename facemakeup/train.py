@@ -13,16 +13,16 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup import checkpoint
-from facemakeup.batch import Batch, Loaded
-from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
-from facemakeup.data import TarDataset, batches, open_dataset
+from facemakeup.data.batch import Batch, Loaded
+from facemakeup.data.cache import plan_of
+from facemakeup.data.dataset import TarDataset, batches, open_dataset
+from facemakeup.data.order import batch
 from facemakeup.faces.recognisers import load_recogniser
 from facemakeup.faults import Fault
 from facemakeup.model.encoders import Encoders, load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.monitor import Monitor
-from facemakeup.order import batch
 from facemakeup.schedule import learning_rate
 from facemakeup.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
 from facemakeup.train_config import TrainConfig

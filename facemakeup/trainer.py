@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from facemakeup import sharding
-from facemakeup.batch import Batch
 from facemakeup.checkpoint import Snapshot
-from facemakeup.draws import Draws, draws_of
+from facemakeup.data.batch import Batch
+from facemakeup.data.draws import Draws, draws_of
 from facemakeup.ema import MovingAverage
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp

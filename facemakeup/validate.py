@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facemakeup.batch import Batch
-from facemakeup.draws import generator
+from facemakeup.data.batch import Batch
+from facemakeup.data.draws import generator
 from facemakeup.faces.align import Floats
 from facemakeup.faces.condition import FaceCondition
 from facemakeup.faces.crop import Size

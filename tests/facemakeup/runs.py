@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facemakeup.cache import plan_of
 from facemakeup.checkpoint import Checkpoint
 from facemakeup.config import Recogniser
-from facemakeup.data import TarDataset, open_dataset
+from facemakeup.data.cache import plan_of
+from facemakeup.data.dataset import TarDataset, open_dataset
 from facemakeup.model.encoders import Encoders, load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train import Progress, train

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from curation.errors import UsageError
-from facemakeup.batch import Batch
-from facemakeup.cache import CacheReport, fill_cache, plan_of, weights_sha256
 from facemakeup.config import Recogniser
-from facemakeup.data import TarDataset, batches, open_dataset
-from facemakeup.draws import draws_of
+from facemakeup.data.batch import Batch
+from facemakeup.data.cache import CacheReport, fill_cache, plan_of, weights_sha256
+from facemakeup.data.dataset import TarDataset, batches, open_dataset
+from facemakeup.data.draws import draws_of
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import TrainConfig
 from tests.facemakeup import tiny

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facemakeup.data.prepare import View
 from facemakeup.faces.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
-from facemakeup.prepare import View
 from facemakeup.train_config import CropSettings
 from filters.boxes import Box
 

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from curation.errors import UsageError
-from facemakeup.batch import Batch, Loaded, collate
-from facemakeup.cache import plan_of
 from facemakeup.config import Recogniser
-from facemakeup.data import Slice, TarDataset, batches, open_dataset
-from facemakeup.draws import draws_of
+from facemakeup.data.batch import Batch, Loaded, collate
+from facemakeup.data.cache import plan_of
+from facemakeup.data.dataset import Slice, TarDataset, batches, open_dataset
+from facemakeup.data.draws import draws_of
+from facemakeup.data.order import Place, batch
 from facemakeup.faces import posemap
 from facemakeup.faults import REASONS, DataError, FaultLimit, count
 from facemakeup.model.encoders import Encoders
-from facemakeup.order import Place, batch
 from facemakeup.train_config import TrainConfig
 from tests.facemakeup import tiny
 from tests.facemakeup.tars import Members, packed_sample, write_packed

@@ -11,10 +11,10 @@ from curation.commands.pack.stage import pack
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.run.runner import Spread
+from facemakeup.data.index import TarIndex, build_index
+from facemakeup.data.members import read_members
+from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faults import DataError, count
-from facemakeup.index import TarIndex, build_index
-from facemakeup.members import read_members
-from facemakeup.shards import ShardStore, find_shards
 from tests.curation.shards import mixed_source, recipe_from
 from tests.facemakeup.tars import packed_sample, write_packed
 

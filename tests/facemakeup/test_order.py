@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facemakeup.order import BlockShuffle, BucketOrder, StreamOrder, batch
+from facemakeup.data.order import BlockShuffle, BucketOrder, StreamOrder, batch
 
 SIZES = st.integers(1, 300)
 SEEDS = st.integers(0, 2**63)

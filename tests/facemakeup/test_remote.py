@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from facemakeup.data.index import build_index
+from facemakeup.data.members import read_members
+from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faults import DataError
-from facemakeup.index import build_index
-from facemakeup.members import read_members
-from facemakeup.shards import ShardStore, find_shards
 from tests.facemakeup.tars import packed_sample, write_packed
 
 

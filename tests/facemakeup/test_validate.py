@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from facemakeup.batch import Batch
 from facemakeup.config import Recogniser
+from facemakeup.data.batch import Batch
 from facemakeup.faces.recognisers import MOBILEFACENET, load_recogniser
 from facemakeup.validate import Judges, fixed_loss, similarity_of, summary
 from filters import faces

@@ -11,9 +11,9 @@ import numpy as np
 from curation.dataset.tar import IMAGE_SUFFIXES
 from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
+from facemakeup.data.shards import sha256_hex
 from facemakeup.faces.align import Landmarks
 from facemakeup.faults import SampleFaultError
-from facemakeup.shards import sha256_hex
 from filters.base import RgbImage
 from filters.boxes import Box
 

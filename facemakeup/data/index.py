@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from curation.dataset.tar import END_OF_ARCHIVE_BYTES
 from curation.storage.publish import publish
+from facemakeup.data.scan import SCAN_VERSION, scan
+from facemakeup.data.shards import Shard, ShardStore, read_text
 from facemakeup.faults import DataError, Fault
-from facemakeup.scan import SCAN_VERSION, scan
-from facemakeup.shards import Shard, ShardStore, read_text
 
 PACK_INDEX = "index.parquet"
 

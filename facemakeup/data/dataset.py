@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from curation.errors import UsageError
-from facemakeup.batch import Loaded, collate
-from facemakeup.draws import generator
+from facemakeup.data.batch import Loaded, collate
+from facemakeup.data.draws import generator
+from facemakeup.data.index import TarIndex, build_index
+from facemakeup.data.members import read_members
+from facemakeup.data.order import BucketOrder, Order, Place, StreamOrder
+from facemakeup.data.prepare import Plan, Prepared, Preparer, sizes_of
+from facemakeup.data.raw_sample import raw_sample
+from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faces.crop import nearest_bucket
 from facemakeup.faults import DataError, Fault, SampleFaultError
-from facemakeup.index import TarIndex, build_index
-from facemakeup.members import read_members
-from facemakeup.order import BucketOrder, Order, Place, StreamOrder
-from facemakeup.prepare import Plan, Prepared, Preparer, sizes_of
-from facemakeup.sample import raw_sample
-from facemakeup.shards import ShardStore, find_shards
 from facemakeup.train_config import GIB, TrainConfig
 
 MAX_SUBSTITUTES = 50

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facemakeup.data.prepare import Prepared
 from facemakeup.faults import Fault
-from facemakeup.prepare import Prepared
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import io
 import tarfile
 
 from curation.dataset.tar import BLOCK_BYTES
+from facemakeup.data.shards import Shard, ShardStore
 from facemakeup.faults import SampleFaultError
-from facemakeup.shards import Shard, ShardStore
 
 
 def read_members(store: ShardStore, shard: Shard, offset: int, num_bytes: int, key: str) -> dict[str, bytes]:

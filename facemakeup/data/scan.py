@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.tar import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, IMAGE_SUFFIXES, MAX_MEMBER_BYTES
+from facemakeup.data.members import members_of, split
+from facemakeup.data.shards import Shard
 from facemakeup.faults import Fault
-from facemakeup.members import members_of, split
-from facemakeup.shards import Shard
 
 SCAN_VERSION = 1
 """Raised when a scan would give other rows."""

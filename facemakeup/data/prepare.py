@@ -8,12 +8,12 @@ from PIL import Image
 
 from curation.storage.publish import digest
 from facemakeup.config import Recogniser
+from facemakeup.data.raw_sample import RawSample
+from facemakeup.data.sidecar import Sidecar
 from facemakeup.faces import posemap
 from facemakeup.faces.align import Floats, Landmarks, clip_pixels
 from facemakeup.faces.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
-from facemakeup.sample import RawSample
-from facemakeup.sidecar import Sidecar
 from facemakeup.train_config import CropSettings, FaceSettings
 from filters.base import RgbImage
 

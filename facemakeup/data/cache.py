@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 
 from curation.errors import UsageError
+from facemakeup.data.index import TarIndex, build_index
+from facemakeup.data.members import read_members
+from facemakeup.data.prepare import Plan, Preparer, View, identity_key, view_of
+from facemakeup.data.raw_sample import RawSample, raw_sample
+from facemakeup.data.shards import ShardStore, find_shards
+from facemakeup.data.sidecar import Name, Sidecar
 from facemakeup.faults import Fault, FaultLimit, SampleFaultError, count
-from facemakeup.index import TarIndex, build_index
-from facemakeup.members import read_members
 from facemakeup.model.encoders import Encoders
-from facemakeup.prepare import Plan, Preparer, View, identity_key, view_of
-from facemakeup.sample import RawSample, raw_sample
-from facemakeup.shards import ShardStore, find_shards
-from facemakeup.sidecar import Name, Sidecar
 from facemakeup.train_config import GIB, TrainConfig
 from filters.base import RgbImage
 

@@ -1,0 +1,1 @@
+"""From packed tars to batches, in an order that is a pure function."""
