@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from curation.commands.order.proposal import Proposal
     from curation.dataset.manifest import Manifest
     from curation.run.runner import Outcome, Spread
-    from facemakeup.train import Progress as Step
+    from facemakeup.training.train import Progress as Step
 
 EXIT_SOME_SHARDS_FAILED = 1
 EXIT_FAULTS_FOUND = 5
@@ -263,7 +263,7 @@ def train(
     from facemakeup.train_config import load_config
 
     loaded = load_config(config)
-    from facemakeup.train import train as run
+    from facemakeup.training.train import train as run
 
     with _steps() as on_step:
         done = run(loaded, data, out, resume, on_step)

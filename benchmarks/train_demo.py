@@ -24,16 +24,16 @@ import torch
 from PIL import Image
 
 from benchmarks.provenance import commit, machine
-from facemakeup.checkpoint import Checkpoint, newest
 from facemakeup.data.batch import Batch
 from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import open_dataset
 from facemakeup.data.order import batch
 from facemakeup.export import export_checkpoint, load_into_stock, read_export, set_face
 from facemakeup.model.encoders import Encoders
-from facemakeup.tracking import LOG_NAME
-from facemakeup.train import CHECKPOINTS
 from facemakeup.train_config import TrainConfig, load_config
+from facemakeup.training.checkpoint import Checkpoint, newest
+from facemakeup.training.tracking import LOG_NAME
+from facemakeup.training.train import CHECKPOINTS
 from tests.facemakeup import tiny
 
 CONFIG = Path("configs/train/tiny.toml")

@@ -89,7 +89,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> N
         UsageError: the target folder is there, or the base model is not.
         VerificationError: the checkpoint is not whole.
     """
-    from facemakeup.checkpoint import EMA_NAME, read
+    from facemakeup.training.checkpoint import EMA_NAME, read
 
     found = read(checkpoint)
     config, weights = found.config, found.weights(average)

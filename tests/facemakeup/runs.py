@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facemakeup.checkpoint import Checkpoint
 from facemakeup.config import Recogniser
 from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import TarDataset, open_dataset
 from facemakeup.model.encoders import Encoders, load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.train import Progress, train
 from facemakeup.train_config import TrainConfig
-from facemakeup.trainer import Trainer
+from facemakeup.training.checkpoint import Checkpoint
+from facemakeup.training.train import Progress, train
+from facemakeup.training.trainer import Trainer
 from tests.facemakeup import tiny
 from tests.facemakeup.tars import packed_sample, write_packed
 

@@ -13,11 +13,20 @@ import torch
 
 from curation.errors import VerificationError
 from curation.storage.publish import digest, record_of
-from facemakeup.checkpoint import EMA_NAME, OPTIMIZER_NAME, RECORD_NAME, TRAINABLE_NAME, Snapshot, newest, read, save
-from facemakeup.checkpoint import save_rng as save_generators
 from facemakeup.config import Recogniser
-from facemakeup.train import CHECKPOINTS
 from facemakeup.train_config import TrainConfig, load_config
+from facemakeup.training.checkpoint import (
+    EMA_NAME,
+    OPTIMIZER_NAME,
+    RECORD_NAME,
+    TRAINABLE_NAME,
+    Snapshot,
+    newest,
+    read,
+    save,
+)
+from facemakeup.training.checkpoint import save_rng as save_generators
+from facemakeup.training.train import CHECKPOINTS
 from tests.facemakeup.runs import TABLES, run, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_config
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from facemakeup.checkpoint import Checkpoint, newest
 from facemakeup.config import Recogniser
-from facemakeup.train import CHECKPOINTS
+from facemakeup.training.checkpoint import Checkpoint, newest
+from facemakeup.training.train import CHECKPOINTS
 from tests.facemakeup.runs import largest_difference, run, run_config, write_tars
 from tests.facemakeup.test_checkpoint import write_toml
 

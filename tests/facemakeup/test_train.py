@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from curation.errors import UsageError
-from facemakeup.checkpoint import newest
 from facemakeup.config import DropTable, Recogniser
 from facemakeup.faces.recognisers import RecogniserError
 from facemakeup.faults import DataError
-from facemakeup.schedule import learning_rate
-from facemakeup.tracking import LOG_NAME
-from facemakeup.train import CHECKPOINTS, Progress
 from facemakeup.train_config import OptimSettings, TrainConfig
+from facemakeup.training.checkpoint import newest
+from facemakeup.training.schedule import learning_rate
+from facemakeup.training.tracking import LOG_NAME
+from facemakeup.training.train import CHECKPOINTS, Progress
 from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, stepped, trainer_of, write_tars
 from tests.facemakeup.tars import add_tiny_recogniser, packed_sample, write_packed
 

@@ -8,7 +8,7 @@ import torch
 from facemakeup.config import Recogniser
 from facemakeup.data.batch import Batch
 from facemakeup.faces.recognisers import MOBILEFACENET, load_recogniser
-from facemakeup.validate import Judges, fixed_loss, similarity_of, summary
+from facemakeup.training.validate import Judges, fixed_loss, similarity_of, summary
 from filters import faces
 from filters.weights import catalogue
 from tests.facemakeup.runs import run_config, trainer_of, write_tars

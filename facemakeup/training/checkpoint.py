@@ -19,8 +19,8 @@ from torch import Tensor
 from curation.errors import UsageError, VerificationError
 from curation.storage.publish import FileRecord, digest, publish, publish_json, record_of
 from curation.version import CODE_VERSION
-from facemakeup.rng import rng_state, set_rng_state
 from facemakeup.train_config import TrainConfig, config_of
+from facemakeup.training.rng import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from facemakeup import sharding
-from facemakeup.checkpoint import Snapshot
 from facemakeup.data.batch import Batch
 from facemakeup.data.draws import Draws, draws_of
-from facemakeup.ema import MovingAverage
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.loss import NoiseSchedule, drop, training_loss
-from facemakeup.schedule import learning_rate
 from facemakeup.train_config import TrainConfig
+from facemakeup.training import sharding
+from facemakeup.training.checkpoint import Snapshot
+from facemakeup.training.ema import MovingAverage
+from facemakeup.training.schedule import learning_rate
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each parameter."""

@@ -13,9 +13,9 @@ import torch
 from facemakeup.data.batch import Loaded
 from facemakeup.faults import Fault, FaultLimit, some
 from facemakeup.model.loss import bucket_losses
-from facemakeup.tracking import Tracker, keep_lines_before
 from facemakeup.train_config import TrainConfig
-from facemakeup.trainer import StepResult
+from facemakeup.training.tracking import Tracker, keep_lines_before
+from facemakeup.training.trainer import StepResult
 
 FAULTS_NAME = "faults.jsonl"
 NUM_BUCKETS = 10

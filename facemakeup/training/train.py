@@ -12,8 +12,6 @@ from typing import Any
 import torch
 
 from curation.errors import UsageError
-from facemakeup import checkpoint
-from facemakeup.checkpoint import Checkpoint
 from facemakeup.data.batch import Batch, Loaded
 from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import TarDataset, batches, open_dataset
@@ -22,12 +20,14 @@ from facemakeup.faces.recognisers import load_recogniser
 from facemakeup.faults import Fault
 from facemakeup.model.encoders import Encoders, load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.monitor import Monitor
-from facemakeup.schedule import learning_rate
-from facemakeup.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
 from facemakeup.train_config import TrainConfig
-from facemakeup.trainer import Trainer
-from facemakeup.validate import Judges, fixed_loss, show
+from facemakeup.training import checkpoint
+from facemakeup.training.checkpoint import Checkpoint
+from facemakeup.training.monitor import Monitor
+from facemakeup.training.schedule import learning_rate
+from facemakeup.training.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
+from facemakeup.training.trainer import Trainer
+from facemakeup.training.validate import Judges, fixed_loss, show
 
 log = logging.getLogger(__name__)
 

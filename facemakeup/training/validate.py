@@ -21,7 +21,7 @@ from facemakeup.faults import SampleFaultError
 from facemakeup.model.ddim import Sampling, Scales
 from facemakeup.pipeline import FaceMakeUpPipeline
 from facemakeup.train_config import TrainConfig, ValidationSettings
-from facemakeup.trainer import Trainer, conditions
+from facemakeup.training.trainer import Trainer, conditions
 from filters.base import Filter, RgbImage
 
 SEED = 0
