@@ -277,7 +277,7 @@ def export(
     last: Annotated[bool, typer.Option("--last", help="Take the last weights, not their average.")] = False,
 ) -> None:
     """Write a trained adapter in the form that stock diffusers loads."""
-    from facemakeup.export import export_checkpoint
+    from facemakeup.inference.export import export_checkpoint
 
     export_checkpoint(checkpoint, target, average=not last)
     typer.echo(target)
@@ -318,8 +318,8 @@ def generate(
 ) -> None:
     """Draw pictures of a person from photos of the face, prompts and a pose."""
     from curation.recipe.validation import validated
-    from facemakeup.generate import FaceFinder, Request
-    from facemakeup.generate import generate as run
+    from facemakeup.inference.generate import FaceFinder, Request
+    from facemakeup.inference.generate import generate as run
 
     settings = {
         "prompts": prompt,

@@ -18,8 +18,8 @@ from facemakeup.faces.condition import FaceCondition
 from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser
 from facemakeup.faults import SampleFaultError
+from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.ddim import Sampling, Scales
-from facemakeup.pipeline import FaceMakeUpPipeline
 from facemakeup.train_config import TrainConfig, ValidationSettings
 from facemakeup.training.trainer import Trainer, conditions
 from filters.base import Filter, RgbImage

@@ -12,11 +12,19 @@ from cli import app
 from curation.errors import UsageError, VerificationError
 from curation.storage.publish import publish_json, sha256_of
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.export import RECORD_NAME, WEIGHTS_NAME, export, flat_names, load_into_stock, read_export, set_face
+from facemakeup.inference.export import (
+    RECORD_NAME,
+    WEIGHTS_NAME,
+    export,
+    flat_names,
+    load_into_stock,
+    read_export,
+    set_face,
+)
+from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.ddim import ddim
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.pipeline import FaceMakeUpPipeline
 from tests.facemakeup import tiny
 from tests.facemakeup.runs import run, run_config, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
@@ -255,8 +263,8 @@ def test_the_card_and_the_record_say_what_the_adapter_stands_on(folder: Path, mo
 
 
 def test_the_card_of_a_published_base_names_the_licences_it_inherits() -> None:
+    from facemakeup.inference.model_card import model_card
     from facemakeup.model.skeleton import sd15_config
-    from facemakeup.model_card import model_card
 
     config = sd15_config().model_copy(
         update={

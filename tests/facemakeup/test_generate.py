@@ -10,10 +10,10 @@ from typer.testing import CliRunner, Result
 from cli import app
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.export import export
 from facemakeup.faces.condition import prepare_face
 from facemakeup.faces.recognisers import MOBILEFACENET, find_recogniser, load_recogniser
-from facemakeup.generate import read_picture
+from facemakeup.inference.export import export
+from facemakeup.inference.generate import read_picture
 from filters.loading import DeviceError
 from tests.facemakeup import tiny
 from tests.facemakeup.test_pipeline import face

@@ -11,9 +11,9 @@ from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_wei
 from facemakeup.faces.crop import Size
 from facemakeup.faces.posemap import draw
 from facemakeup.faces.recognisers import RecogniserError
+from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.ddim import Sampling, Scales, ddim, guided
 from facemakeup.model.encoders import Encoders, load_unet
-from facemakeup.pipeline import FaceMakeUpPipeline
 from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 

@@ -13,12 +13,12 @@ from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import TEMP_FOLDER, publish, publish_json
 from curation.version import CODE_VERSION
-from facemakeup.export import RECORD_NAME, read_record
 from facemakeup.faces.condition import FaceCondition, prepare_face
 from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
+from facemakeup.inference.export import RECORD_NAME, read_record
+from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.ddim import Sampling, Scales
-from facemakeup.pipeline import FaceMakeUpPipeline
 from filters.base import Filter, RgbImage, Settings
 
 RECORD = "generate.json"

@@ -20,10 +20,10 @@ from curation.storage.publish import TEMP_FOLDER, publish_json, sha256_of
 from curation.version import CODE_VERSION
 from facemakeup.config import NUM_TOKENS, ModelConfig
 from facemakeup.faces import posemap
+from facemakeup.inference.model_card import model_card
 from facemakeup.model.attention import LORA_NAME, LORA_TARGETS
 from facemakeup.model.encoders import load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.model_card import model_card
 
 FORMAT_VERSION = 1
 WEIGHTS_NAME = "facemakeup.safetensors"

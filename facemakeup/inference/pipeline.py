@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from curation.errors import UsageError
-from facemakeup.export import read_export
 from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.faces.crop import Size
+from facemakeup.inference.export import read_export
 from facemakeup.model.ddim import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp

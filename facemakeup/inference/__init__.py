@@ -1,0 +1,1 @@
+"""From a trained adapter to pictures, and to files that stock diffusers loads."""
