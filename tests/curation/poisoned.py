@@ -12,8 +12,9 @@ import filters
 from curation.recipe.recipe import Recipe
 from tests.curation.shards import colourful, recipe_from, sample_members, write_shard
 from tests.pictures import encode, solid
+from tests.places import ROOT
 
-THIRD_PARTY = Path(__file__).parents[1] / "third_party"
+THIRD_PARTY = ROOT / "tests" / "third_party"
 RECIPE = """
 schema_version = 1
 name = "poisoned"

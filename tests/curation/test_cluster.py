@@ -30,8 +30,9 @@ from tests.curation.cluster import (
 )
 from tests.curation.poisoned import poison_recipe, use_third_party
 from tests.curation.shards import RECIPE, bytes_of, mixed_source
+from tests.places import ROOT
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "curate-job.sh"
+EXAMPLE = ROOT / "docs" / "examples" / "curate-job.sh"
 
 
 def test_nodes_that_join_and_vanish_in_the_middle_of_a_run_lose_and_double_nothing(
@@ -146,9 +147,9 @@ def test_the_example_job_runs_on_a_head_that_turns_strangers_away(tmp_path: Path
 def test_twenty_random_kills_on_two_nodes_leave_what_an_undisturbed_run_leaves(
     tmp_path: Path,
 ) -> None:
-    root, out = Path(__file__).parents[2], tmp_path / "kills.json"
+    out = tmp_path / "kills.json"
     command = [sys.executable, "-m", "benchmarks.kills", "--num-kills", "20", "--seed", "1", "--out", str(out)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(out.read_text())
     assert sum(result["num_kills"].values()) == 20 and len(result["num_kills"]) == 4

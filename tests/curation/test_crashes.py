@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.curation.shards import RECIPE, colourful, grey, sample_members, write_shard
+from tests.places import ROOT
 
-SHIM = Path(__file__).parent.parent / "faults" / "shim.c"
+SHIM = ROOT / "tests" / "faults" / "shim.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 

