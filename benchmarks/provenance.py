@@ -22,6 +22,10 @@ LIBRARIES = ("easyocr", "numpy", "onnxruntime", "opencv-python-headless", "openv
 VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 """Arithmetic that networks profit from, by Linux's names, the least first."""
 
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+"""Where every script keeps what it measured."""
+
 
 def origin(*recipes: str) -> dict[str, Any]:
     """Return where figures come from: machine, commit, and the digests of those recipes that are in the package.

@@ -29,7 +29,7 @@ SAME_EVIDENCE = (
     "faces.measure.side=640",
     'curate.order=["colour","faces","anime","text"]',
 )
-"""What `benchmarks.obvious` measures, measured by our engine: the same models at the same sizes.
+"""What `benchmarks.speed.obvious` measures, measured by our engine: the same models at the same sizes.
 
 Order and runtimes differ; so do the resize before the face network (`filters.loading.shrink`), and two statistics of
 colour that the engine takes on top.

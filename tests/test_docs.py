@@ -43,7 +43,8 @@ def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
 
 
 def test_every_script_and_result_that_the_readme_names_is_there() -> None:
-    scripts = {f"benchmarks/{name}.py" for name in re.findall(r"python -m benchmarks\.([a-z_]+)", README)}
+    modules = re.findall(r"python -m (benchmarks\.[a-z_.]+)", README)
+    scripts = {f"{module.replace('.', '/')}.py" for module in modules}
     for place in scripts | set(re.findall(r"`(benchmarks/[a-z_/]+\.(?:py|json))`", README)):
         assert (ROOT / place).is_file(), place
     for script in scripts:

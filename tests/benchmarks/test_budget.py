@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from benchmarks import train_budget
-from benchmarks.activations import activations
+from benchmarks.training import train_budget
+from benchmarks.training.activations import activations
 from facemakeup.config import ModelConfig
 from facemakeup.model import skeleton
 from tests.facemakeup.tiny import tiny_inputs, tiny_model

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import agreement, provenance, throughput, workers
-from benchmarks.contenders import ON_THE_HOUSE, TONING, Ours, Outcome
-from benchmarks.corpus import build
-from benchmarks.derivatives import captioned, shrunk
-from benchmarks.floor import Floor
-from benchmarks.obvious import Obvious
+from benchmarks import provenance
+from benchmarks.pictures.corpus import build
+from benchmarks.speed import throughput, workers
+from benchmarks.speed.contenders import ON_THE_HOUSE, TONING, Ours, Outcome
+from benchmarks.speed.floor import Floor
+from benchmarks.speed.obvious import Obvious
+from benchmarks.speed.workers import Worker
 from benchmarks.variants import SAME_EVIDENCE, variant
-from benchmarks.workers import Worker
+from benchmarks.verdicts import agreement
+from benchmarks.verdicts.derivatives import captioned, shrunk
 from curation import version
 from curation.errors import UsageError
 from curation.recipe.recipe import load_recipe

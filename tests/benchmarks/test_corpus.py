@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import lettering, sources
-from benchmarks.corpus import BEFORE_TEXT, MANIFEST, MIX, build, planned
-from benchmarks.photos import photos_of, read, stratified
+from benchmarks.pictures import sources
+from benchmarks.pictures.corpus import BEFORE_TEXT, MANIFEST, MIX, build, planned
+from benchmarks.pictures.photos import photos_of, read, stratified
+from benchmarks.verdicts import lettering
 from curation.commands.curate import source_shards
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.order import main as order_main
-from benchmarks.order import parted
-from benchmarks.pieces import first_samples, write_pictures, write_shards
+from benchmarks.pictures.pieces import first_samples, write_pictures, write_shards
 from benchmarks.process_tree import Tree
+from benchmarks.speed.order import main as order_main
+from benchmarks.speed.order import parted
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError, WeightsError
 from filters.weights import find_weights

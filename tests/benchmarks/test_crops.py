@@ -1,4 +1,4 @@
-from benchmarks.crops import RULES, Rule, figures
+from benchmarks.verdicts.crops import RULES, Rule, figures
 from curation.recipe.recipe import load_recipe
 from tests.benchmarks.test_sizes import LARGE, SMALL, drawn
 

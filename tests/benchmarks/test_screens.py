@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import screening
-from benchmarks.calibrate import Photos
-from benchmarks.derivatives import mirrored
-from benchmarks.proofs import Case, case_of, gauges_of, proof_row, settled, stays, with_screens
-from benchmarks.screening import Gauge, Picture, by_picture, measure
+from benchmarks.verdicts import screening
+from benchmarks.verdicts.calibrate import Photos
+from benchmarks.verdicts.derivatives import mirrored
+from benchmarks.verdicts.proofs import Case, case_of, gauges_of, proof_row, settled, stays, with_screens
+from benchmarks.verdicts.screening import Gauge, Picture, by_picture, measure
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.joint_scores import Known
 from curation.recipe.recipe import load_recipe
@@ -19,9 +19,10 @@ from filters.faces import FacesEvidence
 from filters.text import TextEvidence
 from filters.text_map import TextMapEvidence
 from tests.pictures import encode, noise, solid
+from tests.places import ROOT
 
 NAME = "facecaptionhq-4m"
-BANDS = Path("benchmarks/screens.toml")
+BANDS = ROOT / "benchmarks" / "verdicts" / "screens.toml"
 MAP = (40, *[0] * 19)
 FACE = Face(20, 20, 60, 60, 0.9, (30, 30, 50, 30, 40, 40, 30, 50, 50, 50))
 

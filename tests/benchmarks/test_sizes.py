@@ -2,9 +2,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from benchmarks.looks import Look, Variant
-from benchmarks.margins import nearest_anime
-from benchmarks.sizes import CHOSEN, row
+from benchmarks.speed.sizes import CHOSEN, row
+from benchmarks.verdicts.looks import Look, Variant
+from benchmarks.verdicts.margins import nearest_anime
 from filters.anime import AnimeEvidence
 from filters.detectors.base import Face
 from filters.detectors.lbp_cascade import Hit

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.names import side, sides
 from benchmarks.provenance import recipe_digest
-from benchmarks.table import END, NOT_MEASURED, START, main, placed, table
+from benchmarks.speed.names import side, sides
+from benchmarks.speed.table import END, NOT_MEASURED, START, main, placed, table
 from benchmarks.variants import SAME_EVIDENCE
 from tests.places import ROOT
 
@@ -20,7 +20,7 @@ EXACT = ';text.measure.runtime="openvino";text.measure.dtype="bfloat16"'
 
 
 def of_throughput(milliseconds: float) -> dict[str, Any]:
-    """What `benchmarks.throughput` writes of a place, as far as the table takes it."""
+    """What `benchmarks.speed.throughput` writes of a place, as far as the table takes it."""
     names = ("obvious", *RECIPES, "floor")
     screens = {"text": {"hit_rate": 0.875, "seen": 40}}
     ratios = [f"{over} / {under}" for name in RECIPES for over, under in (("obvious", name), (name, "floor"))]
@@ -41,7 +41,7 @@ def of_throughput(milliseconds: float) -> dict[str, Any]:
 
 
 def of_agreement(place: str, *names: str) -> dict[str, Any]:
-    """What `benchmarks.agreement` writes of two sides, as far as the table takes it."""
+    """What `benchmarks.verdicts.agreement` writes of two sides, as far as the table takes it."""
     shares = {"drawn text": (9, 10), "marks": (5, 5), "photos": (1980, 1985)}
     return {
         "place": place,
@@ -54,7 +54,7 @@ def of_agreement(place: str, *names: str) -> dict[str, Any]:
 
 
 def of_scaling() -> dict[str, Any]:
-    """What `benchmarks.scaling` writes, as far as the table takes it."""
+    """What `benchmarks.scale.scaling` writes, as far as the table takes it."""
     mode = {
         "per_picture": {"pictures_per_core_second": 3.456, "scheduling_and_io_fraction": 0.05},
         "peak_mib": {"worker": 0.0, "driver": 210.0, "cell": 800.0},
@@ -68,7 +68,7 @@ def test_the_readme_holds_the_table_of_the_committed_results(tmp_path: Path) -> 
     copy = tmp_path / "README.md"
     copy.write_text(README.read_text())
     main(["--readme", str(copy)])
-    assert copy.read_text() == README.read_text(), "run python -m benchmarks.table"
+    assert copy.read_text() == README.read_text(), "run python -m benchmarks.speed.table"
 
 
 def test_what_has_no_result_is_called_not_measured(tmp_path: Path) -> None:

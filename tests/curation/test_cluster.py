@@ -148,7 +148,7 @@ def test_twenty_random_kills_on_two_nodes_leave_what_an_undisturbed_run_leaves(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "kills.json"
-    command = [sys.executable, "-m", "benchmarks.kills", "--num-kills", "20", "--seed", "1", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.faults.kills", "--num-kills", "20", "--seed", "1", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(out.read_text())

@@ -1,0 +1,1 @@
+"""The pictures that the other rooms measure on."""

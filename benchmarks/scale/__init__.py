@@ -1,0 +1,1 @@
+"""What do millions of rows and thousands of shards take?"""

@@ -1,0 +1,1 @@
+"""What does training cost, and does it work end to end?"""

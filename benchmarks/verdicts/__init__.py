@@ -1,0 +1,1 @@
+"""Are the verdicts right, and how near are the thresholds?"""
