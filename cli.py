@@ -277,7 +277,7 @@ def export(
     last: Annotated[bool, typer.Option("--last", help="Take the last weights, not their average.")] = False,
 ) -> None:
     """Write a trained adapter in the form that stock diffusers loads."""
-    from facemakeup.inference.export import export_checkpoint
+    from facemakeup.training.export_checkpoint import export_checkpoint
 
     export_checkpoint(checkpoint, target, average=not last)
     typer.echo(target)

@@ -82,25 +82,6 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
     part.rename(folder)
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> None:
-    """Export what a training run wrote: the average of its weights where it kept one and `average` asks for it.
-
-    Raises:
-        UsageError: the target folder is there, or the base model is not.
-        VerificationError: the checkpoint is not whole.
-    """
-    from facemakeup.training.checkpoint import EMA_NAME, read
-
-    found = read(checkpoint)
-    config, weights = found.config, found.weights(average)
-    model = FaceMakeUp.from_config(config.model, load_unet(config.model))
-    model.load_trainable(weights)
-    crop = {"crop_mode": config.crop.mode, "crop_factor": config.crop.factor, "crop_size": config.crop.size}
-    known = {key: found.record[key] for key in ("step", "config_digest", "data_digest", "num_seen")}
-    is_average = average and bool(found.record["files"].get(EMA_NAME))
-    export(model, folder, {"name": config.name, **known, "weights_are_an_average": is_average, **crop})
-
-
 def _record(model: FaceMakeUp, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     files = [folder / WEIGHTS_NAME, *sorted((folder / POSENET_FOLDER).iterdir())]
     return {
