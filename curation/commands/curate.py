@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.captions import captions_of
-from curation.dataset.ledger import write_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
-from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.stages import CURATE, FETCH
+from curation.dataset.tar import read_samples, sample_members
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.measure.cascade import Entry, Measured
@@ -23,17 +21,17 @@ from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
-from curation.run.costs import PROFILE, profile
+from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.run.target import WORK_NAME, claimed, commit_shard, finish, finished
+from curation.run.shard_writer import shard_writer
+from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy, read_ahead
-from curation.storage.publish import FileRecord, digest, publish, sha256_of
-from curation.version import CODE_VERSION, runtime
+from curation.storage.publish import digest, sha256_of
+from curation.version import runtime
 
-STAGE = "curate"
 Measure = Callable[[Sequence[Entry]], list[Measured]]
 
 
@@ -73,32 +71,30 @@ def curate(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcom
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
     shards = source_shards(source)
-    with claimed(target, STAGE, work_digest) as lease:
+    with claimed(target, CURATE, work_digest) as lease:
         soon = [path for path, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
             CurateJob(path.stem, path, target, recipe, weights, sha, lease, ahead)
             for (path, sha), ahead in zip_longest(shards, soon)
         ]
         outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
-        return finish(
-            target, STAGE, recipe, work_digest, outcomes,
-            weights=weights, extra={"curate_digest": recipe.curate_digest}, lease=lease,
-        )  # fmt: skip
+        facts = Facts(weights=weights, extra={"curate_digest": recipe.curate_digest})
+        return finish(target, CURATE, recipe, work_digest, outcomes, facts, lease)
 
 
 def curate_work(recipe: Recipe, weights: Mapping[str, str]) -> str:
     """Return the digest of all that a curated folder depends on beside its source."""
-    return digest([STAGE, recipe.curate_digest, measurement_keys(recipe, weights), CODE_VERSION])
+    return digest([CURATE.name, recipe.curate_digest, measurement_keys(recipe, weights), CURATE.output_since])
 
 
 def curate_work_id(shard: str, source_sha256: str, recipe: Recipe, weights: Mapping[str, str]) -> str:
-    """Return the identity of one shard's work: its source, the recipe, the weights, this code."""
+    """Return the identity of one shard's work: its source, the recipe, the weights, this stage."""
     return curate_work_id_of(shard, source_sha256, recipe, measurement_keys(recipe, weights))
 
 
 def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapping[str, str]) -> str:
     """Return the same from the measurement keys, where the weights themselves may not be here."""
-    return digest([STAGE, shard, source_sha256, recipe.curate_digest, dict(keys), CODE_VERSION])
+    return digest([CURATE.name, shard, source_sha256, recipe.curate_digest, dict(keys), CURATE.output_since])
 
 
 def source_shards(source: Path) -> list[tuple[Path, str | None]]:
@@ -110,7 +106,7 @@ def source_shards(source: Path) -> list[tuple[Path, str | None]]:
     if not source.is_dir():
         raise UsageError(f"{source}: no such folder; give a folder of WebDataset tars (NNNNN.tar)")
     if (source / WORK_NAME).exists() or (source / MANIFEST_NAME).exists():
-        tars = ((report, report.file(source, ".tar")) for report in finished(source, "fetch").shards)
+        tars = ((report, report.file(source, ".tar")) for report in finished(source, FETCH).shards)
         return [(tar, report.files[tar.name].sha256) for report, tar in tars]
     shards = sorted(source.glob("*.tar"))
     if not shards:
@@ -137,37 +133,26 @@ def curate_shard(job: CurateJob) -> ShardReport:
             raise ShardError(f"{job.source}: not the bytes that fetch's manifest names; run fetch again")
         if (report := _committed(job, source_sha256)) is not None:
             return report
-        rows: list[dict[str, Any]] = []
-        spent: list[Mapping[str, float]] = []
-        stones, schema = consult(job.target), ledger_schema(job.recipe)
-        work_id = curate_work_id(job.shard, source_sha256, job.recipe, job.weights)
+        return _write_shard(job, source, source_sha256, (started, cpu_started))
+
+
+def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[float, float]) -> ShardReport:
+    """Read, measure, judge, add: the way of every sample of a shard, in order."""
+    recipe, stones, schema = job.recipe, consult(job.target), ledger_schema(job.recipe)
+    keys = measurement_keys(recipe, job.weights)
+    work_id = curate_work_id_of(job.shard, source_sha256, recipe, keys)
+    footer = ledger_footer(recipe, keys, source_sha256)
+    spent: list[Mapping[str, float]] = []
+    with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         intent = intent_path(job.target, job.shard, work_id)
-        with quarantine(job.recipe, job.weights, job.source, intent) as quarantined:
-
-            def kept_members() -> Iterator[tuple[str, bytes]]:
-                samples = read_samples(source, shown=job.source)
-                for examined in examine(samples, job.shard, job.recipe, quarantined.measure):
-                    rows.append(stones.row(_row(examined, job.recipe), schema))
-                    spent.append(examined.measured.seconds)
-                    if rows[-1]["kept"]:
-                        yield from members(examined.uid, str(examined.measured.format), examined.sample)
-                quarantined.require(len(rows))
-
-            files = _publish_shard(job, source_sha256, kept_members, rows)
-    run = run_facts(started, cpu_started, job.recipe, spent) | {"quarantined": quarantined.found}
-    return commit_shard(job.target, job.lease, job.shard, work_id, rows, files, run)
-
-
-def _publish_shard(
-    job: CurateJob, source_sha256: str, kept: Callable[[], Iterable[tuple[str, bytes]]], rows: list[dict[str, Any]]
-) -> dict[str, FileRecord]:
-    """Publish the tar, whose writing fills `rows`, then the ledger."""
-    tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
-    footer = ledger_footer(STAGE, job.recipe, measurement_keys(job.recipe, job.weights), source_sha256)
-    return {
-        tar.name: publish(tar, lambda temp: write_tar(temp, kept())),
-        ledger.name: publish(ledger, lambda temp: write_ledger(temp, rows, ledger_schema(job.recipe), footer)),
-    }
+        with quarantine(recipe, job.weights, job.source, intent) as quarantined:
+            for examined in examine(read_samples(source, shown=job.source), job.shard, recipe, quarantined.measure):
+                row = stones.row(_row(examined, recipe), schema)
+                shard.add(row, members(examined) if row["kept"] else ())
+                spent.append(examined.measured.seconds)
+            quarantined.require(shard.num_rows)
+        facts = run_facts(*began, recipe, spent) | {"quarantined": quarantined.found}
+        return shard.commit(schema, footer, facts)
 
 
 def run_facts(
@@ -181,10 +166,7 @@ def run_facts(
     own = time.process_time() - cpu_started
     in_here = 0.0 if recipe.file.curate.isolate else sum(sum(one.values()) for one in spent)
     return {
-        "started": started,
-        "seconds": time.time() - started,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
+        **whereabouts(started),
         "runtime": {**runtime(), "device": recipe.file.curate.device, "order": list(recipe.order)},
         PROFILE: profile(spent, own - in_here, len(spent)),
     }
@@ -232,8 +214,8 @@ def _batches(samples: Iterable[Sample], shard: str, size: int) -> Iterator[list[
 def _turned_away(uid: str, sample: Sample, seen: set[str]) -> Verdict | None:
     """Return why a sample is not even looked at, or None."""
     if sample.problem is not None:
-        return Verdict(STAGE, sample.problem)
-    return Verdict(STAGE, "duplicate_uid") if uid in seen else None
+        return Verdict(CURATE.name, sample.problem)
+    return Verdict(CURATE.name, "duplicate_uid") if uid in seen else None
 
 
 def _verdict(measured: Measured, recipe: Recipe) -> Verdict:
@@ -244,12 +226,15 @@ def _verdict(measured: Measured, recipe: Recipe) -> Verdict:
     return verdict
 
 
-def members(uid: str, image_format: str, sample: Sample) -> Iterator[tuple[str, bytes]]:
+def members(examined: Examined) -> Iterator[tuple[str, bytes]]:
     """Yield the tar members of a kept sample: the bytes as they came, its metadata, its caption."""
-    yield f"{uid}.{image_format}", sample.image_bytes
-    yield f"{uid}.json", json.dumps(sample.metadata, sort_keys=True).encode()
-    if sample.caption is not None:
-        yield f"{uid}.txt", sample.caption.encode()
+    return members_as(examined.uid, str(examined.measured.format), examined.sample)
+
+
+def members_as(uid: str, image_format: str, sample: Sample) -> Iterator[tuple[str, bytes]]:
+    """Yield the tar members of a sample under the uid and the format that its ledger gives it."""
+    metadata = json.dumps(sample.metadata, sort_keys=True).encode()
+    return sample_members(uid, image_format, sample.image_bytes, metadata, sample.caption)
 
 
 def identity_of(examined: Examined) -> dict[str, Any]:

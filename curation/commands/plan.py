@@ -27,11 +27,13 @@ from curation.commands.fetch.stage import UNREACHABLE, fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import LEDGER
 from curation.dataset.ledger import read_ledger
-from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path, write_report
+from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path
+from curation.dataset.stages import LEDGER_NAME, RANK
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, Spread
-from curation.run.target import finish, finished
+from curation.run.shard_writer import commit_report
+from curation.run.target import Facts, finish, finished
 from curation.storage.publish import FileRecord, digest, publish
 
 Z_95 = 1.959963984540054
@@ -112,8 +114,8 @@ def plan(
         SafetyError: as `fetch` raises it: the sample is downloaded for real.
         ShardError: next to nothing of the sample could be reached, which says nothing about the links.
     """
-    selection = finished(source, "rank")
-    parts = sorted(name for report in selection.shards for name in report.files if name != f"{LEDGER}.parquet")
+    selection = finished(source, RANK)
+    parts = sorted(name for report in selection.shards for name in report.files if name != LEDGER_NAME)
     num_rows = selection.num_kept
     if not num_rows:
         raise UsageError(f"{source}: the selection is empty; nothing to plan")
@@ -272,11 +274,11 @@ def _write_selection(folder: Path, rows: pa.Table, selection: Manifest, recipe: 
         name, part = f"{number:05d}.parquet", rows.slice(first, num_part_rows)
         files[name] = publish(folder / name, partial(pq.write_table, part, compression="zstd", version="2.6"))
     ledger = rows.select(["uid", "key", "url"])
-    files[f"{LEDGER}.parquet"] = publish(folder / f"{LEDGER}.parquet", partial(pq.write_table, ledger))
+    files[LEDGER_NAME] = publish(folder / LEDGER_NAME, partial(pq.write_table, ledger))
     work = digest(["plan", selection.work_digest, rows.num_rows])
     report = ShardReport(LEDGER, work, rows.num_rows, rows.num_rows, {}, files)
-    write_report(folder, report)
-    finish(folder, "rank", recipe, work, [report], extra=selection.extra)
+    commit_report(folder, None, report)
+    finish(folder, RANK, recipe, work, [report], Facts(extra=selection.extra))
 
 
 def _sizes(folder: Path, fetched: Manifest) -> list[int]:

@@ -74,9 +74,17 @@ class Manifest:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What only this stage knows, such as the cut value of a ranking."""
     code_version: str = CODE_VERSION
+    """Of the program that wrote it."""
+    output_since: str = ""
+    """The release since which that program's stage gives this output for these inputs (`curation.dataset.stages`)."""
     schema_version: int = SCHEMA_VERSION
     recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """The recipe with every default filled in; filled in when the manifest is written."""
+
+    @property
+    def output_version(self) -> str:
+        """What its identities are made with; manifests of the first release say so by their program's version."""
+        return self.output_since or self.code_version
 
     @property
     def file_names(self) -> set[str]:

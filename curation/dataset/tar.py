@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Container, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +15,10 @@ from curation.errors import ShardError
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bin", "gif", "bmp", "tif", "tiff", "img"})
 """Member suffixes that hold a picture; what it really is, its bytes say."""
+UNKNOWN_FORMAT = "bin"
+"""Suffix of a picture whose bytes are those of no format known here."""
+METADATA_SUFFIX = "json"
+CAPTION_SUFFIX = "txt"
 MAX_MEMBER_BYTES = 256 << 20
 MAX_EXTENSION_BYTES = 1 << 20
 """Of a header that only extends another (long names, PAX records), which tarfile reads into memory whole."""
@@ -42,15 +47,54 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc]  # tarfile's own entry point for each kind of header
 
 
+class TarWriter:
+    """Writes a USTAR file whose bytes depend on its members alone: mtime 0, no owner, mode 0644, the order given."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the file."""
+        self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  `close` is the other end
+
+    @property
+    def offset(self) -> int:
+        """Where the header of the next member will stand, in bytes."""
+        return self._tar.offset
+
+    def add(self, name: str, content: bytes) -> Member:
+        """Append a member, and return where it lies."""
+        member = Member(name, self.offset, len(content))
+        self._tar.addfile(_info(name, len(content)), io.BytesIO(content))
+        return member
+
+    def close(self) -> None:
+        """End the file; closing twice does nothing."""
+        self._tar.close()
+
+
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
-    """Write a USTAR file whose bytes depend on `members` alone: mtime 0, no owner, mode 0644, the order given."""
-    written: list[Member] = []
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in members:
-            info = _info(name, len(content))
-            written.append(Member(name, tar.offset, info.size))
-            tar.addfile(info, io.BytesIO(content))
-    return written
+    """Write a whole file as `TarWriter` does."""
+    with closing(TarWriter(path)) as tar:
+        return [tar.add(name, content) for name, content in members]
+
+
+def picture_name(key: str, image_format: str) -> str:
+    """Return the name of a sample's picture in our tars."""
+    return f"{key}.{image_format}"
+
+
+def sample_members(
+    key: str, image_format: str, image_bytes: bytes, metadata: bytes, caption: str | None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the members of a sample as every stage writes them: its picture, its metadata in JSON, its caption."""
+    yield picture_name(key, image_format), image_bytes
+    yield f"{key}.{METADATA_SUFFIX}", metadata
+    if caption is not None:
+        yield f"{key}.{CAPTION_SUFFIX}", caption.encode()
+
+
+def key_of(member: str) -> str:
+    """Return the key of a member's name: all up to the first dot of its base name (WebDataset's rule)."""
+    folder, slash, base = member.rpartition("/")
+    return folder + slash + base.partition(".")[0]
 
 
 def _info(name: str, num_bytes: int) -> tarfile.TarInfo:
@@ -193,8 +237,8 @@ def _split(path: Path, name: str) -> tuple[str, str]:
 
 def _sample(key: str, members: dict[str, bytes]) -> Sample:
     images = [content for suffix, content in members.items() if suffix in IMAGE_SUFFIXES]
-    caption, caption_ok = _text(members.get("txt"))
-    metadata, metadata_ok = _json(members.get("json"))
+    caption, caption_ok = _text(members.get(CAPTION_SUFFIX))
+    metadata, metadata_ok = _json(members.get(METADATA_SUFFIX))
     problem = None
     if len(images) != 1:
         problem = "several_images" if images else "no_image"

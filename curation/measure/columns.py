@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from curation.dataset.ledger import BASE_FIELDS, base_row
+from curation.dataset.stages import CURATE
 from curation.errors import ShardError
 from curation.measure.arrow import arrow_type, from_struct, to_struct
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
-from curation.version import CODE_VERSION
 
 EXTRA_FIELDS = (
     pa.field("format", pa.string()),
@@ -107,13 +107,13 @@ def joint_scores(known: Mapping[str, Any], recipe: Recipe) -> dict[str, float | 
     return exact
 
 
-def ledger_footer(stage: str, recipe: Recipe, keys: Mapping[str, str], source_sha256: str) -> dict[str, str]:
-    """Return what the ledger's footer says of its making."""
+def ledger_footer(recipe: Recipe, keys: Mapping[str, str], source_sha256: str) -> dict[str, str]:
+    """Return what the footer of a curate ledger says of its making."""
     return {
-        "stage": stage,
+        "stage": CURATE.name,
         "recipe_name": recipe.name,
         "recipe_digest": recipe.curate_digest,
         "measurement_keys": json.dumps(dict(keys), sort_keys=True),
         "source_sha256": source_sha256,
-        "code_version": CODE_VERSION,
+        "code_version": CURATE.output_since,
     }

@@ -1,5 +1,8 @@
 """Where a stage's time went: CPU seconds of each step in every done record, and their sum for people to read."""
 
+import os
+import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,11 @@ PROFILE = "profile"
 """Where a done record holds it, among what may differ between equal runs."""
 OTHER = "other"
 """Reading, hashing and writing, and all else that the worker itself does."""
+
+
+def whereabouts(started: float) -> dict[str, Any]:
+    """Return when and where a shard was worked on; `started` is `time.time` of the beginning."""
+    return {"started": started, "seconds": time.time() - started, "host": socket.gethostname(), "pid": os.getpid()}
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """What every stage does at its two ends: claim a folder for one piece of work, and write the manifest."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.dataset.ledger import count_rejections
 from curation.dataset.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -17,8 +17,8 @@ from curation.dataset.manifest import (
     stats_path,
     total,
     write_manifest,
-    write_report,
 )
+from curation.dataset.stages import Stage
 from curation.dataset.tombstones import consult
 from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
@@ -32,8 +32,25 @@ WORK_NAME = "work.json"
 OWN_FOLDERS = frozenset({TEMP_FOLDER, LEASE_FOLDER})
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a stage knows of its output beside its shards."""
+
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Name -> sha256 of every weights file that was used."""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    """Files that belong to no single shard."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What only this stage knows, such as the cut value of a ranking."""
+    rejected_before: Rejections = field(default_factory=dict)
+    """Samples that were rejected before any shard began."""
+
+
+NO_FACTS = Facts()
+
+
 @contextmanager
-def claimed(target: Path, stage: str, work_digest: str) -> Iterator[Lease]:
+def claimed(target: Path, stage: Stage, work_digest: str) -> Iterator[Lease]:
     """Hold `target` for this piece of work alone until the block ends.
 
     Raises:
@@ -46,14 +63,14 @@ def claimed(target: Path, stage: str, work_digest: str) -> Iterator[Lease]:
         yield lease
 
 
-def claim(target: Path, stage: str, work_digest: str) -> None:
+def claim(target: Path, stage: Stage, work_digest: str) -> None:
     """Make `target` this work's own folder, so that two pieces of work never mix and nothing foreign is overwritten.
 
     Raises:
         UsageError: it belongs to other work, or holds files that no stage wrote.
     """
     if not _require_own(target, stage, work_digest):
-        publish_sealed(target / WORK_NAME, {"stage": stage, "work_digest": work_digest})
+        publish_sealed(target / WORK_NAME, {"stage": stage.name, "work_digest": work_digest})
 
 
 def work_of(target: Path) -> dict[str, str] | None:
@@ -67,56 +84,56 @@ def work_of(target: Path) -> dict[str, str] | None:
     return read_sealed(target / WORK_NAME) if (target / WORK_NAME).is_file() else None
 
 
-def _require_own(target: Path, stage: str, work_digest: str) -> bool:
+def _require_own(target: Path, stage: Stage, work_digest: str) -> bool:
     """Return whether the folder is claimed already; refuse one that is not ours to claim, or is being changed."""
     consult(target)
-    found = work_of(target)
-    if found is not None:
-        if found != {"stage": stage, "work_digest": work_digest}:
-            how = ", or judge this one anew with `decide`" if found["stage"] == stage == "curate" else ""
+    names = {path.name for path in target.iterdir()} if target.exists() else set()
+    # Listed first, since whoever works here has written work.json before anything else: what is in the list and not
+    # followed by it now is nobody's output.
+    claim = work_of(target)
+    if claim is not None:
+        if claim != {"stage": stage.name, "work_digest": work_digest}:
+            can_decide = claim["stage"] == stage.name and stage.can_be_redecided
+            how = ", or judge this one anew with `decide`" if can_decide else ""
             raise UsageError(
-                f"{target}: holds the output of other work ({found['stage']} {found['work_digest'][:12]}, "
-                f"not {stage} {work_digest[:12]}: another recipe, input or version); give another folder{how}"
+                f"{target}: holds the output of other work ({claim['stage']} {claim['work_digest'][:12]}, "
+                f"not {stage.name} {work_digest[:12]}: another recipe, input or version); give another folder{how}"
             )
         return True
-    if target.exists() and any(path.name not in OWN_FOLDERS for path in target.iterdir()):
-        raise UsageError(f"{target}: not empty, and not the output of {stage}; give a new folder")
+    if names - OWN_FOLDERS:
+        raise UsageError(f"{target}: not empty, and not the output of {stage.name}; give a new folder")
     return False
 
 
-def finished(source: Path, stage: str) -> Manifest:
+def finished(source: Path, stage: Stage) -> Manifest:
     """Read the manifest of a stage that this one builds on.
 
     Raises:
         UsageError: the stage has not finished, or some of its shards failed: nothing may be left out in silence.
     """
-    manifest = read_manifest(source, stage)
+    manifest = read_manifest(source, stage.name)
     if manifest.failed:
         first, error = next(iter(manifest.failed.items()))
+        reason = error.splitlines()[-1]
         raise UsageError(
-            f"{source}: {len(manifest.failed)} shards failed in {stage} (first: {first}: {error.splitlines()[-1]}); "
-            f"run {stage} again, or take these shards out of its source first"
+            f"{source}: {len(manifest.failed)} shards failed in {stage.name} (first: {first}: {reason}); "
+            f"run {stage.name} again, or take these shards out of its source first"
         )
     return manifest
 
 
 def finish(
     target: Path,
-    stage: str,
+    stage: Stage,
     recipe: Recipe,
     work_digest: str,
     outcomes: Iterable[Outcome],
-    *,
-    weights: Mapping[str, str] | None = None,
-    files: Mapping[str, FileRecord] | None = None,
-    extra: Mapping[str, Any] | None = None,
-    rejected_before: Rejections | None = None,
+    facts: Facts = NO_FACTS,
     lease: Lease | None = None,
 ) -> Manifest:
     """Write the stage's manifest from its outcomes, in order of shard name; failed shards are named in it.
 
-    `rejected_before` counts samples that were rejected before any shard began. Readers see the last manifest and its
-    files until this one has replaced it in one step.
+    Readers see the last manifest and its files until this one has replaced it in one step.
 
     Raises:
         LeaseError: another run took the folder over.
@@ -124,9 +141,9 @@ def finish(
     outcomes = list(outcomes)
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
     failed = {o.shard: o.error for o in outcomes if isinstance(o, ShardFailure)}
-    num_seen, num_kept, rejected = total(reports, rejected_before or {})
+    num_seen, num_kept, rejected = total(reports, facts.rejected_before)
     manifest = Manifest(
-        stage=stage,
+        stage=stage.name,
         recipe_name=recipe.name,
         recipe_digest=recipe.digest,
         work_digest=work_digest,
@@ -135,17 +152,23 @@ def finish(
         rejected=rejected,
         shards=tuple(reports),
         failed=dict(sorted(failed.items())),
-        files=files or {},
-        weights=weights or {},
-        extra=extra or {},
+        files=facts.files,
+        weights=facts.weights,
+        extra=facts.extra,
+        output_since=stage.output_since,
     )
+    _replace_manifest(target, manifest, recipe, lease)
+    return manifest
+
+
+def _replace_manifest(target: Path, manifest: Manifest, recipe: Recipe, lease: Lease | None) -> None:
+    """Let a manifest take the place of the last one, and remove what only that one named."""
     before = read_manifest(target).file_names if (target / MANIFEST_NAME).is_file() else set()
     if lease is not None:
         lease.require()
     write_manifest(target, manifest, recipe.resolved)
-    publish_sealed(target / WORK_NAME, {"stage": stage, "work_digest": work_digest})
+    publish_sealed(target / WORK_NAME, {"stage": manifest.stage, "work_digest": manifest.work_digest})
     _remove_others(target, manifest, before)
-    return manifest
 
 
 def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
@@ -175,32 +198,3 @@ def _files_of(target: Path, shard: str) -> set[str]:
         return set(read_report(path).files) if path.exists() else set()
     except VerificationError:
         return set()
-
-
-def commit_shard(
-    target: Path,
-    lease: Lease | None,
-    shard: str,
-    work_id: str,
-    rows: Sequence[Mapping[str, Any]],
-    files: Mapping[str, FileRecord],
-    run: Mapping[str, Any],
-) -> ShardReport:
-    """Write the done record of a shard whose files are durable, and return it; `rows` are its ledger's.
-
-    Raises:
-        LeaseError: another run took the target over.
-    """
-    report = ShardReport(
-        shard=shard,
-        work_id=work_id,
-        num_seen=len(rows),
-        num_kept=sum(row["kept"] for row in rows),
-        rejected=count_rejections(rows),
-        files=files,
-        run=run,
-    )
-    if lease is not None:
-        lease.require()
-    write_report(target, report)
-    return report

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,18 +44,44 @@ def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
         DiskFullError: there is no room; nothing appeared then.
         StorageError: the disk or store refused otherwise; nothing was claimed then.
     """
-    with _writing(path), _temporary(path) as temp:
-        write(temp)
-        with temp.open("rb+") as file:
-            os.fsync(file.fileno())
-        record = record_of(temp)
-        if is_local(path):
-            temp.replace(path)
-        else:
-            _upload(temp, path, record)
-        if is_local(path):
-            sync_folder(path.parent)
-    return record
+    with staged(path) as file, refusing(path):
+        write(file.temp)
+        return file.publish()
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A local file that is being filled, and the place where its bytes are to appear."""
+
+    temp: Path
+    path: Path
+
+    def publish(self) -> FileRecord:
+        """Make the bytes appear at `path`, whole and durable; they must have been written and closed.
+
+        Raises:
+            ShardError: what lies at `path` afterwards is not what was written.
+            DiskFullError, StorageError: as `publish`.
+        """
+        with refusing(self.path):
+            with self.temp.open("rb+") as file:
+                os.fsync(file.fileno())
+            record = record_of(self.temp)
+            if is_local(self.path):
+                self.temp.replace(self.path)
+                sync_folder(self.path.parent)
+            else:
+                _upload(self.temp, self.path, record)
+        return record
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Staged]:
+    """Yield the name of a local file to fill; it goes when the block ends, unless it was published."""
+    with ExitStack() as stack:
+        with refusing(path):
+            temp = stack.enter_context(_temporary(path))
+        yield Staged(temp, path)
 
 
 def publish_json(path: Path, value: Any) -> FileRecord:
@@ -98,7 +124,7 @@ def create(path: Path, value: dict[str, Any]) -> bool:
         StorageError: as `publish`.
     """
     content = sealed_bytes(value)
-    with _writing(path):
+    with refusing(path):
         return _create_local(path, content) if is_local(path) else _create_remote(path, content)
 
 
@@ -176,8 +202,13 @@ def _create_remote(path: Path, content: bytes) -> bool:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Name the file in whatever the system says against writing it."""
+def refusing(path: Path) -> Iterator[None]:
+    """Name the file in whatever the system says against writing it.
+
+    Raises:
+        DiskFullError: there is no room.
+        StorageError: the system says anything else.
+    """
     try:
         yield
     except OSError as error:

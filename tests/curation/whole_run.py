@@ -17,6 +17,7 @@ from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import base_row, count_rejections, write_ledger
 from curation.dataset.manifest import ShardReport, read_manifest, write_report
+from curation.dataset.stages import FETCH
 from curation.dataset.tar import write_tar
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
@@ -98,7 +99,7 @@ def fetch_by_hand(source: Path, target: Path, recipe: Recipe) -> None:
     selection = read_manifest(source, "rank")
     settings = recipe.file.fetch
     work = fetch_work(selection.work_digest, settings, recipe.file.decode, {})
-    claim(target, "fetch", work)
+    claim(target, FETCH, work)
     for name, record in sorted(selection.shards[0].files.items()):
         if name == "ledger.parquet":
             continue

@@ -15,11 +15,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.commands.curate import STAGE, clean, curate_work, curate_work_id, members, run_facts
+from curation.commands.curate import clean, curate_work, curate_work_id, members_as, run_facts
 from curation.commands.decide.preview import Forecast, Opinion, add, forecast, opinion
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
+from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import read_samples, write_tar
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
@@ -29,7 +30,8 @@ from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
-from curation.run.target import commit_shard, finish, finished
+from curation.run.shard_writer import commit_report, report_of
+from curation.run.target import Facts, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease, hold
@@ -95,7 +97,7 @@ def decide(
                 f"{failures[0].shard}: {failures[0].error}); the folder still shows its last state; run again to go on"
             )
         extra = {**before.extra, "curate_digest": recipe.curate_digest, HISTORY: recipes_of(before)}
-        return finish(target, STAGE, recipe, work_digest, outcomes, weights=weights, extra=extra, lease=lease)
+        return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
 
 
 def foresee(run: Path, recipe: Recipe) -> Forecast:
@@ -140,7 +142,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
         "quarantined": quarantined,
         "rewritten": sorted(set(files) - set(job.report.files)),
     }
-    return commit_shard(job.target, job.lease, job.shard, work_id, rows, files, run)
+    return commit_report(job.target, job.lease, report_of(job.shard, work_id, rows, files, run))
 
 
 def read(job: DecideJob) -> Ledger:
@@ -161,12 +163,12 @@ def recipes_of(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 
 def _folders(run: Path, source: Path | None) -> tuple[Path, Path]:
-    target = run / STAGE if (run / STAGE).is_dir() else run
-    return target, source or target.parent / "fetch"
+    target = run / CURATE.name if (run / CURATE.name).is_dir() else run
+    return target, source or target.parent / FETCH.name
 
 
 def _curated(target: Path, recipe: Recipe) -> Manifest:
-    manifest = finished(target, STAGE)
+    manifest = finished(target, CURATE)
     if manifest.recipe["decode"] != recipe.resolved["decode"]:
         raise UsageError(
             f"{target}: recipe {recipe.name!r} decodes otherwise ([decode]), so nothing measured here holds; "
@@ -277,7 +279,7 @@ def _ledger(job: DecideJob, ledger: Ledger, rows: list[dict[str, Any]], stem: st
     keys = measurement_keys(job.recipe, job.weights)
     if _equal(ledger, rows, job.recipe) and footer_of(ledger.table, path).measurement_keys == keys:
         return {path.name: job.report.files[path.name]}
-    footer = ledger_footer(STAGE, job.recipe, keys, ledger.source_sha256)
+    footer = ledger_footer(job.recipe, keys, ledger.source_sha256)
     name = f"{stem}.parquet"
     write = partial(write_ledger, rows=rows, schema=ledger_schema(job.recipe), footer=footer)
     return {name: publish(job.target / name, write)}
@@ -306,7 +308,7 @@ def _write(temp: Path, samples: Iterator[tuple[str, str, Sample]], where: Path |
         nonlocal num_written
         for image_format, uid, sample in samples:
             num_written += 1
-            yield from members(uid, image_format, sample)
+            yield from members_as(uid, image_format, sample)
 
     write_tar(temp, stream())
     if num_written != num_samples:

@@ -5,23 +5,21 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from curation.commands.fetch.download import Downloads, UrlOutcome
+from curation.commands.fetch.download import UrlOutcome
 from curation.commands.fetch.hash_lists import HashMatcher, matching
 from curation.commands.rank.gates import is_unsafe, possible_minor
 from curation.dataset.ledger import BASE_FIELDS, base_row
+from curation.dataset.stages import FETCH
+from curation.dataset.tar import UNKNOWN_FORMAT, sample_members
 from curation.images.containers import sniff_format
 from curation.measure.cascade import QUARANTINE, Entry, Measured
 from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint
 from curation.storage.publish import publish, publish_json
 
-if TYPE_CHECKING:
-    from curation.commands.fetch.stage import FetchJob
-
-STAGE = "fetch"
 WITHHELD = "withheld"
 WITHHELD_FOLDER = "withheld"
 UNSAFE_MINOR = "unsafe_and_possible_minor"
@@ -56,26 +54,27 @@ def is_unsafe_minor(row: Mapping[str, Any]) -> bool:
 def examined(
     row: Mapping[str, Any],
     outcome: UrlOutcome,
-    image_bytes: bytes | None,
-    job: "FetchJob",
+    image_bytes: bytes,
     matchers: Sequence[HashMatcher],
     look: Callable[[Sequence[Entry]], list[Measured]],
+    lay_aside: Callable[[str, bytes, str], None],
 ) -> dict[str, Any]:
     """Return the ledger's row of one URL; bytes that a hash list names are moved out of everybody's way first.
 
-    A picture that cannot be looked at without harm is not kept: no list could know it by its look.
+    `lay_aside` takes such bytes: the uid, the bytes, the name of the list. A picture that cannot be looked at without
+    harm is not kept: no list could know it by its look.
     """
-    if image_bytes is None:
+    if outcome.sha256 is None:
         return _ledger_row(row, outcome, None, None)
     (seen,) = look([Entry(row["uid"], image_bytes)])
     print_ = fingerprint(image_bytes, seen)
     if (matched := matching(print_, matchers)) is not None:
-        _withhold(row["uid"], image_bytes, matched, job)
-        return base_row(row["uid"], row["key"], rejected_by=STAGE, reason=WITHHELD)
-    found = _ledger_row(row, outcome, print_, len(image_bytes))
+        lay_aside(row["uid"], image_bytes, matched)
+        return base_row(row["uid"], row["key"], rejected_by=FETCH.name, reason=WITHHELD)
+    entry = _ledger_row(row, outcome, print_, len(image_bytes))
     if seen.refused is not None and seen.refused.rejected_by == QUARANTINE:
-        return found | {"kept": False, "rejected_by": QUARANTINE, "reason": seen.refused.reason}
-    return found  # what the decode gate refuses is kept, for `curate` to name
+        return entry | {"kept": False, "rejected_by": QUARANTINE, "reason": seen.refused.reason}
+    return entry  # what the decode gate refuses is kept, for `curate` to name
 
 
 def _ledger_row(
@@ -92,7 +91,7 @@ def _ledger_row(
             sha256=outcome.sha256,
             width=row["width"],
             height=row["height"],
-            rejected_by=None if outcome.reason is None else STAGE,
+            rejected_by=None if outcome.reason is None else FETCH.name,
             reason=outcome.reason,
         ),
         "status": outcome.status,
@@ -112,12 +111,12 @@ def _largest_face_side(row: Mapping[str, Any]) -> int | None:
     return max((min(box[2] - box[0], box[3] - box[1]) for box in boxes), default=None)
 
 
-def _withhold(uid: str, image_bytes: bytes, matched: str, job: "FetchJob") -> None:
+def withhold(target: Path, shard: str, uid: str, image_bytes: bytes, matched: str) -> None:
     """Lay bytes aside where only this user may read, with an incident record; nothing is shown, sent or deleted."""
-    folder = job.target / WITHHELD_FOLDER
+    folder = target / WITHHELD_FOLDER
     folder.mkdir(mode=OWNER_ONLY_FOLDER, exist_ok=True)
     publish(folder / f"{uid}.withheld", lambda temp: _write_private(temp, image_bytes))
-    incident = {"uid": uid, "shard": job.shard, "matched": matched, "time": time.time(), "num_bytes": len(image_bytes)}
+    incident = {"uid": uid, "shard": shard, "matched": matched, "time": time.time(), "num_bytes": len(image_bytes)}
     publish_json(folder / f"{uid}.json", incident)
 
 
@@ -126,19 +125,11 @@ def _write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def members(
-    rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], downloads: Downloads
-) -> Iterator[tuple[str, bytes]]:
-    """Yield the members of every picture that arrived and may be kept: its bytes, its metadata, its alt text."""
-    for number, (row, entry) in enumerate(zip(rows, entries, strict=True)):
-        if not entry["kept"]:
-            continue
-        image_bytes = downloads.image_bytes(number)
-        yield f"{row['key']}.{sniff_format(image_bytes) or 'bin'}", image_bytes
-        metadata = json.dumps(_metadata(row, entry["sha256"]), sort_keys=True, ensure_ascii=False)
-        yield f"{row['key']}.json", metadata.encode()
-        if row["caption"] is not None:
-            yield f"{row['key']}.txt", row["caption"].encode()
+def members(row: Mapping[str, Any], image_bytes: bytes, entry: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Yield the members of a picture that arrived and may be kept: its bytes, its metadata, its alt text."""
+    metadata = json.dumps(_metadata(row, entry["sha256"]), sort_keys=True, ensure_ascii=False)
+    image_format = sniff_format(image_bytes) or UNKNOWN_FORMAT
+    return sample_members(row["key"], image_format, image_bytes, metadata.encode(), row["caption"])
 
 
 def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:

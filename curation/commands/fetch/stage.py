@@ -1,14 +1,13 @@
 """The stage `fetch`: one part of the selection becomes one shard of original bytes, every row of it accounted for."""
 
 import logging
-import os
 import shutil
-import socket
 import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +18,34 @@ from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
 from curation.commands.fetch.placeholders import find, summary
 from curation.commands.fetch.rows import (
     LEDGER_SCHEMA,
-    STAGE,
     UNSAFE_MINOR,
     WITHHELD,
     WITHHELD_FOLDER,
     examined,
     is_unsafe_minor,
     members,
+    withhold,
 )
-from curation.commands.rank.stage import LEDGER as RANK_LEDGER
 from curation.commands.rank.stage import SELECTION_SCHEMA
-from curation.dataset.ledger import base_row, count_rejections, write_ledger, write_table
-from curation.dataset.manifest import Manifest, ShardReport, committed, write_report
-from curation.dataset.tar import write_tar
+from curation.dataset.ledger import base_row, write_table
+from curation.dataset.manifest import Manifest, ShardReport, committed
+from curation.dataset.stages import FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
-from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
-from curation.run.target import claimed, finish, finished
+from curation.run.costs import whereabouts
+from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
+from curation.run.shard_writer import shard_writer
+from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.parent import CELL
 from curation.sandbox.quarantine import looking
 from curation.storage.lease import Lease
-from curation.storage.publish import TEMP_FOLDER, digest, publish, sha256_of
-from curation.version import CODE_VERSION
+from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish, sha256_of
 
 log = logging.getLogger(__name__)
 
-FINDINGS_NAME = "findings.parquet"
 INCIDENT = """%d pictures match a hash list and are withheld in %s; do not open, copy, move or send them.
 Follow your own policy, and report where the law says so: US: NCMEC CyberTipline (18 USC 2258A); UK: IWF; Canada: C3P;
 elsewhere: the hotline of your country (INHOPE). Nothing was reported, and nothing is ever deleted, by this program."""
@@ -99,47 +97,65 @@ def fetch(
         SafetyError: neither release nor waiver, or a hash list cannot be read; nothing is downloaded then.
         LeaseError: another run holds `target`.
     """
-    selection = finished(source, "rank")
+    selection = finished(source, RANK)
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
-    del parts[f"{RANK_LEDGER}.parquet"]
+    del parts[LEDGER_NAME]
     if not parts:
         raise UsageError(f"{source}: the selection is empty; nothing to fetch")
     safety = _require_safety(source, selection, waiver, hash_lists)
-    settings = recipe.file.fetch
-    share = max(1, settings.num_host_connections // max(1, spread.num_workers))
-    shared = settings.model_copy(update={"num_host_connections": share})
     if allow_loopback:
         log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
-    work_digest = fetch_work(selection.work_digest, settings, recipe.file.decode, safety["hash_lists"])
-    with claimed(target, STAGE, work_digest) as lease:
-        jobs = [
-            FetchJob(
-                Path(name).stem,
-                source / name,
-                record.sha256,
-                target,
-                shared,
-                recipe.file.decode,
-                recipe.file.curate,
-                tuple(hash_lists),
-                allow_loopback,
-                lease,
-            )
-            for name, record in sorted(parts.items())
-        ]
+    work_digest = fetch_work(selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"])
+    with claimed(target, FETCH, work_digest) as lease:
+        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(hash_lists), allow_loopback)
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()
-        reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
-        findings = find([target / f"{report.shard}.parquet" for report in reports], settings)
-        footer = {"stage": STAGE, "recipe_digest": digest(_inside(settings, recipe.file.decode))}
-        record = publish(target / FINDINGS_NAME, lambda temp: write_table(temp, findings, footer))
-        num_withheld = sum(report.rejected.get(STAGE, {}).get(WITHHELD, 0) for report in reports)
-        if num_withheld:
-            log.error(INCIDENT, num_withheld, target / WITHHELD_FOLDER)
-        return finish(
-            target, STAGE, recipe, work_digest, outcomes,
-            files={FINDINGS_NAME: record}, extra={"safety": safety, "findings": summary(findings)}, lease=lease,
-        )  # fmt: skip
+        findings, facts = _find_placeholders(target, outcomes, recipe)
+        _tell_of_withheld(target, outcomes)
+        extra = {"safety": safety, "findings": facts}
+        return finish(target, FETCH, recipe, work_digest, outcomes, Facts(files=findings, extra=extra), lease)
+
+
+def _jobs(
+    source: Path, parts: Mapping[str, FileRecord], target: Path, recipe: Recipe, spread: Spread, lease: Lease,
+    hash_lists: tuple[Path, ...], allow_loopback: bool,
+) -> list[FetchJob]:  # fmt: skip
+    """Return one job per part; the connections that a host allows are shared out among the workers."""
+    settings = recipe.file.fetch
+    share = max(1, settings.num_host_connections // max(1, spread.num_workers))
+    return [
+        FetchJob(
+            shard=Path(name).stem,
+            part=source / name,
+            sha256=record.sha256,
+            target=target,
+            settings=settings.model_copy(update={"num_host_connections": share}),
+            limits=recipe.file.decode,
+            guards=recipe.file.curate,
+            hash_lists=hash_lists,
+            allow_loopback=allow_loopback,
+            lease=lease,
+        )
+        for name, record in sorted(parts.items())
+    ]
+
+
+def _find_placeholders(
+    target: Path, outcomes: Sequence[Outcome], recipe: Recipe
+) -> tuple[dict[str, FileRecord], dict[str, dict[str, int]]]:
+    """Write what only all shards together show, and return the file's record and its sums."""
+    shards = sorted(outcome.shard for outcome in outcomes if isinstance(outcome, ShardReport))
+    findings = find([target / f"{shard}.parquet" for shard in shards], recipe.file.fetch)
+    footer = {"stage": FETCH.name, "recipe_digest": digest(_inside(recipe.file.fetch, recipe.file.decode))}
+    record = publish(target / FINDINGS_NAME, lambda temp: write_table(temp, findings, footer))
+    return {FINDINGS_NAME: record}, summary(findings)
+
+
+def _tell_of_withheld(target: Path, outcomes: Sequence[Outcome]) -> None:
+    reports = (outcome for outcome in outcomes if isinstance(outcome, ShardReport))
+    num_withheld = sum(report.rejected.get(FETCH.name, {}).get(WITHHELD, 0) for report in reports)
+    if num_withheld:
+        log.error(INCIDENT, num_withheld, target / WITHHELD_FOLDER)
 
 
 def _require_safety(
@@ -162,14 +178,14 @@ def fetch_work(
     selection_digest: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str]
 ) -> str:
     """Return the digest of all that a fetched folder depends on."""
-    return digest([STAGE, selection_digest, _inside(settings, limits), dict(hash_lists), CODE_VERSION])
+    return digest([FETCH.name, selection_digest, _inside(settings, limits), dict(hash_lists), FETCH.output_since])
 
 
 def fetch_work_id(
     shard: str, part_sha256: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str]
 ) -> str:
-    """Return the identity of one shard's work: its part of the selection, settings, lists of hashes, this code."""
-    return digest([STAGE, shard, part_sha256, _inside(settings, limits), dict(hash_lists), CODE_VERSION])
+    """Return the identity of one shard's work: its part of the selection, settings, lists of hashes, this stage."""
+    return digest([FETCH.name, shard, part_sha256, _inside(settings, limits), dict(hash_lists), FETCH.output_since])
 
 
 def fetch_part(job: FetchJob) -> ShardReport:
@@ -179,33 +195,25 @@ def fetch_part(job: FetchJob) -> ShardReport:
         ShardError: the part is not the one that rank's manifest names, the downloader contradicts itself, or next to
             nothing could be reached.
     """
-    started = time.time()
     matchers = load_matchers(job.hash_lists)
     lists = {matcher.name: matcher.digest for matcher in matchers}
     work_id = fetch_work_id(job.shard, job.sha256, job.settings, job.limits, lists)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    stones = consult(job.target)
-    came = _read_part(job)
-    rows = [row for row in came if not stones.hold(row["uid"], row["url"])]
-    forgotten = [row for row in came if stones.hold(row["uid"], row["url"])]
+    part = _read_part(job)
     warm_up()
     if job.guards.isolate:
         CELL.look((), job.limits, job.guards)
-    started = time.time()  # anew: imports, and the start of a child, are no part's own time
+    started = time.time()  # only now: imports, and the start of a child, are no part's own time
     folder = job.target / TEMP_FOLDER / f"{job.shard}.{uuid.uuid4().hex}"
     try:
-        urls = [row["url"] for row in rows]
-        refused = {number: UNSAFE_MINOR for number, row in enumerate(rows) if is_unsafe_minor(row)}
+        urls = [row["url"] for row in part.rows]
+        refused = {number: UNSAFE_MINOR for number, row in enumerate(part.rows) if is_unsafe_minor(row)}
         with download(urls, folder, job.settings, refused=refused, allow_loopback=job.allow_loopback) as downloads:
             _require_net(job, [outcome.reason for outcome in downloads.outcomes])
-            report = _commit(job, work_id, rows, downloads, matchers, started, stones, forgotten)
+            return _write_shard(job, work_id, part, downloads, matchers, started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if job.lease is not None:
-        job.lease.require()
-    write_report(job.target, report)
-    return report
 
 
 def _require_net(job: FetchJob, reasons: Sequence[str | None]) -> None:
@@ -217,69 +225,66 @@ def _require_net(job: FetchJob, reasons: Sequence[str | None]) -> None:
         )
 
 
-def _read_part(job: FetchJob) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Part:
+    """A part of the selection, and what of it must not be asked for any more."""
+
+    rows: tuple[dict[str, Any], ...]
+    forgotten: tuple[dict[str, Any], ...]
+    stones: Tombstones
+
+
+def _read_part(job: FetchJob) -> _Part:
     if not job.part.is_file() or sha256_of(job.part) != job.sha256:
         raise ShardError(f"{job.part}: missing, or not the part that rank's manifest names; run rank again")
     table = pq.read_table(job.part, partitioning=None)
     if not table.schema.equals(SELECTION_SCHEMA):
         raise ShardError(f"{job.part}: not a selection of this version: {table.schema.names}")
-    return list(table.to_pylist())
+    stones, rows = consult(job.target), table.to_pylist()
+    is_forgotten = [stones.hold(row["uid"], row["url"]) for row in rows]
+    return _Part(
+        rows=tuple(row for row, gone in zip(rows, is_forgotten, strict=True) if not gone),
+        forgotten=tuple(row for row, gone in zip(rows, is_forgotten, strict=True) if gone),
+        stones=stones,
+    )
 
 
-def _commit(
-    job: FetchJob,
-    work_id: str,
-    rows: list[dict[str, Any]],
-    downloads: Downloads,
-    matchers: Sequence[HashMatcher],
-    started: float,
-    stones: Tombstones,
-    forgotten: list[dict[str, Any]],
+def _write_shard(
+    job: FetchJob, work_id: str, part: _Part, downloads: Downloads, matchers: Sequence[HashMatcher], started: float
 ) -> ShardReport:
-    """Write tar and ledger in the order of the selection, whatever the order in which things arrived.
+    """Look, hold against the lists, add: every row in the order of the selection, whatever the order of arrival.
 
     What was forgotten is not asked for, or not kept where its bytes came from elsewhere; its tombstones come last.
     """
-    tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
-    with looking(job.limits, job.guards, job.part, intent_path(job.target, job.shard, work_id)) as looked:
-        entries = [
-            examined(
-                row, outcome, downloads.image_bytes(number) if outcome.sha256 else None, job, matchers, looked.measure
-            )
-            for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True))
-        ]
-        looked.require(sum(outcome.sha256 is not None for outcome in downloads.outcomes))
-    entries += [base_row(row["uid"], row["key"], url=row["url"]) for row in forgotten]
-    entries = [stones.row(entry, LEDGER_SCHEMA) for entry in entries]
-    footer = {
-        "stage": STAGE,
-        "recipe_digest": digest(_inside(job.settings, job.limits)),
-        "measurement_keys": "{}",
-        "code_version": CODE_VERSION,
-    }
-    files = {
-        tar.name: publish(tar, lambda temp: write_tar(temp, members(rows, entries[: len(rows)], downloads))),
-        ledger.name: publish(ledger, lambda temp: write_ledger(temp, entries, LEDGER_SCHEMA, footer)),
-    }
+    with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
+        intent, lay_aside = intent_path(job.target, job.shard, work_id), partial(withhold, job.target, job.shard)
+        with looking(job.limits, job.guards, job.part, intent) as looked:
+            for number, (row, outcome) in enumerate(zip(part.rows, downloads.outcomes, strict=True)):
+                image_bytes = downloads.image_bytes(number) if outcome.sha256 else b""
+                found = examined(row, outcome, image_bytes, matchers, looked.measure, lay_aside)
+                entry = part.stones.row(found, LEDGER_SCHEMA)
+                shard.add(entry, members(row, image_bytes, entry) if entry["kept"] else ())
+            looked.require(sum(outcome.sha256 is not None for outcome in downloads.outcomes))
+        for row in part.forgotten:
+            shard.add(part.stones.row(base_row(row["uid"], row["key"], url=row["url"]), LEDGER_SCHEMA))
+        footer = {
+            "stage": FETCH.name,
+            "recipe_digest": digest(_inside(job.settings, job.limits)),
+            "measurement_keys": "{}",
+            "code_version": FETCH.output_since,
+        }
+        return shard.commit(LEDGER_SCHEMA, footer, _run_facts(downloads, started, looked.found))
+
+
+def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     messages = Counter(outcome.message for outcome in downloads.outcomes if outcome.message is not None)
-    return ShardReport(
-        shard=job.shard,
-        work_id=work_id,
-        num_seen=len(entries),
-        num_kept=sum(entry["kept"] for entry in entries),
-        rejected=count_rejections(entries),
-        files=files,
-        run={
-            "started": started,
-            "seconds": time.time() - started,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "asked": downloads.num_asked,
-            "seconds_waiting": downloads.seconds_waiting,
-            "quarantined": looked.found,
-            "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
-        },
-    )
+    return {
+        **whereabouts(started),
+        "asked": downloads.num_asked,
+        "seconds_waiting": downloads.seconds_waiting,
+        "quarantined": list(quarantined),
+        "messages": dict(messages.most_common(NUM_MESSAGES_SHOWN)),
+    }
 
 
 def _inside(settings: FetchSettings, limits: DecodeLimits) -> dict[str, Any]:

@@ -8,8 +8,6 @@ import pyarrow as pa
 
 from curation.commands.forget.prepare import StageBurial, bury_shards, put_records, whole_file
 from curation.commands.pack.stage import (
-    INDEX_NAME,
-    LEDGER_NAME,
     SCHEMA,
     Placed,
     pack_jobs,
@@ -20,6 +18,7 @@ from curation.commands.pack.stage import (
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
+from curation.dataset.stages import INDEX_NAME, LEDGER_NAME
 from curation.recipe.recipe import Recipe
 from curation.run.journal import Preparation
 from curation.run.lookup import is_in

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from curation.commands.curate import curate_work_id_of
 from curation.commands.fetch.placeholders import find, summary
-from curation.commands.fetch.stage import FINDINGS_NAME, fetch_work_id
+from curation.commands.fetch.stage import fetch_work_id
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.dataset.redaction import bury, recount
+from curation.dataset.stages import FINDINGS_NAME
 from curation.dataset.tar import copy_without
 from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.commands.curate import STAGE, source_shards
+from curation.commands.curate import source_shards
 from curation.commands.decide.preview import Opinion
 from curation.commands.decide.stage import DecideJob, read, recipes_of
 from curation.commands.order.replay import Observed
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.dataset.sample import Sample
+from curation.dataset.stages import CURATE
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.measure.cascade import DECODE, Entry, Measured, in_shadow, measure, missing
@@ -55,8 +56,8 @@ def sample_of(source: Path, recipe: Recipe, num_pictures: int, seed: int) -> Ord
     Raises:
         UsageError: there is neither, or the run's ledgers do not hold what this recipe measures.
     """
-    target = source / STAGE if (source / STAGE).is_dir() else source
-    is_curated = (target / MANIFEST_NAME).is_file() and read_manifest(target).stage == STAGE
+    target = source / CURATE.name if (source / CURATE.name).is_dir() else source
+    is_curated = (target / MANIFEST_NAME).is_file() and read_manifest(target).stage == CURATE.name
     return _of_run(target, recipe, num_pictures, seed) if is_curated else _of_tars(source, recipe, num_pictures, seed)
 
 
@@ -74,7 +75,7 @@ def _of_tars(source: Path, recipe: Recipe, num_pictures: int, seed: int) -> Orde
 
 
 def _of_run(target: Path, recipe: Recipe, num_pictures: int, seed: int) -> OrderSample:
-    manifest = finished(target, STAGE)
+    manifest = finished(target, CURATE)
     kept, rejected, num_refused = _rows(manifest, target, recipe, num_pictures, seed)
     if rejected.num_seen and len(rejected.complete) < min(MIN_SHADOW, rejected.num_seen):
         raise UsageError(

@@ -14,26 +14,24 @@ import pyarrow as pa
 
 from curation.commands.pack.dedup import duplicates_among
 from curation.commands.pack.training_sample import has_face_fields, score_fields, training_sample
-from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_ledger, write_table
+from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
 from curation.dataset.sample import Sample
-from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.stages import CURATE, INDEX_NAME, LEDGER_NAME, PACK
+from curation.dataset.tar import read_samples, sample_members
 from curation.dataset.tombstones import FORGET, Tombstones, consult
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe
 from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
-from curation.run.target import claimed, commit_shard, finish, finished
+from curation.run.shard_writer import shard_writer
+from curation.run.target import Facts, claimed, finish, finished
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, digest, publish
-from curation.version import CODE_VERSION
 
-STAGE = "pack"
 NO_TOMBSTONES = Tombstones()
-INDEX_NAME = "index.parquet"
-LEDGER_NAME = "ledger.parquet"
 EXTRA_FIELDS = (
     pa.field("source_shard", pa.string(), nullable=False),
     pa.field("source_sha256", pa.string()),
@@ -81,30 +79,31 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
     Raises:
         UsageError: `source` is not a finished `curate` folder, or `target` holds the output of other work.
     """
-    curated = finished(source, "curate")
+    curated = finished(source, CURATE)
     if curated.extra.get("curate_digest") != recipe.curate_digest:
         raise UsageError(
             f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
             f"pack it with that recipe, or curate again with this one"
         )
     work_digest = pack_work(curated, recipe)
-    with claimed(target, STAGE, work_digest) as lease:
+    with claimed(target, PACK, work_digest) as lease:
         placed, rejected = plan(source, curated, consult(target))
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
         lease.require()
-        return finish(
-            target, STAGE, recipe, work_digest, outcomes,
-            weights=curated.weights, files=_write_tables(target, recipe, outcomes, rejected),
+        facts = Facts(
+            weights=curated.weights,
+            files=_write_tables(target, recipe, outcomes, rejected),
+            extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest},
             rejected_before=count_rejections(rejected),
-            extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest}, lease=lease,
-        )  # fmt: skip
+        )
+        return finish(target, PACK, recipe, work_digest, outcomes, facts, lease)
 
 
 def pack_work(curated: Manifest, recipe: Recipe) -> str:
-    """Return the digest of all that a packed folder depends on: the curated shards, the recipe, this code."""
-    return digest([STAGE, [_hashes(report) for report in curated.shards], recipe.digest, CODE_VERSION])
+    """Return the digest of all that a packed folder depends on: the curated shards, the recipe, this stage."""
+    return digest([PACK.name, [_hashes(report) for report in curated.shards], recipe.digest, PACK.output_since])
 
 
 def pack_jobs(
@@ -126,10 +125,10 @@ def without_a_shard(placed: Sequence[Placed], recipe: Recipe) -> list[dict[str, 
 
 
 def pack_work_id(job: PackJob) -> str:
-    """Return the identity of one final shard's work: what it draws from, what stands where, the recipe, this code."""
+    """Return the identity of one final shard's work: what it draws from, what stands where, the recipe, this stage."""
     places = [(one.uid, one.source_shard, one.row, *(["forgotten"] if one.is_forgotten else [])) for one in job.placed]
     return digest(
-        [STAGE, job.shard, [_hashes(report) for report in job.inputs], places, job.recipe.digest, CODE_VERSION]
+        [PACK.name, job.shard, [_hashes(report) for report in job.inputs], places, job.recipe.digest, PACK.output_since]
     )
 
 
@@ -138,7 +137,7 @@ def _write_tables(
 ) -> dict[str, FileRecord]:
     """Write the index of the packed samples, and the ledger that also names those that stay out."""
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
-    footer = {"stage": STAGE, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
+    footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
     packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [SCHEMA.empty_table()])
     ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=SCHEMA)])
@@ -199,36 +198,38 @@ def pack_shard(job: PackJob) -> ShardReport:
     work_id = pack_work_id(job)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    rows: list[dict[str, Any]] = []
-    tar, ledger = job.target / f"{job.shard}.tar", job.target / f"{job.shard}.parquet"
+    footer = {"stage": PACK.name, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
+    samples = _with_evidence(job)
+    with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
+        for placed in job.placed:
+            if placed.is_forgotten:
+                shard.add(_vacant_row(placed))
+                continue
+            sample, measured = _next_of(samples, placed, job)
+            image_bytes = _stored(sample.image_bytes, placed.format, job.recipe)
+            fields = training_sample(sample, measured, image_bytes, job.recipe)
+            row = _row(placed, sample, measured, fields) | {
+                "shard": job.shard,
+                "offset": shard.offset,
+                "num_bytes": len(image_bytes),
+            }
+            shard.add(row, _members(placed, image_bytes, fields))
+        return shard.commit(SCHEMA, footer, {})
 
-    def write(temp: Path) -> None:
-        written = write_tar(temp, _members(job, rows))
-        offsets = {member.name: member for member in written}
-        for row in rows:
-            member = offsets[f"{row['key']}.{row['format']}"]
-            row.update(shard=job.shard, offset=member.offset, num_bytes=member.num_bytes)
 
-    footer = {"stage": STAGE, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
-    files = {tar.name: publish(tar, write)}
-    living = iter(rows)
-    rows_of_all = [_vacant_row(one) if one.is_forgotten else next(living) for one in job.placed]
-    files[ledger.name] = publish(ledger, lambda temp: write_ledger(temp, rows_of_all, SCHEMA, footer))
-    return commit_shard(job.target, job.lease, job.shard, work_id, rows_of_all, files, {})
+def _members(placed: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    metadata = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    return sample_members(placed.uid, placed.format, image_bytes, metadata, str(fields["caption"]))
 
 
-def _members(job: PackJob, rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
-    for one, sample, measured in _with_evidence(job):
-        row = _row(one, sample, measured)
-        rows.append(row)
-        image_bytes = _stored(sample.image_bytes, one.format, job.recipe)
-        fields = training_sample(sample, measured, image_bytes, job.recipe)
-        row.update(
-            sha256=fields["sha256"], caption_source=fields["caption_source"], caption_binding=fields["caption_binding"]
-        )
-        yield f"{one.uid}.{one.format}", image_bytes
-        yield f"{one.uid}.json", json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-        yield f"{one.uid}.txt", str(fields["caption"]).encode()
+def _next_of(
+    samples: Iterator[tuple[Placed, Sample, Mapping[str, Any]]], placed: Placed, job: PackJob
+) -> tuple[Sample, Mapping[str, Any]]:
+    """Return the next sample, which must be the one that is placed next."""
+    here, sample, measured = next(samples)
+    if here is not placed:
+        raise ShardError(f"{job.source}: {sample.key} stands before {placed.uid}, in another order than in its ledger")
+    return sample, measured
 
 
 def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
@@ -253,17 +254,19 @@ def _stored(image_bytes: bytes, image_format: ImageFormat, recipe: Recipe) -> by
     return image_bytes if recipe.file.pack.metadata == "keep" else strip_metadata(image_bytes, image_format)
 
 
-def _row(one: Placed, sample: Sample, measured: Mapping[str, Any]) -> dict[str, Any]:
-    row = base_row(
-        one.uid, one.uid, url=measured["url"], sha256=None, width=measured["width"], height=measured["height"]
-    )
-    source_sha256 = hashlib.sha256(sample.image_bytes).hexdigest()
+def _row(placed: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ledger's row of a packed sample, but for its place in the shard."""
+    base = base_row(
+        placed.uid, placed.uid, url=measured["url"], sha256=fields["sha256"],
+        width=measured["width"], height=measured["height"],
+    )  # fmt: skip
     return {
-        **_no_place(),
-        **row,
-        "source_shard": one.source_shard,
-        "source_sha256": source_sha256,
-        "format": one.format,
+        **base,
+        "source_shard": placed.source_shard,
+        "source_sha256": hashlib.sha256(sample.image_bytes).hexdigest(),
+        "format": placed.format,
+        "caption_source": fields["caption_source"],
+        "caption_binding": fields["caption_binding"],
     }
 
 
@@ -275,7 +278,7 @@ def _vacant_row(one: Placed) -> dict[str, Any]:
 def _rejected_row(row: Mapping[str, Any], shard: str, reason: str) -> dict[str, Any]:
     base = base_row(
         row["uid"], row["uid"], url=row["url"], width=row["width"], height=row["height"],
-        rejected_by=STAGE, reason=reason,
+        rejected_by=PACK.name, reason=reason,
     )  # fmt: skip
     return {**_no_place(), **base, "source_shard": shard, "source_sha256": row["sha256"], "format": row["format"]}
 

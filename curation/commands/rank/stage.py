@@ -24,12 +24,13 @@ from curation.commands.rank.gates import Blocklist, read_blocklist
 from curation.commands.rank.join import Cut, find_cut, join, opened, rest, selected
 from curation.commands.rank.streams import file_digests, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest, write_report
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
+from curation.dataset.stages import LEDGER_NAME, RANK
 from curation.dataset.tombstones import FORGET, FORGOTTEN, consult
 from curation.recipe.settings import RankSettings
-from curation.run.target import claimed, finish
+from curation.run.shard_writer import commit_report
+from curation.run.target import Facts, claimed, finish
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
-from curation.version import CODE_VERSION
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STAGE = "rank"
-LEDGER = "ledger"
+LEDGER = Path(LEDGER_NAME).stem
+"""Name of the one shard."""
 NUM_LEDGER_GROUP_ROWS = 100_000
 
 LEDGER_SCHEMA = pa.schema(
@@ -101,10 +102,10 @@ def rank(
     if blocklist != Blocklist():
         inputs["blocklist"] = blocklist.digest
     work_id = rank_work(settings, inputs)
-    with claimed(target, STAGE, work_id) as lease:
+    with claimed(target, RANK, work_id) as lease:
         if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
             log.info("%s already holds this selection", target)
-            return read_manifest(target, STAGE)
+            return read_manifest(target, RANK.name)
         temp = target / TEMP_FOLDER / uuid.uuid4().hex
         temp.mkdir(parents=True)
         try:
@@ -121,8 +122,7 @@ def rank(
                 report, duplicates = _write(database, temp, target, settings, work_id, cut)
         finally:
             shutil.rmtree(temp)
-        lease.require()
-        write_report(target, report)
+        commit_report(target, lease, report)
         facts = {
             "inputs": inputs,
             "num_facecaption_rows": num_facecaption,
@@ -134,7 +134,7 @@ def rank(
             "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
             "release": None if safeguards.release is None else _named(safeguards.release, inputs["release"]),
         }
-        return finish(target, STAGE, recipe, work_id, [report], extra=facts, lease=lease)
+        return finish(target, RANK, recipe, work_id, [report], Facts(extra=facts), lease)
 
 
 def _named(source: Path, digests: Mapping[str, str]) -> dict[str, str]:
@@ -143,8 +143,8 @@ def _named(source: Path, digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def rank_work(settings: RankSettings, inputs: Mapping[str, Any]) -> str:
-    """Return the digest of all that a selection depends on: the settings, the sha256s of the inputs, this code."""
-    return digest([STAGE, settings.model_dump(mode="json"), inputs, CODE_VERSION])
+    """Return the digest of all that a selection depends on: the settings, the sha256s of the inputs, this stage."""
+    return digest([RANK.name, settings.model_dump(mode="json"), inputs, RANK.output_since])
 
 
 def _write(
@@ -175,10 +175,10 @@ def _write(
             for table in rest(database, temp, cut, NUM_LEDGER_GROUP_ROWS):
                 ledger.write_table(tally.count(stones.bury(table.cast(schema))))
 
-    files[f"{LEDGER}.parquet"] = publish(target / f"{LEDGER}.parquet", write_ledger)
+    files[LEDGER_NAME] = publish(target / LEDGER_NAME, write_ledger)
     num_kept, num_forgotten = tally.reasons.pop(None, 0), tally.reasons.pop(FORGOTTEN, 0)
     counts = {reason: count for reason, count in sorted(tally.reasons.items()) if reason is not None}
-    by = {FORGET: {FORGOTTEN: num_forgotten} if num_forgotten else {}, STAGE: counts}
+    by = {FORGET: {FORGOTTEN: num_forgotten} if num_forgotten else {}, RANK.name: counts}
     rejected = {name: reasons for name, reasons in by.items() if reasons}
     report = ShardReport(LEDGER, work_id, num_kept + num_forgotten + sum(counts.values()), num_kept, rejected, files)
     return report, tally.duplicates
@@ -224,8 +224,8 @@ def _kept_rows(selection: pa.Table, schema: pa.Schema) -> pa.Table:
 def _footer(settings: RankSettings) -> dict[str, str]:
     return {
         "schema_version": LEDGER_SCHEMA_VERSION,
-        "stage": STAGE,
+        "stage": RANK.name,
         "recipe_digest": digest(settings.model_dump(mode="json")),
         "measurement_keys": "{}",
-        "code_version": CODE_VERSION,
+        "code_version": RANK.output_since,
     }

@@ -7,13 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.commands.fetch.stage import fetch_work, fetch_work_id
-from curation.commands.pack.stage import INDEX_NAME, LEDGER_NAME, pack_jobs, pack_work, pack_work_id, plan
 from curation.commands.pack.stage import SCHEMA as PACK_SCHEMA
+from curation.commands.pack.stage import pack_jobs, pack_work, pack_work_id, plan
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
 from curation.commands.verify.shards import Before
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
+from curation.dataset.stages import INDEX_NAME, LEDGER_NAME
 from curation.dataset.tombstones import FORGET
 from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe

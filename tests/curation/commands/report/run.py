@@ -13,11 +13,12 @@ from curation.commands.pack.stage import pack
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.dataset.sample import uid_of_url
+from curation.dataset.stages import FETCH, RANK
 from curation.dataset.tar import read_samples
 from curation.measure.columns import ledger_schema
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
-from curation.run.target import finish
+from curation.run.target import Facts, finish
 from curation.storage.publish import publish, publish_sealed, read_sealed, record_of
 from tests.curation.shards import mixed_source, recipe_from
 
@@ -54,7 +55,7 @@ def finish_fetch(folder: Path, recipe: Recipe) -> int:
             url = f"http://example.org/{tar.stem}/{name}"
             rows.append(base_row(uid_of_url(url), f"{tar.stem}{name}", url=url, rejected_by="fetch", reason=reason))
         reports.append(_shard(folder, tar.stem, rows))
-    return finish(folder, "fetch", recipe, "fetch", reports).num_seen
+    return finish(folder, FETCH, recipe, "fetch", reports).num_seen
 
 
 def finish_rank(folder: Path, recipe: Recipe, num_kept: int) -> None:
@@ -63,7 +64,7 @@ def finish_rank(folder: Path, recipe: Recipe, num_kept: int) -> None:
     rows = [base_row(f"{i:032x}", str(i)) for i in range(num_kept)]
     rows += [base_row(f"a{i:031x}", f"a{i}", rejected_by="rank", reason="below_cut") for i in range(4)]
     extra = {"num_facecaption_rows": 50, "num_laion_rows": 60, "faults": FAULTS}
-    finish(folder, "rank", recipe, "rank", [_shard(folder, "ledger", rows)], extra=extra)
+    finish(folder, RANK, recipe, "rank", [_shard(folder, "ledger", rows)], Facts(extra=extra))
 
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:

@@ -1,0 +1,70 @@
+"""The one table of stages: where each stands in the flow, and what its folder holds.
+
+A new stage is a row here, a room in `curation.commands`, and a command. What reads finished folders (`verify`, `why`,
+`forget`, `report`, `gc`) asks this table; what only one stage knows stands in its own room.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+LEDGER_NAME = "ledger.parquet"
+"""Holds every row of a stage whose rows do not stand in one ledger per shard alone."""
+INDEX_NAME = "index.parquet"
+FINDINGS_NAME = "findings.parquet"
+
+NUMBERED = r"\d{5,}"
+REWRITTEN = r"(\.[0-9a-f]{8,})?"
+"""What `decide` adds to a shard's name where it writes a file anew."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the flow from metadata to packed shards."""
+
+    name: str
+    """Its command, its folder in a run, and what its records call it."""
+    before: str | None
+    """The stage whose output it reads; None where it reads what comes from outside."""
+    output_since: str
+    """The release since which equal inputs give equal output; part of every work id (`docs/decisions/0032`)."""
+    member_key: str | None
+    """Column of its ledger by which the members of its tars are named; None where it writes no tars."""
+    shard_form: str = NUMBERED
+    """How it names its shards, as a regular expression."""
+    has_whole_ledger: bool = False
+    """Whether `LEDGER_NAME` holds all its rows."""
+    tables: tuple[str, ...] = ()
+    """Files of its own that belong to no single shard."""
+    rejects_before_shards: bool = False
+    """Whether it turns samples away before it cuts shards, so that its counts are more than its shards' sum."""
+    can_be_redecided: bool = False
+    """Whether `decide` judges its folder anew by another recipe."""
+
+    @property
+    def writes_tars(self) -> bool:
+        """Whether its shards are tars with a ledger each."""
+        return self.member_key is not None
+
+    def may_write(self, file: str) -> bool:
+        """Whether a file has a name that this stage gives."""
+        suffixes = r"\.(tar|parquet)" if self.writes_tars else r"\.parquet"
+        return file in self.own_tables or re.fullmatch(self.shard_form + REWRITTEN + suffixes, file) is not None
+
+    @property
+    def own_tables(self) -> tuple[str, ...]:
+        """Every table of its own: `tables`, and the whole ledger where there is one."""
+        return (*self.tables, *((LEDGER_NAME,) if self.has_whole_ledger else ()))
+
+
+RANK = Stage(name="rank", before=None, output_since="0.1.0", member_key=None, has_whole_ledger=True)
+FETCH = Stage(name="fetch", before="rank", output_since="0.1.0", member_key="key", tables=(FINDINGS_NAME,))
+CURATE = Stage(name="curate", before="fetch", output_since="0.1.0", member_key="uid", can_be_redecided=True)
+PACK = Stage(
+    name="pack", before="curate", output_since="0.1.0", member_key="uid", shard_form=rf"[a-z0-9]+-{NUMBERED}",
+    has_whole_ledger=True, tables=(INDEX_NAME,), rejects_before_shards=True,
+)  # fmt: skip
+
+STAGES: Mapping[str, Stage] = MappingProxyType({stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)})
+"""Every stage by its name, in the order in which samples flow."""
