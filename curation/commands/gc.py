@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from curation.commands.rank.stage import SELECTION_SCHEMA
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
+from curation.dataset.stages import RANK, STAGES
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 from curation.run.folders import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
@@ -28,12 +29,6 @@ from curation.storage.lease import LEASE_FOLDER, TTL_S, hold
 from curation.storage.paths import filesystem, is_local, local_copy
 from curation.storage.publish import TEMP_FOLDER
 
-OWN_NAMES = {
-    "rank": re.compile(r"(\d{5,}|ledger)\.parquet"),
-    "fetch": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
-    "curate": re.compile(r"\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)"),
-    "pack": re.compile(r"((jpg|png|webp)-\d{5,}(\.[0-9a-f]{8,})?\.(tar|parquet)|(index|ledger)\.parquet)"),
-}
 REWRITTEN = re.compile(r"([^/]+?)\.[0-9a-f]{8,}\.(tar|parquet)")
 """What `decide` writes for a shard, whatever the shard is called."""
 
@@ -127,7 +122,7 @@ def _age_s(path: Path) -> float:
 def _is_own(stage: str, name: str, path: Path, shards: Container[str]) -> bool:
     """Whether a file has the name and the form of one that this stage writes; `shards` are those that it knows."""
     rewritten = REWRITTEN.fullmatch(name)
-    if OWN_NAMES[stage].fullmatch(name) is None and (rewritten is None or rewritten[1] not in shards):
+    if not STAGES[stage].may_write(name) and (rewritten is None or rewritten[1] not in shards):
         return False
     with local_copy(path) as copy:
         return has_our_form(copy) if name.endswith(".tar") else _is_own_table(stage, copy)
@@ -138,7 +133,7 @@ def _is_own_table(stage: str, path: Path) -> bool:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
         return False
-    if stage == "rank" and schema.equals(SELECTION_SCHEMA):
+    if stage == RANK.name and schema.equals(SELECTION_SCHEMA):
         return True
     said = schema.metadata or {}
     return b"schema_version" in said and said.get(b"stage") == stage.encode()

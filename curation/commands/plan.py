@@ -28,7 +28,7 @@ from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import LEDGER
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path
-from curation.dataset.stages import LEDGER_NAME, RANK
+from curation.dataset.stages import CURATE, FETCH, LEDGER_NAME, PACK, RANK
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, Spread
@@ -37,7 +37,7 @@ from curation.run.target import Facts, finish, finished
 from curation.storage.publish import FileRecord, digest, publish
 
 Z_95 = 1.959963984540054
-STAGES = ("fetch", "curate", "pack")
+PLANNED = (FETCH.name, CURATE.name, PACK.name)
 FORECAST_NAME = "forecast.json"
 NUM_ROWS_THAT_TELL = 10
 """Of so many links not all are dead by chance alone; `fetch` asks for more, since it judges a part by itself."""
@@ -122,7 +122,7 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name, _in_terms_of(source, folder := Path(name)):
         rows = _sampled([source / part for part in parts], num_rows, num_sampled, seed)
         _write_selection(folder / "rank", rows, selection, recipe, spread)
-        seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        seconds: dict[str, float] = dict.fromkeys(PLANNED, 0.0)
         waiting: list[float] = []
 
         def note(stage: str, outcome: Outcome) -> None:
@@ -140,7 +140,7 @@ def plan(
         seconds["pack"] = time.monotonic() - started
         sizes = _sizes(folder / "fetch", fetched)
     entered = {"fetch": fetched.num_seen, "curate": curated.num_seen, "pack": packed.num_seen}
-    per_row = {stage: seconds[stage] / max(1, entered[stage]) for stage in STAGES}
+    per_row = {stage: seconds[stage] / max(1, entered[stage]) for stage in PLANNED}
     idle = {"fetch": sum(waiting) / max(1, len(waiting))}
     scale = num_rows / rows.num_rows
     num_workers = max(1, spread.num_workers)
@@ -155,7 +155,7 @@ def plan(
         num_final=share(packed.num_kept, rows.num_rows, num_rows).times(num_rows),
         stages={
             stage: _stage(per_row[stage], idle.get(stage, 0.0), entered[stage] * scale, len(parts), num_workers, price)
-            for stage in STAGES
+            for stage in PLANNED
         },
     )
 
@@ -188,7 +188,7 @@ def score_run(run: Path) -> dict[str, dict[str, float | bool]]:
         return {}
     try:
         forecast = json.loads(path.read_text(encoding="utf-8"))
-        manifests = {stage: read_manifest(run / stage, stage) for stage in STAGES}
+        manifests = {stage: read_manifest(run / stage, stage) for stage in PLANNED}
         came = score(forecast, manifests)
         num_bytes = _num_bytes(run / "fetch", manifests["fetch"])
         came["num_bytes"] = _held(forecast["num_bytes"], num_bytes)

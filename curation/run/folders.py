@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
+from curation.dataset.stages import STAGES
 from curation.errors import UsageError, VerificationError
 from curation.run.target import WORK_NAME
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import read_sealed
 
-STAGES = ("rank", "fetch", "curate", "pack")
-"""In the order in which samples flow."""
 STATS_SUFFIX = "_stats.json"
 
 

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import ShardReport
 from curation.dataset.sample import uid_of_url
+from curation.dataset.stages import LEDGER_NAME, STAGES
 from curation.errors import UsageError
 from curation.run.folders import StageFolder, reports_of
 from curation.storage.paths import filesystem, is_local, local_copy
 
-WHOLE_LEDGER = "ledger.parquet"
 IDENTITY = pa.schema(
     [
         ("uid", pa.string()),
@@ -72,11 +72,11 @@ def wanted_by(identity: str) -> Wanted:
 
 def ledgers_of(place: StageFolder) -> list[tuple[Path, ShardReport | None]]:
     """Return the ledgers that together hold one row per sample that a stage saw, each with its shard if of one."""
-    manifest, reports = reports_of(place.folder)
-    if place.stage == "pack" and manifest is not None and WHOLE_LEDGER in manifest.files:
-        return [(place.folder / WHOLE_LEDGER, None)]
-    if place.stage == "rank":
-        return [(place.folder / WHOLE_LEDGER, report) for report in reports]
+    (manifest, reports), stage = reports_of(place.folder), STAGES[place.stage]
+    if manifest is not None and LEDGER_NAME in manifest.files:
+        return [(place.folder / LEDGER_NAME, None)]
+    if stage.has_whole_ledger and not stage.writes_tars:
+        return [(place.folder / LEDGER_NAME, report) for report in reports]
     return [(report.file(place.folder, ".parquet"), report) for report in reports]
 
 

@@ -1,12 +1,12 @@
 """Prepares `pack` without some images: shards keep their cuts, index and ledger follow, an empty shard goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
 
-from curation.commands.forget.prepare import StageBurial, bury_shards, put_records, whole_file
+from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, whole_file
 from curation.commands.pack.stage import (
     SCHEMA,
     Placed,
@@ -18,7 +18,8 @@ from curation.commands.pack.stage import (
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
-from curation.dataset.stages import INDEX_NAME, LEDGER_NAME
+from curation.dataset.stages import INDEX_NAME, LEDGER_NAME, PACK
+from curation.dataset.tombstones import FORGET
 from curation.recipe.recipe import Recipe
 from curation.run.journal import Preparation
 from curation.run.lookup import is_in
@@ -32,7 +33,7 @@ def bury_packed(
     before: StageBurial | None,
     preparation: Preparation,
     uids: frozenset[str],
-    told: Callable[[str], bool],
+    told: Told,
 ) -> None:
     """Prepare everything of `pack` that the images have touched, and the identities of what stays."""
     bury_shards(stage, None, preparation, uids)
@@ -55,7 +56,7 @@ def bury_packed(
     for shard in empty:
         _take_out(stage, shard, preparation)
     packed = pa.concat_tables([*tables.values()] or [SCHEMA.empty_table()])
-    footer = {"stage": "pack", "recipe_name": recipe.name, "recipe_digest": recipe.digest}
+    footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     ledger, index = pa.concat_tables([packed, rest]), packed.filter(packed["kept"])
     files = dict(stage.manifest.files)
     for name, table in ((INDEX_NAME, index), (LEDGER_NAME, ledger)):
@@ -109,7 +110,7 @@ def _has_others(stage: StageBurial, uids: frozenset[str]) -> bool:
     with whole_file(stage.place.folder / LEDGER_NAME, stage.manifest.files[LEDGER_NAME]) as copy:
         table = read_ledger(copy, ["uid", "rejected_by"])
     rows = table.filter(is_in(table["uid"], uids)).to_pylist()
-    return any(row["rejected_by"] != "forget" for row in rows)
+    return any(row["rejected_by"] != FORGET for row in rows)
 
 
 def _table(stage: StageBurial, report: ShardReport, preparation: Preparation) -> pa.Table:

@@ -18,8 +18,8 @@ from curation.commands.fetch.stage import fetch_work_id
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.dataset.redaction import bury, recount
-from curation.dataset.stages import FINDINGS_NAME
-from curation.dataset.tar import copy_without
+from curation.dataset.stages import FINDINGS_NAME, LEDGER_NAME, STAGES, Stage
+from curation.dataset.tar import copy_without, picture_name
 from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
 from curation.recipe.recipe import Recipe, recipe_of
@@ -29,8 +29,9 @@ from curation.run.lookup import is_in
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, read_sealed, record_of, sealed_bytes
 
-RANK_LEDGER = "ledger.parquet"
 SOURCE_SHA256 = b"source_sha256"
+Told = Callable[[str], bool]
+"""Whether a message of a run names one of the images."""
 VERDICT = ["uid", "kept", "rejected_by", "reason"]
 
 
@@ -48,6 +49,11 @@ class StageBurial:
     """Samples that leave a tar."""
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
     """Shard -> measurement keys, of ledgers that were read."""
+
+    @property
+    def stage(self) -> Stage:
+        """What the table of stages says of it."""
+        return STAGES[self.place.stage]
 
     def file(self, name: str) -> str:
         """Return a file's name relative to the run."""
@@ -95,11 +101,11 @@ def bury_selection(stage: StageBurial, preparation: Preparation, uids: frozenset
         for name, record in report.files.items():
             path = stage.place.folder / name
             with whole_file(path, record) as copy:
-                here = _rows_of(copy, uids, VERDICT if name == RANK_LEDGER else ["uid"])
+                here = _rows_of(copy, uids, VERDICT if name == LEDGER_NAME else ["uid"])
                 if not here:
                     continue
-                change = _bury if name == RANK_LEDGER else _drop
-                gone += here if name == RANK_LEDGER else []
+                change = _bury if name == LEDGER_NAME else _drop
+                gone += here if name == LEDGER_NAME else []
                 files[name] = preparation.put(stage.file(name), record, _rewriting(copy, change, uids))
         if files != dict(report.files):
             num_kept, rejected = recount(report.rejected, report.num_kept, gone)
@@ -170,7 +176,7 @@ def _bury_shard(
     uids: frozenset[str],
     seats: frozenset[int] | None,
 ) -> ShardReport | None:
-    folder, key_of = stage.place.folder, "key" if stage.place.stage == "fetch" else "uid"
+    folder, key_of = stage.place.folder, stage.stage.member_key or "key"
     ledger, tar = report.file(folder, ".parquet"), report.file(folder, ".tar")
     with ExitStack() as stack:
         copy = stack.enter_context(whole_file(ledger, report.files[ledger.name]))
@@ -190,10 +196,10 @@ def _bury_shard(
         footer = dict(table.schema.metadata)
         stage.keys[report.shard] = json.loads(footer.get(b"measurement_keys", b"{}"))
         source = None if before is None else before.new.get(report.shard)
-        if stage.place.stage == "curate" and source is not None and SOURCE_SHA256 in footer:
+        if source is not None and SOURCE_SHA256 in footer:
             footer[SOURCE_SHA256] = source.files[source.file(folder, ".tar").name].sha256.encode()
         table = _bury(table, uids, seats)
-        if stage.place.stage == "pack" and keys:
+        if "offset" in table.schema.names and keys:
             table = _with_offsets(table, offsets)
         files[ledger.name] = preparation.put(
             stage.file(ledger.name), report.files[ledger.name], lambda temp: write_table(temp, table, _said(footer))
@@ -212,7 +218,9 @@ def _said(footer: Mapping[bytes, bytes]) -> dict[str, str]:
 
 def _with_offsets(table: pa.Table, offsets: Mapping[str, int]) -> pa.Table:
     """Return the rows of a packed shard with the places that their pictures have now."""
-    places = [offsets.get(f"{row['key']}.{row['format']}") for row in table.select(["key", "format"]).to_pylist()]
+    places = [
+        offsets.get(picture_name(row["key"], row["format"])) for row in table.select(["key", "format"]).to_pylist()
+    ]
     column = table.schema.get_field_index("offset")
     return table.set_column(column, table.schema.field("offset"), pa.array(places, pa.int64()))
 
@@ -270,7 +278,7 @@ def refresh_curated(stage: StageBurial, before: StageBurial | None) -> None:
             stage.new[shard] = replace(report, work_id=curate_work_id_of(shard, is_, recipe, keys))
 
 
-def put_records(stage: StageBurial, preparation: Preparation, told: Callable[[str], bool], **changes: Any) -> None:
+def put_records(stage: StageBurial, preparation: Preparation, told: Told, **changes: Any) -> None:
     """Prepare the done records of changed shards, and the manifest last.
 
     `told` says whether a message of a run names one of the images; `changes` are further fields of the manifest.

@@ -14,6 +14,7 @@ from typing import Any
 from curation.commands.forget.packed import bury_packed, seats_of
 from curation.commands.forget.prepare import (
     StageBurial,
+    Told,
     bury_selection,
     bury_shards,
     find_again,
@@ -26,10 +27,11 @@ from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
 from curation.commands.gc import collect
 from curation.dataset.ledger import read_ledger
+from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.tombstones import tombstones_of, write_tombstones
 from curation.dataset.urls import host_of
 from curation.errors import UsageError
-from curation.run.folders import STAGES, STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.run.folders import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
 from curation.storage.lease import hold
 from curation.storage.publish import FileRecord, read_sealed, record_of
@@ -104,23 +106,44 @@ def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: So
         return any(name in message for name in names)
 
     for name, stage in stages.items():
-        before = stages.get(STAGES[STAGES.index(name) - 1]) if name != STAGES[0] else None
-        if name == "pack":
-            bury_packed(stage, before, preparation, uids, told)
-            continue
-        if name == "rank":
-            bury_selection(stage, preparation, uids)
-        else:
-            seats = seats_of(stage, uids) if name == "curate" else None
-            bury_shards(stage, before, preparation, uids, seats)
-        changes: dict[str, Any] = {}
-        if name == "fetch":
-            refresh_fetched(stage, before)
-            changes = find_again(stage, preparation)
-        if name == "curate":
-            refresh_curated(stage, before)
-        put_records(stage, preparation, told, **changes)
+        before = stages.get(STAGES[name].before or "")
+        BURIALS.get(name, _bury_shards_alone)(stage, before, preparation, uids, told)
     return list(stages.values())
+
+
+def _bury_shards_alone(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    """Prepare a stage of which no more is known than the table of stages says."""
+    bury_shards(stage, before, preparation, uids)
+    put_records(stage, preparation, told)
+
+
+def _bury_ranked(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_selection(stage, preparation, uids)
+    put_records(stage, preparation, told)
+
+
+def _bury_fetched(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_shards(stage, before, preparation, uids)
+    refresh_fetched(stage, before)
+    put_records(stage, preparation, told, **find_again(stage, preparation))
+
+
+def _bury_curated(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_shards(stage, before, preparation, uids, seats_of(stage, uids))
+    refresh_curated(stage, before)
+    put_records(stage, preparation, told)
+
+
+BURIALS = {RANK.name: _bury_ranked, FETCH.name: _bury_fetched, CURATE.name: _bury_curated, PACK.name: bury_packed}
+"""Stage -> what prepares all its files, where it has more than shards."""
 
 
 def _receipt(
@@ -142,7 +165,7 @@ def _receipt(
         "requests": [_answer(request, sought) for request in requests],
         "num_images": len(sought.uids),
         "rows_buried": {stage.place.stage: stage.num_rows for stage in stages},
-        "samples_removed": {stage.place.stage: stage.num_samples for stage in stages if stage.place.stage != "rank"},
+        "samples_removed": {stage.place.stage: stage.num_samples for stage in stages if stage.stage.writes_tars},
         "rewritten": [_rewritten(move.file, move.old, move.new) for move in preparation.moves],
         "deleted": [{"file": file, "sha256": record.sha256} for file, record in removed.items()],
     }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from curation.commands.report.contents import read_report, report_values
 from curation.commands.report.page import render
+from curation.dataset.stages import CURATE
 from curation.errors import UsageError
 from curation.storage.publish import publish, publish_json
 
@@ -24,7 +25,7 @@ def write_report(run: Path) -> Path:
         ShardError: a ledger that a manifest names cannot be read.
         VerificationError: a shard's own counts do not add up.
     """
-    if not (run / "curate").is_dir():
+    if not (run / CURATE.name).is_dir():
         raise UsageError(f"{run}: holds no folder `curate`; give the folder that holds rank, fetch, curate and pack")
     report = read_report(run)
     page = render(report)

@@ -14,6 +14,7 @@ from curation.commands.report.proofs import proofs_of
 from curation.commands.report.scores import Spread, check_verdicts, spread_of
 from curation.commands.report.sheets import Decision, Sheet, Tile, read_sheets
 from curation.commands.report.stages import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
+from curation.dataset.stages import FETCH, RANK
 from curation.images.decode import REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
 from curation.run.costs import Cost, cost_values, costs
@@ -21,7 +22,7 @@ from filters.weights import catalogue
 
 REPORT_SCHEMA_VERSION = 1
 CASCADE = "lbpcascade_animeface"
-SOURCE_STAGE = "fetch"
+SOURCE_STAGE = FETCH.name
 MEANINGS = {UNREADABLE: REASONS, QUARANTINE: FAULTS}
 NEVER_SHOWN = frozenset(MEANINGS)
 """Whose pictures no contact sheet decodes: they cannot be, or do harm."""
@@ -102,7 +103,7 @@ class Report:
 
     @property
     def _ranking(self) -> Mapping[str, Any]:
-        return next((stage.manifest.extra for stage in self.stages if stage.name == "rank"), {})
+        return next((stage.manifest.extra for stage in self.stages if stage.name == RANK.name), {})
 
 
 def read_report(run: Path) -> Report:

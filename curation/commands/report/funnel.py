@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curation.commands.report.stages import Stage
+from curation.dataset.stages import PACK
 
 FLOW_HEIGHT, FLOW_TOP, FLOW_LEFT = 190.0, 60.0, 4.0
 NODE_WIDTH, LOSS_WIDTH, PASS_WIDTH, LABEL_WIDTH = 9.0, 118.0, 74.0, 60.0
@@ -82,7 +83,7 @@ def lay_out_funnel(stages: Sequence[Stage], filter_names: Sequence[str]) -> Funn
         flows.append(Flow(x, PASS_WIDTH, _thick(left, unit)))
         x += PASS_WIDTH
     num_kept = stages[-1].manifest.num_kept
-    nodes.append(Node(x, _thick(num_kept, unit), "packed" if stages[-1].name == "pack" else "kept", num_kept, True))
+    nodes.append(Node(x, _thick(num_kept, unit), "packed" if stages[-1].name == PACK.name else "kept", num_kept, True))
     height = max([loss.label_y + 24 for loss in losses] + [FLOW_TOP + FLOW_HEIGHT + 8])
     return Funnel(x + LABEL_WIDTH, height, FLOW_TOP, NODE_WIDTH, tuple(nodes), tuple(flows), tuple(losses))
 

@@ -8,17 +8,17 @@ import pyarrow.parquet as pq
 
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import Manifest
+from curation.dataset.stages import LEDGER_NAME
 from curation.errors import ShardError
 
 NUM_BATCH_ROWS = 8192
-WHOLE_LEDGER = "ledger.parquet"
 """The one ledger of a stage that does not keep one per shard."""
 
 
 def ledger_paths(folder: Path, manifest: Manifest) -> list[Path]:
     """Return the files that together hold one row per sample that the stage saw."""
-    if WHOLE_LEDGER in manifest.file_names:
-        return [folder / WHOLE_LEDGER]
+    if LEDGER_NAME in manifest.file_names:
+        return [folder / LEDGER_NAME]
     return [report.file(folder, ".parquet") for report in manifest.shards]
 
 

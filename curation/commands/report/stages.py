@@ -8,12 +8,13 @@ import pyarrow as pa
 
 from curation.commands.report.ledgers import batches, ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
+from curation.dataset.stages import CURATE, STAGES
+from curation.dataset.tombstones import FORGET
 from curation.measure.cascade import QUARANTINE, UNREADABLE
 from curation.storage.publish import sha256_of
 
-STAGES = ("rank", "fetch", "curate", "pack")
 """Stages that a report covers, in the order in which samples flow."""
-REQUIRED_STAGE = "curate"
+REQUIRED_STAGE = CURATE.name
 Counts = tuple[int, int, dict[str, dict[str, int]]]
 """(num_seen, num_kept, rejected_by -> reason -> number), nothing at zero."""
 
@@ -75,7 +76,7 @@ def check_stages(stages: Sequence[Stage]) -> tuple[Check, ...]:
     """
     checks: list[Check] = []
     for before, stage in zip((None, *stages), stages, strict=False):
-        if before is not None and STAGES.index(stage.name) == STAGES.index(before.name) + 1:
+        if before is not None and STAGES[stage.name].before == before.name:
             checks.append(_flow_check(before, stage))
         checks += [_balance_check(stage), _ledger_check(stage)]
     return tuple(checks)
@@ -128,7 +129,7 @@ def _ledger_check(stage: Stage) -> Check:
 
 
 def _flow_check(before: Stage, stage: Stage) -> Check:
-    num_forgotten = num_rejected({"forget": stage.manifest.rejected.get("forget", {})})
+    num_forgotten = num_rejected({FORGET: stage.manifest.rejected.get(FORGET, {})})
     left, right = before.manifest.num_kept, stage.manifest.num_seen - num_forgotten
     num_failed = len(stage.manifest.failed)
     note = f"{num_failed} shard(s) of {stage.name} failed and count nowhere" if left != right and num_failed else ""

@@ -10,6 +10,7 @@ from curation.commands.verify.across import check_flow, check_identities, check_
 from curation.commands.verify.faults import Checked, Fault, Note, Verification
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
 from curation.commands.verify.shards import CheckJob, check_shard
+from curation.dataset.stages import PACK
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, tombstones_of
 from curation.run.folders import StageFolder, names_in, stages_of
 from curation.run.lookup import ledgers_of
@@ -97,7 +98,7 @@ def _jobs(stages: dict[str, StageRecords], records: StageRecords) -> list[CheckJ
 def _footer(records: StageRecords) -> dict[str, str]:
     """Return what the footer of every ledger of a stage must say, as far as it can be derived here."""
     footer = {"stage": records.stage}
-    if records.recipe is not None and records.stage == "pack":
+    if records.recipe is not None and records.stage == PACK.name:
         footer["recipe_digest"] = records.recipe.digest
     if records.keys is not None:
         footer["measurement_keys"] = json.dumps(records.keys, sort_keys=True)

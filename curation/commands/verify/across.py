@@ -1,6 +1,7 @@
 """What holds between files of different shards and stages: conservation, one place per uid, the index, the report."""
 
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +15,10 @@ from curation.commands.verify.records import StageRecords, curate_id, expect_wor
 from curation.commands.verify.shards import Before
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
-from curation.dataset.stages import INDEX_NAME, LEDGER_NAME
+from curation.dataset.stages import CURATE, FETCH, INDEX_NAME, LEDGER_NAME, PACK, STAGES
 from curation.dataset.tombstones import FORGET
 from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe
-from curation.run.folders import STAGES
 from curation.storage.paths import local_copy
 
 Records = Mapping[str, StageRecords]
@@ -51,24 +51,54 @@ def check_identities(stages: Records, broken: Container[str]) -> None:
     """
     for name, records in stages.items():
         before, manifest, recipe = _before(stages, name), records.manifest, records.recipe
-        if manifest is None or recipe is None or not records.is_this_code:
+        if manifest is None or recipe is None or not records.can_derive:
             continue
-        lists = manifest.extra.get("safety", {}).get("hash_lists", {})
-        for report in manifest.shards:
-            origin = origin_of(stages, name, report)
-            if name == "fetch" and origin is not None:
-                work_id = fetch_work_id(report.shard, origin.sha256, recipe.file.fetch, recipe.file.decode, lists)
-                expect_work_id(records, report, work_id)
-            if name == "curate" and origin is not None:
-                expect_work_id(records, report, curate_id(records, report, origin.sha256))
-        if before is None or before.manifest is None:
-            continue
-        if name == "fetch":
-            work = fetch_work(before.manifest.work_digest, recipe.file.fetch, recipe.file.decode, lists)
-            if manifest.work_digest != work:
-                records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the selection beside it")
-        if name == "pack":
-            _check_packing(records, manifest, before, recipe, broken)
+        check = IDENTITIES.get(name)
+        if check is not None:
+            check(Derived(stages, records, manifest, recipe, before, broken))
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A finished stage whose identities can be derived again, and what they are derived from."""
+
+    stages: Records
+    records: StageRecords
+    manifest: Manifest
+    recipe: Recipe
+    before: StageRecords | None
+    """The stage before it, where that lies in the run."""
+    broken: Container[str]
+    """Files that have a fault already."""
+
+
+def _check_fetched(stage: Derived) -> None:
+    settings, limits = stage.recipe.file.fetch, stage.recipe.file.decode
+    lists = stage.manifest.extra.get("safety", {}).get("hash_lists", {})
+    for report in stage.manifest.shards:
+        if (origin := origin_of(stage.stages, FETCH.name, report)) is not None:
+            work_id = fetch_work_id(report.shard, origin.sha256, settings, limits, lists)
+            expect_work_id(stage.records, report, work_id)
+    if stage.before is not None and stage.before.manifest is not None:
+        work = fetch_work(stage.before.manifest.work_digest, settings, limits, lists)
+        if stage.manifest.work_digest != work:
+            wrong = f"work_digest {stage.manifest.work_digest}"
+            stage.records.fault(MANIFEST_NAME, wrong, "that of the selection beside it")
+
+
+def _check_curated(stage: Derived) -> None:
+    for report in stage.manifest.shards:
+        if (origin := origin_of(stage.stages, CURATE.name, report)) is not None:
+            expect_work_id(stage.records, report, curate_id(stage.records, report, origin.sha256))
+
+
+def _check_packed(stage: Derived) -> None:
+    if stage.before is not None and stage.before.manifest is not None:
+        _check_packing(stage.records, stage.manifest, stage.before, stage.recipe, stage.broken)
+
+
+IDENTITIES = {FETCH.name: _check_fetched, CURATE.name: _check_curated, PACK.name: _check_packed}
+"""Stage -> what derives its identities again; `rank`'s follow from its own folder (`records`)."""
 
 
 def _check_packing(
@@ -92,10 +122,10 @@ def _check_packing(
 def origin_of(stages: Records, name: str, report: ShardReport) -> Before | None:
     """Return what a shard of `fetch` or `curate` was made from, where the stage before it lies in the run."""
     before = _before(stages, name)
-    if before is None or before.manifest is None or name not in ("fetch", "curate"):
+    if before is None or before.manifest is None or name not in (FETCH.name, CURATE.name):
         return None
     folder = before.place.folder
-    if name == "fetch":
+    if name == FETCH.name:
         files = {file: record for one in before.manifest.shards for file, record in one.files.items()}
         part = files.get(f"{report.shard}.parquet")
         return None if part is None else Before(folder / f"{report.shard}.parquet", part, part.sha256)
@@ -114,7 +144,7 @@ def check_packed(stages: Records, broken: Container[str]) -> None:
 
     `broken` names the files that have a fault already; none of them is read.
     """
-    records = stages.get("pack")
+    records = stages.get(PACK.name)
     if records is None or records.manifest is None:
         return
     names = (INDEX_NAME, LEDGER_NAME)
@@ -137,7 +167,7 @@ def check_packed(stages: Records, broken: Container[str]) -> None:
     if dict(manifest.rejected) != count_rejections(rows):
         records.fault(MANIFEST_NAME, f"rejects {manifest.rejected}", f"{count_rejections(rows)}, as {LEDGER_NAME} does")
     records.faults += _doubled(records, index)
-    curated = stages.get("curate")
+    curated = stages.get(CURATE.name)
     if curated is not None and _all_whole(curated, broken):
         records.faults += _lost(curated, records, ledger)
 
@@ -207,5 +237,4 @@ def check_report(run: Path) -> Iterator[Fault]:
 
 
 def _before(stages: Records, name: str) -> StageRecords | None:
-    place = STAGES.index(name)
-    return stages.get(STAGES[place - 1]) if place else None
+    return stages.get(STAGES[name].before or "")

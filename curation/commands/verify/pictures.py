@@ -8,7 +8,8 @@ from typing import Any
 from curation.commands.verify.rows import Finding, Row
 from curation.dataset.captions import captions_of
 from curation.dataset.sample import Sample
-from curation.dataset.tar import members_of, read_samples
+from curation.dataset.stages import CURATE, FETCH, PACK, STAGES
+from curation.dataset.tar import members_of, picture_name, read_samples
 from curation.errors import ShardError
 from curation.images.containers import sniff_format
 
@@ -17,7 +18,7 @@ PACKED_FIELDS = ("uid", "sha256", "num_bytes", "source_sha256", "format", "width
 
 def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[Row] | None) -> Iterator[Finding]:
     """Yield what is wrong with a tar; without its ledger's rows, only whether it is a whole one."""
-    key_of = "key" if stage == "fetch" else "uid"
+    key_of = STAGES[stage].member_key or "key"
     expected = {row[key_of]: row for row in rows or () if row["kept"]}
     found: list[str] = []
     try:
@@ -29,7 +30,7 @@ def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[
                 yield "", f"holds {sample.key!r}, which its ledger does not keep", "only what the ledger keeps"
                 continue
             yield from _sample_findings(sample, expected[sample.key], stage, shard)
-        if stage == "pack" and rows is not None:
+        if rows and "offset" in rows[0]:
             yield from _place_findings(tar, shown, rows)
     except ShardError as error:
         yield "", str(error).removeprefix(f"{shown}: "), "a whole tar of regular files, each sample's in one place"
@@ -49,7 +50,7 @@ def _sample_findings(sample: Sample, row: Row, stage: str, shard: str) -> Iterat
         yield uid, f"not a whole sample: {sample.problem}", "one picture with readable caption and metadata"
     if sha256 != row["sha256"]:
         yield uid, f"its picture has sha256 {sha256}", f"{row['sha256']}, as the ledger says"
-    facts = {"fetch": _fetched, "curate": _curated, "pack": _packed}[stage](sample, row, shard)
+    facts = FACTS.get(stage, _shared)(sample, row, shard)
     for name, (is_, should_be) in facts.items():
         if is_ != should_be:
             yield uid, f"{name} is {is_!r} in the tar", f"{should_be!r}, as the ledger says"
@@ -80,10 +81,19 @@ def _packed(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def _shared(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
+    """Return what the tar of any stage says of a sample that its ledger says too."""
+    return {name: (sample.metadata[name], row[name]) for name in ("uid", "url") if name in sample.metadata}
+
+
+FACTS = {FETCH.name: _fetched, CURATE.name: _curated, PACK.name: _packed}
+"""Stage -> fact -> what the tar says, and what the ledger does; stages that are not named share `_shared`."""
+
+
 def _place_findings(tar: Path, shown: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """Yield the rows whose offset is not that of their picture's tar header."""
     headers = {member.name: member.offset for member in members_of(tar, shown)}
     for row in rows:
-        offset = headers.get(f"{row['key']}.{row['format']}")
+        offset = headers.get(picture_name(row["key"], row["format"]))
         if row["kept"] and row["offset"] != offset:
             yield row["uid"], f"offset {row['offset']}", f"{offset}, where its picture's tar header stands"

@@ -19,6 +19,7 @@ from curation.dataset.manifest import (
     read_report,
     total,
 )
+from curation.dataset.stages import CURATE, RANK, STAGES
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.measure.filter_set import measurement_keys
 from curation.recipe.recipe import Recipe, recipe_of
@@ -26,7 +27,6 @@ from curation.run.folders import STATS_SUFFIX, StageFolder, names_in
 from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
-from curation.version import CODE_VERSION
 from filters.weights import find_weights
 
 WHOLE_RECORD = "the record as it was written, which its seal proves"
@@ -58,9 +58,9 @@ class StageRecords:
         return list(self.manifest.shards) if self.manifest is not None else list(self.stats.values())
 
     @property
-    def is_this_code(self) -> bool:
-        """Whether this very version wrote the stage, so that its identities can be derived again."""
-        return self.manifest is not None and self.manifest.code_version == CODE_VERSION
+    def can_derive(self) -> bool:
+        """Whether the stage still makes of its inputs what it made then, so that identities can be derived again."""
+        return self.manifest is not None and self.manifest.output_version == STAGES[self.stage].output_since
 
     def fault(self, name: str, wrong: str, right: str, shard: str | None = None) -> None:
         """Take note of something that is not as it should be."""
@@ -146,12 +146,12 @@ def _read_recipe(records: StageRecords) -> None:
 
 def _check_work(records: StageRecords, manifest: Manifest, recipe: Recipe) -> None:
     """Derive the stage's identity again, as far as its own folder tells it."""
-    if not records.is_this_code:
+    if not records.can_derive:
         records.note(MANIFEST_NAME, f"written by version {manifest.code_version}: identities are not derived again")
         return
-    if records.stage == "rank" and "inputs" in manifest.extra:
+    if records.stage == RANK.name and "inputs" in manifest.extra:
         _expect_work(records, manifest, rank_work(recipe.file.rank, manifest.extra["inputs"]))
-    if records.stage != "curate":
+    if records.stage != CURATE.name:
         return
     if manifest.extra.get("curate_digest") != recipe.curate_digest:
         records.fault(MANIFEST_NAME, f"curate_digest {manifest.extra.get('curate_digest')}", recipe.curate_digest)
@@ -175,7 +175,7 @@ def _expect_work(records: StageRecords, manifest: Manifest, right: str) -> None:
 
 def expect_work_id(records: StageRecords, report: ShardReport, right: str | None) -> None:
     """Hold a shard's work id against the one derived again."""
-    if right is not None and records.is_this_code and report.work_id != right:
+    if right is not None and records.can_derive and report.work_id != right:
         wrong = f"shard {report.shard}: work_id {report.work_id}"
         records.fault(MANIFEST_NAME, wrong, f"{right}, of its source, recipe and weights", report.shard)
 
@@ -192,8 +192,8 @@ def _check_counts(records: StageRecords, manifest: Manifest) -> None:
     if manifest.num_seen != manifest.num_kept + num_rejected:
         right = "every sample is kept or rejected with a reason"
         records.fault(MANIFEST_NAME, f"{manifest.num_seen} seen = {manifest.num_kept} + {num_rejected}?", right)
-    if records.stage == "pack":
-        return  # what pack rejects before it cuts shards stands in its ledger; see `across`
+    if STAGES[records.stage].rejects_before_shards:
+        return  # what it rejects before it cuts shards stands in its ledger; see `across`
     num_seen, num_kept, rejected = total(manifest.shards, {})
     stated = (manifest.num_seen, manifest.num_kept, json.dumps(manifest.rejected, sort_keys=True))
     if stated != (num_seen, num_kept, json.dumps(rejected, sort_keys=True)):

@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from curation.dataset.stages import CURATE
 from curation.dataset.tombstones import FORGET, is_buried
+from curation.measure.cascade import UNREADABLE
 from curation.measure.columns import joint_scores, known_of
 from curation.recipe.judge import NotYet, Verdict, judge
 from curation.recipe.recipe import Recipe
@@ -12,7 +14,7 @@ from curation.recipe.recipe import Recipe
 Row = Mapping[str, Any]
 Finding = tuple[str, str, str]
 """(uid, what is wrong, what would be right)."""
-UNMEASURED = frozenset({"curate", "unreadable", FORGET})
+UNMEASURED = frozenset({CURATE.name, UNREADABLE, FORGET})
 """Who rejects without any evidence."""
 
 

@@ -14,6 +14,7 @@ from curation.commands.verify.pictures import tar_findings
 from curation.commands.verify.rows import Finding, Row, base_findings, evidence_findings
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import ShardReport
+from curation.dataset.stages import CURATE, FETCH, LEDGER_NAME, STAGES
 from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
 from curation.measure.columns import ledger_schema
@@ -21,8 +22,6 @@ from curation.recipe.recipe import Recipe
 from curation.run.folders import StageFolder
 from curation.storage.paths import local_copy
 from curation.storage.publish import FileRecord, record_of
-
-RANK_LEDGER = "ledger.parquet"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def check_shard(job: CheckJob) -> Checked:
         rows = None if table is None else table.to_pylist()
         if table is not None and rows is not None:
             faults += [_fault(job, name, finding) for finding in _ledger_findings(job, table, rows)]
-        if job.place.stage == "rank":
+        if not STAGES[job.place.stage].writes_tars:
             faults += _part_faults(job, copies, rotten, rows)
         for tar in (file for file in copies if file.endswith(".tar")):
             shown = Path(_shown(job, tar))
@@ -97,8 +96,8 @@ def _open_files(job: CheckJob, stack: ExitStack) -> tuple[dict[str, Path], list[
 
 
 def _ledger_name(job: CheckJob) -> str:
-    if job.place.stage == "rank":
-        return RANK_LEDGER
+    if not STAGES[job.place.stage].writes_tars:
+        return LEDGER_NAME
     return next((name for name in job.report.files if name.endswith(".parquet")), "")
 
 
@@ -109,7 +108,7 @@ def _ledger_findings(job: CheckJob, table: pa.Table, rows: Sequence[Row]) -> Ite
     for key, right in job.footer.items():
         if footer.get(key) != right:
             yield "", f"its footer says {key} {footer.get(key)!r}", repr(right)
-    if job.place.stage == "curate" and job.recipe is not None:
+    if job.place.stage == CURATE.name and job.recipe is not None:
         columns = ledger_schema(job.recipe)
         wrong = [
             one.name for one in columns if one.name not in table.schema.names or table.schema.field(one.name) != one
@@ -139,7 +138,7 @@ def _rejections(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
 
 def _origin_findings(stage: str, before: Before, footer: Mapping[str, str], rows: Sequence[Row]) -> Iterator[Finding]:
     """Yield what came in and is in no row, what no one sent, and another source than the one that lies there."""
-    if stage == "curate" and footer.get("source_sha256") != before.sha256:
+    if stage == CURATE.name and footer.get("source_sha256") != before.sha256:
         yield "", f"made from a tar with sha256 {footer.get('source_sha256')}", f"{before.sha256}, of the one fetched"
     came = _came(before, stage)
     if came is None:
@@ -162,7 +161,7 @@ def _came(before: Before, stage: str) -> dict[tuple[str, str], None] | None:
     with local_copy(before.ledger) as path:
         if record_of(path) != before.record:
             return None
-        if stage == "fetch":
+        if stage == FETCH.name:
             rows = pq.read_table(path, columns=["uid", "key"], partitioning=None).to_pylist()
         else:
             rows = [row for row in read_ledger(path, ["uid", "key", "kept"]).to_pylist() if row["kept"]]
@@ -176,7 +175,7 @@ def _part_faults(
     import pyarrow.parquet as pq
 
     kept = {row["uid"]: row["key"] for row in rows or () if row["kept"]}
-    parts = [name for name in job.report.files if name != RANK_LEDGER]
+    parts = [name for name in job.report.files if name != LEDGER_NAME]
     if rows is None or any(_shown(job, name) in rotten for name in parts):
         return
     placed: dict[str, str] = {}
@@ -189,7 +188,7 @@ def _part_faults(
                 yield _fault(job, name, (row["uid"], f"selected as {row['key']!r}", right))
             placed[row["uid"]] = name
     for uid in kept.keys() - placed.keys():
-        yield _fault(job, RANK_LEDGER, (uid, "kept, but in no part", "in the part that its key names"))
+        yield _fault(job, LEDGER_NAME, (uid, "kept, but in no part", "in the part that its key names"))
 
 
 def _shown(job: CheckJob, name: str) -> str:

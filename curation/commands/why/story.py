@@ -8,7 +8,8 @@ from typing import Any
 from curation.dataset.captions import captions_of
 from curation.dataset.manifest import Manifest, read_manifest
 from curation.dataset.sample import Sample
-from curation.dataset.tar import members_of, read_samples
+from curation.dataset.stages import CURATE, PACK, STAGES
+from curation.dataset.tar import key_of, members_of, read_samples
 from curation.dataset.tombstones import FORGET, tombstones_of
 from curation.errors import FaceCaptionError, UsageError
 from curation.measure.columns import known_of
@@ -108,14 +109,14 @@ def _manifest(place: StageFolder) -> Manifest | None:
 
 
 def _story(rows: Sequence[Found], manifests: Mapping[str, Manifest | None]) -> Story:
-    judged = next((found for found in reversed(rows) if found.place.stage == "curate" and found.row["kept"]), None)
-    judged = judged or next((found for found in rows if found.place.stage == "curate"), None)
-    recipe = None if judged is None else _recipe(manifests["curate"], str(judged.place.folder))
+    judged = next((found for found in reversed(rows) if found.place.stage == CURATE.name and found.row["kept"]), None)
+    judged = judged or next((found for found in rows if found.place.stage == CURATE.name), None)
+    recipe = None if judged is None else _recipe(manifests[CURATE.name], str(judged.place.folder))
     known = {} if judged is None or recipe is None else known_of(judged.row, recipe)
     unmeasured = {} if judged is None or recipe is None else dict(_unmeasured(judged.row, known, recipe))
     samples = [(found, sample) for found in rows if (sample := _sample(found)) is not None]
     captions, binding = _captions(samples)
-    manifest = manifests.get("curate")
+    manifest = manifests.get(CURATE.name)
     return Story(
         uid=rows[0].row["uid"],
         url=next((found.row["url"] for found in rows if found.row["url"]), None),
@@ -197,28 +198,23 @@ def _lies_in(found: Found) -> tuple[Path | None, int | None]:
     """Return the file in which an image lies in a stage, and where its picture's tar header stands there."""
     if not found.row["kept"] or found.report is None:
         return None, None
-    if found.place.stage == "rank":
+    if not STAGES[found.place.stage].writes_tars:
         parts = [name for name in found.report.files if found.row["key"].startswith(Path(name).stem)]
         return (found.place.folder / max(parts, key=len), None) if parts else (None, None)
     path = found.report.file(found.place.folder, ".tar")
     if found.row.get("offset") is not None:
         return path, found.row["offset"]
     with local_copy(path) as tar:
-        own = [member.offset for member in members_of(tar, path) if _key_of(member.name) == _key_in_tar(found)]
+        own = [member.offset for member in members_of(tar, path) if key_of(member.name) == _key_in_tar(found)]
     return path, own[0] if own else None
 
 
-def _key_of(member: str) -> str:
-    folder, slash, base = member.rpartition("/")
-    return folder + slash + base.partition(".")[0]
-
-
 def _key_in_tar(found: Found) -> str:
-    return str(found.row["key" if found.place.stage == "fetch" else "uid"])
+    return str(found.row[STAGES[found.place.stage].member_key or "key"])
 
 
 def _sample(found: Found) -> Sample | None:
-    if found.place.stage == "rank" or not found.row["kept"] or found.report is None:
+    if not STAGES[found.place.stage].writes_tars or not found.row["kept"] or found.report is None:
         return None
     path = found.report.file(found.place.folder, ".tar")
     try:
@@ -230,8 +226,8 @@ def _sample(found: Found) -> Sample | None:
 
 def _captions(samples: Sequence[tuple[Found, Sample]]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     """Return every caption as it came, and what `pack` chose."""
-    came = next((sample for found, sample in samples if found.place.stage in ("fetch", "curate")), None)
-    packed = next(((found, sample) for found, sample in samples if found.place.stage == "pack"), None)
+    came = next((sample for found, sample in samples if found.place.stage != PACK.name), None)
+    packed = next(((found, sample) for found, sample in samples if found.place.stage == PACK.name), None)
     listed = () if came is None else captions_of(came.caption, came.metadata)
     captions = tuple({"text": one.text, "source": one.source, "box": one.box} for one in listed)
     if packed is None:
