@@ -119,44 +119,66 @@ def plan(
     num_rows = selection.num_kept
     if not num_rows:
         raise UsageError(f"{source}: the selection is empty; nothing to plan")
-    with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name, _in_terms_of(source, folder := Path(name)):
-        rows = _sampled([source / part for part in parts], num_rows, num_sampled, seed)
-        _write_selection(folder / "rank", rows, selection, recipe, spread)
-        seconds: dict[str, float] = dict.fromkeys(PLANNED, 0.0)
-        waiting: list[float] = []
-
-        def note(stage: str, outcome: Outcome) -> None:
-            if isinstance(outcome, ShardReport):
-                seconds[stage] += outcome.run["seconds"] - outcome.run.get("seconds_waiting", 0.0)
-                if stage == "fetch":
-                    waiting.append(outcome.run["seconds_waiting"])
-
-        options: dict[str, Any] = {"waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback}
-        fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, "fetch"), **options)
-        _require_fetched(source, fetched, recipe)
-        curated = curate(folder / "fetch", folder / "curate", recipe, spread, partial(note, "curate"))
-        started = time.monotonic()
-        packed = pack(folder / "curate", folder / "pack", recipe, Spread(num_workers=0))
-        seconds["pack"] = time.monotonic() - started
-        sizes = _sizes(folder / "fetch", fetched)
-    entered = {"fetch": fetched.num_seen, "curate": curated.num_seen, "pack": packed.num_seen}
-    per_row = {stage: seconds[stage] / max(1, entered[stage]) for stage in PLANNED}
-    idle = {"fetch": sum(waiting) / max(1, len(waiting))}
-    scale = num_rows / rows.num_rows
+    rows = _sampled([source / part for part in parts], num_rows, num_sampled, seed)
+    options: dict[str, Any] = {"waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback}
+    ran = _run(source, selection, rows, recipe, spread, options)
     num_workers = max(1, spread.num_workers)
     return Forecast(
         num_rows=num_rows,
         num_parts=len(parts),
         num_sampled=rows.num_rows,
         num_workers=num_workers,
-        link_rot=share(fetched.num_seen - fetched.num_kept, fetched.num_seen, num_rows),
-        num_arriving=share(fetched.num_kept, fetched.num_seen, num_rows).times(num_rows),
-        num_bytes=_total(sizes, rows.num_rows, num_rows),
-        num_final=share(packed.num_kept, rows.num_rows, num_rows).times(num_rows),
-        stages={
-            stage: _stage(per_row[stage], idle.get(stage, 0.0), entered[stage] * scale, len(parts), num_workers, price)
-            for stage in PLANNED
-        },
+        link_rot=share(ran.num_seen["fetch"] - ran.num_kept["fetch"], ran.num_seen["fetch"], num_rows),
+        num_arriving=share(ran.num_kept["fetch"], ran.num_seen["fetch"], num_rows).times(num_rows),
+        num_bytes=_total(ran.sizes, rows.num_rows, num_rows),
+        num_final=share(ran.num_kept["pack"], rows.num_rows, num_rows).times(num_rows),
+        stages=_forecasts(ran, num_rows / rows.num_rows, len(parts), num_workers, price),
+    )
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What the sample gave on its way through the stages, by stage."""
+
+    num_seen: Mapping[str, int]
+    num_kept: Mapping[str, int]
+    seconds: Mapping[str, float]
+    """Worker-seconds, without the waiting."""
+    waiting_s: float
+    """Mean of the seconds that a part of `fetch` waited."""
+    sizes: Sequence[int]
+    """Bytes of each picture that arrived."""
+
+
+def _run(
+    source: Path, selection: Manifest, rows: pa.Table, recipe: Recipe, spread: Spread, options: Mapping[str, Any]
+) -> _Ran:
+    """Send the sampled rows through the real stages, in a temporary folder."""
+    seconds: dict[str, float] = dict.fromkeys(PLANNED, 0.0)
+    waiting: list[float] = []
+
+    def note(stage: str, outcome: Outcome) -> None:
+        if isinstance(outcome, ShardReport):
+            seconds[stage] += outcome.run["seconds"] - outcome.run.get("seconds_waiting", 0.0)
+            if stage == FETCH.name:
+                waiting.append(outcome.run["seconds_waiting"])
+
+    with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name, _in_terms_of(source, folder := Path(name)):
+        _write_selection(folder / "rank", rows, selection, recipe, spread)
+        fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, FETCH.name), **options)
+        _require_fetched(source, fetched, recipe)
+        curated = curate(folder / "fetch", folder / "curate", recipe, spread, partial(note, CURATE.name))
+        started = time.monotonic()
+        packed = pack(folder / "curate", folder / "pack", recipe, Spread(num_workers=0))
+        seconds[PACK.name] = time.monotonic() - started
+        sizes = _sizes(folder / "fetch", fetched)
+    manifests = {FETCH.name: fetched, CURATE.name: curated, PACK.name: packed}
+    return _Ran(
+        num_seen={name: manifest.num_seen for name, manifest in manifests.items()},
+        num_kept={name: manifest.num_kept for name, manifest in manifests.items()},
+        seconds=seconds,
+        waiting_s=sum(waiting) / max(1, len(waiting)),
+        sizes=sizes,
     )
 
 
@@ -301,8 +323,15 @@ def _total(sizes: Sequence[int], num_sampled: int, num_all: int) -> Range:
     return Range(mean, max(0.0, mean - half), mean + half).times(num_all)
 
 
-def _stage(
-    seconds_per_row: float, idle: float, num_rows: float, num_parts: int, num_workers: int, price: float | None
-) -> StageForecast:
-    hours = (seconds_per_row * num_rows + idle * num_parts) / num_workers / 3600
-    return StageForecast(seconds_per_row, idle, hours, None if price is None else hours * num_workers * price)
+def _forecasts(
+    ran: _Ran, scale: float, num_parts: int, num_workers: int, price: float | None
+) -> dict[str, StageForecast]:
+    """Return what each stage will take; `scale` is how many rows of the whole one of the sample stands for."""
+    found = {}
+    for name in PLANNED:
+        seconds_per_row = ran.seconds[name] / max(1, ran.num_seen[name])
+        idle = ran.waiting_s if name == FETCH.name else 0.0
+        hours = (seconds_per_row * ran.num_seen[name] * scale + idle * num_parts) / num_workers / 3600
+        cost = None if price is None else hours * num_workers * price
+        found[name] = StageForecast(seconds_per_row, idle, hours, cost)
+    return found

@@ -94,13 +94,7 @@ def rank(
     """
     settings = recipe.file.rank
     blocklist = read_blocklist(safeguards.blocklists)
-    inputs: dict[str, Any] = {"facecaption": file_digests(facecaption), "laion": file_digests(laion)}
-    if safeguards.release is not None:
-        inputs["release"] = file_digests(safeguards.release)
-    if detections is not None:
-        inputs["detections"] = file_digests(detections)
-    if blocklist != Blocklist():
-        inputs["blocklist"] = blocklist.digest
+    inputs = _digests(facecaption, laion, safeguards, blocklist, detections)
     work_id = rank_work(settings, inputs)
     with claimed(target, RANK, work_id) as lease:
         if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
@@ -109,32 +103,77 @@ def rank(
         temp = target / TEMP_FOLDER / uuid.uuid4().hex
         temp.mkdir(parents=True)
         try:
-            buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
             with opened(temp) as database:
-                num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
-                num_facecaption, faulty_facecaption = clean_facecaption(
-                    database, facecaption, temp / "facecaption", temp / "laion", buckets
-                )
-                if safeguards.release is not None:
-                    clean_release(database, safeguards.release, temp / "release", buckets)
-                join(database, temp, settings, blocklist, buckets, has_release=safeguards.release is not None)
+                cleaned = _clean(database, temp, facecaption, laion, safeguards.release, detections)
+                has_release = safeguards.release is not None
+                join(database, temp, settings, blocklist, cleaned.num_buckets, has_release=has_release)
                 cut = find_cut(database, settings.top)
                 report, duplicates = _write(database, temp, target, settings, work_id, cut)
         finally:
             shutil.rmtree(temp)
         commit_report(target, lease, report)
-        facts = {
-            "inputs": inputs,
-            "num_facecaption_rows": num_facecaption,
-            "num_laion_rows": num_laion,
-            "faults": {
-                "facecaption": faulty_facecaption | {"duplicate_row": duplicates["facecaption"]},
-                "laion": faulty_laion | {"duplicate_row": duplicates["laion"]},
-            },
-            "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
-            "release": None if safeguards.release is None else _named(safeguards.release, inputs["release"]),
-        }
-        return finish(target, RANK, recipe, work_id, [report], Facts(extra=facts), lease)
+        release = None if safeguards.release is None else _named(safeguards.release, inputs["release"])
+        extra = {"inputs": inputs, **_facts(cleaned, duplicates, settings, cut), "release": release}
+        return finish(target, RANK, recipe, work_id, [report], Facts(extra=extra), lease)
+
+
+def _facts(
+    cleaned: "_Cleaned", duplicates: Mapping[str, int], settings: RankSettings, cut: Cut | None
+) -> dict[str, Any]:
+    """Return what the manifest says of the rows that came, and where the selection ends."""
+    faults = {source: named | {"duplicate_row": duplicates[source]} for source, named in cleaned.faults.items()}
+    return {
+        **{f"num_{source}_rows": number for source, number in cleaned.num_rows.items()},
+        "faults": faults,
+        "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
+    }
+
+
+def _digests(
+    facecaption: Path, laion: Path, safeguards: Safeguards, blocklist: Blocklist, detections: Path | None
+) -> dict[str, Any]:
+    """Return what names every input that is given."""
+    inputs: dict[str, Any] = {"facecaption": file_digests(facecaption), "laion": file_digests(laion)}
+    if safeguards.release is not None:
+        inputs["release"] = file_digests(safeguards.release)
+    if detections is not None:
+        inputs["detections"] = file_digests(detections)
+    if blocklist != Blocklist():
+        inputs["blocklist"] = blocklist.digest
+    return inputs
+
+
+@dataclass(frozen=True)
+class _Cleaned:
+    """Both sources in buckets, and what was found wrong with their rows."""
+
+    num_buckets: int
+    num_rows: Mapping[str, int]
+    """By source: `facecaption`, `laion`."""
+    faults: Mapping[str, dict[str, int]]
+    """Source -> fault -> number of rows."""
+
+
+def _clean(
+    database: "duckdb.DuckDBPyConnection",
+    temp: Path,
+    facecaption: Path,
+    laion: Path,
+    release: Path | None,
+    detections: Path | None,
+) -> _Cleaned:
+    """Write every source to buckets below `temp`; LAION first, since FaceCaption may name its rows by SAMPLE_ID."""
+    buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
+    num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
+    folders = temp / "facecaption", temp / "laion"
+    num_facecaption, faulty_facecaption = clean_facecaption(database, facecaption, *folders, buckets)
+    if release is not None:
+        clean_release(database, release, temp / "release", buckets)
+    return _Cleaned(
+        num_buckets=buckets,
+        num_rows={"facecaption": num_facecaption, "laion": num_laion},
+        faults={"facecaption": faulty_facecaption, "laion": faulty_laion},
+    )
 
 
 def _named(source: Path, digests: Mapping[str, str]) -> dict[str, str]:

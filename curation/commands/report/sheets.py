@@ -72,41 +72,39 @@ def read_sheets(
     that was curated, only kept samples can be shown; sheets left empty are left out.
     """
     criteria = [spread.criterion for spread in spreads]
-    rows: dict[Place, dict[str, Any]] = {}
-    places = {place for choice in choices for place in choice.places}
     ledgers = {report.file(curate, ".parquet").stem: report for report in reports}
-    for stem in sorted({place.shard for place in places}):
-        here = [place.row for place in places if place.shard == stem]
-        rows |= read_rows(curate / f"{stem}.parquet", here, criteria, proofs)
-    if not source.is_dir():
-        rows = {place: row for place, row in rows.items() if row["kept"]}
-    limits = DecodeLimits.model_validate(recipe["decode"])
+    rows = _rows_of(curate, choices, criteria, proofs, kept_alone=not source.is_dir())
     tars = {
         place: ledgers[place.shard].file(curate, ".tar")
         if row["kept"]
         else source / f"{ledgers[place.shard].shard}.tar"
         for place, row in rows.items()
     }
-    thumbnails = load_thumbnails(tars, rows, limits)
+    thumbnails = load_thumbnails(tars, rows, DecodeLimits.model_validate(recipe["decode"]))
     counts = _face_settings(recipe)
+
+    def tile_at(place: Place, near: Criterion | None) -> Tile:
+        row = rows[place]
+        return _tile(ledgers[place.shard].shard, row, thumbnails[place], deciding(row, spreads), near, counts)
+
     sheets = []
     for choice in choices:
         near = next((c for c in criteria if choice.kind == "near" and c.name == choice.name), None)
-        tiles = tuple(
-            _tile(
-                ledgers[place.shard].shard,
-                rows[place],
-                thumbnails[place],
-                deciding(rows[place], spreads),
-                near,
-                counts,
-            )
-            for place in choice.places
-            if place in rows
-        )
-        if tiles:
+        if tiles := tuple(tile_at(place, near) for place in choice.places if place in rows):
             sheets.append(Sheet(choice, tiles))
     return tuple(sheets)
+
+
+def _rows_of(
+    curate: Path, choices: Sequence[Choice], criteria: Sequence[Criterion], proofs: Proofs, *, kept_alone: bool
+) -> dict[Place, dict[str, Any]]:
+    """Return the ledger rows of all chosen samples, or of the kept ones alone."""
+    rows: dict[Place, dict[str, Any]] = {}
+    places = {place for choice in choices for place in choice.places}
+    for stem in sorted({place.shard for place in places}):
+        here = [place.row for place in places if place.shard == stem]
+        rows |= read_rows(curate / f"{stem}.parquet", here, criteria, proofs)
+    return {place: row for place, row in rows.items() if row["kept"] or not kept_alone}
 
 
 def deciding(row: Mapping[str, Any], spreads: Sequence[Spread]) -> Criterion | None:
