@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from curation.commands.decide.preview import Forecast
+    from curation.commands.decide.preview import Preview
     from curation.commands.order.observe import OrderSample
     from curation.commands.order.proposal import Proposal
     from curation.dataset.manifest import Manifest
@@ -367,7 +367,7 @@ def plan(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
+    """Preview links, bytes, hours and the final number from a measured sample; write nothing.
 
     With --order it measures a sample of pictures, or reads it from ledgers, and proposes the cheapest order of filters.
     Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
@@ -619,7 +619,7 @@ def _progress(
         yield on_outcome
 
 
-def _print_forecast(forecast: "Forecast", as_json: bool) -> None:
+def _print_forecast(forecast: "Preview", as_json: bool) -> None:
     low, high = forecast.kept_interval
     if as_json:
         values = {**asdict(forecast), "kept_low": low, "kept_expected": forecast.kept_expected, "kept_high": high}

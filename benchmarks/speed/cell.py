@@ -22,7 +22,7 @@ from curation.measure.filter_set import load_bank, weights_of
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.sandbox.child import Load
 from curation.sandbox.parent import Cell
-from curation.sandbox.protocol import Fault
+from curation.sandbox.protocol import CellFault
 from tests.pictures import encode, scene
 
 SIDES_PX = (1024, 768)
@@ -85,7 +85,7 @@ def compare(entries: Sequence[Entry], recipe: Recipe, num_rounds: int) -> dict[s
 def _seconds(work: Any, batches: Sequence[Sequence[Entry]]) -> float:
     started = time.perf_counter()
     for batch in batches:
-        outcome: list[Measured] | Fault = work(batch)
+        outcome: list[Measured] | CellFault = work(batch)
         assert isinstance(outcome, list)
     return time.perf_counter() - started
 

@@ -23,7 +23,7 @@ from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing
-from curation.sandbox.protocol import Fault, cpu_seconds, error_named, fault, looked, measured, with_own_work
+from curation.sandbox.protocol import CellFault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 
 LOAD_S = 600.0
 """Seconds that building the filters may take."""
@@ -50,7 +50,9 @@ class Cell:
         self._loading_s = 0.0
         self._owner = os.getpid()
 
-    def measure(self, entries: Sequence[Entry], recipe: Recipe, weights: Mapping[str, str]) -> list[Measured] | Fault:
+    def measure(
+        self, entries: Sequence[Entry], recipe: Recipe, weights: Mapping[str, str]
+    ) -> list[Measured] | CellFault:
         """Return what came of each entry, or what they did to the cell.
 
         Raises:
@@ -61,20 +63,22 @@ class Cell:
         name = (recipe.curate_digest, recipe.order, limits, dict(weights))
         return self._answers(entries, Load(recipe, dict(weights)), name, partial(measured, recipe=recipe))
 
-    def look(self, entries: Sequence[Entry], limits: DecodeLimits, curate: CurateSettings) -> list[Measured] | Fault:
+    def look(
+        self, entries: Sequence[Entry], limits: DecodeLimits, curate: CurateSettings
+    ) -> list[Measured] | CellFault:
         """Return the look of each entry, or what they did to the cell; no filter is loaded."""
         request = LoadNothing(limits, curate)
         return self._answers(entries, request, request, looked)
 
     def _answers(
         self, entries: Sequence[Entry], load: Load | LoadNothing, name: Any, read: Callable[[Any], Measured]
-    ) -> list[Measured] | Fault:
+    ) -> list[Measured] | CellFault:
         with self._lock:
             try:
                 self._load(load, name)
                 seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
                 answer = self._ask(tuple(entries), seconds)
-                return answer if isinstance(answer, Fault) else self._found(answer, len(entries), read)
+                return answer if isinstance(answer, CellFault) else self._found(answer, len(entries), read)
             except BaseException:
                 self._close()
                 raise
@@ -100,7 +104,7 @@ class Cell:
             self._close()
             self._start()
         answer = self._ask(request, LOAD_S)
-        if isinstance(answer, Fault):
+        if isinstance(answer, CellFault):
             raise ShardError(f"the filters could not be loaded in a process of their own: {answer.message}")
         if "error" in answer:
             raise error_named(str(answer["error"]))(str(answer["message"]))
@@ -121,13 +125,13 @@ class Cell:
         self._connection = Connection(ours.detach())
         self._owner = os.getpid()
 
-    def _ask(self, request: Any, seconds: float) -> dict[str, Any] | Fault:
+    def _ask(self, request: Any, seconds: float) -> dict[str, Any] | CellFault:
         assert self._connection is not None
         try:
             self._connection.send(request)
             if not self._connection.poll(seconds):
                 self._close()
-                return Fault("timed_out", f"no answer within {seconds:g} s")
+                return CellFault("timed_out", f"no answer within {seconds:g} s")
             answer = json.loads(self._connection.recv_bytes(MAX_ANSWER_BYTES))
         except (EOFError, OSError):
             return self._autopsy()
@@ -135,10 +139,10 @@ class Cell:
             answer = error
         if not isinstance(answer, dict):
             self._close()
-            return Fault("crashed", f"an answer that makes no sense: {answer!r:.80}")
+            return CellFault("crashed", f"an answer that makes no sense: {answer!r:.80}")
         return answer
 
-    def _autopsy(self) -> Fault:
+    def _autopsy(self) -> CellFault:
         """Say how the child died."""
         assert self._process is not None
         try:
@@ -147,15 +151,15 @@ class Cell:
             code = 0
         self._close()
         if code == -OUT_OF_CPU:
-            return Fault("timed_out", "more CPU time than max_decode_s")
+            return CellFault("timed_out", "more CPU time than max_decode_s")
         if code == -signal.SIGKILL:
-            return Fault("out_of_memory", "SIGKILL: what the kernel sends when memory runs out")
+            return CellFault("out_of_memory", "SIGKILL: what the kernel sends when memory runs out")
         names = {-one.value: one.name for one in signal.Signals}
-        return Fault("crashed", names.get(code, f"exit status {code}"))
+        return CellFault("crashed", names.get(code, f"exit status {code}"))
 
     def _found(
         self, answer: dict[str, Any], num_entries: int, read: Callable[[Any], Measured]
-    ) -> list[Measured] | Fault:
+    ) -> list[Measured] | CellFault:
         try:
             if "fault" in answer:
                 return fault(answer)
@@ -165,7 +169,7 @@ class Cell:
             found = with_own_work(found, cpu_seconds(answer), self._loading_s)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._close()
-            return Fault("crashed", f"an answer that makes no sense: {type(error).__name__}: {error!s:.300}")
+            return CellFault("crashed", f"an answer that makes no sense: {type(error).__name__}: {error!s:.300}")
         self._loading_s = 0.0
         return found
 

@@ -23,7 +23,7 @@ MAX_CPU_S = 1e9
 
 
 @dataclass(frozen=True)
-class Fault:
+class CellFault:
     """What pictures did to the cell: a stable reason, and words for a reader."""
 
     reason: str
@@ -31,12 +31,12 @@ class Fault:
     message: str
 
 
-def fault(answer: Mapping[str, Any]) -> Fault:
+def fault(answer: Mapping[str, Any]) -> CellFault:
     """Return what the child says that pictures did to it."""
     reason, message = scalars(str, (answer["fault"], answer["message"]))
     if reason not in FAULTS:
         raise ValueError(f"no fault: {reason!r:.80}")
-    return Fault(reason, message)
+    return CellFault(reason, message)
 
 
 def measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:

@@ -18,7 +18,7 @@ from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.sandbox.in_flight import Intent
 from curation.sandbox.parent import CELL
-from curation.sandbox.protocol import Fault
+from curation.sandbox.protocol import CellFault
 
 MAX_LOSSES = 3
 """How many workers in a row a picture may take along before it is not tried again. Once proves nothing: a whole batch
@@ -28,7 +28,7 @@ NUM_EARLY_SAMPLES = 1000
 NUM_NAMED = 20
 
 log = logging.getLogger(__name__)
-Ask = Callable[[Sequence[Entry]], list[Measured] | Fault]
+Ask = Callable[[Sequence[Entry]], list[Measured] | CellFault]
 
 
 class Quarantine:
@@ -72,26 +72,28 @@ class Quarantine:
 
     def _together(self, entries: Sequence[Entry]) -> list[Measured]:
         outcome = self._try(entries) if entries else []
-        return [self._alone(entry) for entry in entries] if isinstance(outcome, Fault) else outcome
+        return [self._alone(entry) for entry in entries] if isinstance(outcome, CellFault) else outcome
 
     def _suspect(self, entry: Entry) -> Measured:
         """Measure alone a picture that was in work when a worker was lost, unless it was so too often."""
         num_losses = self._intent.losses[entry.uid]
         if num_losses >= MAX_LOSSES:
-            return self._quarantined(entry, Fault("crashed", f"{num_losses} workers were lost while it was in work"))
+            return self._quarantined(
+                entry, CellFault("crashed", f"{num_losses} workers were lost while it was in work")
+            )
         return self._together([entry])[0]
 
     def _alone(self, entry: Entry) -> Measured:
         outcome = self._try([entry])
-        return self._quarantined(entry, outcome) if isinstance(outcome, Fault) else outcome[0]
+        return self._quarantined(entry, outcome) if isinstance(outcome, CellFault) else outcome[0]
 
-    def _try(self, entries: Sequence[Entry]) -> list[Measured] | Fault:
+    def _try(self, entries: Sequence[Entry]) -> list[Measured] | CellFault:
         self._intent.begin(entry.uid for entry in entries)
         outcome = self._ask(entries)
         self._intent.end()
         return outcome
 
-    def _quarantined(self, entry: Entry, fault: Fault) -> Measured:
+    def _quarantined(self, entry: Entry, fault: CellFault) -> Measured:
         log.warning("%s: %s is quarantined: %s: %s", self._shard, entry.uid, fault.reason, fault.message)
         self.found.append({"uid": entry.uid, "reason": fault.reason, "message": fault.message})
         self.require(max(NUM_EARLY_SAMPLES, self._num_seen))
@@ -103,7 +105,7 @@ def quarantine(
 ) -> AbstractContextManager[Quarantine]:
     """Yield what measures the pictures of one shard; the intent goes when the block ends with the worker alive."""
 
-    def ask(entries: Sequence[Entry]) -> list[Measured] | Fault:
+    def ask(entries: Sequence[Entry]) -> list[Measured] | CellFault:
         if recipe.file.curate.isolate:
             return CELL.measure(entries, recipe, weights)
         return measure(entries, load_bank(recipe, weights), recipe)
@@ -116,7 +118,7 @@ def looking(
 ) -> AbstractContextManager[Quarantine]:
     """Yield what looks at the pictures of one shard, as `quarantine` measures them."""
 
-    def ask(entries: Sequence[Entry]) -> list[Measured] | Fault:
+    def ask(entries: Sequence[Entry]) -> list[Measured] | CellFault:
         return CELL.look(entries, limits, settings) if settings.isolate else look_at(entries, limits)
 
     return _watched(ask, shard, settings, intent_path)

@@ -14,7 +14,7 @@ import torch
 
 from filters.loading import torch_state_dict
 from filters.weights import (
-    Entry,
+    WeightsEntry,
     WeightsError,
     add,
     cache_folder,
@@ -28,7 +28,7 @@ from tests.filters.marks import with_models
 
 BYTES = b"weights " * 100
 SHA256 = hashlib.sha256(BYTES).hexdigest()
-TINY = Entry("tiny", "tiny.onnx", "for tests", SHA256, len(BYTES), licence="MIT")
+TINY = WeightsEntry("tiny", "tiny.onnx", "for tests", SHA256, len(BYTES), licence="MIT")
 CASCADE = next(entry for entry in catalogue() if entry.name == "lbpcascade_animeface")
 
 

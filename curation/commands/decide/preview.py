@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Forecast:
+class Preview:
     """What deciding again would give and cost; forecasts of shards add up."""
 
     num_seen: int = 0
@@ -105,7 +105,7 @@ def opinion(row: Mapping[str, Any], recipe: Recipe, usable: frozenset[str], filt
 
 def forecast(
     shard: str, opinions: Sequence[Opinion], recipe: Recipe, recipes: Sequence[Recipe], is_rewritten: bool
-) -> Forecast:
+) -> Preview:
     """Add up the opinions on one shard; `recipes` are those that judged it so far, oldest first."""
     certain = [one for one in opinions if isinstance(one.after, Verdict)]
     rejected: dict[str, Counter[str]] = {}
@@ -113,7 +113,7 @@ def forecast(
         if isinstance(one.after, Verdict) and one.after.rejected_by is not None:
             rejected.setdefault(one.after.rejected_by, Counter())[str(one.after.reason)] += 1
     shadow = [one for one in certain if _stands_in(one, recipe, recipes)]
-    return Forecast(
+    return Preview(
         num_seen=len(opinions),
         num_kept_before=sum(one.before.kept for one in opinions),
         num_kept=len(certain) - sum(sum(reasons.values()) for reasons in rejected.values()),
@@ -133,13 +133,13 @@ def forecast(
     )
 
 
-def add(forecasts: Sequence[Forecast]) -> Forecast:
+def add(forecasts: Sequence[Preview]) -> Preview:
     """Return the sum of the forecasts of all shards."""
     rejected: dict[str, Counter[str]] = {}
     for one in forecasts:
         for by, reasons in one.rejected.items():
             rejected.setdefault(by, Counter()).update(reasons)
-    return Forecast(
+    return Preview(
         num_seen=sum(one.num_seen for one in forecasts),
         num_kept_before=sum(one.num_kept_before for one in forecasts),
         num_kept=sum(one.num_kept for one in forecasts),

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.commands.curate import clean, curate_work, curate_work_id, members_as, run_facts
-from curation.commands.decide.preview import Forecast, Opinion, add, forecast, opinion
+from curation.commands.decide.preview import Opinion, Preview, add, forecast, opinion
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
@@ -100,7 +100,7 @@ def decide(
         return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
 
 
-def foresee(run: Path, recipe: Recipe) -> Forecast:
+def foresee(run: Path, recipe: Recipe) -> Preview:
     """Return what `decide` would give and cost; nothing is written and no model is called.
 
     Raises:

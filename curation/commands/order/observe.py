@@ -28,7 +28,7 @@ from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.costs import costs
 from curation.run.target import finished
 from curation.sandbox.parent import CELL
-from curation.sandbox.protocol import Fault
+from curation.sandbox.protocol import CellFault
 from curation.storage.paths import local_copy
 
 MAX_SHARDS = 32
@@ -189,18 +189,18 @@ def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Mea
         if isinstance(outcome, Measured) and not warm.issuperset(outcome.seconds):
             warm |= set(outcome.seconds)
             outcome = _ask(entry, whole, weights)
-        if isinstance(outcome, Fault):
+        if isinstance(outcome, CellFault):
             warm.clear()  # the next picture may meet a new cell
         elif outcome.refused is None:
             found.append(outcome)
     return found
 
 
-def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured | Fault:
+def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured | CellFault:
     if not recipe.file.curate.isolate:
         return measure([entry], load_bank(recipe, weights), recipe)[0]
     outcome = CELL.measure([entry], recipe, weights)
-    return outcome if isinstance(outcome, Fault) else outcome[0]
+    return outcome if isinstance(outcome, CellFault) else outcome[0]
 
 
 def _in_full(recipe: Recipe) -> Recipe:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.commands.report.criteria import Criterion, Floats, scores_in
+from curation.commands.report.criteria import Floats, ScoreColumn, scores_in
 from curation.commands.report.ledgers import batches, column_names
-from curation.commands.report.proofs import NO_PROOFS, Proofs
-from curation.commands.report.scores import Spread
+from curation.commands.report.proofs import NO_PROOFS, RunProofs
+from curation.commands.report.scores import ScoreSpread
 
 SEED = b"facecaptionhq report 1"
 NUM_PER_SHEET = 12
@@ -28,7 +28,7 @@ EVIDENCE_COLUMNS = ("faces_evidence", "text_evidence", "anime_evidence")
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class RowPlace:
     """A row of a ledger: the shard's name and the number of the row."""
 
     shard: str
@@ -45,14 +45,14 @@ class Choice:
     """Who rejected, or which criterion is near; empty for `kept`."""
     num_available: int
     """How many samples the choice was made from."""
-    places: tuple[Place, ...]
+    places: tuple[RowPlace, ...]
 
 
 @dataclass(frozen=True)
 class _Side:
     """One side of one limit."""
 
-    criterion: Criterion
+    criterion: ScoreColumn
     limit: float
     is_inside: bool
 
@@ -66,8 +66,8 @@ class _Rows:
     """Number of the first of them."""
     uids: tuple[str, ...]
 
-    def place(self, number: int) -> Place:
-        return Place(self.shard, self.first + number)
+    def place(self, number: int) -> RowPlace:
+        return RowPlace(self.shard, self.first + number)
 
     def token(self, number: int) -> bytes:
         """What ranks a sample: as good as random, yet the same each time."""
@@ -87,7 +87,7 @@ class _Smallest:
         self.entries = heapq.nsmallest(self.size, [*self.entries, *entries])
 
 
-def choose(ledgers: Sequence[Path], spreads: Sequence[Spread], rejectors: Sequence[str]) -> tuple[Choice, ...]:
+def choose(ledgers: Sequence[Path], spreads: Sequence[ScoreSpread], rejectors: Sequence[str]) -> tuple[Choice, ...]:
     """Choose kept samples, rejected ones of each of `rejectors` (in turn from each reason), and near ones.
 
     Near a limit are the samples whose score is closest to it, on either side, within `reach_of` the score.
@@ -121,7 +121,7 @@ def choose(ledgers: Sequence[Path], spreads: Sequence[Spread], rejectors: Sequen
     )
 
 
-def reach_of(spread: Spread) -> float:
+def reach_of(spread: ScoreSpread) -> float:
     """Return how far from a limit a score may lie and still be near it; 0 for counts, which have no near cases."""
     if spread.criterion.is_whole or spread.histogram is None:
         return 0.0
@@ -129,8 +129,8 @@ def reach_of(spread: Spread) -> float:
 
 
 def read_rows(
-    path: Path, rows: Iterable[int], criteria: Sequence[Criterion], proofs: Proofs = NO_PROOFS
-) -> dict[Place, dict[str, Any]]:
+    path: Path, rows: Iterable[int], criteria: Sequence[ScoreColumn], proofs: RunProofs = NO_PROOFS
+) -> dict[RowPlace, dict[str, Any]]:
     """Return chosen rows of one ledger: base columns, evidence that can be drawn, `scores` and `proven`.
 
     Both are by criterion name; `proven` names the screen that settled it, or is None.
@@ -138,7 +138,7 @@ def read_rows(
     evidence = [name for name in column_names(path) if name in EVIDENCE_COLUMNS]
     evidence += [name for name in proofs.columns([c.name for c in criteria]) if name not in evidence]
     wanted = np.array(sorted(rows), dtype=np.int64)
-    found: dict[Place, dict[str, Any]] = {}
+    found: dict[RowPlace, dict[str, Any]] = {}
     first = 0
     for batch in batches(path, [*ROW_COLUMNS, *evidence, *dict.fromkeys(c.column for c in criteria)]):
         here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)]
@@ -146,7 +146,7 @@ def read_rows(
             values["scores"] = {c.name: _score(values, c) for c in criteria}
             settled = {c.name: proofs.settle(values, c.name) for c in criteria}
             values["proven"] = {name: one and one.by for name, one in settled.items()}
-            found[Place(path.stem, row)] = values
+            found[RowPlace(path.stem, row)] = values
         first += batch.num_rows
     return found
 
@@ -156,7 +156,7 @@ def _kept(groups: Mapping[Fate, _Smallest]) -> Choice:
     return Choice("kept", "", kept.num_offered, tuple(place for _, place in kept.entries))
 
 
-def _near(near: Mapping[_Side, _Smallest], criterion: Criterion) -> Choice:
+def _near(near: Mapping[_Side, _Smallest], criterion: ScoreColumn) -> Choice:
     sides = [nearest for side, nearest in near.items() if side.criterion == criterion]
     by_score = sorted((score, place) for nearest in sides for _, _, score, place in nearest.entries)
     num_available = sum(nearest.num_offered for nearest in sides)
@@ -193,7 +193,7 @@ def _offer_nearest(nearest: _Smallest, side: _Side, scores: Floats, reach: float
     nearest.offer(entries, num_near)
 
 
-def _score(values: Mapping[str, Any], criterion: Criterion) -> float | None:
+def _score(values: Mapping[str, Any], criterion: ScoreColumn) -> float | None:
     struct, _, name = criterion.column.partition(".")
     score: float | None = (values[struct] or {}).get(name)
     return score

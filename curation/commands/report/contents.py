@@ -9,11 +9,11 @@ from typing import Any
 from curation.commands.decide.stage import HISTORY
 from curation.commands.report.choice import choose
 from curation.commands.report.criteria import criteria_of
+from curation.commands.report.flow import REQUIRED_STAGE, Check, FinishedStage, check_stages, read_stages
 from curation.commands.report.ledgers import ledger_paths
 from curation.commands.report.proofs import proofs_of
-from curation.commands.report.scores import Spread, check_verdicts, spread_of
+from curation.commands.report.scores import ScoreSpread, check_verdicts, spread_of
 from curation.commands.report.sheets import Decision, Sheet, Tile, read_sheets
-from curation.commands.report.stages import REQUIRED_STAGE, Check, Stage, check_stages, read_stages
 from curation.dataset.stages import FETCH, RANK
 from curation.images.decode import REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
@@ -57,10 +57,10 @@ class Report:
     """What the report of one run says."""
 
     recipe: Mapping[str, Any]
-    stages: tuple[Stage, ...]
+    stages: tuple[FinishedStage, ...]
     unfinished: tuple[str, ...]
     checks: tuple[Check, ...]
-    spreads: tuple[Spread, ...]
+    spreads: tuple[ScoreSpread, ...]
     sheets: tuple[Sheet, ...]
     problems: tuple[Problem, ...]
     costs: tuple[Cost, ...]
@@ -70,7 +70,7 @@ class Report:
     """Whether the shards that were curated are in the run, so that rejected pictures can be shown."""
 
     @property
-    def curated(self) -> Stage:
+    def curated(self) -> FinishedStage:
         """The stage that every report has."""
         return next(stage for stage in self.stages if stage.name == REQUIRED_STAGE)
 
@@ -168,7 +168,7 @@ def report_values(report: Report) -> dict[str, Any]:
     }
 
 
-def _problems(stage: Stage, filter_names: list[str]) -> list[Problem]:
+def _problems(stage: FinishedStage, filter_names: list[str]) -> list[Problem]:
     """Return what stopped files before the filters: in `fetch` anything, in `curate` all but the filters."""
     if stage.name not in (SOURCE_STAGE, REQUIRED_STAGE):
         return []
@@ -187,7 +187,7 @@ def _weights(name: str, sha256: str) -> Weights:
     return Weights(name, sha256, entry.licence or "unstated", entry.terms, entry.about, True)
 
 
-def _stage_values(stage: Stage) -> dict[str, Any]:
+def _stage_values(stage: FinishedStage) -> dict[str, Any]:
     manifest = stage.manifest
     return {
         "stage": stage.name,
@@ -203,7 +203,7 @@ def _stage_values(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _spread_values(spread: Spread) -> dict[str, Any]:
+def _spread_values(spread: ScoreSpread) -> dict[str, Any]:
     values = {name: value for name, value in vars(spread).items() if name not in ("criterion", "histogram")}
     criterion, histogram = spread.criterion, spread.histogram
     return {

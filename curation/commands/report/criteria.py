@@ -20,7 +20,7 @@ FAILURES = ("low", "high", "not_finite")
 
 
 @dataclass(frozen=True)
-class Criterion:
+class ScoreColumn:
     """One keep range of the recipe, and where its score stands in the ledger."""
 
     filter: str
@@ -56,10 +56,10 @@ class Criterion:
         return np.isfinite(scores) & (scores >= low) & (scores <= high)
 
 
-def criteria_of(recipe: Mapping[str, Any]) -> tuple[Criterion, ...]:
+def criteria_of(recipe: Mapping[str, Any]) -> tuple[ScoreColumn, ...]:
     """Return every keep range of a resolved recipe, in declared order."""
     return tuple(
-        Criterion(
+        ScoreColumn(
             filter=stanza["name"],
             score=score,
             min=keep.get("min"),
@@ -71,7 +71,7 @@ def criteria_of(recipe: Mapping[str, Any]) -> tuple[Criterion, ...]:
     )
 
 
-def read_scores(criterion: Criterion, ledgers: Sequence[Path]) -> Iterator[tuple[Floats, npt.NDArray[np.int64]]]:
+def read_scores(criterion: ScoreColumn, ledgers: Sequence[Path]) -> Iterator[tuple[Floats, npt.NDArray[np.int64]]]:
     """Yield (scores, fates) of each batch; NaN stands for a score that was not measured.
 
     Raises:
@@ -82,7 +82,7 @@ def read_scores(criterion: Criterion, ledgers: Sequence[Path]) -> Iterator[tuple
             yield scores_in(batch, criterion), _fates(batch, criterion)
 
 
-def scores_in(batch: pa.RecordBatch, criterion: Criterion) -> Floats:
+def scores_in(batch: pa.RecordBatch, criterion: ScoreColumn) -> Floats:
     """Return the scores of a batch of rows; NaN stands for one that was not measured, infinity for a measured NaN."""
     struct, _, field = criterion.column.partition(".")
     scores = pc.struct_field(batch.column(struct), field)
@@ -91,7 +91,7 @@ def scores_in(batch: pa.RecordBatch, criterion: Criterion) -> Floats:
     return numbers
 
 
-def _fates(batch: pa.RecordBatch, criterion: Criterion) -> npt.NDArray[np.int64]:
+def _fates(batch: pa.RecordBatch, criterion: ScoreColumn) -> npt.NDArray[np.int64]:
     by_filter = pc.equal(batch.column("rejected_by"), criterion.filter)
     by_score = pc.is_in(batch.column("reason"), pa.array(criterion.reasons))
     here = pc.fill_null(pc.and_(by_filter, by_score), False).to_numpy(zero_copy_only=False)

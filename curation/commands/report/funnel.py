@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.commands.report.stages import Stage
+from curation.commands.report.flow import FinishedStage
 from curation.dataset.stages import PACK
 
 FLOW_HEIGHT, FLOW_TOP, FLOW_LEFT = 190.0, 60.0, 4.0
@@ -63,7 +63,7 @@ class Funnel:
     losses: tuple[Loss, ...]
 
 
-def lay_out_funnel(stages: Sequence[Stage], filter_names: Sequence[str]) -> Funnel:
+def lay_out_funnel(stages: Sequence[FinishedStage], filter_names: Sequence[str]) -> Funnel:
     """Return the funnel of consecutive stages; every thickness is proportional to a number of samples."""
     unit = FLOW_HEIGHT / max([stage.manifest.num_seen for stage in stages] + [1])
     nodes: list[Node] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.commands.report.criteria import KEPT, REJECTED_ELSEWHERE, REJECTED_HERE, Criterion, Floats, read_scores
+from curation.commands.report.criteria import KEPT, REJECTED_ELSEWHERE, REJECTED_HERE, Floats, ScoreColumn, read_scores
 
 NUM_BINS = 44
 NUM_FINE_BINS = 4096
@@ -35,7 +35,7 @@ class Histogram:
     """Samples above the last edge."""
 
 
-def histogram_of(criterion: Criterion, ledgers: Sequence[Path], low: float, high: float) -> Histogram:
+def histogram_of(criterion: ScoreColumn, ledgers: Sequence[Path], low: float, high: float) -> Histogram:
     """Count the finite scores, which lie within [low, high], in bins.
 
     Raises:
@@ -56,7 +56,7 @@ def histogram_of(criterion: Criterion, ledgers: Sequence[Path], low: float, high
     return Histogram(tuple(float(edge) for edge in edges), kept, here, elsewhere, num_below, num_above)
 
 
-def bin_edges(criterion: Criterion, low: float, high: float) -> Floats:
+def bin_edges(criterion: ScoreColumn, low: float, high: float) -> Floats:
     """Return edges from `low` to `high` or a little beyond, such that no bin lies on both sides of a limit.
 
     A count has one bin per whole number, or per few of them where there are many. Two limits of another score that
@@ -83,7 +83,7 @@ def bin_edges(criterion: Criterion, low: float, high: float) -> Floats:
     return edges
 
 
-def _whole_edges(criterion: Criterion, low: int, high: int) -> Floats:
+def _whole_edges(criterion: ScoreColumn, low: int, high: int) -> Floats:
     step = math.ceil((high - low + 1) / MAX_WHOLE_BINS)
     if criterion.min is not None and criterion.max is not None:
         width = math.floor(criterion.max) - math.ceil(criterion.min) + 1
@@ -94,7 +94,7 @@ def _whole_edges(criterion: Criterion, low: int, high: int) -> Floats:
     return first + step * np.arange(num_bins + 1, dtype=np.float64) - 0.5
 
 
-def _shown_range(criterion: Criterion, ledgers: Sequence[Path], low: float, high: float) -> tuple[float, float]:
+def _shown_range(criterion: ScoreColumn, ledgers: Sequence[Path], low: float, high: float) -> tuple[float, float]:
     """Return where the axis begins and ends: all but the thin tails, with room on both sides of the limits."""
     limits = criterion.limits
     if criterion.is_whole:
@@ -111,7 +111,7 @@ def _shown_range(criterion: Criterion, ledgers: Sequence[Path], low: float, high
     return (max(first, 0.0) if starts_at_zero else first), last
 
 
-def _without_tails(criterion: Criterion, ledgers: Sequence[Path], low: float, high: float) -> tuple[float, float]:
+def _without_tails(criterion: ScoreColumn, ledgers: Sequence[Path], low: float, high: float) -> tuple[float, float]:
     """Return the range that holds all but the tails, found in ever finer bins as long as that narrows it much."""
     for _ in range(MAX_ZOOMS):
         if high - low <= LEAST_SPAN_FRACTION * max(abs(low), abs(high)):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from curation.commands.report.criteria import Criterion
+from curation.commands.report.criteria import ScoreColumn
 from curation.commands.report.histograms import Histogram
-from curation.commands.report.scores import Spread
+from curation.commands.report.scores import ScoreSpread
 
 WIDTH, HEIGHT = 500.0, 236.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 490.0, 22.0, 212.0
@@ -78,7 +78,7 @@ class _Scale:
         return max(self.unit * _scaled(count, self.is_log), MIN_BAR_SIDE) if count else 0.0
 
 
-def lay_out_histogram(spread: Spread) -> Plot | None:
+def lay_out_histogram(spread: ScoreSpread) -> Plot | None:
     """Return the histogram of one score; None where nothing was measured."""
     histogram = spread.histogram
     if histogram is None:
@@ -143,7 +143,7 @@ def _bar_label(histogram: Histogram, i: int, *, is_whole: bool) -> str:
     return f"{span}: {histogram.kept[i]:,} kept, {here:,} rejected by this score, {elsewhere:,} by something else"
 
 
-def _range(criterion: Criterion, scale: _Scale) -> tuple[float, float]:
+def _range(criterion: ScoreColumn, scale: _Scale) -> tuple[float, float]:
     """Return where the keep range begins and ends; a whole number that stays, stays with its whole bar."""
     margin = 0.5 if criterion.is_whole else 0.0
     low = scale.first if criterion.min is None else criterion.min - margin
@@ -151,7 +151,7 @@ def _range(criterion: Criterion, scale: _Scale) -> tuple[float, float]:
     return scale.x(low), scale.x(high)
 
 
-def _limits(criterion: Criterion, low: float, high: float) -> tuple[Tick, ...]:
+def _limits(criterion: ScoreColumn, low: float, high: float) -> tuple[Tick, ...]:
     if criterion.min is not None and criterion.min == criterion.max:
         label = f"exactly {criterion.min:g}"
         return Tick(low, label, "end" if low > LEFT + LABEL_ROOM else "start"), Tick(high, "")

@@ -12,7 +12,7 @@ from curation.recipe.recipe import Recipe, recipe_of
 
 
 @dataclass(frozen=True)
-class Proofs:
+class RunProofs:
     """The keep ranges that a recipe's screens may settle."""
 
     recipe: Recipe | None = None
@@ -32,10 +32,10 @@ class Proofs:
         return self.criteria[name].settle(known_of(row, self.recipe))
 
 
-NO_PROOFS = Proofs()
+NO_PROOFS = RunProofs()
 
 
-def proofs_of(recipe: Mapping[str, Any], where: Path) -> Proofs:
+def proofs_of(recipe: Mapping[str, Any], where: Path) -> RunProofs:
     """Return what the screens of a resolved recipe may settle; `where` names it in errors.
 
     Raises:
@@ -44,4 +44,4 @@ def proofs_of(recipe: Mapping[str, Any], where: Path) -> Proofs:
     if not any(stanza.get("screens") for stanza in recipe["filters"]):
         return NO_PROOFS
     built = recipe_of(recipe, f"{where}: the recipe in its manifest")
-    return Proofs(built, {f"{one.filter}.{one.score}": one for one in built.criteria if one.screens})
+    return RunProofs(built, {f"{one.filter}.{one.score}": one for one in built.criteria if one.screens})

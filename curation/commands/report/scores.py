@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.commands.report.criteria import KEPT, REJECTED_HERE, Criterion, read_scores, scores_in
+from curation.commands.report.criteria import KEPT, REJECTED_HERE, ScoreColumn, read_scores, scores_in
+from curation.commands.report.flow import Check
 from curation.commands.report.histograms import Histogram, histogram_of
 from curation.commands.report.ledgers import batches
-from curation.commands.report.proofs import NO_PROOFS, Proofs
-from curation.commands.report.stages import Check
+from curation.commands.report.proofs import NO_PROOFS, RunProofs
 
 
 @dataclass(frozen=True)
-class Spread:
+class ScoreSpread:
     """One criterion, and what the ledgers say of its score."""
 
-    criterion: Criterion
+    criterion: ScoreColumn
     num_measured: int
     num_not_measured: int
     num_not_finite: int
@@ -35,7 +35,7 @@ class Spread:
     """None where nothing finite was measured."""
 
 
-def spread_of(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs = NO_PROOFS) -> Spread:
+def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs = NO_PROOFS) -> ScoreSpread:
     """Read one score's column, a batch at a time, as often as needed to place the bins.
 
     Raises:
@@ -56,7 +56,7 @@ def spread_of(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs = NO
         low, high = min(low, finite.min(initial=low)), max(high, finite.max(initial=high))
     if num_kept_outside and criterion.name in proofs.criteria:
         num_kept_outside -= _num_proven(criterion, ledgers, proofs)
-    return Spread(
+    return ScoreSpread(
         criterion=criterion,
         num_measured=num_measured,
         num_not_measured=num_seen - num_measured,
@@ -70,7 +70,7 @@ def spread_of(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs = NO
     )
 
 
-def _num_proven(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs) -> int:
+def _num_proven(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs) -> int:
     """Count the kept samples whose own score lies outside, and of which a screen proves that it holds."""
     num_proven = 0
     for path in ledgers:
@@ -83,7 +83,7 @@ def _num_proven(criterion: Criterion, ledgers: Sequence[Path], proofs: Proofs) -
     return num_proven
 
 
-def check_verdicts(spreads: Sequence[Spread]) -> Check:
+def check_verdicts(spreads: Sequence[ScoreSpread]) -> Check:
     """Return the check that no kept sample has a score outside a keep range, but by a screen's proof."""
     broken = {spread.criterion.name: spread.num_kept_outside for spread in spreads if spread.num_kept_outside}
     num_broken = sum(broken.values())

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.report.choice import Choice, Place, read_rows
-from curation.commands.report.criteria import Criterion
-from curation.commands.report.proofs import NO_PROOFS, Proofs
-from curation.commands.report.scores import Spread
+from curation.commands.report.choice import Choice, RowPlace, read_rows
+from curation.commands.report.criteria import ScoreColumn
+from curation.commands.report.proofs import NO_PROOFS, RunProofs
+from curation.commands.report.scores import ScoreSpread
 from curation.commands.report.thumbnails import Mark, Thumbnail, load_thumbnails, marks_of
 from curation.dataset.manifest import ShardReport
 from curation.recipe.judge import KeepRange
@@ -21,7 +21,7 @@ MAX_DIGITS = 17
 class Decision:
     """The score that a tile names, and the keep range it is held against."""
 
-    criterion: Criterion
+    criterion: ScoreColumn
     score: float | None
     """The filter's own."""
     proven_by: str | None
@@ -62,9 +62,9 @@ def read_sheets(
     reports: Sequence[ShardReport],
     source: Path,
     choices: Sequence[Choice],
-    spreads: Sequence[Spread],
+    spreads: Sequence[ScoreSpread],
     recipe: Mapping[str, Any],
-    proofs: Proofs = NO_PROOFS,
+    proofs: RunProofs = NO_PROOFS,
 ) -> tuple[Sheet, ...]:
     """Fetch what the chosen samples need: their ledger rows, then their pictures.
 
@@ -83,7 +83,7 @@ def read_sheets(
     thumbnails = load_thumbnails(tars, rows, DecodeLimits.model_validate(recipe["decode"]))
     counts = _face_settings(recipe)
 
-    def tile_at(place: Place, near: Criterion | None) -> Tile:
+    def tile_at(place: RowPlace, near: ScoreColumn | None) -> Tile:
         row = rows[place]
         return _tile(ledgers[place.shard].shard, row, thumbnails[place], deciding(row, spreads), near, counts)
 
@@ -96,10 +96,10 @@ def read_sheets(
 
 
 def _rows_of(
-    curate: Path, choices: Sequence[Choice], criteria: Sequence[Criterion], proofs: Proofs, *, kept_alone: bool
-) -> dict[Place, dict[str, Any]]:
+    curate: Path, choices: Sequence[Choice], criteria: Sequence[ScoreColumn], proofs: RunProofs, *, kept_alone: bool
+) -> dict[RowPlace, dict[str, Any]]:
     """Return the ledger rows of all chosen samples, or of the kept ones alone."""
-    rows: dict[Place, dict[str, Any]] = {}
+    rows: dict[RowPlace, dict[str, Any]] = {}
     places = {place for choice in choices for place in choice.places}
     for stem in sorted({place.shard for place in places}):
         here = [place.row for place in places if place.shard == stem]
@@ -107,7 +107,7 @@ def _rows_of(
     return {place: row for place, row in rows.items() if row["kept"] or not kept_alone}
 
 
-def deciding(row: Mapping[str, Any], spreads: Sequence[Spread]) -> Criterion | None:
+def deciding(row: Mapping[str, Any], spreads: Sequence[ScoreSpread]) -> ScoreColumn | None:
     """Return the criterion that rejected a sample; for a kept one, the one whose limit it came closest to.
 
     Closeness is the distance to the limit over the range of the score in this run; counts come last, since most
@@ -138,7 +138,7 @@ def format_score(score: float | None, limits: Sequence[float] = ()) -> str:
     return repr(score)
 
 
-def format_range(criterion: Criterion | KeepRange) -> str:
+def format_range(criterion: ScoreColumn | KeepRange) -> str:
     """Return a keep range in words: `at least 2`, `at most 0.1`, `exactly 1` or `2 to 5`."""
     low, high = (None if limit is None else f"{limit:g}" for limit in (criterion.min, criterion.max))
     if low is None:
@@ -148,7 +148,7 @@ def format_range(criterion: Criterion | KeepRange) -> str:
     return f"exactly {low}" if low == high else f"{low} to {high}"
 
 
-def format_limits(criterion: Criterion | KeepRange) -> str:
+def format_limits(criterion: ScoreColumn | KeepRange) -> str:
     """Return a keep range in signs: `≥ 2`, `≤ 0.1`, `= 1` or `2 … 5`."""
     words = format_range(criterion)
     for word, sign in (("at least", "≥"), ("at most", "≤"), ("exactly", "="), ("to", "…")):
@@ -160,8 +160,8 @@ def _tile(
     shard: str,
     row: Mapping[str, Any],
     thumbnail: Thumbnail,
-    deciding: Criterion | None,
-    near: Criterion | None,
+    deciding: ScoreColumn | None,
+    near: ScoreColumn | None,
     counts: Mapping[str, Any],
 ) -> Tile:
     return Tile(
@@ -181,7 +181,7 @@ def _tile(
     )
 
 
-def _decision(row: Mapping[str, Any], criterion: Criterion | None) -> Decision | None:
+def _decision(row: Mapping[str, Any], criterion: ScoreColumn | None) -> Decision | None:
     if criterion is None:
         return None
     return Decision(criterion, row["scores"][criterion.name], row["proven"][criterion.name])

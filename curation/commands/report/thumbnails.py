@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from curation.commands.report.choice import Place
+from curation.commands.report.choice import RowPlace
 from curation.dataset.captions import clean_caption
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
@@ -55,16 +55,16 @@ class Mark:
 
 
 def load_thumbnails(
-    tars: Mapping[Place, Path], rows: Mapping[Place, Mapping[str, Any]], limits: DecodeLimits
-) -> dict[Place, Thumbnail]:
+    tars: Mapping[RowPlace, Path], rows: Mapping[RowPlace, Mapping[str, Any]], limits: DecodeLimits
+) -> dict[RowPlace, Thumbnail]:
     """Return a thumbnail for every row; in `tars` a kept sample lies under its uid, another under its key.
 
     Every shard is read once, and one picture is held at a time.
     """
-    wanted: dict[Path, dict[str, Place]] = defaultdict(dict)
+    wanted: dict[Path, dict[str, RowPlace]] = defaultdict(dict)
     for place, row in rows.items():
         wanted[tars[place]][row["uid"] if row["kept"] else row["key"]] = place
-    found: dict[Place, Thumbnail] = {}
+    found: dict[RowPlace, Thumbnail] = {}
     for tar, places in sorted(wanted.items()):
         try:
             for sample in read_samples(tar, places.keys()):

@@ -26,7 +26,7 @@ from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.run.runner import Spread
 from curation.sandbox.in_flight import Intent, intent_path
 from curation.sandbox.parent import CELL, Cell
-from curation.sandbox.protocol import Fault
+from curation.sandbox.protocol import CellFault
 from curation.storage.publish import sha256_of
 from demo.server import PLACEHOLDER, DemoServer, serve
 from tests.curation.commands.fetch.test_stage import RECIPE, WAIVER, ledger, ranked
@@ -241,6 +241,6 @@ def test_the_wall_clock_ends_a_look_that_sleeps(marks: Path) -> None:
     assert isinstance(cell.look([Entry("0" * 32, colourful(1))], LIMITS, LIMITED), list)
     started = time.monotonic()
     fault = cell.look([Entry("0" * 32, poison(SLEEP_IN_C))], LIMITS, LIMITED)
-    assert isinstance(fault, Fault) and fault.reason == "timed_out"
+    assert isinstance(fault, CellFault) and fault.reason == "timed_out"
     assert time.monotonic() - started < 1.5 + 2.0
     assert cell.pid is None

@@ -18,7 +18,7 @@ from curation.measure.cascade import Entry, Measured
 from curation.run.runner import Spread
 from curation.sandbox.in_flight import losses
 from curation.sandbox.parent import CELL, Cell
-from curation.sandbox.protocol import Fault
+from curation.sandbox.protocol import CellFault
 from tests.curation.cluster import processes_of
 from tests.curation.poisoned import (
     THIRD_PARTY,
@@ -140,7 +140,7 @@ def test_the_cell_takes_no_longer_to_give_up_than_it_says(tmp_path: Path) -> Non
     assert isinstance(cell.measure([Entry("0" * 32, colourful(1))], recipe, {})[0], Measured)  # type: ignore[index]
     started = time.monotonic()
     fault = cell.measure([Entry("0" * 32, poison(SLEEP_IN_C))], recipe, {})
-    assert isinstance(fault, Fault) and fault.reason == "timed_out"
+    assert isinstance(fault, CellFault) and fault.reason == "timed_out"
     assert time.monotonic() - started < 1.5 + 2.0
     assert cell.pid is None
 
@@ -148,7 +148,7 @@ def test_the_cell_takes_no_longer_to_give_up_than_it_says(tmp_path: Path) -> Non
 def test_a_picture_that_fills_the_memory_leaves_the_same_cell_to_the_next_one(tmp_path: Path) -> None:
     cell, recipe = Cell(), poison_recipe(tmp_path)
     fault = cell.measure([Entry("0" * 32, poison(ALLOCATE))], recipe, {})
-    assert isinstance(fault, Fault) and fault.reason == "out_of_memory"
+    assert isinstance(fault, CellFault) and fault.reason == "out_of_memory"
     pid = cell.pid
     assert isinstance(cell.measure([Entry("0" * 32, colourful(1))], recipe, {}), list)
     assert cell.pid == pid is not None

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curation.commands.decide.preview import Forecast, add, forecast, opinion
+from curation.commands.decide.preview import Preview, add, forecast, opinion
 from curation.measure.columns import IDENTITY, ledger_row
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
@@ -55,7 +55,7 @@ def row_of(number: int, recipe: Recipe, **known: Any) -> dict[str, Any]:
     return ledger_row({**identity, "num_captions": 0}, verdict, known, recipe)
 
 
-def forecast_of(rows: list[dict[str, Any]], recipe: Recipe, *before: Recipe) -> Forecast:
+def forecast_of(rows: list[dict[str, Any]], recipe: Recipe, *before: Recipe) -> Preview:
     """Return the forecast over rows of which every column that both recipes have still holds."""
     names = frozenset(plan.name for plan in before[-1].measurers)
     return forecast("00000", [opinion(row, recipe, names, names) for row in rows], recipe, before, True)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.commands.report.choice import NUM_PER_SIDE, choose
-from curation.commands.report.criteria import Criterion
+from curation.commands.report.criteria import ScoreColumn
 from curation.commands.report.histograms import Histogram, bin_edges
 from curation.commands.report.plots import lay_out_histogram, nice_ticks
-from curation.commands.report.scores import Spread, spread_of
+from curation.commands.report.scores import ScoreSpread, spread_of
 from curation.commands.report.sheets import format_score
 from tests.curation.commands.report.run import colour_ledger
 
@@ -25,7 +25,7 @@ def test_no_bin_lies_on_both_sides_of_a_limit(
         low, high, scores = low and round(low), round(high), [float(round(score)) for score in scores]
     if low is not None and low > high:
         low, high = high, low
-    criterion = Criterion("f", "num_x" if is_whole else "x", low, high, "f_scores.x")
+    criterion = ScoreColumn("f", "num_x" if is_whole else "x", low, high, "f_scores.x")
     room = 0.01 * (max(scores) - min(scores)) + 1.0
     ends = min(*scores, *criterion.limits) - room, max(*scores, *criterion.limits) + room
     edges = bin_edges(criterion, *ends)
@@ -54,7 +54,7 @@ def test_a_score_reads_on_the_side_of_the_limit_where_it_is(score: float, limit:
 
 def test_a_long_tail_does_not_squeeze_the_rest_and_is_counted(tmp_path: Path) -> None:
     ledger = colour_ledger(tmp_path, [*np.linspace(0, 10, 999), 1e6])
-    spread = spread_of(Criterion("colour", "mean_channel_std", 2.0, None, "colour_scores.mean_channel_std"), [ledger])
+    spread = spread_of(ScoreColumn("colour", "mean_channel_std", 2.0, None, "colour_scores.mean_channel_std"), [ledger])
     assert spread.histogram is not None
     assert spread.histogram.edges[-1] < 11 and spread.histogram.num_above == 1
     assert sum(spread.histogram.kept) + sum(spread.histogram.rejected_here) == 1000
@@ -72,7 +72,7 @@ def test_odd_distributions_can_be_drawn(
     tmp_path: Path, scores: list[float], keep: tuple[float | None, float | None]
 ) -> None:
     ledger = colour_ledger(tmp_path, scores)
-    spread = spread_of(Criterion("colour", "mean_channel_std", *keep, "colour_scores.mean_channel_std"), [ledger])
+    spread = spread_of(ScoreColumn("colour", "mean_channel_std", *keep, "colour_scores.mean_channel_std"), [ledger])
     assert spread.num_measured == len(scores)
     plot = lay_out_histogram(spread)
     assert (plot is None) == (not np.isfinite(scores).any())
@@ -88,7 +88,7 @@ def test_whole_numbers_far_from_their_limits_can_be_drawn(
     tmp_path: Path, scores: list[float], keep: tuple[float | None, float | None]
 ) -> None:
     ledger = colour_ledger(tmp_path, scores)
-    criterion = Criterion("colour", "num_x", *keep, "colour_scores.mean_channel_std")
+    criterion = ScoreColumn("colour", "num_x", *keep, "colour_scores.mean_channel_std")
     bins = spread_of(criterion, [ledger]).histogram
     assert bins is not None
     assert bins.edges[0] <= min(criterion.limits) and max(criterion.limits) <= bins.edges[-1]
@@ -96,9 +96,9 @@ def test_whole_numbers_far_from_their_limits_can_be_drawn(
 
 
 def test_counts_over_wide_ranges_are_drawn_on_a_logarithmic_scale() -> None:
-    criterion = Criterion("f", "x", None, 1.0, "f_scores.x")
+    criterion = ScoreColumn("f", "x", None, 1.0, "f_scores.x")
     histogram = Histogram((0.0, 1.0, 2.0, 3.0, 4.0), (100_000, 3, 2, 1), (0, 1, 0, 1), (0,) * 4, 0, 0)
-    plot = lay_out_histogram(Spread(criterion, 4, 0, 0, 0, 0, 0, 0.0, 4.0, histogram))
+    plot = lay_out_histogram(ScoreSpread(criterion, 4, 0, 0, 0, 0, 0, 0.0, 4.0, histogram))
     assert plot is not None and plot.is_log
     assert all(bar.kept_height > 5 for bar in plot.bars)
 
@@ -106,7 +106,7 @@ def test_counts_over_wide_ranges_are_drawn_on_a_logarithmic_scale() -> None:
 def test_near_a_limit_are_the_closest_on_either_side(tmp_path: Path) -> None:
     scores = [*np.linspace(0, 1.9, 20), *np.linspace(2, 4, 21)]
     ledger = colour_ledger(tmp_path, scores)
-    criterion = Criterion("colour", "mean_channel_std", 2.0, None, "colour_scores.mean_channel_std")
+    criterion = ScoreColumn("colour", "mean_channel_std", 2.0, None, "colour_scores.mean_channel_std")
     choices = choose([ledger], [spread_of(criterion, [ledger])], [])
     near = next(choice for choice in choices if choice.kind == "near")
     assert [place.row for place in near.places] == list(range(20 - NUM_PER_SIDE, 20 + NUM_PER_SIDE))

@@ -20,7 +20,7 @@ Counts = tuple[int, int, dict[str, dict[str, int]]]
 
 
 @dataclass(frozen=True)
-class Stage:
+class FinishedStage:
     """One finished stage as its manifest states it."""
 
     name: str
@@ -51,7 +51,7 @@ class Check:
     """Why it may be broken, where that is known."""
 
 
-def read_stages(run: Path) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+def read_stages(run: Path) -> tuple[tuple[FinishedStage, ...], tuple[str, ...]]:
     """Return the finished stages of a run, and the names of the folders that hold an unfinished one.
 
     Raises:
@@ -62,13 +62,13 @@ def read_stages(run: Path) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
         folder = run / name
         if name == REQUIRED_STAGE or (folder / MANIFEST_NAME).is_file():
             manifest = read_manifest(folder, name)
-            stages.append(Stage(name, folder, manifest, sha256_of(folder / MANIFEST_NAME)))
+            stages.append(FinishedStage(name, folder, manifest, sha256_of(folder / MANIFEST_NAME)))
         elif folder.is_dir():
             unfinished.append(name)
     return tuple(stages), tuple(unfinished)
 
 
-def check_stages(stages: Sequence[Stage]) -> tuple[Check, ...]:
+def check_stages(stages: Sequence[FinishedStage]) -> tuple[Check, ...]:
     """Return every conservation check: within each stage, against its ledger, and from each stage to the next.
 
     Raises:
@@ -105,7 +105,7 @@ def count_ledgers(paths: Sequence[Path]) -> Counts:
     return num_seen, num_kept, rejected
 
 
-def _balance_check(stage: Stage) -> Check:
+def _balance_check(stage: FinishedStage) -> Check:
     manifest = stage.manifest
     accounted = manifest.num_kept + stage.num_rejected
     return Check(
@@ -115,7 +115,7 @@ def _balance_check(stage: Stage) -> Check:
     )
 
 
-def _ledger_check(stage: Stage) -> Check:
+def _ledger_check(stage: FinishedStage) -> Check:
     manifest = stage.manifest
     num_seen, num_kept, rejected = count_ledgers(ledger_paths(stage.folder, manifest))
     differing = _differences(manifest.rejected, rejected)
@@ -128,7 +128,7 @@ def _ledger_check(stage: Stage) -> Check:
     return Check(f"{stage.name}: manifest = ledger, by reason", same and not differing, figures, note)
 
 
-def _flow_check(before: Stage, stage: Stage) -> Check:
+def _flow_check(before: FinishedStage, stage: FinishedStage) -> Check:
     num_forgotten = num_rejected({FORGET: stage.manifest.rejected.get(FORGET, {})})
     left, right = before.manifest.num_kept, stage.manifest.num_seen - num_forgotten
     num_failed = len(stage.manifest.failed)
