@@ -410,7 +410,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="Folder that holds the stages' folders: rank, fetch, curate, pack.")],
 ) -> None:
     """Write one self-contained HTML page about a run, and the same numbers as JSON."""
-    from curation.commands.report import write_report
+    from curation.commands.report.write import write_report
 
     typer.echo(write_report(run))
     from curation.commands.plan import score_run
@@ -431,7 +431,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
-    from curation.commands.verify import verify as check
+    from curation.commands.verify.check import verify as check
     from curation.storage.paths import location
 
     with _progress("verify", done="verified") as on_outcome:

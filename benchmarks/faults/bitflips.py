@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.provenance import RESULTS, commit, machine, wilson
-from curation.commands.report import write_report
-from curation.commands.verify import verify
+from curation.commands.report.write import write_report
+from curation.commands.verify.check import verify
 from curation.run.runner import Spread
 from tests.curation.whole_run import flip_a_bit, write_run
 

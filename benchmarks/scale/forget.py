@@ -28,7 +28,7 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import Request, read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
-from curation.commands.verify import verify
+from curation.commands.verify.check import verify
 from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest

@@ -167,7 +167,6 @@ def join(
     settings: "RankSettings",
     blocklist: Blocklist,
     num_buckets: int,
-    *,
     has_release: bool,
 ) -> None:
     """Join `folder`/facecaption and `folder`/laion bucket by bucket, and decide who may be ranked.

@@ -105,8 +105,7 @@ def rank(
         try:
             with opened(temp) as database:
                 cleaned = _clean(database, temp, facecaption, laion, safeguards.release, detections)
-                has_release = safeguards.release is not None
-                join(database, temp, settings, blocklist, cleaned.num_buckets, has_release=has_release)
+                join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release)
                 cut = find_cut(database, settings.top)
                 report, duplicates = _write(database, temp, target, settings, work_id, cut)
         finally:
@@ -152,6 +151,8 @@ class _Cleaned:
     """By source: `facecaption`, `laion`."""
     faults: Mapping[str, dict[str, int]]
     """Source -> fault -> number of rows."""
+    has_release: bool
+    """Whether a cleaned release lies beside them."""
 
 
 def _clean(
@@ -173,6 +174,7 @@ def _clean(
         num_buckets=buckets,
         num_rows={"facecaption": num_facecaption, "laion": num_laion},
         faults={"facecaption": faulty_facecaption, "laion": faulty_laion},
+        has_release=release is not None,
     )
 
 

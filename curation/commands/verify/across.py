@@ -218,9 +218,9 @@ def _lost(curated: StageRecords, records: StageRecords, ledger: pa.Table) -> Ite
 
 def check_report(run: Path) -> Iterator[Fault]:
     """Derive the report's numbers and page again; both depend on the run alone."""
-    from curation.commands.report import PAGE_NAME, VALUES_NAME
     from curation.commands.report.contents import read_report, report_values
     from curation.commands.report.page import render
+    from curation.commands.report.write import PAGE_NAME, VALUES_NAME
     from curation.storage.publish import json_bytes
 
     folder = run / "report"

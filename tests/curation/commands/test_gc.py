@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.gc import collect
-from curation.commands.verify import verify
+from curation.commands.verify.check import verify
 from curation.dataset.ledger import BASE_FIELDS, write_ledger
 from curation.dataset.tar import write_tar
 from curation.errors import LeaseError, VerificationError

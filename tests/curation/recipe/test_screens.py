@@ -10,7 +10,7 @@ from cli import app
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
-from curation.commands.verify import verify
+from curation.commands.verify.check import verify
 from curation.commands.why.story import why
 from curation.commands.why.text import tell
 from curation.dataset.ledger import read_ledger

@@ -14,8 +14,8 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch, fetch_work_id
 from curation.commands.pack.stage import pack
-from curation.commands.report import write_report
-from curation.commands.verify import verify
+from curation.commands.report.write import write_report
+from curation.commands.verify.check import verify
 from curation.commands.why.story import why
 from curation.dataset.manifest import Manifest, read_report
 from curation.dataset.tar import read_samples

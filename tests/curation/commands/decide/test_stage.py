@@ -14,7 +14,7 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
-from curation.commands.verify import verify
+from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, read_manifest, read_report
 from curation.dataset.tar import read_samples

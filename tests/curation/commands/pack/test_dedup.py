@@ -14,7 +14,7 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.dedup import duplicates_among
 from curation.commands.pack.stage import pack
-from curation.commands.verify import verify
+from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.tar import read_samples

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.commands.report import write_report
+from curation.commands.report.write import write_report
 from tests.curation.commands.report.run import edit_manifest, write_run
 
 if TYPE_CHECKING:

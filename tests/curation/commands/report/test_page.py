@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from curation.commands.decide.stage import decide
-from curation.commands.report import write_report
 from curation.commands.report.choice import Choice, choose
 from curation.commands.report.contents import CASCADE
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.scores import spread_of
+from curation.commands.report.write import write_report
 from curation.dataset.manifest import read_manifest
 from curation.errors import ShardError, UsageError
 from curation.recipe.recipe import load_recipe

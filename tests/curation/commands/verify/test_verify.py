@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.curate import curate
-from curation.commands.report import write_report
-from curation.commands.verify import Verification, verify
+from curation.commands.report.write import write_report
+from curation.commands.verify.check import verify
+from curation.commands.verify.faults import Verification
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
 from curation.dataset.tar import members_of, read_samples, write_tar

@@ -1,0 +1,103 @@
+"""Derives everything again from what lies on disk, and names each thing that is not as it should be."""
+
+import json
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from curation.commands.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
+from curation.commands.verify.faults import Checked, Fault, Note, Verification
+from curation.commands.verify.records import StageRecords, read_records, sealed_faults
+from curation.commands.verify.shards import CheckJob, check_shard
+from curation.dataset.stages import PACK
+from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, tombstones_of
+from curation.run.folders import StageFolder, names_in, stages_of
+from curation.run.lookup import ledgers_of
+from curation.run.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
+from curation.storage.paths import is_local, local_copy
+
+
+def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verification:
+    """Verify a run with its stage folders, or one stage's folder; nothing is written.
+
+    Raises:
+        UsageError: there is no stage here.
+    """
+    places = stages_of(run)
+    stages = {place.stage: read_records(place) for place in places}
+    check_flow(stages)
+    jobs = [job for records in stages.values() for job in _jobs(stages, records)]
+    outcomes = list(told(run_shards(jobs, check_shard, spread), on_outcome))
+    found = [fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)]
+    broken = {fault.file for fault in (*found, *(fault for records in stages.values() for fault in records.faults))}
+    if not any(isinstance(outcome, ShardFailure) for outcome in outcomes):
+        check_identities(stages, broken)
+        check_packed(stages, broken)
+    faults = [*(fault for records in stages.values() for fault in records.faults), *found]
+    notes = [note for records in stages.values() for note in records.notes]
+    if places[0].folder != run:
+        faults += [*_forgotten_faults(run), *_living_faults(run, places, {fault.file for fault in faults})]
+        if (run / "report").is_dir() and names_in(run / "report"):
+            if faults or not is_local(run):
+                why = "mend the faults first" if faults else "it lies in an object store"
+                notes.append(Note("report", f"not derived again: {why}"))
+            else:
+                faults += check_report(run)
+    sizes = [size for records in stages.values() for size in records.names.values()]
+    return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+
+
+def _forgotten_faults(run: Path) -> list[Fault]:
+    """Return what is wrong with tombstones and receipts, and whether a `forget` has begun and not ended."""
+    folder = run / FORGOTTEN_FOLDER
+    if not folder.is_dir():
+        return []
+    faults = list(sealed_faults(folder, FORGOTTEN_FOLDER))
+    if (folder / JOURNAL_NAME).exists():
+        right = "a run that is whole again: run `forget` once more"
+        faults.append(Fault(f"{FORGOTTEN_FOLDER}/{JOURNAL_NAME}", "a `forget` was interrupted", right))
+    return faults
+
+
+def _living_faults(run: Path, places: Sequence[StageFolder], broken: Container[str]) -> Iterator[Fault]:
+    """Yield every image that is forgotten and here all the same."""
+    stones = tombstones_of(run)
+    for place in places if stones else ():
+        for path, _ in ledgers_of(place):
+            shown = f"{place.shown}/{path.name}"
+            if shown in broken or not path.is_file():
+                continue
+            with local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
+                columns = [name for name in IDENTITY if name in ledger.schema_arrow.names]
+                for batch in ledger.iter_batches(columns=columns, use_threads=False):
+                    for uid in stones.alive(batch):
+                        wrong = f"{uid} was forgotten and is here all the same"
+                        yield Fault(shown, wrong, "its tombstone; run forget again")
+
+
+def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:
+    if isinstance(outcome, ShardFailure):
+        return (Fault(outcome.shard, f"could not be verified: {outcome.error}", "a shard that can be read"),)
+    return outcome.faults if isinstance(outcome, Checked) else ()
+
+
+def _jobs(stages: dict[str, StageRecords], records: StageRecords) -> list[CheckJob]:
+    place = records.place
+    return [
+        CheckJob(
+            f"{place.shown}/{report.shard}", place, report, records.recipe,
+            _footer(records), origin_of(stages, records.stage, report),
+        )
+        for report in sorted(records.reports, key=lambda report: report.shard)
+    ]  # fmt: skip
+
+
+def _footer(records: StageRecords) -> dict[str, str]:
+    """Return what the footer of every ledger of a stage must say, as far as it can be derived here."""
+    footer = {"stage": records.stage}
+    if records.recipe is not None and records.stage == PACK.name:
+        footer["recipe_digest"] = records.recipe.digest
+    if records.keys is not None:
+        footer["measurement_keys"] = json.dumps(records.keys, sort_keys=True)
+    return footer
