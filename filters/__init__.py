@@ -1,9 +1,36 @@
 """Filters: pictures in, evidence out; they know nothing of the pipeline above them, nor of one another.
 
-Folders named by the environment variable `FACECAPTIONHQ_FILTERS` (separated like `PATH`) are searched after this one,
-so that a filter of one's own needs no change to the package.
+A filter of one's own needs no change to the package. After this folder are searched, in turn, the folders that the
+environment variable `FACECAPTIONHQ_FILTERS` names (separated like `PATH`), and the packages that installed
+distributions name under the entry point `facecaptionhq.filters`.
 """
 
+import logging
 import os
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+
+ENTRY_POINTS = "facecaptionhq.filters"
+
+
+def _installed() -> list[str]:
+    """Return the folders of the packages that installed distributions offer; of a top-level package no code runs.
+
+    One that is offered but not there stops nobody who does not ask for its filters, so it is only warned of.
+    """
+    folders: list[str] = []
+    for point in sorted(entry_points(group=ENTRY_POINTS)):
+        try:
+            spec = find_spec(point.value)
+        except ImportError:
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            message = "entry point %s of %s: no package %r is here, so none of its filters; reinstall what offers it"
+            logging.getLogger(__name__).warning(message, point.name, ENTRY_POINTS, point.value)
+            continue
+        folders += spec.submodule_search_locations
+    return folders
+
 
 __path__ += [folder for folder in os.environ.get("FACECAPTIONHQ_FILTERS", "").split(os.pathsep) if folder]
+__path__ += _installed()

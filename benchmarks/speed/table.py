@@ -1,8 +1,9 @@
-"""Writes the table of speed in README.md from the committed results; what has none yet is called `not measured`.
+"""Writes the table of speed in docs/speed.md from the committed results, and the rows that say most into README.md.
 
-    python -m benchmarks.speed.table [--readme README.md]
+    python -m benchmarks.speed.table [--page docs/speed.md] [--readme README.md]
 
-It stands between two markers, and a test holds it against this script.
+What has no result yet is called `not measured`. Both stand between two markers, and a test holds them against this
+script.
 """
 
 import argparse
@@ -34,6 +35,14 @@ COSTS = (
     "peak memory of it, worker + cell",
 )
 """What `benchmarks.speed.throughput` yields when it is called without options, in the order of the table."""
+SUMMARY = {
+    "CPU time per picture, facecaptionhq-4m": "throughput",
+    "ratio obvious / facecaptionhq-4m": "throughput",
+    "ratio facecaptionhq-4m / floor": "throughput",
+    "equal verdicts, facecaptionhq-4m without screens and facecaptionhq-4m": "agreement",
+    "throughput, Ray on 2 cores over one loop": "scaling",
+}
+"""The rows that say most -> their results: what a row is of, without the place and whether it is in-sample."""
 Row = tuple[str, str, str]
 """What, the figure, and the name of the results that it comes from."""
 Results = Mapping[str, Any]
@@ -48,11 +57,13 @@ SCRIPTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Put the table into the README."""
+    """Put the table into its page, and the rows that say most into the README."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.table", description=__doc__)
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
-    path = parser.parse_args(arguments).readme
-    path.write_text(placed(path.read_text(encoding="utf-8"), table(RESULTS)), encoding="utf-8")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "speed.md", help="gets the whole table")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="gets the rows that say most")
+    chosen = parser.parse_args(arguments)
+    for path, lines in ((chosen.page, table(RESULTS)), (chosen.readme, summary(RESULTS))):
+        path.write_text(placed(path.read_text(encoding="utf-8"), lines), encoding="utf-8")
     return 0
 
 
@@ -70,21 +81,48 @@ def placed(text: str, lines: str) -> str:
 
 
 def table(folder: Path) -> str:
-    """Return the table of all results in a folder, and on what machine each was measured."""
-    found = {name: _read(folder / f"{name}.json") for name in SCRIPTS}
-    rows = [
+    """Return the table of all results in a folder, what must be known of them, and where each was measured."""
+    found = _found(folder)
+    notes = (f"{note}  " for note in _notes(found["agreement"]))
+    return "\n".join([*_lines(_rows(found), found), "", *notes, *_machines(found)]) + "\n"
+
+
+def summary(folder: Path) -> str:
+    """Return the rows of `SUMMARY` alone, and where the results that they come from were measured."""
+    found = _found(folder)
+    rows: dict[str, Row] = {}
+    for row in _rows(found):
+        rows.setdefault(_subject(row[0]), row)
+    chosen = [rows.get(subject, (subject, NOT_MEASURED, name)) for subject, name in SUMMARY.items()]
+    used = {name: found[name] for name in dict.fromkeys(SUMMARY.values())}
+    return "\n".join([*_lines(chosen, found), "", *_machines(used)]) + "\n"
+
+
+def _subject(what: str) -> str:
+    """Return what a row is of, whatever the place and whether it is in-sample."""
+    return what.replace(" (in-sample)", "").partition(", on `")[0]
+
+
+def _found(folder: Path) -> dict[str, Results]:
+    return {name: _read(folder / f"{name}.json") for name in SCRIPTS}
+
+
+def _rows(found: Mapping[str, Results]) -> list[Row]:
+    return [
         *_throughput(found["throughput"]),
         *_agreement(found["agreement"]),
         *_order(found["order"]),
         *_scaling(found["scaling"]),
         *_peers(found["peers"]),
     ]
+
+
+def _lines(rows: Sequence[Row], found: Mapping[str, Results]) -> list[str]:
     lines = ["| what | figure | from |", "|---|---|---|"]
     for what, figure, name in rows:
         source = f"`benchmarks/results/{name}.json`" if found[name] else SCRIPTS[name]
         lines.append(f"| {what} | {figure} | {source} |")
-    lines += ["", *(f"{note}  " for note in _notes(found["agreement"])), *_machines(found)]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _read(path: Path) -> dict[str, Any]:

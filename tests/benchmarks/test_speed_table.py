@@ -1,4 +1,4 @@
-"""The README's table of speed is what the script makes of the committed results, whatever is there yet."""
+"""The tables of speed are what the script makes of the committed results, whatever is there yet."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks.provenance import recipe_digest
 from benchmarks.speed.names import side, sides
-from benchmarks.speed.table import END, NOT_MEASURED, START, main, placed, table
+from benchmarks.speed.table import END, NOT_MEASURED, START, SUMMARY, main, placed, summary, table
 from benchmarks.variants import SAME_EVIDENCE
 from tests.places import ROOT
 
-README = ROOT / "README.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "speed.md"
 FACTS = {"machine": {"cpu": "a processor"}, "commit": "0123456789abcdef-dirty"}
 NAME = "facecaptionhq-4m"
 RECIPES = {"same_evidence": ";".join((NAME, *SAME_EVIDENCE)), "same_verdict": NAME}
@@ -64,17 +64,45 @@ def of_scaling() -> dict[str, Any]:
     return {"modes": dict.fromkeys(("local", "ray-1", "ray-2"), mode), "ratios": ratios, **FACTS}
 
 
-def test_the_readme_holds_the_table_of_the_committed_results(tmp_path: Path) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_text(README.read_text())
-    main(["--readme", str(copy)])
-    assert copy.read_text() == README.read_text(), "run python -m benchmarks.speed.table"
+def test_page_and_readme_hold_the_tables_of_the_committed_results(tmp_path: Path) -> None:
+    copies = {path: tmp_path / path.name for path in (PAGE, README)}
+    for path, copy in copies.items():
+        copy.write_text(path.read_text())
+    main(["--page", str(copies[PAGE]), "--readme", str(copies[README])])
+    for path, copy in copies.items():
+        assert copy.read_text() == path.read_text(), f"{path}: run python -m benchmarks.speed.table"
+
+
+def test_the_readme_has_five_rows_with_a_figure_each_and_every_one_is_in_the_page_too() -> None:
+    rows = [line for line in README.read_text().partition(START)[2].partition(END)[0].splitlines() if line[:2] == "| "]
+    assert len(rows[1:]) == len(SUMMARY) == 5
+    page = PAGE.read_text()
+    assert all(row in page and NOT_MEASURED not in row for row in rows)
 
 
 def test_what_has_no_result_is_called_not_measured(tmp_path: Path) -> None:
     rows = [line for line in table(tmp_path).splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 20
     assert all(NOT_MEASURED in row and "results/" not in row for row in rows)
+    few = [line for line in summary(tmp_path).splitlines() if line.startswith("| ")][1:]
+    assert few == [row for subject in SUMMARY for row in rows if row.startswith(f"| {subject} |")]
+
+
+def test_the_summary_takes_the_first_of_several_places_and_names_the_machines_of_its_own_results(
+    tmp_path: Path,
+) -> None:
+    results = {
+        "throughput": {"corpus": of_throughput(1234.56)},
+        "agreement": {place: of_agreement(place, f"{NAME};-screens", NAME) for place in ("corpus", "gold")},
+        "order": {"ratios": {}, "num_samples": 40, "same_kept_uids": True, "same_tars": True, **FACTS},
+    }
+    for name, result in results.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    lines = summary(tmp_path)
+    rows = [line.split(" | ")[0] for line in lines.splitlines() if line.startswith("| ")][1:]
+    assert rows[0] == f"| CPU time per picture, {NAME}" and rows[3].endswith("on `corpus`")
+    assert "`throughput`: a processor" in lines and "`order`" not in lines
+    assert f"| {list(SUMMARY)[-1]} | {NOT_MEASURED} | benchmarks.scale.scaling |" in lines
 
 
 def test_figures_come_from_the_results_with_their_machine_and_commit(tmp_path: Path) -> None:
