@@ -6,7 +6,7 @@ recipe, and `curation.recipe.judge` alone turns them into a verdict.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -47,21 +47,70 @@ class WeightsFile:
 
 
 class Filter(Protocol):
-    """Measures pictures; never decides.
-
-    A module `filters/<name>.py` is a filter when it defines
-
-    - `VERSION: int`, raised whenever the same picture would give other evidence;
-    - `EVIDENCE`, its `Evidence` class, and `SCORES`, the names of its scores;
-    - `Measure(Settings)`, parameters that change the evidence (model, input side, confidence floor, ...);
-    - `Score(Settings)`, parameters of the scores alone, free to change after measuring;
-    - `scores(evidence, score) -> dict[str, float]`, pure: name -> finite score, in the order of `SCORES`;
-    - `weights(measure) -> tuple[str, ...]`, catalogue names or paths of the weights that it needs;
-    - `stand_in(evidence, score)`, only where it can screen a filter that has joint scores: what these take for that
-      filter's evidence;
-    - `build(measure, device) -> Filter`, which loads them; heavy imports happen in there and nowhere else.
-    """
+    """Measures pictures; never decides. `FilterModule.build` makes it."""
 
     def measure(self, images: Sequence[RgbImage]) -> list[Any]:
         """Return one evidence per picture, in the order given; a picture's evidence never depends on the others."""
         ...
+
+
+class FilterModule(Protocol):
+    """What a module `filters/<name>.py` defines to be a filter: the whole contract, and nothing else is asked of it.
+
+    `Measure`, `Score` and `EVIDENCE` are its own classes; its functions take those.
+    """
+
+    @property
+    def __name__(self) -> str:
+        """Dotted name of the module."""
+        ...
+
+    @property
+    def VERSION(self) -> int:  # noqa: N802  the contract's names are those of constants and classes of a module
+        """Raised whenever the same picture would give other evidence."""
+        ...
+
+    @property
+    def EVIDENCE(self) -> type[Any]:  # noqa: N802
+        """Its own subclass of `Evidence`."""
+        ...
+
+    @property
+    def SCORES(self) -> tuple[str, ...]:  # noqa: N802
+        """The names of its scores."""
+        ...
+
+    @property
+    def Measure(self) -> type[Settings]:  # noqa: N802
+        """Parameters that change the evidence: model, input side, confidence floor, ..."""
+        ...
+
+    @property
+    def Score(self) -> type[Settings]:  # noqa: N802
+        """Parameters of the scores alone, free to change after measuring."""
+        ...
+
+    def scores(self, evidence: Any, score: Any) -> dict[str, float]:
+        """Return name -> finite score, in the order of `SCORES`: a pure function of its own evidence."""
+        ...
+
+    def weights(self, measure: Any) -> tuple[str, ...]:
+        """Return catalogue names or paths of the weights that it needs."""
+        ...
+
+    def build(self, measure: Any, device: str) -> Filter:
+        """Return the filter, loaded; heavy imports happen in here and nowhere else."""
+        ...
+
+
+@runtime_checkable
+class StandIn(Protocol):
+    """What a filter defines beside, where it can screen one that has joint scores."""
+
+    def stand_in(self, evidence: Any, score: Any) -> Any:
+        """Return what joint scores take for the evidence of the filter that this one screens."""
+        ...
+
+
+CONTRACT = ("VERSION", "EVIDENCE", "SCORES", "Measure", "Score", "scores", "weights", "build")
+"""The names of `FilterModule`, for a message about a module that lacks one."""

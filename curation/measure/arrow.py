@@ -39,6 +39,12 @@ def arrow_type(annotation: Any) -> "pa.DataType":
     raise TypeError(f"no Arrow type for {annotation!r}; use float, int, str, bool, tuple[X, ...] or a dataclass")
 
 
+def evidence_type(evidence: type[Any]) -> "pa.DataType":
+    """Return the Arrow struct of an evidence class."""
+    annotation: Any = evidence
+    return arrow_type(annotation)
+
+
 def to_struct(value: Any) -> Any:
     """Return a dataclass as plain Python values for Arrow: dataclasses become dicts, tuples lists; None stays."""
     kind: Any = type(value)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.dataset.ledger import BASE_FIELDS, base_row
 from curation.dataset.stages import CURATE
 from curation.errors import ShardError
-from curation.measure.arrow import arrow_type, from_struct, to_struct
+from curation.measure.arrow import evidence_type, from_struct, to_struct
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 
@@ -28,7 +28,7 @@ def ledger_schema(recipe: Recipe) -> pa.Schema:
     """Return the columns of the curate ledger: the base, format and size, then two structs per filter, then joint."""
     fields = [*BASE_FIELDS, *EXTRA_FIELDS]
     for plan in recipe.measurers:
-        fields.append(pa.field(f"{plan.name}_evidence", arrow_type(plan.module.EVIDENCE)))
+        fields.append(pa.field(f"{plan.name}_evidence", evidence_type(plan.module.EVIDENCE)))
         fields.append(pa.field(f"{plan.name}_scores", pa.struct([(name, pa.float64()) for name in plan.module.SCORES])))
     joint = [(name, pa.float64()) for plan in recipe.filters for name in plan.joint]
     if joint:

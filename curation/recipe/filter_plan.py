@@ -5,8 +5,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
@@ -16,7 +15,7 @@ from curation.recipe.joint_scores import JOINT_SCORES, UNKNOWN, Bounds, JointSco
 from curation.recipe.judge import Criterion, KeepRange, Screening
 from curation.recipe.screens import Proof, Proofs, ScreenStanza, about, may_hold
 from curation.recipe.validation import choices, validated
-from filters.base import Settings
+from filters.base import CONTRACT, FilterModule, Settings, StandIn
 
 NUM_RECENT = 256
 """Evidences whose scores a plan remembers: more than a batch has pictures."""
@@ -39,7 +38,7 @@ class FilterPlan:
 
     name: str
     """Of its column: the filter's, or for its screens `text_screen`, `text_screen_2`, ..."""
-    module: ModuleType
+    module: FilterModule
     measure: Settings
     score: Settings
     joint: Mapping[str, JointScore]
@@ -100,7 +99,7 @@ class ScreenPlan:
 
 def stand_in(plan: FilterPlan, evidence: Any) -> Any:
     """Return what joint scores take for the evidence of the filter that this one screens."""
-    return plan.module.stand_in(evidence, plan.score) if hasattr(plan.module, "stand_in") else evidence
+    return plan.module.stand_in(evidence, plan.score) if isinstance(plan.module, StandIn) else evidence
 
 
 def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
@@ -137,7 +136,7 @@ def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
 def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str, place: str) -> ScreenPlan:
     screen = stanza.screens[number]
     module = _module(screen.filter, where, f"{place}.filter")
-    can_stand_in = screen.filter == stanza.name or hasattr(module, "stand_in")
+    can_stand_in = screen.filter == stanza.name or isinstance(module, StandIn)
     joint = {name: one for name, one in JOINT_SCORES.items() if one.owner == stanza.name and can_stand_in}
     for i, proof in enumerate(screen.proofs):
         for table, names, allowed in (("when", proof.when, (*module.SCORES, *joint)), ("then", proof.then, scores)):
@@ -159,10 +158,17 @@ def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str
     return ScreenPlan(plan, screen.proofs, stanza.name, held)
 
 
-def _module(name: str, where: str, place: str) -> ModuleType:
+def _module(name: str, where: str, place: str) -> FilterModule:
     if name not in filter_names():
         raise RecipeError(f"{where}: {place}: no filter {name!r}; {choices(name, filter_names())}")
-    return importlib.import_module(f"filters.{name}")
+    module = importlib.import_module(f"filters.{name}")
+    if missing := [part for part in CONTRACT if not hasattr(module, part)]:
+        file = getattr(module, "__file__", name)
+        raise RecipeError(
+            f"{where}: {place}: {file} does not define {', '.join(missing)}; `filters.base.FilterModule` says what a "
+            f"filter defines"
+        )
+    return cast("FilterModule", module)
 
 
 def filter_names() -> tuple[str, ...]:
