@@ -16,7 +16,7 @@ def _installed() -> str:
 
 
 CODE_VERSION = _installed()
-"""Version of the installed distribution; part of every work id."""
+"""Version of the installed distribution: told by manifests, and part of no work id (`curation.dataset.stages`)."""
 
 
 RUNTIME = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "torch")

@@ -25,6 +25,9 @@ from curation.images.srgb import to_srgb
 from curation.recipe.settings import DecodeLimits
 from filters.base import FaceCaptionError, RgbImage
 
+VERSION = 1
+"""Raised whenever the same bytes would give other pixels; what was measured on the old ones is then measured again."""
+
 REASONS: Mapping[str, str] = MappingProxyType(
     {
         "empty": "there are no bytes",
