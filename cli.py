@@ -222,59 +222,63 @@ for trainer_command in (cache, train, export, generate):
     app.command()(trainer_command)
 
 
+def _say_moved(is_given: bool) -> None:
+    """Turn away who still types `plan --order`, which is a command of its own."""
+    if is_given:
+        from curation.errors import UsageError
+
+        raise UsageError("plan --order: the cheapest order has a command of its own: facecaptionhq order SOURCE")
+
+
 @app.command()
 def plan(
-    source: Annotated[
-        Path, typer.Argument(help="Folder that `rank` wrote; with --order one of tars, or a run that was curated.")
-    ],
+    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
-    order: Annotated[
-        bool, typer.Option("--order", help="Say which execution order of the filters is cheapest, in one process.")
-    ] = False,
-    sample: Annotated[
-        int | None,
-        typer.Option("--sample", min=1, help="Rows that go through all stages (2000); with --order pictures (200)."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same sample.")] = 0,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows that go through all stages.")] = 2000,
+    seed: SeedOption = 0,
     price: Annotated[float | None, typer.Option("--price", min=0, help="Of one worker for one hour.")] = None,
-    waiver: Annotated[
-        str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
-    ] = None,
-    hash_list: Annotated[
-        list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
-    ] = None,
-    allow_loopback: Annotated[
-        bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
-    ] = False,
+    waiver: WaiverOption = None,
+    hash_list: HashListOption = None,
+    allow_loopback: LoopbackOption = False,
     as_json: JsonOption = False,
+    moved: Annotated[
+        bool, typer.Option("--order", hidden=True, is_eager=True, callback=_say_moved, help="Now a command: `order`.")
+    ] = False,
 ) -> None:
     """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
 
-    With --order it measures a sample of pictures, or reads it from ledgers, and proposes the cheapest order of filters.
     Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
     """
     loaded = _load(recipe)
-    if order:
-        from curation.commands.order.observe import sample_of
-        from curation.commands.order.proposal import propose
-        from curation.commands.order.text import tell as tell_order
-        from curation.commands.order.text import values
-
-        drawn = sample_of(source, loaded, sample or 200, seed)
-        found = propose(drawn.observed, loaded)
-        typer.echo(_json(values(found, drawn)) if as_json else tell_order(found, drawn))
-        return
     from curation.commands.plan import plan as run
     from curation.commands.plan.text import tell
 
     forecast = run(
-        source, loaded, _spread(workers, ray_address), seed=seed,
-        num_sampled=sample or 2000, price=price, waiver=waiver, hash_lists=hash_list or (),
-        allow_loopback=allow_loopback,
+        source, loaded, _spread(workers, ray_address), seed=seed, num_sampled=sample, price=price,
+        waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
     )  # fmt: skip
     typer.echo(_json(forecast.values) if as_json else tell(forecast))
+
+
+@app.command()
+def order(
+    source: Annotated[Path, typer.Argument(help="Folder of tars, or a run that was curated.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Pictures that are measured in full.")] = 200,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose the cheapest order of the filters, from pictures measured here or from a run's ledgers; write nothing."""
+    loaded = _load(recipe)
+    from curation.commands.order.observe import sample_of
+    from curation.commands.order.proposal import propose
+    from curation.commands.order.text import tell, values
+
+    drawn = sample_of(source, loaded, sample, seed)
+    found = propose(drawn.observed, loaded)
+    typer.echo(_json(values(found, drawn)) if as_json else tell(found, drawn))
 
 
 @app.command()
