@@ -1,4 +1,4 @@
-"""The command line: one command per stage; each parses, calls one function, and prints.
+"""The command line: one command per stage; each parses, calls one function, and prints what that one's text says.
 
 Results go to stdout, talk goes to stderr. Imports of stages stand inside the commands, so that `--help` and a typo in
 a recipe answer at once.
@@ -9,21 +9,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facemakeup.commands import cache, export, generate, train
+
 if TYPE_CHECKING:
-    from curation.commands.decide.preview import Preview
-    from curation.commands.order.observe import OrderSample
-    from curation.commands.order.proposal import Proposal
     from curation.dataset.manifest import Manifest
-    from curation.run.runner import Outcome, Spread
-    from facemakeup.training.train import Progress as Step
+    from curation.recipe.recipe import Recipe
+    from curation.run.runner import Spread
 
 EXIT_SOME_SHARDS_FAILED = 1
 EXIT_FAULTS_FOUND = 5
@@ -56,8 +52,17 @@ LogOption = Annotated[
 RunArgument = Annotated[
     str, typer.Argument(help="Folder that holds the stages' folders, or one stage's folder; a path or an address.")
 ]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same sample.")]
+WaiverOption = Annotated[
+    str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
+]
+HashListOption = Annotated[
+    list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
+]
+LoopbackOption = Annotated[
+    bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
+]
 NUM_CORES = os.cpu_count() or 1
-NUM_CHANGES_SHOWN = 20
 
 
 @app.command()
@@ -78,9 +83,7 @@ def rank(
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
-    from curation.recipe.recipe import load_recipe
-
-    loaded = load_recipe(recipe)
+    loaded = _load(recipe)
     from curation.commands.rank.stage import Safeguards
     from curation.commands.rank.stage import rank as run
 
@@ -103,14 +106,10 @@ def import_(
 ) -> None:
     """Turn metadata of any known shape into parquet that `rank` reads, every fault counted."""
     from curation.commands.importing.convert import import_metadata, shape_of
+    from curation.commands.importing.text import tell
 
     imported = import_metadata(source, target, shape_of(shape), ids)
-    if as_json:
-        typer.echo(json.dumps(vars(imported), indent=2))
-        return
-    typer.echo(f"{imported.num_rows} rows in {target}")
-    for fault, count in imported.faults.items():
-        typer.echo(f"  {fault}: {count}")
+    typer.echo(_json(vars(imported)) if as_json else tell(imported, target))
 
 
 @app.command()
@@ -120,25 +119,18 @@ def fetch(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
-    waiver: Annotated[
-        str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
-    ] = None,
-    hash_list: Annotated[
-        list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
-    ] = None,
-    allow_loopback: Annotated[
-        bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
-    ] = False,
+    waiver: WaiverOption = None,
+    hash_list: HashListOption = None,
+    allow_loopback: LoopbackOption = False,
     log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
-    from curation.recipe.recipe import load_recipe
-
-    loaded = load_recipe(recipe)
+    loaded = _load(recipe)
     from curation.commands.fetch.stage import fetch as run
+    from curation.run.progress import progress
 
-    with _progress("fetch", log_json) as on_outcome:
+    with progress("fetch", log_json) as on_outcome:
         manifest = run(
             source, target, loaded, _spread(workers, ray_address), on_outcome,
             waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
@@ -160,20 +152,18 @@ def curate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
-    from curation.recipe.recipe import load_recipe
-
-    loaded = load_recipe(recipe)
+    loaded = _load(recipe)
     from curation.commands.curate import curate as run
-    from curation.storage.paths import location
+    from curation.run.progress import progress
 
-    with _progress("curate", log_json) as on_outcome:
+    with progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
-        manifest = run(location(source), location(target), loaded, spread, on_outcome)
+        manifest = run(_location(source), _location(target), loaded, spread, on_outcome)
     if profile:
         from curation.run.costs import costs, table
 
-        typer.echo(table(costs(location(target), manifest)), err=True)
-    _conclude(manifest, location(target), as_json)
+        typer.echo(table(costs(_location(target), manifest)), err=True)
+    _conclude(manifest, _location(target), as_json)
 
 
 @app.command()
@@ -187,15 +177,13 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
-    from curation.recipe.recipe import load_recipe
-
-    loaded = load_recipe(recipe)
+    loaded = _load(recipe)
     from curation.commands.pack.stage import pack as run
-    from curation.storage.paths import location
+    from curation.run.progress import progress
 
-    with _progress("pack", log_json) as on_outcome:
-        manifest = run(location(source), location(target), loaded, _spread(workers, ray_address), on_outcome)
-    _conclude(manifest, location(target), as_json)
+    with progress("pack", log_json) as on_outcome:
+        manifest = run(_location(source), _location(target), loaded, _spread(workers, ray_address), on_outcome)
+    _conclude(manifest, _location(target), as_json)
 
 
 @app.command()
@@ -212,197 +200,85 @@ def decide(
     log_json: LogOption = None,
 ) -> None:
     """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
-    from curation.recipe.recipe import load_recipe
-
-    loaded = load_recipe(recipe)
+    loaded = _load(recipe)
     from curation.commands.decide.stage import decide as run_decide
     from curation.commands.decide.stage import foresee
-    from curation.storage.paths import location
+    from curation.commands.decide.text import tell, values
+    from curation.run.progress import progress
 
     if dry_run:
-        _print_forecast(foresee(location(run), loaded), as_json)
+        forecast = foresee(_location(run), loaded)
+        typer.echo(_json(values(forecast)) if as_json else tell(forecast))
         return
-    with _progress("decide", log_json) as on_outcome:
+    with progress("decide", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
-        manifest = run_decide(location(run), loaded, spread, location(source) if source else None, on_outcome)
-    _conclude(manifest, location(run), as_json)
-    if (location(run) / "pack").is_dir():
+        manifest = run_decide(_location(run), loaded, spread, _location(source) if source else None, on_outcome)
+    _conclude(manifest, _location(run), as_json)
+    if (_location(run) / "pack").is_dir():
         typer.echo("what was packed before follows the old decision: pack again into a new folder", err=True)
 
 
-@app.command()
-def cache(
-    config: Annotated[Path, typer.Argument(help="A training configuration; `cache.folder` says where the caches go.")],
-    data: Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for scans and fetched shards.")],
-    device: Annotated[str, typer.Option("--device", help="Where the VAE runs: cpu, cuda or cuda:N.")] = "cpu",
-    as_json: JsonOption = False,
-) -> None:
-    """Compute VAE latents and identity vectors once, into sidecar tars that `train` reads."""
-    from facemakeup.train_config import load_config
-
-    loaded = load_config(config)
-    from facemakeup.data.cache import fill_cache
-    from facemakeup.faults import count
-    from facemakeup.model.encoders import Encoders
-
-    encoders = Encoders.load(loaded.model, device)
-    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: typer.echo(f"cache {shard}: done", err=True))
-    summary = {**done.counts, "faults": count(done.faults)}
-    typer.echo(json.dumps(summary, indent=2) if as_json else f"cache: {summary}")
+for trainer_command in (cache, train, export, generate):
+    app.command()(trainer_command)
 
 
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/train/sd15.toml.")],
-    data: Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, logs, caches of shards.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT.")] = False,
-) -> None:
-    """Train Face-MakeUp on packed tars; under `accelerate launch -m cli train` on several GPUs."""
-    from facemakeup.train_config import load_config
+def _say_moved(is_given: bool) -> None:
+    """Turn away who still types `plan --order`, which is a command of its own."""
+    if is_given:
+        from curation.errors import UsageError
 
-    loaded = load_config(config)
-    from facemakeup.training.train import train as run
-
-    with _steps() as on_step:
-        done = run(loaded, data, out, resume, on_step)
-    typer.echo(done.folder)
-
-
-@app.command()
-def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as OUT/checkpoints/step-00530000.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the adapter; it must not be there yet.")],
-    last: Annotated[bool, typer.Option("--last", help="Take the last weights, not their average.")] = False,
-) -> None:
-    """Write a trained adapter in the form that stock diffusers loads."""
-    from facemakeup.training.export_checkpoint import export_checkpoint
-
-    export_checkpoint(checkpoint, target, average=not last)
-    typer.echo(target)
-
-
-@app.command()
-def generate(
-    adapter: Annotated[Path, typer.Argument(help="Folder that `export` wrote.")],
-    face: Annotated[list[Path], typer.Option("--face", help="Photo of the person; several are mixed.")],
-    prompt: Annotated[list[str], typer.Option("--prompt", help="One picture is drawn per prompt.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and their record.")],
-    pose: Annotated[
-        Path | None, typer.Option("--pose", help="Photo whose face gives the pose; else it is free.")
-    ] = None,
-    mix: Annotated[list[float] | None, typer.Option("--mix", help="Weight of each face; alike without.")] = None,
-    negative_prompt: Annotated[str, typer.Option("--negative-prompt", help="What not to draw.")] = "",
-    face_scale: Annotated[float, typer.Option("--face-scale", min=0, help="Strength of the face.")] = 1.0,
-    clip_scale: Annotated[float, typer.Option("--clip-scale", min=0, help="Look beside bare identity.")] = 1.0,
-    pose_scale: Annotated[float, typer.Option("--pose-scale", min=0, help="Strength of the pose.")] = 1.0,
-    pose_start: Annotated[float, typer.Option("--pose-start", min=0, max=1, help="Share of steps before it.")] = 0.0,
-    pose_end: Annotated[float, typer.Option("--pose-end", min=0, max=1, help="Share of steps after which none.")] = 1.0,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="DDIM steps.")] = 50,
-    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Classifier-free guidance.")] = 7.5,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same picture.")] = 42,
-    height: Annotated[int, typer.Option("--height", min=8, help="Pixels, a multiple of 8.")] = 512,
-    width: Annotated[int, typer.Option("--width", min=8, help="Pixels, a multiple of 8.")] = 512,
-    base: Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")] = None,
-    image_encoder: Annotated[str | None, typer.Option("--image-encoder", help="Another place of it.")] = None,
-    detector: Annotated[
-        str, typer.Option("--detector", help="yolov5-face, centerface or yolov5-face-torch.")
-    ] = "yolov5-face",
-    weights: Annotated[str, typer.Option("--weights", help="The detector's weights.")] = "yolov5n-face",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
-    accept_noncommercial: Annotated[
-        bool, typer.Option("--accept-noncommercial", help="Accept the recogniser's terms, where it has such.")
-    ] = False,
-    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Draw what the base model draws.")] = False,
-) -> None:
-    """Draw pictures of a person from photos of the face, prompts and a pose."""
-    from curation.recipe.validation import validated
-    from facemakeup.inference.generate import FaceFinder, Request
-    from facemakeup.inference.generate import generate as run
-
-    settings = {
-        "prompts": prompt,
-        "negative_prompt": negative_prompt,
-        "mix": mix or None,
-        "scales": {"face": face_scale, "clip": clip_scale, "pose": pose_scale},
-        "sampling": {"num_steps": steps, "guidance_scale": guidance, "pose_start": pose_start, "pose_end": pose_end},
-        "seed": seed,
-        "height": height,
-        "width": width,
-        "adapter": not no_adapter,
-    }
-    request = validated(Request, settings, "generate", "")
-    found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
-    finder = validated(FaceFinder, found_by, "generate", "")
-    for path in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
-        typer.echo(path)
+        raise UsageError("plan --order: the cheapest order has a command of its own: facecaptionhq order SOURCE")
 
 
 @app.command()
 def plan(
-    source: Annotated[
-        Path, typer.Argument(help="Folder that `rank` wrote; with --order one of tars, or a run that was curated.")
-    ],
+    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
-    order: Annotated[
-        bool, typer.Option("--order", help="Say which execution order of the filters is cheapest, in one process.")
-    ] = False,
-    sample: Annotated[
-        int | None,
-        typer.Option("--sample", min=1, help="Rows that go through all stages (2000); with --order pictures (200)."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same sample.")] = 0,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows that go through all stages.")] = 2000,
+    seed: SeedOption = 0,
     price: Annotated[float | None, typer.Option("--price", min=0, help="Of one worker for one hour.")] = None,
-    waiver: Annotated[
-        str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
-    ] = None,
-    hash_list: Annotated[
-        list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
-    ] = None,
-    allow_loopback: Annotated[
-        bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
-    ] = False,
+    waiver: WaiverOption = None,
+    hash_list: HashListOption = None,
+    allow_loopback: LoopbackOption = False,
     as_json: JsonOption = False,
+    moved: Annotated[
+        bool, typer.Option("--order", hidden=True, is_eager=True, callback=_say_moved, help="Now a command: `order`.")
+    ] = False,
 ) -> None:
-    """Preview links, bytes, hours and the final number from a measured sample; write nothing.
+    """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
 
-    With --order it measures a sample of pictures, or reads it from ledgers, and proposes the cheapest order of filters.
     Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
     """
-    from curation.recipe.recipe import load_recipe
-
-    loaded = load_recipe(recipe)
-    if order:
-        from curation.commands.order.observe import sample_of
-        from curation.commands.order.proposal import propose
-
-        drawn = sample_of(source, loaded, sample or 200, seed)
-        _print_proposal(propose(drawn.observed, loaded), drawn, as_json)
-        return
-    from curation.commands.plan import plan as run
+    loaded = _load(recipe)
+    from curation.commands.plan.forecast import plan as run
+    from curation.commands.plan.text import tell
 
     forecast = run(
-        source, loaded, _spread(workers, ray_address), seed=seed,
-        num_sampled=sample or 2000, price=price, waiver=waiver, hash_lists=hash_list or (),
-        allow_loopback=allow_loopback,
+        source, loaded, _spread(workers, ray_address), seed=seed, num_sampled=sample, price=price,
+        waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
     )  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps(forecast.values, indent=2))
-        return
-    typer.echo(f"{forecast.num_rows} rows in {forecast.num_parts} parts; measured on {forecast.num_sampled} of them")
-    for what, found, unit in (
-        ("link rot", forecast.link_rot.times(100), "%"),
-        ("pictures that arrive", forecast.num_arriving, ""),
-        ("their bytes", forecast.num_bytes.times(1e-9), " GB"),
-        ("pictures at the end", forecast.num_final, ""),
-    ):
-        typer.echo(f"{what:<22}{found.value:,.4g}{unit} (95 %: {found.low:,.4g} to {found.high:,.4g})")
-    for stage, one in forecast.stages.items():
-        cost = "" if one.cost is None else f", cost {one.cost:,.2f}"
-        typer.echo(f"{stage:<22}{one.hours:,.4g} h with {forecast.num_workers} workers{cost}")
+    typer.echo(_json(forecast.values) if as_json else tell(forecast))
+
+
+@app.command()
+def order(
+    source: Annotated[Path, typer.Argument(help="Folder of tars, or a run that was curated.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Pictures that are measured in full.")] = 200,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose the cheapest order of the filters, from pictures measured here or from a run's ledgers; write nothing."""
+    loaded = _load(recipe)
+    from curation.commands.order.observe import sample_of
+    from curation.commands.order.proposal import propose
+    from curation.commands.order.text import tell, values
+
+    drawn = sample_of(source, loaded, sample, seed)
+    found = propose(drawn.observed, loaded)
+    typer.echo(_json(values(found, drawn)) if as_json else tell(found, drawn))
 
 
 @app.command()
@@ -413,14 +289,11 @@ def report(
     from curation.commands.report.write import write_report
 
     typer.echo(write_report(run))
-    from curation.commands.plan import score_run
+    from curation.commands.plan.forecast import score_run
+    from curation.commands.plan.text import tell_scores
 
-    for name, one in score_run(run).items():
-        if "is_within" in one:
-            verdict = "as forecast" if one["is_within"] else "NOT as forecast"
-            typer.echo(f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})")
-        else:
-            typer.echo(f"{name}: {one['came']:,.4g}, forecast {one['value']:,.4g}")
+    if scores := score_run(run):
+        typer.echo(tell_scores(scores))
 
 
 @app.command()
@@ -432,17 +305,12 @@ def verify(
 ) -> None:
     """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
     from curation.commands.verify.check import verify as check
-    from curation.storage.paths import location
+    from curation.commands.verify.text import tell
+    from curation.run.progress import progress
 
-    with _progress("verify", done="verified") as on_outcome:
-        found = check(location(run), _spread(workers, ray_address), on_outcome)
-    if as_json:
-        typer.echo(json.dumps(found.values, indent=2))
-    else:
-        for line in (*(f"FAULT {fault}" for fault in found.faults), *(f"note  {note}" for note in found.notes)):
-            typer.echo(line)
-        what = "all is as it should be" if found.ok else f"{len(found.faults)} faults"
-        typer.echo(f"{found.num_shards} shards, {found.num_files} files, {found.num_bytes} bytes: {what}")
+    with progress("verify", done="verified") as on_outcome:
+        found = check(_location(run), _spread(workers, ray_address), on_outcome)
+    typer.echo(_json(found.values) if as_json else tell(found))
     if not found.ok:
         raise typer.Exit(EXIT_FAULTS_FOUND)
 
@@ -454,19 +322,11 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what dead runs left: temporary files, files that no record names, uploads that never finished."""
-    from curation.commands.gc import collect
-    from curation.storage.paths import location
+    from curation.commands.gc.collect import collect
+    from curation.commands.gc.text import tell, values
 
-    found = collect(location(run), dry_run=dry_run)
-    if as_json:
-        removed = [vars(one) for one in found.removed]
-        typer.echo(json.dumps({"dry_run": dry_run, "removed": removed, "left": found.left}, indent=2))
-        return
-    for one in found.removed:
-        typer.echo(f"{'would remove' if dry_run else 'removed'} {one.file}: {one.why}")
-    for name in found.left:
-        typer.echo(f"left {name}: named by nobody, but not of our kind or too young")
-    typer.echo(f"{len(found.removed)} files, {found.num_bytes} bytes")
+    found = collect(_location(run), dry_run=dry_run)
+    typer.echo(_json(values(found, dry_run=dry_run)) if as_json else tell(found, dry_run=dry_run))
 
 
 @app.command()
@@ -478,13 +338,9 @@ def why(
     """Tell one image's whole story: every stage, every score and limit, what decided, and where it lies now."""
     from curation.commands.why.story import why as ask
     from curation.commands.why.text import tell
-    from curation.storage.paths import location
 
-    stories = ask(location(run), identity)
-    if as_json:
-        typer.echo(json.dumps([story.values for story in stories], indent=2))
-    else:
-        typer.echo("\n\n".join(tell(story) for story in stories))
+    stories = ask(_location(run), identity)
+    typer.echo(_json([story.values for story in stories]) if as_json else "\n\n".join(map(tell, stories)))
 
 
 @app.command()
@@ -497,21 +353,11 @@ def forget(
 ) -> None:
     """Take images out of a run for good; hashed tombstones keep them out, and a receipt says what was done."""
     from curation.commands.forget.stage import forget as take_out
-    from curation.commands.forget.takedowns import read_requests
-    from curation.errors import UsageError
-    from curation.storage.paths import location
+    from curation.commands.forget.takedowns import read_list
+    from curation.commands.forget.text import tell
 
-    try:
-        lines = requests.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{requests}: cannot be read as text: {error}") from error
-    path, receipt = take_out(location(run), read_requests(lines, str(requests)))
-    if as_json:
-        typer.echo(json.dumps(receipt, indent=2))
-        return
-    num_found = sum(answer["num_images"] > 0 for answer in receipt["requests"])
-    typer.echo(f"{len(receipt['requests'])} requests, {num_found} of them found: {receipt['num_images']} images")
-    typer.echo(f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted\n{path}")
+    path, receipt = take_out(_location(run), read_list(requests))
+    typer.echo(_json(receipt) if as_json else tell(path, receipt))
 
 
 @app.command()
@@ -520,16 +366,11 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check the environment that a recipe needs, and say how to mend what is wrong."""
-    from curation.commands.doctor import examine
+    from curation.commands.doctor.examine import examine
+    from curation.commands.doctor.text import tell
 
     findings = examine(recipe)
-    if as_json:
-        typer.echo(json.dumps([vars(finding) for finding in findings], indent=2))
-    else:
-        for finding in findings:
-            typer.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.subject}: {finding.fact}")
-            if not finding.ok:
-                typer.echo(f"     mend: {finding.mend}")
+    typer.echo(_json([vars(finding) for finding in findings]) if as_json else tell(findings))
     if wrong := [finding.exit_code for finding in findings if not finding.ok]:
         raise typer.Exit(min(wrong))
 
@@ -537,14 +378,10 @@ def doctor(
 @models_app.command("list")
 def models_list(as_json: JsonOption = False) -> None:
     """List every entry of the catalogue: name, size, licence, and where it is offered."""
+    from curation.commands.models.text import tell_catalogue
     from filters.weights import catalogue
 
-    if as_json:
-        typer.echo(json.dumps([vars(entry) for entry in catalogue()], indent=2))
-        return
-    for entry in catalogue():
-        typer.echo(f"{entry.name}\n  {entry.about}\n  {entry.num_bytes:,} bytes, licence: {entry.licence}")
-        typer.echo(f"  sha256 {entry.sha256}\n  offered by {entry.url or entry.publisher or entry.distribution}")
+    typer.echo(_json([vars(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
 
 
 @models_app.command("pull")
@@ -573,14 +410,25 @@ def models_add(
 @models_app.command("verify")
 def models_verify() -> None:
     """Look for every entry of the catalogue and check the bytes of those that are here; missing ones are no fault."""
+    from curation.commands.models.text import tell_statuses
     from filters.weights import verify_all
 
     statuses = verify_all()
-    for status in statuses:
-        mark = "ok     " if status.found else "WRONG  " if status.is_wrong else "missing"
-        typer.echo(f"{mark} {status.entry.name}: {status.found.path if status.found else status.problem}")
+    typer.echo(tell_statuses(statuses))
     if any(status.is_wrong for status in statuses):
         raise typer.Exit(EXIT_WEIGHTS_WRONG)
+
+
+def _load(recipe: str) -> "Recipe":
+    from curation.recipe.recipe import load_recipe
+
+    return load_recipe(recipe)
+
+
+def _location(place: str) -> Path:
+    from curation.storage.paths import location
+
+    return location(place)
 
 
 def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Spread":
@@ -589,139 +437,17 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
     return Spread(workers, ray_address, num_gpus)
 
 
-@contextmanager
-def _progress(
-    stage: str, log_json: str | None = None, *, done: str = "committed"
-) -> Iterator[Callable[["Outcome"], None]]:
-    """Yield what to call for every outcome: a bar of the shards done on a terminal, a line per shard elsewhere."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from curation.run.logs import STDERR, json_log, log_outcome
-    from curation.run.runner import ShardFailure
-
-    console = Console(stderr=True, quiet=log_json == STDERR)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    disable = not console.is_terminal or console.quiet
-    with json_log(log_json), Progress(*columns, console=console, disable=disable) as bar:
-        shown = bar.add_task(f"{stage}: shards {done}", total=None)
-
-        def on_outcome(outcome: "Outcome") -> None:
-            log_outcome(stage, outcome)
-            if isinstance(outcome, ShardFailure):
-                console.print(f"{stage} {outcome.shard}: FAILED: {outcome.error}", markup=False, highlight=False)
-                return
-            bar.advance(shown)
-            if not console.is_terminal:
-                line = f"{stage} {outcome.shard}: {outcome.num_seen} seen, {outcome.num_kept} kept"
-                console.print(line, markup=False, highlight=False)
-
-        yield on_outcome
-
-
-def _print_forecast(forecast: "Preview", as_json: bool) -> None:
-    low, high = forecast.kept_interval
-    if as_json:
-        values = {**asdict(forecast), "kept_low": low, "kept_expected": forecast.kept_expected, "kept_high": high}
-        typer.echo(json.dumps(values, indent=2))
-        return
-    typer.echo(f"{forecast.num_seen} seen, {forecast.num_kept_before} kept now")
-    for by, reasons in forecast.rejected.items():
-        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-        typer.echo(f"would be rejected: {sum(reasons.values())} by {by} ({listed})")
-    typer.echo(f"would be kept: {forecast.num_kept} for certain")
-    calls = ", ".join(f"{name} {count}" for name, count in forecast.calls.items())
-    if forecast.num_undecided:
-        num = forecast.num_undecided_kept
-        kept = f", {num} of them kept now, for which no shadow sample stands" if num else ""
-        typer.echo(f"undecided: {forecast.num_undecided}{kept}; measuring them takes these calls: {calls}")
-    elif calls:
-        typer.echo(f"calls: {calls}")
-    if forecast.calls_at_most:
-        behind = ", ".join(f"{name} {count}" for name, count in forecast.calls_at_most.items())
-        typer.echo(f"and, once those have measured, at most these: {behind}")
-    if forecast.num_undecided:
-        expected = forecast.kept_expected
-        guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
-        typer.echo(f"kept in the end: {low} to {high} (95 %), {guess}")
-    typer.echo(f"shards to write anew: {forecast.num_shards}; certain to change sides: {len(forecast.changes)}")
-    for change in forecast.changes[:NUM_CHANGES_SHOWN]:
-        was, now = (f"{v.rejected_by}.{v.reason}" if v.rejected_by else "kept" for v in (change.before, change.after))
-        typer.echo(f"  {change.uid} (shard {change.shard}): {was} -> {now}")
-    if len(forecast.changes) > NUM_CHANGES_SHOWN:
-        typer.echo(f"  ... and {len(forecast.changes) - NUM_CHANGES_SHOWN} more (--json lists all)")
-
-
-def _print_proposal(found: "Proposal", drawn: "OrderSample", as_json: bool) -> None:
-    about = {"origin": drawn.origin, "num_refused": drawn.num_refused, "decode_seconds": drawn.decode_seconds}
-    if as_json:
-        typer.echo(json.dumps({**about, **found.values}, indent=2))
-        return
-    typer.echo(f"{drawn.origin}\n{found.num_pictures} readable pictures, {drawn.num_refused} samples without one")
-    typer.echo(f"\nproposed, in turn{'':<11}ms a call   measures   rejects   alone it would")
-    for step in found.proposed.steps:
-        alone = f"{found.rejects[step.name]:14.1%}" if step.name in found.rejects else f"{'-':>14}"
-        line = f"{step.name:<24}{1000 * found.seconds[step.name]:13.2f}{step.asked:11.1%}{step.rejected:10.1%}{alone}"
-        typer.echo(line)
-    typer.echo(f"\nCPU ms per readable picture, {1000 * drawn.decode_seconds:.2f} of decoding included")
-    for name, played in (("recipe", found.recipe), ("declared", found.declared), ("proposed", found.proposed)):
-        total = 1000 * (played.seconds + drawn.decode_seconds)
-        typer.echo(f"{name:<10}{total:11.2f}  {', '.join(played.order)}")
-    value, low, high = found.saving
-    how = "the cheapest of all orders" if found.is_exact else "no single move makes it cheaper"
-    typer.echo(f"the proposed order, {how}, saves {value:.1%} of the measuring (95 %: {low:.1%} to {high:.1%})")
-    typer.echo(f"chosen on one half of the pictures, it saves {found.held_out_saving:.1%} on the other")
-    if found.proposed.order == found.recipe.order:
-        typer.echo("the recipe's own order is the cheapest already")
-    elif not found.is_certain:
-        typer.echo("so few pictures do not tell it from the recipe's own: keep that, or take a larger --sample")
-    if idle := [name for name, share in found.rejects.items() if not share]:
-        typer.echo(
-            f"of the sample {' and '.join(idle)} would reject none: how many it does reject is not known from it"
-        )
-    typer.echo(f"\n[curate]\n{found.line}")
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[["Step"], None]]:
-    """Yield what to call for every optimiser step: a bar on a terminal, a line per report elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    is_main = os.environ.get("RANK", "0") == "0"
-    with Progress(*columns, console=console, disable=not (console.is_terminal and is_main)) as bar:
-        shown = bar.add_task("train", total=None)
-
-        def on_step(at: "Step") -> None:
-            bar.update(shown, completed=at.step, total=at.num_steps)
-            if at.loss is not None:
-                bar.update(shown, description=f"train: loss {at.loss:.4f}")
-                if is_main and not console.is_terminal:
-                    line = f"train: step {at.step} of {at.num_steps}, loss {at.loss:.4f}"
-                    console.print(line, markup=False, highlight=False)
-
-        yield on_step
-
-
 def _conclude(manifest: "Manifest", target: Path, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(_summary(manifest, target), indent=2))
-    else:
-        typer.echo(f"{manifest.stage}: {manifest.num_seen} seen = {manifest.num_kept} kept", nl=False)
-        for by, reasons in manifest.rejected.items():
-            listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-            typer.echo(f" + {sum(reasons.values())} by {by} ({listed})", nl=False)
-        typer.echo(f"\n{target}")
+    from curation.run.text import tell, values
+
+    typer.echo(_json(values(manifest, target)) if as_json else tell(manifest, target))
     if manifest.failed:
         typer.echo(f"{len(manifest.failed)} shards failed; run the same command again to retry only them", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 
-def _summary(manifest: "Manifest", target: Path) -> dict[str, Any]:
-    names = ("stage", "recipe_name", "recipe_digest", "num_seen", "num_kept", "rejected", "failed")
-    return {"target": str(target), **{name: getattr(manifest, name) for name in names}}
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=2)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from curation.commands.forget.stage import forget
     from curation.commands.forget.takedowns import read_requests
     from curation.commands.pack.stage import pack
-    from curation.commands.plan import Forecast, plan
+    from curation.commands.plan.forecast import Forecast, plan
     from curation.commands.rank.stage import Safeguards, rank
     from curation.commands.report.write import write_report
     from curation.commands.verify.check import verify
@@ -85,7 +85,7 @@ _HOMES = {
     "commands.forget.stage": ("forget",),
     "commands.forget.takedowns": ("read_requests",),
     "commands.pack.stage": ("pack",),
-    "commands.plan": ("Forecast", "plan"),
+    "commands.plan.forecast": ("Forecast", "plan"),
     "commands.rank.stage": ("Safeguards", "rank"),
     "commands.report.write": ("write_report",),
     "commands.verify.check": ("verify",),

@@ -78,6 +78,19 @@ def test_what_is_wrong_is_one_message_and_its_own_exit_code(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["plan", "run/rank", "--order", "--sample", "12", "--json"], ["plan", "--order"]]
+)
+def test_the_old_spelling_of_the_cheapest_order_is_turned_away_in_one_line_that_names_the_new_one(
+    arguments: list[str],
+) -> None:
+    result = run(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert "facecaptionhq order SOURCE" in line
+    assert "--order" not in run("plan", "--help").stdout
+
+
 def test_missing_weights_stop_a_run_before_it_starts_and_say_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from cli import app
 from tests.places import ROOT
 
 FOLDERS = "backends|benchmarks|configs|curation|demo|docs|examples|facemakeup|filters|scripts|tests"
@@ -18,8 +16,6 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *(page for folder in (".github", *FOLDERS.split("|")) for page in sorted((ROOT / folder).rglob("*.md"))),
 ]
-LINE = re.compile(r"^facecaptionhq .*$", re.MULTILINE)
-COMMANDS = sorted({line for page in PAGES for line in LINE.findall(page.read_text())})
 INDEX = (ROOT / "benchmarks" / "README.md").read_text()
 
 
@@ -49,15 +45,6 @@ def test_every_local_link_leads_to_a_file_and_to_a_heading_of_it(page: Path) -> 
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not heading or heading in headings(target), link
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_line_of_a_page_is_one_that_the_program_takes(line: str) -> None:
-    words = line.partition("#")[0].replace("\\", "").split()[1:]
-    command = words[: 2 if words[0] == "models" else 1]
-    result = CliRunner().invoke(app, [*command, "--help"], terminal_width=200)
-    assert result.exit_code == 0, result.output
-    assert all(word in result.output for word in words if word.startswith("--"))
 
 
 def test_changelog_and_citation_are_of_the_version_that_is_built() -> None:

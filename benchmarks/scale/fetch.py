@@ -239,7 +239,7 @@ def _forecast(folder: Path, num_sampled: int) -> dict[str, Any]:
 
 def _score(folder: Path, forecast: dict[str, Any]) -> dict[str, Any]:
     """Run the rest of the job and hold the forecast against what came."""
-    from curation.commands.plan import score
+    from curation.commands.plan.forecast import score
     from curation.dataset.manifest import read_manifest
 
     _run(_command(folder, "curate", str(folder / "fetch"), str(folder / "curate"), "--workers", "0"))

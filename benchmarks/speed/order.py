@@ -1,4 +1,4 @@
-"""The declared order of work, the recipe's and the one that `plan --order` proposes: core-seconds, and who is kept.
+"""The declared order of work, the recipe's and the one that `order` proposes: core-seconds, and who is kept.
 
     FACECAPTIONHQ_MODELS=... python -m benchmarks.speed.order CORPUS [--num-samples 40] [--num-planned 40] [--rounds 1]
 

@@ -25,7 +25,7 @@ from curation.commands.forget.prepare import (
 )
 from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
-from curation.commands.gc import collect
+from curation.commands.gc.collect import collect
 from curation.dataset.ledger import read_ledger
 from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.tombstones import tombstones_of, write_tombstones

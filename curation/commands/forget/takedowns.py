@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from curation.dataset.sample import normalise_url, uid_of_url
@@ -31,6 +32,19 @@ class Request:
     def uid(self) -> str | None:
         """The uid that a URL or a uid names."""
         return uid_of_url(self.value) if self.kind == "url" else self.value if self.kind == "uid" else None
+
+
+def read_list(path: Path) -> tuple[Request, ...]:
+    """Return the requests of a file.
+
+    Raises:
+        UsageError: it cannot be read, or a line is none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as text: {error}") from error
+    return read_requests(lines, str(path))
 
 
 def read_requests(lines: Iterable[str], where: str) -> tuple[Request, ...]:

@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from curation.commands.forget.takedowns import Request, read_requests
+from curation.commands.forget.takedowns import Request, read_list, read_requests
 from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
 
@@ -55,3 +57,13 @@ def test_a_line_that_is_no_request_is_refused_by_number_and_not_repeated(line: s
 def test_an_empty_list_is_refused() -> None:
     with pytest.raises(UsageError, match="no request"):
         read_requests(["# nothing"], "list")
+
+
+def test_a_list_is_read_from_a_file_and_one_that_is_no_text_is_named(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("000000123\ndomain:bücher.example\n", encoding="utf-8")
+    assert [request.kind for request in read_list(listed)] == ["key", "domain"]
+    listed.write_bytes(b"\xff\xfe\x00")
+    for path in (listed, tmp_path / "nowhere.txt"):
+        with pytest.raises(UsageError, match=f"{path.name}: cannot be read as text"):
+            read_list(path)

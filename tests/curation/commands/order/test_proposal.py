@@ -282,7 +282,7 @@ def test_the_first_call_of_every_new_cell_is_not_what_a_call_costs(
 def test_the_command_line_prints_a_line_that_a_recipe_takes_and_writes_nothing(tmp_path: Path, source: Path) -> None:
     recipe_at(tmp_path)
     before = sorted(path for path in (*tmp_path.rglob("*"), *source.rglob("*")))
-    command = ["plan", str(source), "--order", "--recipe", str(tmp_path / "recipe.toml"), "--sample", "12"]
+    command = ["order", str(source), "--recipe", str(tmp_path / "recipe.toml"), "--sample", "12"]
     shown, as_json = CliRunner().invoke(app, command), CliRunner().invoke(app, [*command, "--json"])
     assert (shown.exit_code, as_json.exit_code) == (0, 0), shown.output + as_json.output
     section = tomllib.loads(shown.output[shown.output.index("[curate]") :])

@@ -15,7 +15,7 @@ from cli import app
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
-from curation.commands.plan import _sampled, plan, score, score_run, share
+from curation.commands.plan.forecast import _sampled, plan, score, score_run, share
 from curation.commands.rank.stage import rank
 from curation.dataset.manifest import read_manifest, read_report
 from curation.dataset.tar import read_samples

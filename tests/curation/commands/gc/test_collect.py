@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.gc import collect
+from curation.commands.gc.collect import collect
 from curation.commands.verify.check import verify
 from curation.dataset.ledger import BASE_FIELDS, write_ledger
 from curation.dataset.tar import write_tar
@@ -158,7 +158,7 @@ def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
     for key in ("run/pack/jpg-00003.tar", "run/pack-of-another/jpg-00003.tar"):
         files.call_s3("create_multipart_upload", Bucket=name.rstrip("/"), Key=key)
     with monkeypatch.context() as patience:  # moto says of every upload that it began in 2010
-        patience.setattr("curation.commands.gc.TTL_S", timedelta(days=36_500).total_seconds())
+        patience.setattr("curation.commands.gc.collect.TTL_S", timedelta(days=36_500).total_seconds())
         assert collect(target).removed == ()
     assert [one.file for one in collect(target).removed] == ["pack/jpg-00003.tar"]
     left = files.call_s3("list_multipart_uploads", Bucket=name.rstrip("/"))["Uploads"]

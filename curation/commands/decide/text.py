@@ -1,0 +1,66 @@
+"""What another recipe would decide, for a terminal and as plain values."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from curation.commands.decide.preview import Change, Preview
+from curation.recipe.judge import Verdict
+
+NUM_CHANGES_SHOWN = 20
+
+
+def tell(forecast: Preview) -> str:
+    """Return the forecast as text: what is certain, what must be measured, and who changes sides."""
+    return "\n".join((*_certain(forecast), *_undecided(forecast), *_changes(forecast)))
+
+
+def values(forecast: Preview) -> dict[str, Any]:
+    """Return the same as plain values, for JSON, with every change and the bounds of what stays."""
+    low, high = forecast.kept_interval
+    return {**asdict(forecast), "kept_low": low, "kept_expected": forecast.kept_expected, "kept_high": high}
+
+
+def _certain(forecast: Preview) -> Iterator[str]:
+    yield f"{forecast.num_seen} seen, {forecast.num_kept_before} kept now"
+    for by, reasons in forecast.rejected.items():
+        yield f"would be rejected: {sum(reasons.values())} by {by} ({_listed(reasons)})"
+    yield f"would be kept: {forecast.num_kept} for certain"
+
+
+def _undecided(forecast: Preview) -> Iterator[str]:
+    calls = _listed(forecast.calls)
+    if forecast.num_undecided:
+        num = forecast.num_undecided_kept
+        kept = f", {num} of them kept now, for which no shadow sample stands" if num else ""
+        yield f"undecided: {forecast.num_undecided}{kept}; measuring them takes these calls: {calls}"
+    elif calls:
+        yield f"calls: {calls}"
+    if forecast.calls_at_most:
+        yield f"and, once those have measured, at most these: {_listed(forecast.calls_at_most)}"
+    if forecast.num_undecided:
+        low, high = forecast.kept_interval
+        expected = forecast.kept_expected
+        guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
+        yield f"kept in the end: {low} to {high} (95 %), {guess}"
+
+
+def _changes(forecast: Preview) -> Iterator[str]:
+    num = len(forecast.changes)
+    yield f"shards to write anew: {forecast.num_shards}; certain to change sides: {num}"
+    for change in forecast.changes[:NUM_CHANGES_SHOWN]:
+        yield f"  {_change(change)}"
+    if num > NUM_CHANGES_SHOWN:
+        yield f"  ... and {num - NUM_CHANGES_SHOWN} more (--json lists all)"
+
+
+def _change(change: Change) -> str:
+    return f"{change.uid} (shard {change.shard}): {_verdict(change.before)} -> {_verdict(change.after)}"
+
+
+def _verdict(verdict: Verdict) -> str:
+    return f"{verdict.rejected_by}.{verdict.reason}" if verdict.rejected_by else "kept"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,0 +1,36 @@
+"""A forecast, and how it turned out, for a terminal."""
+
+from collections.abc import Iterator, Mapping
+
+from curation.commands.plan.forecast import Forecast
+
+
+def tell(forecast: Forecast) -> str:
+    """Return the forecast as a table: what arrives and stays with 95 % intervals, then hours and cost by stage."""
+    return "\n".join(_lines(forecast))
+
+
+def tell_scores(scores: Mapping[str, Mapping[str, float | bool]]) -> str:
+    """Return a line per figure of `score_run`: what came, and whether it lies within what was forecast."""
+    return "\n".join(_score(name, one) for name, one in scores.items())
+
+
+def _lines(forecast: Forecast) -> Iterator[str]:
+    yield f"{forecast.num_rows} rows in {forecast.num_parts} parts; measured on {forecast.num_sampled} of them"
+    for what, found, unit in (
+        ("link rot", forecast.link_rot.times(100), "%"),
+        ("pictures that arrive", forecast.num_arriving, ""),
+        ("their bytes", forecast.num_bytes.times(1e-9), " GB"),
+        ("pictures at the end", forecast.num_final, ""),
+    ):
+        yield f"{what:<22}{found.value:,.4g}{unit} (95 %: {found.low:,.4g} to {found.high:,.4g})"
+    for stage, one in forecast.stages.items():
+        cost = "" if one.cost is None else f", cost {one.cost:,.2f}"
+        yield f"{stage:<22}{one.hours:,.4g} h with {forecast.num_workers} workers{cost}"
+
+
+def _score(name: str, one: Mapping[str, float | bool]) -> str:
+    if "is_within" not in one:
+        return f"{name}: {one['came']:,.4g}, forecast {one['value']:,.4g}"
+    verdict = "as forecast" if one["is_within"] else "NOT as forecast"
+    return f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})"

@@ -1,0 +1,34 @@
+"""Tells of shards while they are done: a bar on a terminal, a line per shard elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from curation.run.logs import STDERR, json_log, log_outcome
+from curation.run.runner import OnOutcome, Outcome, ShardFailure
+from curation.run.text import tell_outcome
+
+
+@contextmanager
+def progress(stage: str, log_json: str | None = None, *, done: str = "committed") -> Iterator[OnOutcome]:
+    """Yield what to call for every outcome; all of it goes to stderr, and with `log_json` JSON lines to that file.
+
+    A shard that failed is told of in any case, but where the JSON lines themselves go to stderr.
+    """
+    console = Console(stderr=True, quiet=log_json == STDERR)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    disable = not console.is_terminal or console.quiet
+    with json_log(log_json), Progress(*columns, console=console, disable=disable) as bar:
+        shown = bar.add_task(f"{stage}: shards {done}", total=None)
+
+        def on_outcome(outcome: Outcome) -> None:
+            log_outcome(stage, outcome)
+            has_failed = isinstance(outcome, ShardFailure)
+            if not has_failed:
+                bar.advance(shown)
+            if has_failed or not console.is_terminal:
+                console.print(tell_outcome(stage, outcome), markup=False, highlight=False)
+
+        yield on_outcome

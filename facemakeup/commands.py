@@ -1,0 +1,118 @@
+"""The trainer's part of the command line: each command parses, calls one function, and prints.
+
+Heavy libraries are imported inside the commands, so that `--help` answers at once.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
+
+
+def cache(
+    config: Annotated[Path, typer.Argument(help="A training configuration; `cache.folder` says where the caches go.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for scans and fetched shards.")],
+    device: Annotated[str, typer.Option("--device", help="Where the VAE runs: cpu, cuda or cuda:N.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compute VAE latents and identity vectors once, into sidecar tars that `train` reads."""
+    from facemakeup.train_config import load_config
+
+    loaded = load_config(config)
+    from facemakeup.data.cache import fill_cache
+    from facemakeup.faults import count
+    from facemakeup.model.encoders import Encoders
+
+    encoders = Encoders.load(loaded.model, device)
+    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: typer.echo(f"cache {shard}: done", err=True))
+    summary = {**done.counts, "faults": count(done.faults)}
+    typer.echo(json.dumps(summary, indent=2) if as_json else f"cache: {summary}")
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/train/sd15.toml.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, logs, caches of shards.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT.")] = False,
+) -> None:
+    """Train Face-MakeUp on packed tars; under `accelerate launch -m cli train` on several GPUs."""
+    from facemakeup.train_config import load_config
+
+    loaded = load_config(config)
+    from facemakeup.training.progress import steps
+    from facemakeup.training.train import train as run
+
+    with steps() as on_step:
+        done = run(loaded, data, out, resume, on_step)
+    typer.echo(done.folder)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as OUT/checkpoints/step-00530000.")],
+    target: Annotated[Path, typer.Argument(help="Folder for the adapter; it must not be there yet.")],
+    last: Annotated[bool, typer.Option("--last", help="Take the last weights, not their average.")] = False,
+) -> None:
+    """Write a trained adapter in the form that stock diffusers loads."""
+    from facemakeup.training.export_checkpoint import export_checkpoint
+
+    export_checkpoint(checkpoint, target, average=not last)
+    typer.echo(target)
+
+
+def generate(  # long: what it draws by is a line per option
+    adapter: Annotated[Path, typer.Argument(help="Folder that `export` wrote.")],
+    face: Annotated[list[Path], typer.Option("--face", help="Photo of the person; several are mixed.")],
+    prompt: Annotated[list[str], typer.Option("--prompt", help="One picture is drawn per prompt.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and their record.")],
+    pose: Annotated[
+        Path | None, typer.Option("--pose", help="Photo whose face gives the pose; else it is free.")
+    ] = None,
+    mix: Annotated[list[float] | None, typer.Option("--mix", help="Weight of each face; alike without.")] = None,
+    negative_prompt: Annotated[str, typer.Option("--negative-prompt", help="What not to draw.")] = "",
+    face_scale: Annotated[float, typer.Option("--face-scale", min=0, help="Strength of the face.")] = 1.0,
+    clip_scale: Annotated[float, typer.Option("--clip-scale", min=0, help="Look beside bare identity.")] = 1.0,
+    pose_scale: Annotated[float, typer.Option("--pose-scale", min=0, help="Strength of the pose.")] = 1.0,
+    pose_start: Annotated[float, typer.Option("--pose-start", min=0, max=1, help="Share of steps before it.")] = 0.0,
+    pose_end: Annotated[float, typer.Option("--pose-end", min=0, max=1, help="Share of steps after which none.")] = 1.0,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="DDIM steps.")] = 50,
+    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Classifier-free guidance.")] = 7.5,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same picture.")] = 42,
+    height: Annotated[int, typer.Option("--height", min=8, help="Pixels, a multiple of 8.")] = 512,
+    width: Annotated[int, typer.Option("--width", min=8, help="Pixels, a multiple of 8.")] = 512,
+    base: Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")] = None,
+    image_encoder: Annotated[str | None, typer.Option("--image-encoder", help="Another place of it.")] = None,
+    detector: Annotated[
+        str, typer.Option("--detector", help="yolov5-face, centerface or yolov5-face-torch.")
+    ] = "yolov5-face",
+    weights: Annotated[str, typer.Option("--weights", help="The detector's weights.")] = "yolov5n-face",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
+    accept_noncommercial: Annotated[
+        bool, typer.Option("--accept-noncommercial", help="Accept the recogniser's terms, where it has such.")
+    ] = False,
+    no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Draw what the base model draws.")] = False,
+) -> None:
+    """Draw pictures of a person from photos of the face, prompts and a pose."""
+    from curation.recipe.validation import validated
+    from facemakeup.inference.generate import FaceFinder, Request
+    from facemakeup.inference.generate import generate as run
+
+    settings = {
+        "prompts": prompt,
+        "negative_prompt": negative_prompt,
+        "mix": mix or None,
+        "scales": {"face": face_scale, "clip": clip_scale, "pose": pose_scale},
+        "sampling": {"num_steps": steps, "guidance_scale": guidance, "pose_start": pose_start, "pose_end": pose_end},
+        "seed": seed,
+        "height": height,
+        "width": width,
+        "adapter": not no_adapter,
+    }
+    request = validated(Request, settings, "generate", "")
+    found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
+    finder = validated(FaceFinder, found_by, "generate", "")
+    for path in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
+        typer.echo(path)
