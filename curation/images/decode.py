@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from curation.images.containers import (
+    WALKERS,
     Container,
     ContainerError,
     ImageFormat,
@@ -25,6 +26,8 @@ from curation.images.srgb import to_srgb
 from curation.recipe.settings import DecodeLimits
 from filters.base import FaceCaptionError, RgbImage
 
+PILLOW_NAMES: Mapping[ImageFormat, str] = {name: walker.PILLOW_NAME for name, walker in WALKERS.items()}
+
 VERSION = 1
 """Raised whenever the same bytes would give other pixels; what was measured on the old ones is then measured again."""
 
@@ -33,7 +36,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "empty": "there are no bytes",
         "too_many_bytes": "the file is larger than max_bytes",
         "not_an_image": "the first bytes are those of no image format known here; often an HTML page",
-        "format_not_allowed": "an image, but neither JPEG nor PNG nor WEBP",
+        "format_not_allowed": f"an image, but neither {' nor '.join(PILLOW_NAMES.values())}",
         "animated": "a PNG or WEBP that announces an animation, even of one frame",
         "too_many_pixels": "the header claims more than max_pixels",
         "side_too_small": "the header claims a side shorter than min_side_px",
@@ -62,7 +65,6 @@ OTHER_FORMATS = (
 ISO_BRANDS = (b"ftypavi", b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")
 """The same at byte 4: AVIF and HEIF."""
 
-PILLOW_NAMES: Mapping[ImageFormat, str] = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 UPRIGHT = MappingProxyType(
     {

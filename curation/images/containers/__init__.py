@@ -10,6 +10,7 @@ from curation.images.containers import jpeg, png, webp
 from curation.images.containers.parts import Container, ContainerError, ImageFormat, Part
 
 __all__ = [
+    "WALKERS",
     "Container",
     "ContainerError",
     "ImageFormat",
@@ -23,7 +24,16 @@ __all__ = [
 
 
 class Walker(Protocol):
-    """What each of the three modules offers."""
+    """What the module of a format offers."""
+
+    @property
+    def PILLOW_NAME(self) -> str:  # noqa: N802  a constant of the module
+        """What Pillow calls the format."""
+        ...
+
+    def announces(self, image_bytes: bytes) -> bool:
+        """Whether the first bytes are those of this format."""
+        ...
 
     def read(self, image_bytes: bytes) -> Container:
         """Walk a file; see `read_container`."""
@@ -35,15 +45,12 @@ class Walker(Protocol):
 
 
 WALKERS: Mapping[ImageFormat, Walker] = {"jpg": jpeg, "png": png, "webp": webp}
+"""Every format that is read here, by the suffix of its members; another one is a module and a row."""
 
 
 def sniff_format(image_bytes: bytes) -> ImageFormat | None:
-    """Return which of the three formats the first bytes announce; names and suffixes are never asked."""
-    if image_bytes.startswith(jpeg.START + b"\xff"):
-        return "jpg"
-    if image_bytes.startswith(png.START):
-        return "png"
-    return "webp" if image_bytes[:4] == webp.START and image_bytes[8:12] == webp.FORM else None
+    """Return which of the formats the first bytes announce; names and suffixes are never asked."""
+    return next((name for name, walker in WALKERS.items() if walker.announces(image_bytes)), None)
 
 
 def read_container(image_bytes: bytes, image_format: ImageFormat) -> Container:

@@ -13,6 +13,7 @@ from curation.images.containers.parts import (
     read_orientation,
 )
 
+PILLOW_NAME = "JPEG"
 START = b"\xff\xd8"
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """What ends entropy-coded bytes: neither a stuffed zero, nor a restart marker, nor a fill byte (B.1.1)."""
@@ -24,6 +25,11 @@ SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 KEPT = FRAMES | {0xC4, 0xCC} | frozenset(range(EOI, APP0))
 """Frames, Huffman and arithmetic tables, EOI, scans, quantisation tables, DNL, DRI, DHP, EXP."""
+
+
+def announces(image_bytes: bytes) -> bool:
+    """Whether the first bytes are those of a JPEG file."""
+    return image_bytes.startswith(START + b"\xff")
 
 
 def read(image_bytes: bytes) -> Container:

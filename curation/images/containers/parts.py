@@ -2,11 +2,12 @@
 
 import struct
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from filters.base import FaceCaptionError
 
-ImageFormat = Literal["jpg", "png", "webp"]
+ImageFormat = str
+"""A format that is read here, by the suffix of its members: a key of `curation.images.containers.WALKERS`."""
 
 EXIF_PREFIX = b"Exif\0\0"
 TIFF_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}

@@ -6,10 +6,16 @@ from collections.abc import Iterator
 
 from curation.images.containers.parts import Container, ContainerError, Part, minimal_tiff, read_orientation
 
+PILLOW_NAME = "PNG"
 START = b"\x89PNG\r\n\x1a\n"
 CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 KEPT = CRITICAL | {b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT"}
 NUM_HEADER_BYTES = 13
+
+
+def announces(image_bytes: bytes) -> bool:
+    """Whether the first bytes are those of a PNG file."""
+    return image_bytes.startswith(START)
 
 
 def read(image_bytes: bytes) -> Container:

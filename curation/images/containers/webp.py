@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from curation.images.containers.parts import Container, ContainerError, Part, minimal_tiff, read_orientation
 
+PILLOW_NAME = "WEBP"
 START, FORM = b"RIFF", b"WEBP"
 CODED = frozenset({b"VP8 ", b"VP8L"})
 ANIMATION = frozenset({b"ANIM", b"ANMF"})
@@ -13,6 +14,11 @@ HAS_ICC, HAS_ALPHA, HAS_EXIF, IS_ANIMATED = 0x20, 0x10, 0x08, 0x02
 NUM_SIZE_BYTES = 10
 """All of a VP8X chunk, and enough of the other two to read their size."""
 SIDE_BITS = 0x3FFF
+
+
+def announces(image_bytes: bytes) -> bool:
+    """Whether the first bytes are those of a WEBP file."""
+    return image_bytes[:4] == START and image_bytes[8:12] == FORM
 
 
 def read(image_bytes: bytes) -> Container:
