@@ -1,0 +1,31 @@
+"""The one table of stages: the order in which samples flow, and whose files are whose."""
+
+from itertools import pairwise
+
+import pytest
+
+from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
+
+
+def test_each_stage_reads_what_the_one_before_it_wrote() -> None:
+    first, *_ = STAGES.values()
+    assert first.before is None
+    for before, stage in pairwise(STAGES.values()):
+        assert stage.before == before.name
+    assert [name for name, stage in STAGES.items() if stage.name != name] == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "foreign"),
+    [
+        (RANK, ["00000.parquet", "ledger.parquet", "123456.parquet"], ["00000.tar", "index.parquet", "x.parquet"]),
+        (FETCH, ["00012.tar", "00012.parquet", "findings.parquet", "00012.0123abcd.tar"], ["0.tar", "ledger.parquet"]),
+        (CURATE, ["00012.tar", "00012.0123abcd.parquet"], ["findings.parquet", "jpg-00000.tar", "00012.tar.bak"]),
+        (PACK, ["jpg-00000.tar", "avif-00001.parquet", "index.parquet", "ledger.parquet"], ["00000.tar", "jpg-0.tar"]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_stage_knows_the_names_that_it_gives(stage: object, own: list[str], foreign: list[str]) -> None:
+    may_write = stage.may_write  # type: ignore[attr-defined]
+    assert [name for name in own if not may_write(name)] == []
+    assert [name for name in foreign if may_write(name)] == []
