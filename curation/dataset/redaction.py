@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.dataset.tombstones import FORGET, FORGOTTEN
+from curation.dataset.stages import FORGET, FORGOTTEN
 
 STAYS = frozenset({"uid", "source_shard", "num_facecaption_rows", "num_laion_rows"})
 """Columns that say nothing of the image but its hash, where it stood, and how many metadata rows it had."""

@@ -68,3 +68,8 @@ PACK = Stage(
 
 STAGES: Mapping[str, Stage] = MappingProxyType({stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)})
 """Every stage by its name, in the order in which samples flow."""
+
+FORGET = "forget"
+"""Who rejects what was forgotten, in every stage: no stage, but a command."""
+FORGOTTEN = "forgotten"
+"""The reason."""

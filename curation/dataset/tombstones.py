@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.dataset.sample import NUM_UID_BYTES, uid_of_url
+from curation.dataset.stages import FORGET
 from curation.dataset.urls import above, ascii_host, host_of
 from curation.errors import UsageError
 from curation.storage.publish import publish_sealed, read_sealed
@@ -25,10 +26,6 @@ TOMBSTONES_NAME = "tombstones.json"
 JOURNAL_NAME = "journal.json"
 """Lies there while a `forget` is changing the run; whoever runs it again completes it."""
 PREPARED_FOLDER = "prepared"
-FORGET = "forget"
-"""Who rejects what was forgotten."""
-FORGOTTEN = "forgotten"
-"""The reason."""
 KINDS = ("uid", "url", "content", "domain")
 IDENTITY = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
 """Columns of a ledger that tell whom a row is about, and whether it is a tombstone."""

@@ -18,8 +18,7 @@ from curation.commands.pack.stage import (
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
-from curation.dataset.stages import INDEX_NAME, LEDGER_NAME, PACK
-from curation.dataset.tombstones import FORGET
+from curation.dataset.stages import FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.recipe.recipe import Recipe
 from curation.run.journal import Preparation
 from curation.run.lookup import is_in

@@ -18,9 +18,8 @@ from curation.commands.fetch.stage import fetch_work_id
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.dataset.redaction import bury, recount
-from curation.dataset.stages import FINDINGS_NAME, LEDGER_NAME, STAGES, Stage
+from curation.dataset.stages import FINDINGS_NAME, FORGET, LEDGER_NAME, STAGES, Stage
 from curation.dataset.tar import copy_without, picture_name
-from curation.dataset.tombstones import FORGET
 from curation.errors import ShardError
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import StageFolder, reports_of

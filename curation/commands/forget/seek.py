@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from curation.commands.forget.takedowns import Request
 from curation.dataset.sample import normalise_url
-from curation.dataset.tombstones import FORGET, Tombstones, hashed
+from curation.dataset.stages import FORGET
+from curation.dataset.tombstones import Tombstones, hashed
 from curation.dataset.urls import above, host_of
 from curation.errors import ShardError
 from curation.run.folders import StageFolder

@@ -18,9 +18,9 @@ from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, rea
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
 from curation.dataset.sample import Sample
-from curation.dataset.stages import CURATE, INDEX_NAME, LEDGER_NAME, PACK
+from curation.dataset.stages import CURATE, FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.dataset.tar import read_samples, sample_members
-from curation.dataset.tombstones import FORGET, Tombstones, consult
+from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe

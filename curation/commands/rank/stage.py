@@ -25,8 +25,8 @@ from curation.commands.rank.join import Cut, find_cut, join, opened, rest, selec
 from curation.commands.rank.streams import file_digests, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
-from curation.dataset.stages import LEDGER_NAME, RANK
-from curation.dataset.tombstones import FORGET, FORGOTTEN, consult
+from curation.dataset.stages import FORGET, FORGOTTEN, LEDGER_NAME, RANK
+from curation.dataset.tombstones import consult
 from curation.recipe.settings import RankSettings
 from curation.run.shard_writer import commit_report
 from curation.run.target import Facts, claimed, finish

@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from curation.commands.report.ledgers import batches, ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
-from curation.dataset.stages import CURATE, STAGES
-from curation.dataset.tombstones import FORGET
+from curation.dataset.stages import CURATE, FORGET, STAGES
 from curation.measure.cascade import QUARANTINE, UNREADABLE
 from curation.storage.publish import sha256_of
 

@@ -15,8 +15,7 @@ from curation.commands.verify.records import StageRecords, curate_id, expect_wor
 from curation.commands.verify.shards import Before
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
-from curation.dataset.stages import CURATE, FETCH, INDEX_NAME, LEDGER_NAME, PACK, STAGES
-from curation.dataset.tombstones import FORGET
+from curation.dataset.stages import CURATE, FETCH, FORGET, INDEX_NAME, LEDGER_NAME, PACK, STAGES
 from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe
 from curation.storage.paths import local_copy

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from curation.dataset.stages import CURATE
-from curation.dataset.tombstones import FORGET, is_buried
+from curation.dataset.stages import CURATE, FORGET
+from curation.dataset.tombstones import is_buried
 from curation.measure.cascade import UNREADABLE
 from curation.measure.columns import joint_scores, known_of
 from curation.recipe.judge import NotYet, Verdict, judge

@@ -14,8 +14,7 @@ from curation.commands.verify.pictures import tar_findings
 from curation.commands.verify.rows import Finding, Row, base_findings, evidence_findings
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import ShardReport
-from curation.dataset.stages import CURATE, FETCH, LEDGER_NAME, STAGES
-from curation.dataset.tombstones import FORGET
+from curation.dataset.stages import CURATE, FETCH, FORGET, LEDGER_NAME, STAGES
 from curation.errors import ShardError
 from curation.measure.columns import ledger_schema
 from curation.recipe.recipe import Recipe

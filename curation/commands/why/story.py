@@ -8,9 +8,9 @@ from typing import Any
 from curation.dataset.captions import captions_of
 from curation.dataset.manifest import Manifest, read_manifest
 from curation.dataset.sample import Sample
-from curation.dataset.stages import CURATE, PACK, STAGES
+from curation.dataset.stages import CURATE, FORGET, PACK, STAGES
 from curation.dataset.tar import key_of, members_of, read_samples
-from curation.dataset.tombstones import FORGET, tombstones_of
+from curation.dataset.tombstones import tombstones_of
 from curation.errors import FaceCaptionError, UsageError
 from curation.measure.columns import known_of
 from curation.recipe.recipe import Recipe, recipe_of
