@@ -48,7 +48,7 @@ def weights_sha256(network: torch.nn.Module) -> str:
 
 def plan_of(config: TrainConfig, encoders: Encoders) -> Plan:
     """Return what preparing samples depends on, with the caches where the configuration names a folder."""
-    latents, identities = sidecars(config, encoders.vae) if config.cache.folder else (None, None)
+    latents, identities = sidecars(config, encoders.base.vae) if config.cache.folder else (None, None)
     return Plan(config.crop, config.faces, config.model.recogniser, encoders.clip_side, latents, identities)
 
 
@@ -93,7 +93,7 @@ class _Filler:
 
     def __init__(self, config: TrainConfig, index: TarIndex, store: ShardStore, encoders: Encoders) -> None:
         self._config, self._index, self._store, self._encoders = config, index, store, encoders
-        self._latents, self._identities = sidecars(config, encoders.vae)
+        self._latents, self._identities = sidecars(config, encoders.base.vae)
         self._preparer = Preparer(Plan(config.crop, config.faces, config.model.recogniser, encoders.clip_side))
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self._num_seen = 0
@@ -144,7 +144,7 @@ class _Filler:
                 new[name] = old[name]
                 self.counts["latents_hit"] += 1
                 continue
-            mean, logvar = self._encoders.moments(torch.from_numpy(view.pixels(opened.rgb()))[None])
+            mean, logvar = self._encoders.base.moments(torch.from_numpy(view.pixels(opened.rgb()))[None])
             stacked = torch.cat([mean, logvar], dim=1)[0].cpu().numpy()
             new[name] = (key, stacked.astype(self._config.cache.latent_dtype))
             self.counts["latents_computed"] += 1

@@ -18,7 +18,7 @@ from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.inference.export import RECORD_NAME, read_record
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
-from facemakeup.model.ddim import Sampling, Scales
+from facemakeup.model.denoise import Sampling, Scales
 from filters.base import Filter, RgbImage, Settings
 
 RECORD = "generate.json"

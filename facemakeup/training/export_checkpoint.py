@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from facemakeup.inference.export import export
-from facemakeup.model.encoders import load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.training.checkpoint import EMA_NAME, read
 
@@ -17,7 +16,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> N
     """
     found = read(checkpoint)
     config, weights = found.config, found.weights(average)
-    model = FaceMakeUp.from_config(config.model, load_unet(config.model))
+    model = FaceMakeUp.from_config(config.model)
     model.load_trainable(weights)
     crop = {"crop_mode": config.crop.mode, "crop_factor": config.crop.factor, "crop_size": config.crop.size}
     known = {key: found.record[key] for key in ("step", "config_digest", "data_digest", "num_seen")}

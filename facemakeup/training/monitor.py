@@ -28,11 +28,11 @@ class Monitor:
     All ranks call the same methods at the same steps.
     """
 
-    def __init__(self, config: TrainConfig, accelerator: Any, tracker: Tracker, out: Path, num_timesteps: int) -> None:
-        """Keep where to report; nothing is counted yet."""
+    def __init__(self, config: TrainConfig, accelerator: Any, tracker: Tracker, out: Path, end: float) -> None:
+        """Keep where to report; nothing is counted yet. Timesteps lie in 0..end."""
         self._config, self._accelerator, self._tracker = config, accelerator, tracker
         self._faults_path = out / FAULTS_NAME
-        self._num_timesteps = num_timesteps
+        self._end = end
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self.faults: Counter[str] = Counter()
         self.num_seen = 0
@@ -78,7 +78,7 @@ class Monitor:
 
     def took(self, result: StepResult) -> None:
         """Take in an optimiser step."""
-        sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._num_timesteps, NUM_BUCKETS)
+        sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._end, NUM_BUCKETS)
         self._sums += torch.stack([sums, counts.to(sums.dtype)])
         self._norm = result.gradient_norm
 

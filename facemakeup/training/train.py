@@ -18,7 +18,7 @@ from facemakeup.data.dataset import TarDataset, batches, open_dataset
 from facemakeup.data.order import batch
 from facemakeup.faces.recognisers import load_recogniser
 from facemakeup.faults import Fault
-from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
@@ -81,10 +81,10 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
     _ = dataset.accumulation
     if found is not None:
         checkpoint.require_resumable(found, config, dataset.digest)
-    trainer = Trainer(config, FaceMakeUp.from_config(config.model, load_unet(config.model)), encoders, accelerator)
+    trainer = Trainer(config, FaceMakeUp.from_config(config.model), encoders, accelerator)
     first = found.step if found is not None else 0
     tracker = _tracker(out, first + 1) if accelerator.is_main_process else Several([])
-    monitor = Monitor(config, accelerator, tracker, out, trainer.schedule.num_timesteps)
+    monitor = Monitor(config, accelerator, tracker, out, trainer.objective.end)
     if found is not None:
         trainer.restore(found.snapshot())
         monitor.take_up(found.record["faults"], int(found.record["num_seen"]), first + 1)
