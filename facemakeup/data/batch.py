@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facemakeup.data.prepare import Prepared
-from facemakeup.faults import Fault
+from facemakeup.faults import SampleFault
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Loaded:
     """A micro batch, with what was passed over on the way to it."""
 
     batch: Batch
-    faults: tuple[Fault, ...]
+    faults: tuple[SampleFault, ...]
     notes: dict[str, int]
     """What the caches said, with counts."""
 

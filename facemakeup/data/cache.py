@@ -18,7 +18,7 @@ from facemakeup.data.prepare import Plan, Preparer, View, identity_key, view_of
 from facemakeup.data.raw_sample import RawSample, raw_sample
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.data.sidecar import Name, Sidecar
-from facemakeup.faults import Fault, FaultLimit, SampleFaultError, count
+from facemakeup.faults import FaultLimit, SampleFault, SampleFaultError, count
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import GIB, TrainConfig
 from filters.base import RgbImage
@@ -33,7 +33,7 @@ class CacheReport:
 
     counts: dict[str, int]
     """`latents_hit`, `latents_computed`, and the same of `identity`; a stale array is computed again."""
-    faults: tuple[Fault, ...]
+    faults: tuple[SampleFault, ...]
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
@@ -98,7 +98,7 @@ class _Filler:
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self._num_seen = 0
         self.counts: Counter[str] = Counter()
-        self.faults: list[Fault] = list(index.faults)
+        self.faults: list[SampleFault] = list(index.faults)
 
     def fill(self, number: int) -> None:
         """Write the caches of one shard, unless they hold everything already."""

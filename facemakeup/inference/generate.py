@@ -34,7 +34,7 @@ class FaceFinder(Settings):
     """Set by someone who has read the recogniser's terms and accepts them."""
 
 
-class Request(Settings):
+class DrawRequest(Settings):
     """What is drawn."""
 
     prompts: tuple[str, ...] = Field(min_length=1)
@@ -57,7 +57,7 @@ def generate(
     faces: Sequence[Path],
     pose: Path | None,
     target: Path,
-    request: Request,
+    request: DrawRequest,
     finder: FaceFinder,
     base: str | None = None,
     image_encoder: str | None = None,
@@ -149,7 +149,7 @@ def read_picture(path: Path) -> RgbImage:
 def _write(
     pictures: Sequence[RgbImage],
     target: Path,
-    request: Request,
+    request: DrawRequest,
     adapter: Path,
     faces: Sequence[Path],
     pose: Path | None,

@@ -17,7 +17,7 @@ from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import TarDataset, batches, open_dataset
 from facemakeup.data.order import batch
 from facemakeup.faces.recognisers import load_recogniser
-from facemakeup.faults import Fault
+from facemakeup.faults import SampleFault
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import TrainConfig
@@ -25,7 +25,7 @@ from facemakeup.training import checkpoint
 from facemakeup.training.checkpoint import Checkpoint
 from facemakeup.training.monitor import Monitor
 from facemakeup.training.schedule import learning_rate
-from facemakeup.training.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
+from facemakeup.training.tracking import LOG_NAME, JsonLinesTracker, Several, TensorBoard, Tracker
 from facemakeup.training.trainer import Trainer
 from facemakeup.training.validate import Judges, fixed_loss, show
 
@@ -153,7 +153,7 @@ class Run:
         shares = 1 if config.run.fsdp else accelerator.num_processes
         average = trainer.ema.in_place_of(trainer.parameters) if trainer.ema is not None else nullcontext()
         trainer.model.eval()
-        passed_over: list[Fault] = []
+        passed_over: list[SampleFault] = []
         with average:
             mine = self._held_out_batches(accelerator.process_index % shares, shares, passed_over)
             totals = fixed_loss(trainer, mine, config, accelerator.device)
@@ -172,7 +172,7 @@ class Run:
         self._monitor.passed_over(step, passed_over)
         self._tracker.scalars(step, values)
 
-    def _held_out_batches(self, rank: int, world: int, passed_over: list[Fault]) -> Iterator[Batch]:
+    def _held_out_batches(self, rank: int, world: int, passed_over: list[SampleFault]) -> Iterator[Batch]:
         """Yield this rank's share of the validation set, each sample once; what cannot be used is put on the list."""
         order, num = self._held_out.order, self._config.validation.num_samples
         for number in range(rank, -(-num // order.batch_size), world):
@@ -193,7 +193,7 @@ def _judges(config: TrainConfig) -> Judges | None:
 
 
 def _tracker(out: Path, first_step: int) -> Tracker:
-    return Several([TensorBoard(out / "tensorboard", first_step), JsonLines(out / LOG_NAME, first_step)])
+    return Several([TensorBoard(out / "tensorboard", first_step), JsonLinesTracker(out / LOG_NAME, first_step)])
 
 
 @contextmanager

@@ -222,9 +222,9 @@ def test_too_many_faults_stop_a_run_and_the_error_names_counts_and_samples(tmp_p
 
 
 def _fault(number: int) -> Any:
-    from facemakeup.faults import Fault
+    from facemakeup.faults import SampleFault
 
-    return Fault("no_face", "a.tar", f"k{number}")
+    return SampleFault("no_face", "a.tar", f"k{number}")
 
 
 def test_a_dataset_of_nothing_but_broken_samples_ends_in_an_error(
