@@ -32,7 +32,12 @@ class Recogniser(Settings):
 
 
 class ModelConfig(Settings):
-    """One Face-MakeUp model."""
+    """One Face-MakeUp model.
+
+    Example:
+        recogniser = Recogniser(name="insightface_512d", width=512, sha256="0" * 64)
+        config = ModelConfig(base="stable-diffusion-v1-5/stable-diffusion-v1-5", recogniser=recogniser)
+    """
 
     base: str = Field(min_length=1)
     """Folder or hub name of a base model of a kind in `facemakeup.model.bases`, with subfolders as in diffusers."""

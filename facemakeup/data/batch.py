@@ -30,7 +30,7 @@ class Batch:
     captions: tuple[str, ...]
     uids: tuple[str, ...]
     positions: tuple[int, ...]
-    """Of the samples in the endless stream: what their random numbers are drawn by."""
+    """Where the samples stand in the endless stream: their random numbers are drawn by it."""
     moments_BCHW: Tensor
     """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
     has_moments_B: Tensor

@@ -65,7 +65,12 @@ def fill_cache(
 ) -> CacheReport:
     """Compute what the caches lack, shard by shard, and keep what they hold; stopping and going on loses one shard.
 
-    Under `accelerate launch` every process takes its share of the shards.
+    Under `accelerate launch` every process takes its share of the shards; `on_shard` hears the name of each
+    that is done.
+
+    Example:
+        config = load_config(Path("mine.toml"))
+        report = fill_cache(config, ["packed/*.tar"], Encoders.load(config.model), Path("runs/mine/work"), print)
 
     Raises:
         UsageError: the configuration names no folder, or two shards have one name.

@@ -208,8 +208,8 @@ class _Shifted:
         return replace(place, row=place.row + self.first_row)
 
     def substitute(self, place: Place, attempt: int) -> Place:
-        found = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
-        return replace(found, row=found.row + self.first_row)
+        other = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
+        return replace(other, row=other.row + self.first_row)
 
 
 def _settle(_: int) -> None:

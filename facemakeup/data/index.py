@@ -36,9 +36,9 @@ class Rows:
     num_bytes: Ints
     """Bytes up to the end of its last member, or to the next sample."""
     width: Ints
-    """Of the picture in pixels; 0 where the index does not say."""
+    """Width of the picture in pixels; 0 where the index does not say."""
     height: Ints
-    """Of the picture in pixels; 0 where the index does not say."""
+    """Height of the picture in pixels; 0 where the index does not say."""
     key: Any
     """Keys as an Arrow array of strings: no object per sample, and shared by processes."""
 
@@ -82,8 +82,8 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
         if known is not None and known[0] == shard.num_bytes:
             table = known[1]
         else:
-            table, found = _scan_once(shard, store, scans)
-            faults += [*found, *_lost(shard, known[1] if known else None, table, found)]
+            table, torn = _scan_once(shard, store, scans)
+            faults += [*torn, *_lost(shard, known[1] if known else None, table, torn)]
         tables.append(table.append_column("shard", pa.array(np.full(len(table), number, np.int64))))
     whole = pa.concat_tables(tables)
     if len(whole) == 0:
@@ -127,11 +127,11 @@ def _tar_sizes(manifest: Mapping[str, Any]) -> dict[str, int]:
     return {name.removesuffix(".tar"): int(r["num_bytes"]) for name, r in files if name.endswith(".tar")}
 
 
-def _lost(shard: Shard, promised: Any, table: Any, found: Sequence[SampleFault]) -> list[SampleFault]:
+def _lost(shard: Shard, promised: Any, table: Any, named: Sequence[SampleFault]) -> list[SampleFault]:
     """Return the samples that the index of `pack` names and a tar that has changed since does not hold."""
     if promised is None:
         return []
-    here = {*table["key"].to_pylist(), *(fault.key for fault in found)}
+    here = {*table["key"].to_pylist(), *(fault.key for fault in named)}
     missing = [key for key in promised["key"].to_pylist() if key not in here]
     return [
         SampleFault("torn_tar", shard.address, key, f"{PACK_INDEX} names it, the tar ends before it") for key in missing

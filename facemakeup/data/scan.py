@@ -59,18 +59,18 @@ def _groups(path: Path) -> Iterator[tuple[str, list[str], int, int, str]]:
     """
     key, suffixes, start, end = "", list[str](), 0, 0
     for name, begin, finish, torn in _headers(path):
-        found, suffix = split(name) if name else (key or "(between samples)", "")
+        next_key, suffix = split(name) if name else (key or "(between samples)", "")
         if torn:
-            if suffixes and found != key:
+            if suffixes and next_key != key:
                 yield key, suffixes, start, end, ""
                 suffixes = []
-            yield found, suffixes, start, end, torn
+            yield next_key, suffixes, start, end, torn
             return
-        if suffixes and found != key:
+        if suffixes and next_key != key:
             yield key, suffixes, start, end, ""
             suffixes = []
         if not suffixes:
-            key, start = found, begin
+            key, start = next_key, begin
         suffixes.append(suffix)
         end = finish
     if suffixes:

@@ -120,6 +120,9 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
 
     `base` names another base model of the same sizes, `image_encoder` another place of the same image encoder.
 
+    Example:
+        model = read_export(Path("adapter"))
+
     Raises:
         UsageError: there is no adapter, or it does not fit the base.
         VerificationError: files are damaged, or the adapter counts the attentions in another order.

@@ -24,12 +24,12 @@ def base_of(config: ModelConfig) -> BaseModel:
 
     def config_of(subfolder: str) -> Mapping[str, Any] | None:
         try:
-            found = load_config(config.base, subfolder, config.base_revision)
+            config_json = load_config(config.base, subfolder, config.base_revision)
         except OSError as error:
             said[subfolder] = " ".join(str(error).split())
             return None
-        said[subfolder] = str(found)
-        return found
+        said[subfolder] = str(config_json)
+        return config_json
 
     for adapter in BASES.values():
         if adapter.recognises(config_of):

@@ -50,7 +50,7 @@ class Conditions:
     """What a batch of pictures is drawn from, on the device."""
 
     prompt: Prompt
-    """Of the base's own making, one row per picture."""
+    """What the base made of the texts, one row per picture."""
     identity_BD: Tensor
     clip_hidden_BNC: Tensor
     pose_BCHW: Tensor | None

@@ -69,6 +69,10 @@ def set_face(pipe: Any, identity_1D: Tensor, clip_hidden_1NC: Tensor, zero_hidde
 
     `zero_hidden_1NC` are CLIP's hidden states of the zero picture, the negative branch's face; None for calls
     without guidance.
+
+    Example:
+        embeds = set_face(pipe, identity, clip_hidden, zero_hidden)
+        picture = pipe("a person wearing a red hat", ip_adapter_image_embeds=embeds).images[0]
     """
     layer = _projection(pipe)
     if zero_hidden_1NC is None:

@@ -54,6 +54,10 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
     `out` receives `checkpoints/`, `tensorboard/`, `log.jsonl`, `faults.jsonl` and `work/` (scans, fetched shards).
     Under `accelerate launch` every process calls this.
 
+    Example:
+        config = load_config(Path("mine.toml"))
+        last = train(config, ["packed/*.tar"], Path("runs/mine"), resume=True, on_step=print)
+
     Raises:
         UsageError: `out` holds a run and `resume` is not asked for, or settings or data are not those of the run.
         DataError: too many samples cannot be used.
@@ -64,37 +68,56 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    found = checkpoint.newest(out / CHECKPOINTS)
-    if found is not None and not resume:
-        raise UsageError(
-            f"{out}: holds a run at step {found.step}; add --resume to go on with it, or give another --out"
-        )
+    saved = _left_off(out, resume)
     accelerator = Accelerator(mixed_precision="no")
     set_seed(config.seed)
-    on_cpu = accelerator.device.type == "cpu"  # accelerate numbers CPUs, nobody else does
-    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
-    encoders = Encoders.load(config.model, "cpu" if on_cpu else str(accelerator.device), dtype)
-    plan = plan_of(config, encoders)
+    encoders = _encoders(config, accelerator.device)
     judges = _judges(config)
-    dataset, held_out = open_dataset(patterns, config, plan, out / WORK)
+    dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
     dataset = dataset.for_rank(accelerator.process_index, accelerator.num_processes)
-    _ = dataset.accumulation
-    if found is not None:
-        checkpoint.require_resumable(found, config, dataset.digest)
+    _require_fit(dataset, saved, config)
     trainer = Trainer(config, FaceMakeUp.from_config(config.model), encoders, accelerator)
-    first = found.step if found is not None else 0
+    first = saved.step if saved is not None else 0
     tracker = _tracker(out, first + 1) if accelerator.is_main_process else Several([])
     monitor = Monitor(config, accelerator, tracker, out, trainer.objective.end)
-    if found is not None:
-        trainer.restore(found.snapshot())
-        monitor.take_up(found.record["faults"], int(found.record["num_seen"]), first + 1)
-        found.restore_rng(accelerator.process_index)
+    if saved is not None:
+        _take_up(saved, trainer, monitor, accelerator.process_index)
     else:
         monitor.known(dataset.index.faults, len(dataset.index))
     run = Run(config, out, accelerator, trainer, monitor, tracker, dataset, held_out, judges)
     with closing(tracker):
         run.from_step(first, on_step)
     return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, config.optim.num_steps))
+
+
+def _left_off(out: Path, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint that a run goes on from, None where it begins."""
+    saved = checkpoint.newest(out / CHECKPOINTS)
+    if saved is not None and not resume:
+        raise UsageError(
+            f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
+        )
+    return saved
+
+
+def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
+    """Return the encoders on a device, in the precision of the run."""
+    on_cpu = device.type == "cpu"  # accelerate numbers CPUs, nobody else does
+    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
+    return Encoders.load(config.model, "cpu" if on_cpu else str(device), dtype)
+
+
+def _require_fit(dataset: TarDataset, saved: Checkpoint | None, config: TrainConfig) -> None:
+    """Refuse ranks that cannot share a global batch, and a checkpoint of other settings or other data."""
+    _ = dataset.accumulation
+    if saved is not None:
+        checkpoint.require_resumable(saved, config, dataset.digest)
+
+
+def _take_up(saved: Checkpoint, trainer: Trainer, monitor: Monitor, rank: int) -> None:
+    trainer.restore(saved.snapshot())
+    monitor.take_up(saved.record["faults"], int(saved.record["num_seen"]), saved.step + 1)
+    saved.restore_rng(rank)
 
 
 class Run:

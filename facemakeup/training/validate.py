@@ -25,7 +25,7 @@ from facemakeup.training.trainer import Trainer, conditions
 from filters.base import Filter, RgbImage
 
 SEED = 0
-"""Of noise and grids; the run's own seed changes neither."""
+"""The seed of noise and grids; the run's own changes neither."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def similarity_of(judges: Judges, picture: RgbImage, identity_D: Floats) -> floa
     (evidence,) = judges.faces.measure([picture])
     if not evidence.faces:
         return None
-    found = max(evidence.faces, key=lambda one: one.area_px)
+    largest = max(evidence.faces, key=lambda face: face.area_px)
     try:
-        vector = judges.recogniser.embed(picture, np.array(found.landmarks, dtype=np.float64).reshape(5, 2))
+        vector = judges.recogniser.embed(picture, np.array(largest.landmarks, dtype=np.float64).reshape(5, 2))
     except SampleFaultError:
         return None
     return float(vector @ identity_D)
