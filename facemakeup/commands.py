@@ -97,7 +97,7 @@ def generate(  # long: what it draws by is a line per option
 ) -> None:
     """Draw pictures of a person from photos of the face, prompts and a pose."""
     from curation.recipe.validation import validated
-    from facemakeup.inference.generate import FaceFinder, Request
+    from facemakeup.inference.generate import DrawRequest, FaceFinder
     from facemakeup.inference.generate import generate as run
 
     settings = {
@@ -111,7 +111,7 @@ def generate(  # long: what it draws by is a line per option
         "width": width,
         "adapter": not no_adapter,
     }
-    request = validated(Request, settings, "generate", "")
+    request = validated(DrawRequest, settings, "generate", "")
     found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
     finder = validated(FaceFinder, found_by, "generate", "")
     for path in run(adapter, face, pose, out, request, finder, base, image_encoder, device):

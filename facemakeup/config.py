@@ -28,15 +28,19 @@ class Recogniser(Settings):
     width: int = Field(ge=1)
     """Numbers in an identity vector."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of its file of weights, in hex."""
+    """The sha256 of its file of weights, in hex."""
 
 
 class ModelConfig(Settings):
-    """One Face-MakeUp model."""
+    """One Face-MakeUp model.
+
+    Example:
+        recogniser = Recogniser(name="insightface_512d", width=512, sha256="0" * 64)
+        config = ModelConfig(base="stable-diffusion-v1-5/stable-diffusion-v1-5", recogniser=recogniser)
+    """
 
     base: str = Field(min_length=1)
-    """Folder or hub name of a Stable Diffusion 1.x/2.x model, with subfolders as in diffusers: `unet`, `vae`,
-    `text_encoder`, `tokenizer`, `scheduler`."""
+    """Folder or hub name of a base model of a kind in `facemakeup.model.bases`, with subfolders as in diffusers."""
     base_revision: str | None = None
     """Commit of the hub's repository; None takes the folder or the newest."""
     vae: str | None = None
@@ -52,7 +56,7 @@ class ModelConfig(Settings):
     recogniser: Recogniser
     """Who makes the identity vectors; an adapter works with this one only."""
     lora_rank: int = Field(default=128, ge=1)
-    """Rank of the low-rank change of every attention of the U-Net; alpha equals it."""
+    """Rank of the low-rank change of every attention of the base; alpha equals it."""
     posenet_context: Literal["face", "text"] = "face"
     """What PoseNet attends to: the face tokens, as published, or the text, which stock pipelines give a ControlNet."""
     pose_channels: tuple[int, ...] = Field(default=(16, 32, 96, 256), min_length=4, max_length=4)

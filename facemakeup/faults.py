@@ -34,7 +34,7 @@ NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Fault:
+class SampleFault:
     """One sample that was not used."""
 
     reason: str
@@ -48,16 +48,16 @@ class Fault:
 
 
 class SampleFaultError(FaceCaptionError):
-    """A sample cannot be used; becomes a recorded `Fault`."""
+    """A sample cannot be used; becomes a recorded `SampleFault`."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
 
-    def at(self, shard: str, key: str) -> Fault:
+    def at(self, shard: str, key: str) -> SampleFault:
         """Return the fault of this sample."""
-        return Fault(self.reason, shard, key, self.detail)
+        return SampleFault(self.reason, shard, key, self.detail)
 
 
 class DataError(FaceCaptionError):
@@ -75,7 +75,7 @@ class FaultLimit:
     min_count: int
     """Up to this many faults never stop a run."""
 
-    def require(self, faults: Mapping[str, int], num_seen: int, examples: Iterable[Fault]) -> None:
+    def require(self, faults: Mapping[str, int], num_seen: int, examples: Iterable[SampleFault]) -> None:
         """Stop where the faults among `num_seen` samples are too many.
 
         Raises:
@@ -92,12 +92,12 @@ class FaultLimit:
         )
 
 
-def count(faults: Iterable[Fault]) -> dict[str, int]:
+def count(faults: Iterable[SampleFault]) -> dict[str, int]:
     """Return reason -> number of faults."""
     return dict(sorted(Counter(fault.reason for fault in faults).items()))
 
 
-def some(faults: Iterable[Fault]) -> list[Fault]:
+def some(faults: Iterable[SampleFault]) -> list[SampleFault]:
     """Return at most `NUM_NAMED` faults of each reason."""
     taken: Counter[str] = Counter()
     chosen = []

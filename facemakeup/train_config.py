@@ -91,14 +91,14 @@ class OptimSettings(Settings):
     min_snr_gamma: float | None = Field(default=None, gt=0)
     """Weighs timesteps by min(snr, gamma); none weighs them alike, as published."""
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
-    """Of the moving average of the trainables; 0 keeps none."""
+    """Decay of the moving average of the trainables; 0 keeps none."""
 
 
 class RunSettings(Settings):
     """How it runs: none of these changes what is computed, beyond rounding."""
 
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Of the frozen parts and of autocast on a GPU; trainables are fp32 always, and on a CPU everything is."""
+    """What frozen parts and autocast are in on a GPU; trainables are fp32 always, and on a CPU everything is."""
     gradient_checkpointing: bool = False
     """Computes activations twice to hold fewer of them."""
     compile: bool = False
@@ -141,7 +141,11 @@ class ValidationSettings(Settings):
 
 
 class TrainConfig(Settings):
-    """One training run."""
+    """One training run.
+
+    Example:
+        config = TrainConfig(name="mine", model=ModelConfig(base="my-base", recogniser=recogniser))
+    """
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -188,6 +192,9 @@ class TrainConfig(Settings):
 
 def load_config(path: Path) -> TrainConfig:
     """Read and validate a training configuration.
+
+    Example:
+        config = load_config(Path("configs/train/sd15.toml"))
 
     Raises:
         RecipeError: the file is missing, is not TOML, or a key of it does not hold.

@@ -116,7 +116,7 @@ def counted(action: Callable[[], Any]) -> float:
 
 def flops_by_part(model: FaceMakeUp) -> dict[str, float]:
     """Return GFLOPs of each part's forward pass, and of the whole training step (forward and backward)."""
-    batch, parts = inputs(), skeleton.encoders(skeleton.SD15)
+    batch, parts = inputs(), skeleton.encoders(skeleton.sd15_config())
     tokens = torch.empty(1, NUM_TOKENS, 768, device="meta")
     context = torch.cat([batch["text_BLE"], tokens], dim=1)
     latents, times = batch["noisy_latents_BCHW"], batch["timesteps_B"]
@@ -125,8 +125,8 @@ def flops_by_part(model: FaceMakeUp) -> dict[str, float]:
     words = torch.zeros(1, TEXT_LENGTH, dtype=torch.long, device="meta")
     with torch.no_grad():
         forward = {
-            "base_unet": counted(lambda: skeleton.unet(skeleton.SD15)(latents, times, batch["text_BLE"])),
-            "adapted_unet": counted(lambda: model.unet(latents, times, context)),
+            "base_unet": counted(lambda: skeleton.network(skeleton.sd15_config())(latents, times, batch["text_BLE"])),
+            "adapted_unet": counted(lambda: model.network(latents, times, context)),
             "posenet": counted(lambda: model.posenet(latents, times, tokens, batch["pose_BCHW"])),
             "projector": counted(lambda: model.projector(batch["identity_BD"], batch["clip_hidden_BNC"])),
             "vae_encode": counted(lambda: parts["vae"].encode(pixels)),
@@ -139,9 +139,9 @@ def flops_by_part(model: FaceMakeUp) -> dict[str, float]:
 def memory_gib(model: FaceMakeUp) -> dict[str, Any]:
     """Return GiB of the state on one GPU without sharding, and of the activations that one picture needs."""
     trained = sum(parameter.numel() for parameter in model.trainable_named_parameters().values())
-    frozen = skeleton.num_parameters(model.unet) + skeleton.num_parameters(model.projector)
+    frozen = skeleton.num_parameters(model.network) + skeleton.num_parameters(model.projector)
     frozen += skeleton.num_parameters(model.posenet) - trained
-    parts = {name: skeleton.num_parameters(part) for name, part in skeleton.encoders(skeleton.SD15).items()}
+    parts = {name: skeleton.num_parameters(part) for name, part in skeleton.encoders(skeleton.sd15_config()).items()}
     encoders = 2 * (parts["text_encoder"] + parts["image_encoder"]) + 4 * parts["vae"]
     state = {
         "trainables_fp32_weights_gradients_adam": 16 * trained,

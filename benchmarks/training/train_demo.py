@@ -138,12 +138,12 @@ def export_and_draw(config: TrainConfig, pattern: str, out: Path) -> dict[str, A
     _, held_out = open_dataset([pattern], config, plan_of(config, encoders), out / "run" / "work")
     shown = held_out.load(batch(held_out.order, 0)).batch
     identity, hidden = shown.identity_BD[:1], encoders.clip_hidden(shown.clip_pixels_BCHW[:1])
-    text = encoders.text([shown.captions[0]])
+    told = encoders.base.prompt([shown.captions[0]], config.crop.size, config.crop.size)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     embeds = set_face(pipe, identity, hidden, None)
     with torch.no_grad():
-        theirs = pipe.unet(noise, 500, text, added_cond_kwargs={"image_embeds": embeds}).sample
-        ours = model.predict(noise, torch.tensor([500]), text, identity, hidden, None)
+        theirs = pipe.unet(noise, 500, told["text_BLE"], added_cond_kwargs={"image_embeds": embeds}).sample
+        ours = model.predict(noise, torch.tensor([500]), identity, hidden, None, **told)
     draw_grid(config, pipe, encoders, shown, out / "grid.png")
     return {
         "largest_difference_to_stock_diffusers": float((theirs - ours).abs().max()),
@@ -209,10 +209,11 @@ def _stock(config: TrainConfig, encoders: Encoders) -> Any:
     import diffusers
     from transformers import CLIPImageProcessor
 
+    networks: Any = encoders.base
     return diffusers.StableDiffusionPipeline(
-        vae=encoders.vae,
-        text_encoder=encoders.text_encoder,
-        tokenizer=encoders.tokenizer,
+        vae=networks.vae,
+        text_encoder=networks.text_encoder,
+        tokenizer=networks.tokenizer,
         unet=diffusers.UNet2DConditionModel.from_pretrained(config.model.base, subfolder="unet"),
         scheduler=diffusers.DDIMScheduler.from_pretrained(config.model.base, subfolder="scheduler"),
         safety_checker=None,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from facemakeup.data.prepare import Prepared
-from facemakeup.faults import Fault
+from facemakeup.faults import SampleFault
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Batch:
     captions: tuple[str, ...]
     uids: tuple[str, ...]
     positions: tuple[int, ...]
-    """Of the samples in the endless stream: what their random numbers are drawn by."""
+    """Where the samples stand in the endless stream: their random numbers are drawn by it."""
     moments_BCHW: Tensor
     """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
     has_moments_B: Tensor
@@ -47,7 +47,7 @@ class Loaded:
     """A micro batch, with what was passed over on the way to it."""
 
     batch: Batch
-    faults: tuple[Fault, ...]
+    faults: tuple[SampleFault, ...]
     notes: dict[str, int]
     """What the caches said, with counts."""
 

@@ -18,7 +18,7 @@ from facemakeup.data.prepare import Plan, Preparer, View, identity_key, view_of
 from facemakeup.data.raw_sample import RawSample, raw_sample
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.data.sidecar import Name, Sidecar
-from facemakeup.faults import Fault, FaultLimit, SampleFaultError, count
+from facemakeup.faults import FaultLimit, SampleFault, SampleFaultError, count
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import GIB, TrainConfig
 from filters.base import RgbImage
@@ -33,7 +33,7 @@ class CacheReport:
 
     counts: dict[str, int]
     """`latents_hit`, `latents_computed`, and the same of `identity`; a stale array is computed again."""
-    faults: tuple[Fault, ...]
+    faults: tuple[SampleFault, ...]
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
@@ -48,7 +48,7 @@ def weights_sha256(network: torch.nn.Module) -> str:
 
 def plan_of(config: TrainConfig, encoders: Encoders) -> Plan:
     """Return what preparing samples depends on, with the caches where the configuration names a folder."""
-    latents, identities = sidecars(config, encoders.vae) if config.cache.folder else (None, None)
+    latents, identities = sidecars(config, encoders.base.vae) if config.cache.folder else (None, None)
     return Plan(config.crop, config.faces, config.model.recogniser, encoders.clip_side, latents, identities)
 
 
@@ -65,7 +65,12 @@ def fill_cache(
 ) -> CacheReport:
     """Compute what the caches lack, shard by shard, and keep what they hold; stopping and going on loses one shard.
 
-    Under `accelerate launch` every process takes its share of the shards.
+    Under `accelerate launch` every process takes its share of the shards; `on_shard` hears the name of each
+    that is done.
+
+    Example:
+        config = load_config(Path("mine.toml"))
+        report = fill_cache(config, ["packed/*.tar"], Encoders.load(config.model), Path("runs/mine/work"), print)
 
     Raises:
         UsageError: the configuration names no folder, or two shards have one name.
@@ -93,12 +98,12 @@ class _Filler:
 
     def __init__(self, config: TrainConfig, index: TarIndex, store: ShardStore, encoders: Encoders) -> None:
         self._config, self._index, self._store, self._encoders = config, index, store, encoders
-        self._latents, self._identities = sidecars(config, encoders.vae)
+        self._latents, self._identities = sidecars(config, encoders.base.vae)
         self._preparer = Preparer(Plan(config.crop, config.faces, config.model.recogniser, encoders.clip_side))
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self._num_seen = 0
         self.counts: Counter[str] = Counter()
-        self.faults: list[Fault] = list(index.faults)
+        self.faults: list[SampleFault] = list(index.faults)
 
     def fill(self, number: int) -> None:
         """Write the caches of one shard, unless they hold everything already."""
@@ -144,7 +149,7 @@ class _Filler:
                 new[name] = old[name]
                 self.counts["latents_hit"] += 1
                 continue
-            mean, logvar = self._encoders.moments(torch.from_numpy(view.pixels(opened.rgb()))[None])
+            mean, logvar = self._encoders.base.moments(torch.from_numpy(view.pixels(opened.rgb()))[None])
             stacked = torch.cat([mean, logvar], dim=1)[0].cpu().numpy()
             new[name] = (key, stacked.astype(self._config.cache.latent_dtype))
             self.counts["latents_computed"] += 1

@@ -22,7 +22,7 @@ from facemakeup.data.prepare import Plan, Prepared, Preparer, sizes_of
 from facemakeup.data.raw_sample import raw_sample
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faces.crop import nearest_bucket
-from facemakeup.faults import DataError, Fault, SampleFaultError
+from facemakeup.faults import DataError, SampleFault, SampleFaultError
 from facemakeup.train_config import GIB, TrainConfig
 
 MAX_SUBSTITUTES = 50
@@ -96,12 +96,12 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         Raises:
             DataError: a seat finds no usable sample.
         """
-        faults: list[Fault] = []
+        faults: list[SampleFault] = []
         samples = [self._seated(place, faults) for place in places]
         notes = Counter(note for sample in samples for note in sample.notes)
         return Loaded(collate(samples, [place.position for place in places]), tuple(faults), dict(notes))
 
-    def _seated(self, place: Place, faults: list[Fault]) -> Prepared:
+    def _seated(self, place: Place, faults: list[SampleFault]) -> Prepared:
         candidate = place
         for attempt in range(MAX_SUBSTITUTES):
             try:
@@ -208,8 +208,8 @@ class _Shifted:
         return replace(place, row=place.row + self.first_row)
 
     def substitute(self, place: Place, attempt: int) -> Place:
-        found = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
-        return replace(found, row=found.row + self.first_row)
+        other = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
+        return replace(other, row=other.row + self.first_row)
 
 
 def _settle(_: int) -> None:

@@ -5,7 +5,7 @@ generator's state. Counter-based generation: Salmon et al., "Parallel Random Num
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -26,7 +26,7 @@ class Draws:
     drop_B3: Tensor
     """Uniform in 0..1, float32."""
     timesteps_B: Tensor
-    """Uniform in 0..num_timesteps - 1, int64."""
+    """As the base's objective draws them."""
     noise_BCHW: Tensor
     """Standard normal, float32: what is added to the latents."""
     posterior_BCHW: Tensor
@@ -38,11 +38,19 @@ def generator(seed: int, position: int, purpose: Purpose) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=np.array([_key(seed, purpose), position], dtype=np.uint64)))
 
 
-def draws_of(seed: int, positions: Sequence[int], latent_shape: tuple[int, int, int], num_timesteps: int) -> Draws:
-    """Return the draws of the samples at these positions; `latent_shape` is (channels, height, width)."""
+def draws_of(
+    seed: int,
+    positions: Sequence[int],
+    latent_shape: tuple[int, int, int],
+    timestep: Callable[[np.random.Generator], float],
+) -> Draws:
+    """Return the draws of the samples at these positions.
+
+    `latent_shape` is (channels, height, width); `timestep` draws a sample's timestep with its own generator.
+    """
     return Draws(
         drop_B3=_stacked([generator(seed, p, "drop").random(NUM_DROP_DRAWS, np.float32) for p in positions]),
-        timesteps_B=torch.tensor([int(generator(seed, p, "timestep").integers(num_timesteps)) for p in positions]),
+        timesteps_B=torch.tensor([timestep(generator(seed, p, "timestep")) for p in positions]),
         noise_BCHW=_stacked([_normal(seed, p, "noise", latent_shape) for p in positions]),
         posterior_BCHW=_stacked([_normal(seed, p, "posterior", latent_shape) for p in positions]),
     )

@@ -18,7 +18,7 @@ from curation.dataset.tar import END_OF_ARCHIVE_BYTES
 from curation.storage.publish import publish
 from facemakeup.data.scan import SCAN_VERSION, scan
 from facemakeup.data.shards import Shard, ShardStore, read_text
-from facemakeup.faults import DataError, Fault
+from facemakeup.faults import DataError, SampleFault
 
 PACK_INDEX = "index.parquet"
 
@@ -36,9 +36,9 @@ class Rows:
     num_bytes: Ints
     """Bytes up to the end of its last member, or to the next sample."""
     width: Ints
-    """Of the picture in pixels; 0 where the index does not say."""
+    """Width of the picture in pixels; 0 where the index does not say."""
     height: Ints
-    """Of the picture in pixels; 0 where the index does not say."""
+    """Height of the picture in pixels; 0 where the index does not say."""
     key: Any
     """Keys as an Arrow array of strings: no object per sample, and shared by processes."""
 
@@ -52,7 +52,7 @@ class TarIndex:
 
     shards: tuple[Shard, ...]
     rows: Rows
-    faults: tuple[Fault, ...]
+    faults: tuple[SampleFault, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,8 +82,8 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
         if known is not None and known[0] == shard.num_bytes:
             table = known[1]
         else:
-            table, found = _scan_once(shard, store, scans)
-            faults += [*found, *_lost(shard, known[1] if known else None, table, found)]
+            table, torn = _scan_once(shard, store, scans)
+            faults += [*torn, *_lost(shard, known[1] if known else None, table, torn)]
         tables.append(table.append_column("shard", pa.array(np.full(len(table), number, np.int64))))
     whole = pa.concat_tables(tables)
     if len(whole) == 0:
@@ -127,16 +127,18 @@ def _tar_sizes(manifest: Mapping[str, Any]) -> dict[str, int]:
     return {name.removesuffix(".tar"): int(r["num_bytes"]) for name, r in files if name.endswith(".tar")}
 
 
-def _lost(shard: Shard, promised: Any, table: Any, found: Sequence[Fault]) -> list[Fault]:
+def _lost(shard: Shard, promised: Any, table: Any, named: Sequence[SampleFault]) -> list[SampleFault]:
     """Return the samples that the index of `pack` names and a tar that has changed since does not hold."""
     if promised is None:
         return []
-    here = {*table["key"].to_pylist(), *(fault.key for fault in found)}
+    here = {*table["key"].to_pylist(), *(fault.key for fault in named)}
     missing = [key for key in promised["key"].to_pylist() if key not in here]
-    return [Fault("torn_tar", shard.address, key, f"{PACK_INDEX} names it, the tar ends before it") for key in missing]
+    return [
+        SampleFault("torn_tar", shard.address, key, f"{PACK_INDEX} names it, the tar ends before it") for key in missing
+    ]
 
 
-def _scan_once(shard: Shard, store: ShardStore, scans: Path) -> tuple[Any, list[Fault]]:
+def _scan_once(shard: Shard, store: ShardStore, scans: Path) -> tuple[Any, list[SampleFault]]:
     """Return a tar's rows and faults from the cached scan, or scan it now."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -149,7 +151,7 @@ def _scan_once(shard: Shard, store: ShardStore, scans: Path) -> tuple[Any, list[
         publish(cached, lambda temp: pq.write_table(table, temp))
     table = pq.read_table(cached)
     listed = json.loads(table.schema.metadata[b"faults"])
-    faults = [Fault(reason, shard.address, key, detail) for reason, key, detail in listed]
+    faults = [SampleFault(reason, shard.address, key, detail) for reason, key, detail in listed]
     return table.replace_schema_metadata(), faults
 
 

@@ -29,8 +29,8 @@ def members_of(span: bytes, key: str) -> dict[str, bytes]:
     plain = _plain_members(span)
     if plain is not None:
         for name, content in plain:
-            found, suffix = split(name)
-            if found != key:
+            member_key, suffix = split(name)
+            if member_key != key:
                 continue
             if suffix in members:
                 raise SampleFaultError("duplicate_member", f"{key}.{suffix}")
@@ -39,8 +39,8 @@ def members_of(span: bytes, key: str) -> dict[str, bytes]:
     try:
         with tarfile.open(fileobj=io.BytesIO(span), mode="r:") as tar:
             while (info := tar.next()) is not None:
-                found, suffix = split(info.name)
-                if not info.isreg() or found != key:
+                member_key, suffix = split(info.name)
+                if not info.isreg() or member_key != key:
                     continue
                 file = tar.extractfile(info)
                 if suffix in members:

@@ -155,8 +155,8 @@ class BucketOrder:
 
 def _holds(rows: npt.NDArray[np.int64], row: int) -> bool:
     """Whether rising `rows` hold `row`."""
-    found = int(np.searchsorted(rows, row))
-    return found < len(rows) and int(rows[found]) == row
+    nearest = int(np.searchsorted(rows, row))
+    return nearest < len(rows) and int(rows[nearest]) == row
 
 
 def batch(order: Order, number: int) -> tuple[Place, ...]:

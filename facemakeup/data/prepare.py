@@ -144,5 +144,5 @@ def _looked_up(
 ) -> tuple[Floats | None, tuple[str, ...]]:
     if sidecar is None:
         return None, ()
-    status, found = sidecar.find(shard, uid, variant, key)
-    return found, (status,)
+    status, array = sidecar.find(shard, uid, variant, key)
+    return array, (status,)

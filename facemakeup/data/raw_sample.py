@@ -26,7 +26,7 @@ class RawSample:
     caption: str
     image_bytes: bytes
     sha256: str
-    """Of `image_bytes`, in hex."""
+    """The sha256 of `image_bytes`, in hex."""
     width: int
     height: int
     face_box: Box

@@ -10,23 +10,23 @@ from typing import Any
 from curation.dataset.tar import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, IMAGE_SUFFIXES, MAX_MEMBER_BYTES
 from facemakeup.data.members import members_of, split
 from facemakeup.data.shards import Shard
-from facemakeup.faults import Fault
+from facemakeup.faults import SampleFault
 
 SCAN_VERSION = 1
 """Raised when a scan would give other rows."""
 
 
-def scan(shard: Shard, path: Path) -> tuple[list[dict[str, Any]], list[Fault]]:
+def scan(shard: Shard, path: Path) -> tuple[list[dict[str, Any]], list[SampleFault]]:
     """Walk a tar and return one row per whole sample, and the faults that need no decoding to be seen."""
     rows: list[dict[str, Any]] = []
-    faults: list[Fault] = []
+    faults: list[SampleFault] = []
     seen: set[str] = set()
     with path.open("rb") as file:
         for key, suffixes, start, end, torn in _groups(path):
             reason = "torn_tar" if torn else "duplicate_key" if key in seen else _missing(suffixes)
             seen.add(key)
             if reason is not None:
-                faults.append(Fault(reason, shard.address, key, torn or ", ".join(suffixes)))
+                faults.append(SampleFault(reason, shard.address, key, torn or ", ".join(suffixes)))
                 continue
             width, height = _stated_size(members_of(os.pread(file.fileno(), end - start, start), key)["json"])
             rows.append({"key": key, "offset": start, "num_bytes": end - start, "width": width, "height": height})
@@ -59,18 +59,18 @@ def _groups(path: Path) -> Iterator[tuple[str, list[str], int, int, str]]:
     """
     key, suffixes, start, end = "", list[str](), 0, 0
     for name, begin, finish, torn in _headers(path):
-        found, suffix = split(name) if name else (key or "(between samples)", "")
+        next_key, suffix = split(name) if name else (key or "(between samples)", "")
         if torn:
-            if suffixes and found != key:
+            if suffixes and next_key != key:
                 yield key, suffixes, start, end, ""
                 suffixes = []
-            yield found, suffixes, start, end, torn
+            yield next_key, suffixes, start, end, torn
             return
-        if suffixes and found != key:
+        if suffixes and next_key != key:
             yield key, suffixes, start, end, ""
             suffixes = []
         if not suffixes:
-            key, start = found, begin
+            key, start = next_key, begin
         suffixes.append(suffix)
         end = finish
     if suffixes:

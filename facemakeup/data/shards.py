@@ -52,7 +52,7 @@ def find_shards(patterns: Sequence[str]) -> tuple[Shard, ...]:
     """
     import fsspec
 
-    found: dict[str, Shard] = {}
+    shards: dict[str, Shard] = {}
     for pattern in patterns:
         filesystem, path = fsspec.core.url_to_fs(pattern)
         names = sorted(name for name in filesystem.glob(path) if name.endswith(".tar"))
@@ -61,8 +61,8 @@ def find_shards(patterns: Sequence[str]) -> tuple[Shard, ...]:
         for name in names:
             info = filesystem.info(name)
             address = name if _is_local(filesystem) else filesystem.unstrip_protocol(name)
-            found[address] = Shard(address, int(info["size"]), _version(info))
-    return tuple(found[address] for address in sorted(found))
+            shards[address] = Shard(address, int(info["size"]), _version(info))
+    return tuple(shards[address] for address in sorted(shards))
 
 
 def read_text(address: str) -> str | None:

@@ -65,7 +65,7 @@ class Sidecar:
         publish_json(self.folder / SETTINGS_NAME, self._made_by)
         members = (
             (f"{name.uid}.{name.variant}.{key}.npy", _npy(array))
-            for name, key, array in sorted(arrays, key=lambda one: (one[0].uid, one[0].variant))
+            for name, key, array in sorted(arrays, key=lambda entry: (entry[0].uid, entry[0].variant))
         )
         publish(self._path(shard), lambda temp: write_tar(temp, members))
         self._loaded.pop(shard, None)

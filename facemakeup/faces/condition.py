@@ -95,7 +95,7 @@ def prepare_face(rgb: RgbImage, faces: Filter, recogniser: FaceRecogniser, clip_
     (evidence,) = faces.measure([rgb])
     if not evidence.faces:
         raise UsageError(f"no face is found in this picture of {rgb.shape[1]}x{rgb.shape[0]} pixels; take another")
-    face = max(evidence.faces, key=lambda found: found.area_px)
+    face = max(evidence.faces, key=lambda candidate: candidate.area_px)
     landmarks = np.array(face.landmarks, dtype=np.float64).reshape(5, 2)
     return FaceCondition(
         identity_D=recogniser.embed(rgb, landmarks),

@@ -1,8 +1,7 @@
-"""Writes a trained adapter in the form that stock diffusers reads, and reads it back.
+"""Writes a trained adapter in the form that its base gives, which stock diffusers reads, and reads it back.
 
-`facemakeup.safetensors` is flat: `image_proj.*` and `ip_adapter.{i}.*`, where i counts the U-Net's attention
-processors in its own order; the form knows no names, so the order is recorded and checked. `controlnet/` is PoseNet.
-`adapter_config.json` names every file with its sha256.
+`facemakeup.safetensors` is flat. Its names may count layers instead of naming them, so what they count is recorded
+and checked (`processors`). `controlnet/` is PoseNet. `adapter_config.json` names every file with its sha256.
 """
 
 import json
@@ -11,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from curation.errors import UsageError, VerificationError
@@ -21,9 +19,10 @@ from curation.version import CODE_VERSION
 from facemakeup.config import NUM_TOKENS, ModelConfig
 from facemakeup.faces import posemap
 from facemakeup.inference.model_card import model_card
-from facemakeup.model.attention import LORA_NAME, LORA_TARGETS
-from facemakeup.model.encoders import load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.ip_adapter import set_face, take_shortcut
+
+__all__ = ["export", "flat_names", "load_into_stock", "read_export", "read_record", "set_face"]
 
 FORMAT_VERSION = 1
 WEIGHTS_NAME = "facemakeup.safetensors"
@@ -34,25 +33,17 @@ POSENET_PREFIX = "posenet."
 
 
 def flat_names(model: FaceMakeUp) -> dict[str, str]:
-    """Return the model's own name -> flat name of every trained tensor but PoseNet's."""
-    names = {name: f"image_proj.{name[len('projector.') :]}" for name in _own(model, "projector.")}
-    for index, processor in enumerate(model.unet.attn_processors):
-        attention = f"unet.{processor.removesuffix('.processor')}"
-        for target in LORA_TARGETS:
-            for letter, way in (("A", "down"), ("B", "up")):
-                own = f"{attention}.{target}.lora_{letter}.{LORA_NAME}.weight"
-                names[own] = f"ip_adapter.{index}.{target.removesuffix('.0')}_lora.{way}.weight"
-        for layer in ("to_k_ip", "to_v_ip"):
-            if processor.endswith("attn2.processor"):
-                names[f"{attention}.processor.{layer}.weight"] = f"ip_adapter.{index}.{layer}.weight"
-    missing = set(model.trainable_named_parameters()) - set(_own(model, POSENET_PREFIX)) - set(names)
+    """Return the model's own name -> name in the file of every trained tensor but PoseNet's.
+
+    Raises:
+        TypeError: the base's form has no place for one.
+    """
+    trained = [name for name in model.trainable_named_parameters() if not name.startswith(POSENET_PREFIX)]
+    names = model.base.flat_names(model.network, trained)
+    missing = set(trained) - set(names)
     if missing:
         raise TypeError(f"the flat form has no place for {sorted(missing)[:3]}")
     return names
-
-
-def _own(model: FaceMakeUp, prefix: str) -> list[str]:
-    return [name for name in model.trainable_named_parameters() if name.startswith(prefix)]
 
 
 def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -76,7 +67,7 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
     flat = {flat: state[own].cpu().contiguous() for own, flat in flat_names(model).items()}
     save_file(flat, part / WEIGHTS_NAME, metadata={"format": "pt"})
     model.posenet.save_pretrained(part / POSENET_FOLDER, max_shard_size="10GB")
-    (part / "README.md").write_text(model_card(model.config, facts), encoding="utf-8")
+    (part / "README.md").write_text(model_card(model.config, model.base.usage(), facts), encoding="utf-8")
     publish_json(part / RECORD_NAME, _record(model, facts, part))
     shutil.rmtree(part / TEMP_FOLDER, ignore_errors=True)
     part.rename(folder)
@@ -91,7 +82,7 @@ def _record(model: FaceMakeUp, facts: Mapping[str, Any], folder: Path) -> dict[s
         "num_tokens": NUM_TOKENS,
         "shortcut": True,
         "pose_map_version": posemap.VERSION,
-        "processors": list(model.unet.attn_processors),
+        "processors": model.base.layout(model.network),
         "facts": dict(facts),
         "files": {str(file.relative_to(folder)): sha256_of(file) for file in files},
     }
@@ -129,6 +120,9 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
 
     `base` names another base model of the same sizes, `image_encoder` another place of the same image encoder.
 
+    Example:
+        model = read_export(Path("adapter"))
+
     Raises:
         UsageError: there is no adapter, or it does not fit the base.
         VerificationError: files are damaged, or the adapter counts the attentions in another order.
@@ -139,8 +133,8 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
         config = config.model_copy(update={"base": base, "base_revision": None})
     if image_encoder:
         config = config.model_copy(update={"image_encoder": image_encoder, "image_encoder_revision": None})
-    model = FaceMakeUp.from_config(config, load_unet(config))
-    if record["processors"] != list(model.unet.attn_processors):
+    model = FaceMakeUp.from_config(config)
+    if record["processors"] != model.base.layout(model.network):
         raise VerificationError(f"{folder / RECORD_NAME}: the adapter counts attentions in another order than the base")
     try:
         model.load_trainable(_state(model, folder))
@@ -159,24 +153,18 @@ def _state(model: FaceMakeUp, folder: Path) -> dict[str, Tensor]:
 
 
 def load_into_stock(pipe: Any, folder: Path) -> None:
-    """Load the adapter into a stock diffusers pipeline, with the shortcut that it was trained with.
+    """Load the adapter into a stock diffusers pipeline with a U-Net, with the shortcut that it was trained with.
 
     `load_ip_adapter` alone leaves the shortcut off, and the result is another model.
+
+    Example:
+        pipe = StableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
+        load_into_stock(pipe, Path("adapter"))
+
+    Raises:
+        UsageError: there is no adapter, or one of another format.
+        VerificationError: a file is missing or has other bytes.
     """
     read_record(folder)
     pipe.load_ip_adapter(str(folder), subfolder=None, weight_name=WEIGHTS_NAME, image_encoder_folder=None)
-    pipe.unet.encoder_hid_proj.image_projection_layers[0].shortcut = True
-
-
-def set_face(pipe: Any, identity_1D: Tensor, clip_hidden_1NC: Tensor, zero_hidden_1NC: Tensor | None) -> list[Tensor]:
-    """Hand a face to a stock pipeline and return its `ip_adapter_image_embeds` for calls of one picture.
-
-    `zero_hidden_1NC` are CLIP's hidden states of the zero picture, the negative branch's face; None for calls
-    without guidance.
-    """
-    layer = pipe.unet.encoder_hid_proj.image_projection_layers[0]
-    if zero_hidden_1NC is None:
-        layer.clip_embeds = clip_hidden_1NC[:, None]
-        return [identity_1D[:, None]]
-    layer.clip_embeds = torch.cat([zero_hidden_1NC, clip_hidden_1NC])[:, None]
-    return [torch.cat([torch.zeros_like(identity_1D), identity_1D])[:, None]]
+    take_shortcut(pipe)

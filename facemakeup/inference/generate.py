@@ -18,7 +18,7 @@ from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.inference.export import RECORD_NAME, read_record
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
-from facemakeup.model.ddim import Sampling, Scales
+from facemakeup.model.denoise import Sampling, Scales
 from filters.base import Filter, RgbImage, Settings
 
 RECORD = "generate.json"
@@ -34,7 +34,7 @@ class FaceFinder(Settings):
     """Set by someone who has read the recogniser's terms and accepts them."""
 
 
-class Request(Settings):
+class DrawRequest(Settings):
     """What is drawn."""
 
     prompts: tuple[str, ...] = Field(min_length=1)
@@ -44,7 +44,7 @@ class Request(Settings):
     scales: Scales = Scales()
     sampling: Sampling = Sampling()
     seed: int = Field(default=42, ge=0)
-    """Of every picture."""
+    """Where the noise of every picture comes from."""
     height: int = Field(default=512, ge=8)
     width: int = Field(default=512, ge=8)
     """Pixels, multiples of 8."""
@@ -57,7 +57,7 @@ def generate(
     faces: Sequence[Path],
     pose: Path | None,
     target: Path,
-    request: Request,
+    request: DrawRequest,
     finder: FaceFinder,
     base: str | None = None,
     image_encoder: str | None = None,
@@ -66,6 +66,12 @@ def generate(
     """Write one PNG per prompt and a record of how they were made, and return the PNGs.
 
     `faces` and `pose` are photos (JPEG, PNG, WEBP) or conditions that `FaceCondition.save` wrote (.npz).
+
+    Example:
+        from facemakeup.inference.generate import DrawRequest, FaceFinder
+
+        request = DrawRequest(prompts=("a person wearing a red hat",))
+        generate(Path("adapter"), [Path("photo.jpg")], None, Path("pictures"), request, FaceFinder())
 
     Raises:
         UsageError: a file is not a picture, shows no face, or something does not fit.
@@ -77,25 +83,29 @@ def generate(
     pipe = FaceMakeUpPipeline.from_pretrained(adapter, base, image_encoder, device)
     read = _Reader(pipe, finder)
     conditions = [read.condition(path) for path in faces]
-    size = Size(request.height, request.width)
-    pose_map = read.condition(pose).pose(size, _crop_factor(record["facts"])) if pose else None
+    size, factor = Size(request.height, request.width), _crop_factor(record["facts"])
+    pose_map = read.condition(pose).pose(size, factor) if pose else None
     if not request.adapter:
         pipe.disable_adapter()
-    pictures = [
-        pipe(
-            (prompt,),
-            conditions,
-            request.mix,
-            pose_map,
-            request.scales,
-            request.sampling,
-            request.negative_prompt,
-            (request.seed,),
-            size,
-        )[0]
-        for prompt in request.prompts
-    ]
+    pictures = [_drawn(pipe, prompt, conditions, pose_map, request) for prompt in request.prompts]
     return _write(pictures, target, request, adapter, faces, pose)
+
+
+def _drawn(
+    pipe: FaceMakeUpPipeline, prompt: str, faces: Sequence[FaceCondition], pose: RgbImage | None, request: DrawRequest
+) -> RgbImage:
+    (picture,) = pipe(
+        (prompt,),
+        faces,
+        request.mix,
+        pose,
+        request.scales,
+        request.sampling,
+        request.negative_prompt,
+        (request.seed,),
+        Size(request.height, request.width),
+    )
+    return picture
 
 
 def _crop_factor(facts: Mapping[str, Any]) -> float | None:
@@ -149,7 +159,7 @@ def read_picture(path: Path) -> RgbImage:
 def _write(
     pictures: Sequence[RgbImage],
     target: Path,
-    request: Request,
+    request: DrawRequest,
     adapter: Path,
     faces: Sequence[Path],
     pose: Path | None,

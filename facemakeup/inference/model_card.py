@@ -17,11 +17,14 @@ LICENCES: Mapping[str, str] = MappingProxyType(
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "MIT",
     }
 )
-"""Of models that an adapter may be trained on, as their model cards state them; terms can change there."""
+"""Licences of models that an adapter may be trained on, as their model cards state them; terms can change there."""
 
 
-def model_card(config: ModelConfig, facts: Mapping[str, Any]) -> str:
-    """Return the card in Markdown; `facts` are what else is known of the training (step, data, ...)."""
+def model_card(config: ModelConfig, usage: str, facts: Mapping[str, Any]) -> str:
+    """Return the card in Markdown.
+
+    `usage` is the base's part on the files; `facts` are what else is known of the training (step, data, ...).
+    """
     known = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items())
     inherited = "\n".join(f"| {part} | `{source}` | {licence} |" for part, source, licence in _inherited(config))
     context = "the face tokens: use the pipeline of facecaptionhq" if config.posenet_context == "face" else "the text"
@@ -41,29 +44,7 @@ Draws pictures of a person from a prompt, a photo of the face, and a pose (metho
 | PoseNet attends to | {context} |
 {known}
 
-## Files
-
-| file | what reads it |
-|---|---|
-| `facemakeup.safetensors` | projector, face attentions and LoRA: `pipe.load_ip_adapter` of diffusers (needs peft) |
-| `controlnet/` | PoseNet: `ControlNetModel.from_pretrained` |
-| `adapter_config.json` | all settings, and the sha256 of every file |
-
-```python
-from pathlib import Path
-
-from diffusers import StableDiffusionPipeline
-
-from facemakeup.inference.export import load_into_stock, set_face
-
-pipe = StableDiffusionPipeline.from_pretrained({config.base!r})
-load_into_stock(pipe, Path("."))  # load_ip_adapter, and the shortcut without which it is another model
-# per face: identity (1, {config.recogniser.width}); CLIP's penultimate hidden states (1, N, {config.clip_width})
-# of the aligned face, and of the zero picture
-embeds = set_face(pipe, identity, clip_hidden, zero_hidden)
-picture = pipe("a person wearing a red hat", ip_adapter_image_embeds=embeds).images[0]
-```
-
+{usage}
 ## Terms it inherits
 
 An adapter is made from these parts; whoever uses or shares it is bound by the terms of each.

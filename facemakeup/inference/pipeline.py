@@ -3,10 +3,11 @@
 Guidance pushes away from a negative branch with its own text and the face tokens of "no face": zero identity, and
 CLIP's view of the zero picture.
 
-Shapes: B pictures, H and W their size, L text tokens, E their width, D identity width, N CLIP tokens, C their width.
+Shapes: B pictures, H and W their size, D identity width, N CLIP tokens, C their width.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,8 @@ from curation.errors import UsageError
 from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.faces.crop import Size
 from facemakeup.inference.export import read_export
-from facemakeup.model.ddim import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, ddim, denoise
+from facemakeup.model.base import Prompt
+from facemakeup.model.denoise import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, denoise
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from filters.base import RgbImage
@@ -89,42 +91,45 @@ class FaceMakeUpPipeline:
         seeds = tuple(seeds) * len(prompts) if len(seeds) == 1 else tuple(seeds)
         if len(seeds) != len(prompts) or not prompts:
             raise UsageError(f"{len(prompts)} prompts need one seed or as many, not {len(seeds)}")
-        stride = self.encoders.latent_stride
+        stride = self.encoders.base.latent_stride
         if size.height % stride or size.width % stride:
             raise UsageError(f"sides must be multiples of {stride}, not {size.width}x{size.height}")
-        positive = self._positive(prompts, faces, mix, self._pose_tensor(pose, size))
-        negative = self._negative(negative_prompt, positive)
-        schedule = ddim(self.encoders.scheduler, sampling.num_steps, self.encoders.device)
+        base, guidance = self.encoders.base, sampling.guidance_scale
+        tell = partial(base.prompt, height=size.height, width=size.width, guidance=guidance)
+        positive = self._positive(tell(prompts), faces, mix, self._pose_tensor(pose, size))
+        is_one_branch = guidance == 1 or base.is_told_guidance
+        negative = None if is_one_branch else self._negative(tell([negative_prompt]), positive)
+        sampler = base.sampler(sampling.num_steps, size.height, size.width)
         used = scales if self._enabled else BASE_MODEL
-        latents = denoise(self.model, schedule, self.start(seeds, size), positive, negative, used, sampling)
+        latents = denoise(self.model, sampler, self.start(seeds, size), positive, negative, used, sampling)
         return self._pictures(latents)
 
     def start(self, seeds: Sequence[int], size: Size) -> Tensor:
         """Return the noise (B, C, H, W) that each seed stands for, drawn on the CPU: the same on every device."""
-        stride = self.encoders.latent_stride
-        shape = (self.model.unet.config.in_channels, size.height // stride, size.width // stride)
+        stride = self.encoders.base.latent_stride
+        shape = (self.encoders.base.latent_channels, size.height // stride, size.width // stride)
         drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(drawn).to(self.encoders.device)
 
     def _positive(
-        self, prompts: Sequence[str], faces: Sequence[FaceCondition], mix: Sequence[float] | None, pose: Tensor | None
+        self, told: Prompt, faces: Sequence[FaceCondition], mix: Sequence[float] | None, pose: Tensor | None
     ) -> Conditions:
         weights = mixing_weights(len(faces), mix)
-        device, num = self.encoders.device, len(prompts)
+        device, num = self.encoders.device, len(next(iter(told.values())))
         identity = torch.from_numpy(mixed_identity(faces, weights, self.model.config.recogniser)).to(device)
         hidden = self.encoders.clip_hidden(torch.from_numpy(np.stack([face.clip_pixels_3SS for face in faces])))
         share = torch.tensor(weights, dtype=hidden.dtype, device=device)
         return Conditions(
-            text_BLE=self.encoders.text(prompts),
+            prompt=told,
             identity_BD=identity.expand(num, -1),
             clip_hidden_BNC=torch.einsum("f,fnc->nc", share, hidden).expand(num, -1, -1),
             pose_BCHW=None if pose is None else pose.expand(num, -1, -1, -1),
         )
 
-    def _negative(self, negative_prompt: str, positive: Conditions) -> Conditions:
-        num = len(positive.text_BLE)
+    def _negative(self, told: Prompt, positive: Conditions) -> Conditions:
+        num = len(positive.identity_BD)
         return Conditions(
-            text_BLE=self.encoders.text([negative_prompt]).expand(num, -1, -1),
+            prompt={name: row.expand(num, *row.shape[1:]) for name, row in told.items()},
             identity_BD=torch.zeros_like(positive.identity_BD),
             clip_hidden_BNC=self.encoders.zero_hidden().expand(num, -1, -1),
             pose_BCHW=positive.pose_BCHW,
@@ -138,5 +143,5 @@ class FaceMakeUpPipeline:
         return torch.from_numpy(pose.astype(np.float32) / 255).permute(2, 0, 1).to(self.encoders.device)
 
     def _pictures(self, latents_BCHW: Tensor) -> list[RgbImage]:
-        pixels = ((self.encoders.decode(latents_BCHW) + 1) * 127.5).round().to(torch.uint8)
+        pixels = ((self.encoders.base.decode(latents_BCHW) + 1) * 127.5).round().to(torch.uint8)
         return [np.ascontiguousarray(picture) for picture in pixels.permute(0, 2, 3, 1).cpu().numpy()]

@@ -1,4 +1,4 @@
-"""Lets a U-Net attend to face tokens beside its text (decoupled cross-attention), and adapts its attentions by LoRA.
+"""Lets a U-Net of diffusers attend to face tokens beside its text (decoupled cross-attention), and adapts it by LoRA.
 
 Every cross-attention computes `Attn(Q, K_text, V_text) + scale * Attn(Q, K_face, V_face)`, where the face's key and
 value layers start as copies of the text's. Every attention's q, k, v and out get a low-rank change through PEFT;
@@ -7,7 +7,7 @@ that of k and v acts on the text alone. After IP-Adapter (arXiv 2308.06721) and 
 Shapes: B batch, S queries, L text tokens, T face tokens, E width of tokens, W width of the attention.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from facemakeup.config import NUM_TOKENS
 
 LORA_NAME = "face"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""Layers of diffusers' `Attention`."""
+PROCESSOR_SUFFIX = ".processor"
 
 
 class FaceAttention(nn.Module):
@@ -40,8 +42,8 @@ class FaceAttention(nn.Module):
     ) -> Tensor:
         """Return the attention's output (B, S, W); the parameters' names are diffusers'.
 
-        `encoder_hidden_states` is (B, L + T, E). A transformer block of Stable Diffusion 1.x/2.x calls its attentions
-        with a sequence, without a mask, a residual or a norm of their own: `install` refuses others.
+        `encoder_hidden_states` is (B, L + T, E). A plain transformer block calls its attentions with a sequence,
+        without a mask, a residual or a norm of their own: `install` refuses others.
         """
         text_BLE, face_BTE = encoder_hidden_states[:, :-NUM_TOKENS], encoder_hidden_states[:, -NUM_TOKENS:]
         query = _split(attn.to_q(hidden_states), attn.heads)
@@ -62,32 +64,37 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out.transpose(1, 2).flatten(2)
 
 
-def install(unet: Any, lora_rank: int) -> None:
-    """Freeze the U-Net, then add face attentions and LoRA, both trainable.
+def install(unet: Any, sees_text: Callable[[str], bool], lora_rank: int) -> None:
+    """Freeze a U-Net, then add face attentions and LoRA, both trainable.
+
+    `sees_text` says by its name whether an attention processor is that of a cross-attention.
 
     Raises:
-        ValueError: an attention of the U-Net is not of Stable Diffusion 1.x/2.x's kind.
+        ValueError: a cross-attention computes more than a face attention does.
     """
     from peft import LoraConfig
 
     unet.requires_grad_(False)
     processors = dict(unet.attn_processors)
     for name in processors:
-        if name.endswith("attn2.processor"):
-            processors[name] = _face_attention(unet.get_submodule(name.removesuffix(".processor")), name)
+        if sees_text(name):
+            processors[name] = _face_attention(unet.get_submodule(name.removesuffix(PROCESSOR_SUFFIX)), name)
     unet.set_attn_processor(processors)
     unet.add_adapter(
         LoraConfig(r=lora_rank, lora_alpha=lora_rank, init_lora_weights="gaussian", target_modules=list(LORA_TARGETS)),
         adapter_name=LORA_NAME,
     )
-    for processor in face_attentions(unet):
+    for processor in face_attentions(unet).values():
         processor.requires_grad_(True)
 
 
 def _face_attention(attn: Any, name: str) -> FaceAttention:
     odd = (attn.spatial_norm, attn.group_norm, attn.norm_cross, attn.norm_q, attn.norm_k)
     if any(odd) or attn.residual_connection or attn.rescale_output_factor != 1 or attn.to_k.bias is not None:
-        raise ValueError(f"{name}: not an attention of Stable Diffusion 1.x or 2.x, which Face-MakeUp adapts")
+        raise ValueError(
+            f"{name}: has a norm, a residual, a scale or a bias of its own, which a face attention would leave out; "
+            f"Face-MakeUp adapts plain attentions, as those of Stable Diffusion 1.x and 2.x are"
+        )
     made = FaceAttention(attn.to_k.in_features, attn.to_k.out_features)
     made.to(attn.to_k.weight.device)
     with torch.no_grad():
@@ -96,11 +103,9 @@ def _face_attention(attn: Any, name: str) -> FaceAttention:
     return made
 
 
-def face_attentions(unet: Any) -> Iterator[FaceAttention]:
-    """Yield the face attentions in the U-Net's order of processors."""
-    for processor in unet.attn_processors.values():
-        if isinstance(processor, FaceAttention):
-            yield processor
+def face_attentions(unet: Any) -> dict[str, FaceAttention]:
+    """Return name of the processor -> face attention, in the U-Net's order of processors."""
+    return {name: each for name, each in unet.attn_processors.items() if isinstance(each, FaceAttention)}
 
 
 def set_scales(unet: Any, face: float, lora: float) -> None:
@@ -110,7 +115,7 @@ def set_scales(unet: Any, face: float, lora: float) -> None:
     """
     from peft.tuners.lora import LoraLayer
 
-    for processor in face_attentions(unet):
+    for processor in face_attentions(unet).values():
         processor.scale = face
     for module in unet.modules():
         if isinstance(module, LoraLayer):

@@ -1,9 +1,9 @@
-"""Face-MakeUp: a frozen U-Net with face attentions and LoRA, a projector that makes face tokens, and PoseNet.
+"""Face-MakeUp: a frozen base with face attentions and LoRA, a projector that makes face tokens, and PoseNet.
 
 Every trainable parameter is registered once, in float32, and named by `trainable_named_parameters`; that set is
 what checkpoints and exports hold. Frozen parts may be in bfloat16; `predict` then computes under autocast.
 
-Shapes: B batch, C latent channels, H and W latent size, L text tokens, E their width, D identity width, N CLIP tokens.
+Shapes: B batch, C latent channels, H and W latent size, D identity width, N CLIP tokens.
 """
 
 from collections.abc import Mapping
@@ -13,75 +13,80 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from facemakeup.config import HEAD_WIDTH, ModelConfig
-from facemakeup.model import attention, posenet
+from facemakeup.config import ModelConfig
+from facemakeup.model.base import BaseModel
+from facemakeup.model.bases import base_of
 from facemakeup.model.projector import Projector
 
 
 class FaceMakeUp(nn.Module):
-    """The adapted U-Net with projector and PoseNet."""
+    """The adapted network of a base, with projector and PoseNet.
 
-    def __init__(self, config: ModelConfig, unet: nn.Module, projector: Projector, pose: nn.Module) -> None:
+    Example:
+        model = FaceMakeUp.from_config(load_config(Path("configs/train/sd15.toml")).model)
+        num_trained = sum(weight.numel() for weight in model.trainable_named_parameters().values())
+    """
+
+    def __init__(self, base: BaseModel, network: nn.Module, projector: Projector, pose: nn.Module) -> None:
         """Keep the parts; `from_config` makes them."""
         super().__init__()
-        self.config = config
-        self.unet: Any = unet
+        self.base = base
+        self.config = base.config
+        self.add_module(base.network_name, network)
         self.projector = projector
         self.posenet: Any = pose
         self._autocast_dtype = torch.float32
 
     @classmethod
-    def from_config(cls, config: ModelConfig, unet: Any) -> Self:
-        """Return a model around `unet`, which is changed: frozen, with face attentions and LoRA inside.
+    def from_config(cls, config: ModelConfig, network: nn.Module | None = None) -> Self:
+        """Return a model on the configuration's base, on the CPU, ready to be trained.
+
+        `network` stands in for the base's own, and is changed: frozen, with face attentions and LoRA inside.
 
         Raises:
-            ValueError: the U-Net is not one that an adapter of this kind fits.
+            UsageError: the base is not there, or of no known kind.
+            ValueError: the network is not one that an adapter of this kind fits.
         """
-        width = unet.config.cross_attention_dim
-        if not isinstance(width, int) or width % HEAD_WIDTH:
-            raise ValueError(f"cross_attention_dim must be a multiple of {HEAD_WIDTH}, not {width}")
-        pose = posenet.posenet_from(unet, config.pose_channels)
-        attention.install(unet, config.lora_rank)
-        device = unet.conv_in.weight.device
+        base = base_of(config)
+        network = base.load() if network is None else network
+        device = next(network.parameters()).device
+        width = base.width(network)
+        pose = base.adapt(network)
         projector = Projector(config.recogniser.width, config.clip_width, width).to(device)
-        made = cls(config, unet, projector, pose)
+        made = cls(base, network, projector, pose)
         for parameter in made.trainable_named_parameters().values():
             parameter.data = parameter.data.float()
         return made
+
+    @property
+    def network(self) -> Any:
+        """The base's network with face attentions and LoRA inside."""
+        return self.get_submodule(self.base.network_name)
 
     def forward(
         self,
         noisy_latents_BCHW: Tensor,
         timesteps_B: Tensor,
-        text_BLE: Tensor,
         identity_BD: Tensor,
         clip_hidden_BNC: Tensor,
         pose_BCHW: Tensor | None,
         clip_scale: float = 1.0,
         pose_scale: float = 1.0,
+        **prompt: Tensor,
     ) -> Tensor:
-        """Return the prediction (noise or velocity, as the base was trained), float32 (B, C, H, W).
+        """Return the prediction (what it is, the base's objective says), float32 (B, C, H, W).
 
-        `pose_BCHW` is the pose map, RGB in 0..1, 8 times the latents' size; None or scale 0 leaves PoseNet out.
+        `pose_BCHW` is the pose map, RGB in 0..1, as large as the picture; None or scale 0 leaves PoseNet out.
+        `prompt` is what the base's `BaseEncoders.prompt` made of the captions.
         """
         with self._precision(noisy_latents_BCHW.device.type):
             face_BTE = self.projector(identity_BD, clip_hidden_BNC, clip_scale)
-            down, mid = None, None
+            told = (noisy_latents_BCHW, timesteps_B, prompt, face_BTE)
+            extra = None
             if pose_BCHW is not None and pose_scale != 0:
-                seen = posenet.context(self.config.posenet_context, text_BLE, face_BTE)
-                down, mid = posenet.residuals(
-                    self.posenet, noisy_latents_BCHW, timesteps_B, seen, pose_BCHW, pose_scale
-                )
-            (predicted,) = self.unet(
-                noisy_latents_BCHW,
-                timesteps_B,
-                encoder_hidden_states=torch.cat([text_BLE.to(face_BTE.dtype), face_BTE], dim=1),
-                down_block_additional_residuals=down,
-                mid_block_additional_residual=mid,
-                return_dict=False,
-            )
-        result: Tensor = predicted.float()
-        return result
+                extra = self.base.residuals(self.posenet, *told, pose_BCHW, pose_scale)
+            predicted = self.base.predict(self.network, *told, extra)
+        return predicted.float()
 
     predict = forward
 
@@ -116,7 +121,7 @@ class FaceMakeUp(nn.Module):
 
     def freeze_in(self, dtype: torch.dtype) -> None:
         """Put the frozen weights in `dtype` (norms stay in float32) and compute under autocast to it."""
-        for parameter in self.unet.parameters():
+        for parameter in self.network.parameters():
             if not parameter.requires_grad and parameter.ndim > 1:
                 parameter.data = parameter.data.to(dtype)
         self._autocast_dtype = dtype
@@ -132,10 +137,15 @@ class FaceMakeUp(nn.Module):
                 raise TypeError(f"{name} is trained and must stay float32, but somebody made it {parameter.dtype}")
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute activations of U-Net and PoseNet in the backward pass, for less memory."""
-        self.unet.enable_gradient_checkpointing()
+        """Recompute activations of network and PoseNet in the backward pass, for less memory."""
+        self.network.enable_gradient_checkpointing()
         self.posenet.enable_gradient_checkpointing()
 
+    def compile_parts(self) -> None:
+        """Hand network and PoseNet to torch.compile."""
+        self.network.compile()
+        self.posenet.compile()
+
     def set_scales(self, face: float = 1.0, lora: float = 1.0) -> None:
-        """Set the strength of the face attentions and of LoRA; 1 and 1 in training, 0 and 0 is the base U-Net."""
-        attention.set_scales(self.unet, face, lora)
+        """Set the strength of the face attentions and of LoRA; 1 and 1 in training, 0 and 0 is the base."""
+        self.base.set_scales(self.network, face, lora)

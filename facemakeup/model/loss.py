@@ -1,15 +1,15 @@
-"""The objective: which conditions are dropped, what is predicted, how errors are weighed.
+"""The loss: which conditions are dropped, and what errors cost; what is predicted is the base's objective.
 
 Shapes: B batch, C latent channels, H and W latent size.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from facemakeup.config import DropTable
+from facemakeup.model.base import Objective
 
 NUM_DROP_DRAWS = 3
 """Uniform draws per sample that `drop` takes."""
@@ -37,75 +37,24 @@ def drop(uniforms_B3: Tensor, table: DropTable) -> Drops:
     )
 
 
-@dataclass(frozen=True)
-class NoiseSchedule:
-    """The base model's diffusion: how much signal is left at each step, and what the network predicts."""
-
-    signal_T: Tensor
-    """Cumulative product of alphas, float32 (T,)."""
-    prediction_type: str
-
-    @classmethod
-    def of(cls, scheduler: Any) -> Self:
-        """Return the schedule of a diffusers scheduler.
-
-        Raises:
-            ValueError: the base predicts something else than noise (`epsilon`) or velocity (`v_prediction`).
-        """
-        kind = scheduler.config.prediction_type
-        if kind not in {"epsilon", "v_prediction"}:
-            raise ValueError(f"prediction_type {kind!r} of the base: epsilon or v_prediction can be trained")
-        return cls(scheduler.alphas_cumprod.float(), kind)
-
-    @property
-    def num_timesteps(self) -> int:
-        """Number of steps T."""
-        return len(self.signal_T)
-
-    def noisy(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
-        """Return the latents at their timesteps: sqrt(a) x + sqrt(1 - a) noise."""
-        signal = self._signal(timesteps_B)
-        return signal.sqrt() * latents_BCHW + (1 - signal).sqrt() * noise_BCHW
-
-    def target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
-        """Return what the network should say: the noise, or the velocity sqrt(a) noise - sqrt(1 - a) x."""
-        if self.prediction_type == "epsilon":
-            return noise_BCHW
-        signal = self._signal(timesteps_B)
-        return signal.sqrt() * noise_BCHW - (1 - signal).sqrt() * latents_BCHW
-
-    def min_snr_weights(self, timesteps_B: Tensor, gamma: float) -> Tensor:
-        """Return (B,) weights min(snr, gamma) / snr for noise, / (snr + 1) for velocity (arXiv 2303.09556)."""
-        signal = self.signal_T.to(timesteps_B.device)[timesteps_B]
-        snr = signal / (1 - signal)
-        return snr.clamp(max=gamma) / (snr if self.prediction_type == "epsilon" else snr + 1)
-
-    def _signal(self, timesteps_B: Tensor) -> Tensor:
-        return self.signal_T.to(timesteps_B.device)[timesteps_B].reshape(-1, 1, 1, 1)
-
-
 def training_loss(
-    prediction_BCHW: Tensor,
-    latents_BCHW: Tensor,
-    noise_BCHW: Tensor,
-    timesteps_B: Tensor,
-    schedule: NoiseSchedule,
-    gamma: float | None = None,
+    prediction_BCHW: Tensor, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, objective: Objective
 ) -> Tensor:
-    """Return the weighted mean squared error of each sample, float32 (B,); its mean is the loss.
-
-    `gamma` weighs by min-SNR; None weighs all timesteps alike, as published.
-    """
-    target = schedule.target(latents_BCHW, noise_BCHW, timesteps_B)
+    """Return the weighted mean squared error of each sample, float32 (B,); its mean is the loss."""
+    target = objective.target(latents_BCHW, noise_BCHW, timesteps_B)
     error_B = (prediction_BCHW.float() - target.float()).square().mean(dim=(1, 2, 3))
-    return error_B if gamma is None else error_B * schedule.min_snr_weights(timesteps_B, gamma)
+    weights_B = objective.weights(timesteps_B)
+    return error_B if weights_B is None else error_B * weights_B
 
 
 def bucket_losses(
-    per_sample_B: Tensor, timesteps_B: Tensor, num_timesteps: int, num_buckets: int = 10
+    per_sample_B: Tensor, timesteps_B: Tensor, end: float, num_buckets: int = 10
 ) -> tuple[Tensor, Tensor]:
-    """Return sums of losses and counts per bucket of timesteps, both (num_buckets,), for logging over many steps."""
-    bucket_B = torch.div(timesteps_B * num_buckets, num_timesteps, rounding_mode="floor")
+    """Return sums of losses and counts per bucket of timesteps, both (num_buckets,), for logging over many steps.
+
+    `end` is the objective's: the buckets cut 0..end into equal parts.
+    """
+    bucket_B = torch.div(timesteps_B * num_buckets, end, rounding_mode="floor").long().clamp(max=num_buckets - 1)
     counts = torch.bincount(bucket_B, minlength=num_buckets)
     sums = torch.zeros(num_buckets, device=per_sample_B.device).index_add(0, bucket_B, per_sample_B.detach().float())
     return sums, counts

@@ -1,6 +1,5 @@
 """Networks without weights, on the meta device, from a base's JSON files alone: for counting, not for computing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,9 @@ import torch
 
 import configs
 from facemakeup.config import ModelConfig, Recogniser
+from facemakeup.model.bases import base_of
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.pretrained import load_config
 
 SD15 = Path(next(iter(configs.__path__))) / "sd15"
 """Sizes of Stable Diffusion 1.5 and of the CLIP ViT-H that the published adapter looks through."""
@@ -23,40 +24,27 @@ def sd15_config() -> ModelConfig:
     )
 
 
-def unet(base: Path) -> Any:
-    """Return the base's U-Net on the meta device."""
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        return UNet2DConditionModel.from_config(_json(base / "unet" / "config.json"))
+def network(config: ModelConfig) -> Any:
+    """Return the base's network on the meta device; `config.base` is a folder."""
+    return base_of(config).skeleton()
 
 
 def face_makeup(config: ModelConfig) -> FaceMakeUp:
     """Return the whole model on the meta device; `config.base` is a folder."""
     with torch.device("meta"):
-        return FaceMakeUp.from_config(config, unet(Path(config.base)))
+        return FaceMakeUp.from_config(config, network(config))
 
 
-def encoders(base: Path) -> dict[str, Any]:
-    """Return `vae`, `text_encoder` and `image_encoder` on the meta device."""
-    from diffusers import AutoencoderKL
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+def encoders(config: ModelConfig) -> dict[str, Any]:
+    """Return what stands frozen around the network, and `image_encoder`, on the meta device."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+    settings = load_config(config.image_encoder, config.image_encoder_subfolder)
     with torch.device("meta"):
-        return {
-            "vae": AutoencoderKL.from_config(_json(base / "vae" / "config.json")),
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**_json(base / "text_encoder" / "config.json"))),
-            "image_encoder": CLIPVisionModelWithProjection(
-                CLIPVisionConfig(**_json(base / "image_encoder" / "config.json"))
-            ),
-        }
+        image_encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**settings))
+    return {**base_of(config).frozen_skeletons(), "image_encoder": image_encoder}
 
 
 def num_parameters(network: Any) -> int:
     """Return how many numbers a network holds, trained or not."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded

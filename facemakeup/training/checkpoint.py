@@ -47,7 +47,7 @@ class Snapshot:
     num_seen: int
     """Samples that were drawn so far, over all ranks."""
     data_digest: str
-    """Of the tar index: the cursor means something for this data alone."""
+    """The tar index's digest: the cursor means something for this data alone."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, 
         "data_digest": snapshot.data_digest,
         "faults": dict(snapshot.faults),
         "num_seen": snapshot.num_seen,
-        "files": {name: asdict(found) for name, found in sorted(files.items())},
+        "files": {name: asdict(file) for name, file in sorted(files.items())},
     }
     publish_json(target / RECORD_NAME, {**record, "digest": digest(record)})
     shutil.rmtree(target / "_tmp", ignore_errors=True)
@@ -146,7 +146,7 @@ def read(folder: Path) -> Checkpoint:
     path = folder / RECORD_NAME
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: FileRecord(**found) for name, found in record["files"].items()}
+        files = {name: FileRecord(**file) for name, file in record["files"].items()}
         is_intact = record["digest"] == digest({name: value for name, value in record.items() if name != "digest"})
     except FileNotFoundError as error:
         raise VerificationError(f"{folder}: no {RECORD_NAME}: it was never finished") from error
@@ -205,9 +205,9 @@ def require_resumable(checkpoint: Checkpoint, config: TrainConfig, data_digest: 
 def _first_difference(old: Any, new: Any, place: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*new, *old]:
-            found = _first_difference(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
-            if found:
-                return found
+            difference = _first_difference(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
+            if difference:
+                return difference
         return ""
     return f"{place} was {old!r}, is {new!r}" if old != new else ""
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from facemakeup.inference.export import export
-from facemakeup.model.encoders import load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.training.checkpoint import EMA_NAME, read
 
@@ -11,15 +10,18 @@ from facemakeup.training.checkpoint import EMA_NAME, read
 def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> None:
     """Export what a training run wrote: the average of its weights where it kept one and `average` asks for it.
 
+    Example:
+        export_checkpoint(Path("runs/mine/checkpoints/step-00530000"), Path("adapter"))
+
     Raises:
         UsageError: the target folder is there, or the base model is not.
         VerificationError: the checkpoint is not whole.
     """
-    found = read(checkpoint)
-    config, weights = found.config, found.weights(average)
-    model = FaceMakeUp.from_config(config.model, load_unet(config.model))
+    saved = read(checkpoint)
+    config, weights = saved.config, saved.weights(average)
+    model = FaceMakeUp.from_config(config.model)
     model.load_trainable(weights)
     crop = {"crop_mode": config.crop.mode, "crop_factor": config.crop.factor, "crop_size": config.crop.size}
-    known = {key: found.record[key] for key in ("step", "config_digest", "data_digest", "num_seen")}
-    is_average = average and bool(found.record["files"].get(EMA_NAME))
+    known = {key: saved.record[key] for key in ("step", "config_digest", "data_digest", "num_seen")}
+    is_average = average and bool(saved.record["files"].get(EMA_NAME))
     export(model, folder, {"name": config.name, **known, "weights_are_an_average": is_average, **crop})

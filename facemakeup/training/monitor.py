@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from facemakeup.data.batch import Loaded
-from facemakeup.faults import Fault, FaultLimit, some
+from facemakeup.faults import FaultLimit, SampleFault, some
 from facemakeup.model.loss import bucket_losses
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.tracking import Tracker, keep_lines_before
@@ -28,17 +28,17 @@ class Monitor:
     All ranks call the same methods at the same steps.
     """
 
-    def __init__(self, config: TrainConfig, accelerator: Any, tracker: Tracker, out: Path, num_timesteps: int) -> None:
-        """Keep where to report; nothing is counted yet."""
+    def __init__(self, config: TrainConfig, accelerator: Any, tracker: Tracker, out: Path, end: float) -> None:
+        """Keep where to report; nothing is counted yet. Timesteps lie in 0..end."""
         self._config, self._accelerator, self._tracker = config, accelerator, tracker
         self._faults_path = out / FAULTS_NAME
-        self._num_timesteps = num_timesteps
+        self._end = end
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self.faults: Counter[str] = Counter()
         self.num_seen = 0
-        self._examples: list[Fault] = []
+        self._examples: list[SampleFault] = []
         self._waited_s = 0.0
-        self._new: list[Fault] = []
+        self._new: list[SampleFault] = []
         self._notes: Counter[str] = Counter()
         self._begin()
 
@@ -48,7 +48,7 @@ class Monitor:
         if self._accelerator.is_main_process:
             keep_lines_before(self._faults_path, first_step)
 
-    def known(self, faults: tuple[Fault, ...], num_samples: int) -> None:
+    def known(self, faults: tuple[SampleFault, ...], num_samples: int) -> None:
         """Report what the index already knows to be unusable.
 
         Raises:
@@ -67,7 +67,7 @@ class Monitor:
         self._new += loaded.faults
         self._notes.update(loaded.notes)
 
-    def passed_over(self, step: int, faults: list[Fault]) -> None:
+    def passed_over(self, step: int, faults: list[SampleFault]) -> None:
         """Report samples of the validation set that could not be used."""
         from accelerate.utils import gather_object
 
@@ -78,7 +78,7 @@ class Monitor:
 
     def took(self, result: StepResult) -> None:
         """Take in an optimiser step."""
-        sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._num_timesteps, NUM_BUCKETS)
+        sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._end, NUM_BUCKETS)
         self._sums += torch.stack([sums, counts.to(sums.dtype)])
         self._norm = result.gradient_norm
 
@@ -124,7 +124,7 @@ class Monitor:
         self._sums = torch.zeros(2, NUM_BUCKETS, device=self._accelerator.device)
         self._norm = torch.zeros(())
 
-    def _write(self, step: int, faults: list[Fault]) -> None:
+    def _write(self, step: int, faults: list[SampleFault]) -> None:
         with self._faults_path.open("a", encoding="utf-8") as file:
             for fault in faults:
                 file.write(json.dumps({"step": step, **asdict(fault)}) + "\n")

@@ -50,7 +50,7 @@ class TensorBoard:
         self._writer.close()
 
 
-class JsonLines:
+class JsonLinesTracker:
     """One JSON object per line, `step` and `time` first; lines from `first_step` on are removed at the start."""
 
     def __init__(self, path: Path, first_step: int) -> None:

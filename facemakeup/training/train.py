@@ -17,15 +17,15 @@ from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import TarDataset, batches, open_dataset
 from facemakeup.data.order import batch
 from facemakeup.faces.recognisers import load_recogniser
-from facemakeup.faults import Fault
-from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.faults import SampleFault
+from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
 from facemakeup.training.checkpoint import Checkpoint
 from facemakeup.training.monitor import Monitor
 from facemakeup.training.schedule import learning_rate
-from facemakeup.training.tracking import LOG_NAME, JsonLines, Several, TensorBoard, Tracker
+from facemakeup.training.tracking import LOG_NAME, JsonLinesTracker, Several, TensorBoard, Tracker
 from facemakeup.training.trainer import Trainer
 from facemakeup.training.validate import Judges, fixed_loss, show
 
@@ -54,6 +54,10 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
     `out` receives `checkpoints/`, `tensorboard/`, `log.jsonl`, `faults.jsonl` and `work/` (scans, fetched shards).
     Under `accelerate launch` every process calls this.
 
+    Example:
+        config = load_config(Path("mine.toml"))
+        last = train(config, ["packed/*.tar"], Path("runs/mine"), resume=True, on_step=print)
+
     Raises:
         UsageError: `out` holds a run and `resume` is not asked for, or settings or data are not those of the run.
         DataError: too many samples cannot be used.
@@ -64,37 +68,56 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    found = checkpoint.newest(out / CHECKPOINTS)
-    if found is not None and not resume:
-        raise UsageError(
-            f"{out}: holds a run at step {found.step}; add --resume to go on with it, or give another --out"
-        )
+    saved = _left_off(out, resume)
     accelerator = Accelerator(mixed_precision="no")
     set_seed(config.seed)
-    on_cpu = accelerator.device.type == "cpu"  # accelerate numbers CPUs, nobody else does
-    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
-    encoders = Encoders.load(config.model, "cpu" if on_cpu else str(accelerator.device), dtype)
-    plan = plan_of(config, encoders)
+    encoders = _encoders(config, accelerator.device)
     judges = _judges(config)
-    dataset, held_out = open_dataset(patterns, config, plan, out / WORK)
+    dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
     dataset = dataset.for_rank(accelerator.process_index, accelerator.num_processes)
-    _ = dataset.accumulation
-    if found is not None:
-        checkpoint.require_resumable(found, config, dataset.digest)
-    trainer = Trainer(config, FaceMakeUp.from_config(config.model, load_unet(config.model)), encoders, accelerator)
-    first = found.step if found is not None else 0
+    _require_fit(dataset, saved, config)
+    trainer = Trainer(config, FaceMakeUp.from_config(config.model), encoders, accelerator)
+    first = saved.step if saved is not None else 0
     tracker = _tracker(out, first + 1) if accelerator.is_main_process else Several([])
-    monitor = Monitor(config, accelerator, tracker, out, trainer.schedule.num_timesteps)
-    if found is not None:
-        trainer.restore(found.snapshot())
-        monitor.take_up(found.record["faults"], int(found.record["num_seen"]), first + 1)
-        found.restore_rng(accelerator.process_index)
+    monitor = Monitor(config, accelerator, tracker, out, trainer.objective.end)
+    if saved is not None:
+        _take_up(saved, trainer, monitor, accelerator.process_index)
     else:
         monitor.known(dataset.index.faults, len(dataset.index))
     run = Run(config, out, accelerator, trainer, monitor, tracker, dataset, held_out, judges)
     with closing(tracker):
         run.from_step(first, on_step)
     return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, config.optim.num_steps))
+
+
+def _left_off(out: Path, resume: bool) -> Checkpoint | None:
+    """Return the checkpoint that a run goes on from, None where it begins."""
+    saved = checkpoint.newest(out / CHECKPOINTS)
+    if saved is not None and not resume:
+        raise UsageError(
+            f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
+        )
+    return saved
+
+
+def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
+    """Return the encoders on a device, in the precision of the run."""
+    on_cpu = device.type == "cpu"  # accelerate numbers CPUs, nobody else does
+    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
+    return Encoders.load(config.model, "cpu" if on_cpu else str(device), dtype)
+
+
+def _require_fit(dataset: TarDataset, saved: Checkpoint | None, config: TrainConfig) -> None:
+    """Refuse ranks that cannot share a global batch, and a checkpoint of other settings or other data."""
+    _ = dataset.accumulation
+    if saved is not None:
+        checkpoint.require_resumable(saved, config, dataset.digest)
+
+
+def _take_up(saved: Checkpoint, trainer: Trainer, monitor: Monitor, rank: int) -> None:
+    trainer.restore(saved.snapshot())
+    monitor.take_up(saved.record["faults"], int(saved.record["num_seen"]), saved.step + 1)
+    saved.restore_rng(rank)
 
 
 class Run:
@@ -153,7 +176,7 @@ class Run:
         shares = 1 if config.run.fsdp else accelerator.num_processes
         average = trainer.ema.in_place_of(trainer.parameters) if trainer.ema is not None else nullcontext()
         trainer.model.eval()
-        passed_over: list[Fault] = []
+        passed_over: list[SampleFault] = []
         with average:
             mine = self._held_out_batches(accelerator.process_index % shares, shares, passed_over)
             totals = fixed_loss(trainer, mine, config, accelerator.device)
@@ -172,7 +195,7 @@ class Run:
         self._monitor.passed_over(step, passed_over)
         self._tracker.scalars(step, values)
 
-    def _held_out_batches(self, rank: int, world: int, passed_over: list[Fault]) -> Iterator[Batch]:
+    def _held_out_batches(self, rank: int, world: int, passed_over: list[SampleFault]) -> Iterator[Batch]:
         """Yield this rank's share of the validation set, each sample once; what cannot be used is put on the list."""
         order, num = self._held_out.order, self._config.validation.num_samples
         for number in range(rank, -(-num // order.batch_size), world):
@@ -193,7 +216,7 @@ def _judges(config: TrainConfig) -> Judges | None:
 
 
 def _tracker(out: Path, first_step: int) -> Tracker:
-    return Several([TensorBoard(out / "tensorboard", first_step), JsonLines(out / LOG_NAME, first_step)])
+    return Several([TensorBoard(out / "tensorboard", first_step), JsonLinesTracker(out / LOG_NAME, first_step)])
 
 
 @contextmanager

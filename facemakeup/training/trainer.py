@@ -1,6 +1,6 @@
 """One optimiser step of Face-MakeUp, and everything that changes with it; the maths of a run on one screen.
 
-Shapes: B batch, C latent channels, H and W latent size, L text tokens, E text width, N CLIP tokens, D identity width.
+Shapes: B batch, C latent channels, H and W latent size, N CLIP tokens, D identity width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from facemakeup.data.batch import Batch
 from facemakeup.data.draws import Draws, draws_of
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.model.loss import NoiseSchedule, drop, training_loss
+from facemakeup.model.loss import drop, training_loss
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import sharding
 from facemakeup.training.checkpoint import Snapshot
@@ -49,11 +49,10 @@ class Trainer:
         if config.run.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         if config.run.compile:
-            model.unet.compile()
-            model.posenet.compile()
+            model.compile_parts()
         if config.run.fsdp:
             sharding.shard(model)
-        self.schedule = NoiseSchedule.of(encoders.scheduler)
+        self.objective = encoders.base.objective(config.optim)
         self.parameters = model.trainable_named_parameters()
         optim = config.optim
         self._optimizer = torch.optim.AdamW(
@@ -91,8 +90,8 @@ class Trainer:
         device = self._accelerator.device
         mean, logvar = self.moments(batch)
         shape = (mean.shape[1], mean.shape[2], mean.shape[3])
-        draws = draws_of(self._config.seed, batch.positions, shape, self.schedule.num_timesteps)
-        latents_BCHW = self.encoders.sample(mean, logvar, draws.posterior_BCHW.to(device))
+        draws = draws_of(self._config.seed, batch.positions, shape, self.objective.draw)
+        latents_BCHW = self.encoders.base.sample(mean, logvar, draws.posterior_BCHW.to(device))
         timesteps_B = draws.timesteps_B.to(device)
         given = self._conditions(batch, draws)
         return self.losses(latents_BCHW, draws.noise_BCHW.to(device), timesteps_B, given), timesteps_B
@@ -101,11 +100,10 @@ class Trainer:
         self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, given: Mapping[str, Tensor]
     ) -> Tensor:
         """Return the loss of each sample, float32 (B,)."""
-        noisy = self.schedule.noisy(latents_BCHW, noise_BCHW, timesteps_B)
+        noisy = self.objective.noisy(latents_BCHW, noise_BCHW, timesteps_B)
         model = self._wrapped if torch.is_grad_enabled() else self.model
         prediction = model(noisy, timesteps_B, **given)
-        gamma = self._config.optim.min_snr_gamma
-        return training_loss(prediction, latents_BCHW, noise_BCHW, timesteps_B, self.schedule, gamma)
+        return training_loss(prediction, latents_BCHW, noise_BCHW, timesteps_B, self.objective)
 
     def _conditions(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Return the conditions of a batch with what the draws say dropped."""
@@ -120,11 +118,11 @@ class Trainer:
     def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of a batch's latents, from the cache where it has them, else from the VAE."""
         if not batch.has_moments_B.any():
-            return self.encoders.moments(batch.pixels_BCHW)
+            return self.encoders.base.moments(batch.pixels_BCHW)
         mean, logvar = batch.moments_BCHW.clone().chunk(2, dim=1)
         if not batch.has_moments_B.all():
             missing = ~batch.has_moments_B
-            mean[missing], logvar[missing] = self.encoders.moments(batch.pixels_BCHW[missing])
+            mean[missing], logvar[missing] = self.encoders.base.moments(batch.pixels_BCHW[missing])
         return mean, logvar
 
     def _synchronised(self, is_last: bool) -> Any:
@@ -185,9 +183,10 @@ def conditions(
     clip_dropped_B: Tensor,
     pose_BCHW: Tensor,
 ) -> dict[str, Tensor]:
-    """Return the conditions of `FaceMakeUp.predict` by name."""
+    """Return the conditions of `FaceMakeUp.predict` by name; the pose map is as large as the picture."""
+    height, width = pose_BCHW.shape[2:]
     return {
-        "text_BLE": encoders.text(captions),
+        **encoders.base.prompt(captions, height, width),
         "identity_BD": identity_BD,
         "clip_hidden_BNC": encoders.clip_hidden(clip_pixels_BCHW, clip_dropped_B),
         "pose_BCHW": pose_BCHW,

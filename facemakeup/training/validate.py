@@ -19,13 +19,13 @@ from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser
 from facemakeup.faults import SampleFaultError
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
-from facemakeup.model.ddim import Sampling, Scales
+from facemakeup.model.denoise import Sampling, Scales
 from facemakeup.train_config import TrainConfig, ValidationSettings
 from facemakeup.training.trainer import Trainer, conditions
 from filters.base import Filter, RgbImage
 
 SEED = 0
-"""Of noise and grids; the run's own seed changes neither."""
+"""The seed of noise and grids; the run's own changes neither."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Shown:
 def fixed_loss(trainer: Trainer, batches: Iterable[Batch], config: TrainConfig, device: torch.device) -> Tensor:
     """Return sums of losses and their number at each fixed timestep, float64 (2, num_timesteps).
 
-    Timesteps are (i + 0.5) / n of the schedule; noise depends on the sample's place in the validation set alone;
+    Timesteps lie (i + 0.5) / n of the way to noise; noise depends on the sample's place in the validation set alone;
     nothing is dropped. Sums, so that several ranks can be added up.
     """
     num = config.validation.num_timesteps
     totals = torch.zeros(2, num, dtype=torch.float64, device=device)
-    for batch in (one.to(device) for one in batches):
+    for batch in (held_out.to(device) for held_out in batches):
         mean, logvar = trainer.moments(batch)
-        latents_BCHW = trainer.encoders.sample(mean, logvar, _normal(batch, mean, 0))
+        latents_BCHW = trainer.encoders.base.sample(mean, logvar, _normal(batch, mean, 0))
         noise_BCHW = _normal(batch, mean, 1)
         given = conditions(
             trainer.encoders, batch.captions, batch.identity_BD, batch.clip_pixels_BCHW,
             torch.zeros(len(batch.uids), dtype=torch.bool), batch.pose_BCHW,
         )  # fmt: skip
         for i in range(num):
-            step = int((i + 0.5) / num * trainer.schedule.num_timesteps)
+            step = trainer.objective.at((i + 0.5) / num)
             timesteps_B = torch.full((len(batch.uids),), step, device=device)
             totals[0, i] += trainer.losses(latents_BCHW, noise_BCHW, timesteps_B, given).double().sum()
             totals[1, i] += len(batch.uids)
@@ -106,9 +106,9 @@ def similarity_of(judges: Judges, picture: RgbImage, identity_D: Floats) -> floa
     (evidence,) = judges.faces.measure([picture])
     if not evidence.faces:
         return None
-    found = max(evidence.faces, key=lambda one: one.area_px)
+    largest = max(evidence.faces, key=lambda face: face.area_px)
     try:
-        vector = judges.recogniser.embed(picture, np.array(found.landmarks, dtype=np.float64).reshape(5, 2))
+        vector = judges.recogniser.embed(picture, np.array(largest.landmarks, dtype=np.float64).reshape(5, 2))
     except SampleFaultError:
         return None
     return float(vector @ identity_D)

@@ -21,7 +21,7 @@ def test_the_training_page_shows_the_committed_figures() -> None:
 
 def test_the_committed_flops_of_the_base_are_those_of_its_configuration() -> None:
     batch = train_budget.inputs()
-    unet = skeleton.unet(skeleton.SD15)
+    unet = skeleton.network(skeleton.sd15_config())
     with torch.no_grad():
         gflops = train_budget.counted(
             lambda: unet(batch["noisy_latents_BCHW"], batch["timesteps_B"], batch["text_BLE"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from facemakeup.config import Recogniser
 from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import TarDataset, open_dataset
-from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.checkpoint import Checkpoint
@@ -64,7 +64,7 @@ def trainer_of(config: TrainConfig, pattern: str, work: Path) -> tuple[Trainer, 
     set_seed(config.seed)
     encoders = Encoders.load(config.model)
     dataset, _ = open_dataset([pattern], config, plan_of(config, encoders), work)
-    model = FaceMakeUp.from_config(config.model, load_unet(config.model))
+    model = FaceMakeUp.from_config(config.model)
     return Trainer(config, model, encoders, Accelerator(cpu=True)), dataset
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.model.encoders import load_unet
 from facemakeup.model.facemakeup import FaceMakeUp
 
 SIDE = 64
@@ -155,7 +154,7 @@ def tiny_config(folder: Path, **changes: Any) -> ModelConfig:
 def tiny_model(config: ModelConfig, seed: int = 1) -> FaceMakeUp:
     """Return a fresh model; the same seed gives the same weights."""
     with seeded(seed):
-        return FaceMakeUp.from_config(config, load_unet(config))
+        return FaceMakeUp.from_config(config)
 
 
 def tiny_inputs(batch: int = 2, seed: int = 2, identity_width: int = IDENTITY_WIDTH) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from facemakeup.data.draws import draws_of
 from facemakeup.data.order import Place, batch
 from facemakeup.faces import posemap
 from facemakeup.faults import REASONS, DataError, FaultLimit, count
+from facemakeup.model.diffusion import NoiseSchedule
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import TrainConfig
 from tests.facemakeup import tiny
@@ -221,9 +222,9 @@ def test_too_many_faults_stop_a_run_and_the_error_names_counts_and_samples(tmp_p
 
 
 def _fault(number: int) -> Any:
-    from facemakeup.faults import Fault
+    from facemakeup.faults import SampleFault
 
-    return Fault("no_face", "a.tar", f"k{number}")
+    return SampleFault("no_face", "a.tar", f"k{number}")
 
 
 def test_a_dataset_of_nothing_but_broken_samples_ends_in_an_error(
@@ -270,13 +271,14 @@ def test_a_batch_that_cannot_be_cut_for_the_ranks_is_refused() -> None:
 
 
 def test_draws_depend_on_seed_position_and_purpose_alone() -> None:
-    one = draws_of(7, (3, 9, 2**40), (4, 8, 8), 1000)
-    two = draws_of(7, (9,), (4, 8, 8), 1000)
+    draw = NoiseSchedule(torch.ones(1000), "noise").draw
+    one = draws_of(7, (3, 9, 2**40), (4, 8, 8), draw)
+    two = draws_of(7, (9,), (4, 8, 8), draw)
     assert torch.equal(one.noise_BCHW[1:2], two.noise_BCHW) and torch.equal(one.drop_B3[1:2], two.drop_B3)
     assert not torch.equal(one.noise_BCHW[0], one.posterior_BCHW[0])
-    other = draws_of(8, (9,), (4, 8, 8), 1000)
+    other = draws_of(8, (9,), (4, 8, 8), draw)
     assert not torch.equal(other.noise_BCHW, two.noise_BCHW)
-    many = draws_of(0, range(4000), (1, 1, 2), 10)
+    many = draws_of(0, range(4000), (1, 1, 2), NoiseSchedule(torch.ones(10), "noise").draw)
     assert abs(many.noise_BCHW.mean()) < 0.05 and abs(many.noise_BCHW.std() - 1) < 0.03
     counts = torch.bincount(many.timesteps_B, minlength=10)
     assert (((counts - 400) ** 2) / 400).sum() < 27.9  # 99.9 % of chi-square with 9 degrees of freedom

@@ -22,7 +22,7 @@ from facemakeup.inference.export import (
     set_face,
 )
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
-from facemakeup.model.ddim import ddim
+from facemakeup.model.diffusion import ddim
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from tests.facemakeup import tiny
@@ -47,7 +47,7 @@ def folder(model: FaceMakeUp, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stock(base: Path, kind: str = "StableDiffusionPipeline", **parts: Any) -> Any:
     import diffusers
 
-    networks = Encoders.load(tiny.tiny_config(base))
+    networks: Any = Encoders.load(tiny.tiny_config(base)).base
     return getattr(diffusers, kind)(
         vae=networks.vae,
         text_encoder=networks.text_encoder,
@@ -117,7 +117,7 @@ def test_without_the_helper_s_shortcut_it_is_another_model(base: Path, model: Fa
 def test_processors_counted_in_another_order_are_another_model_and_refused(
     base: Path, model: FaceMakeUp, folder: Path, tmp_path: Path
 ) -> None:
-    names = list(model.unet.attn_processors)
+    names = list(model.network.attn_processors)
     like = [index for index, name in enumerate(names) if name.startswith("up_blocks") and "attn2" in name]
     first, second = like[0], like[1]
     swap = {f"ip_adapter.{first}.": f"ip_adapter.{second}.", f"ip_adapter.{second}.": f"ip_adapter.{first}."}
@@ -273,7 +273,7 @@ def test_the_card_of_a_published_base_names_the_licences_it_inherits() -> None:
             "image_encoder": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
         }
     )
-    card = model_card(config, {})
+    card = model_card(config, "", {})
     assert "CreativeML Open RAIL-M" in card and card.count("| MIT |") == 2
     assert "non-commercial research only" in card
 

@@ -12,8 +12,11 @@ from facemakeup.faces.crop import Size
 from facemakeup.faces.posemap import draw
 from facemakeup.faces.recognisers import RecogniserError
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
-from facemakeup.model.ddim import Sampling, Scales, ddim, guided
-from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.model.base import Prompt
+from facemakeup.model.bases import base_of
+from facemakeup.model.denoise import Sampling, Scales, guided
+from facemakeup.model.diffusion import ddim
+from facemakeup.model.encoders import Encoders
 from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 
@@ -48,19 +51,23 @@ def draw_one(pipe: FaceMakeUpPipeline, **changes: Any) -> "np.ndarray[Any, np.dt
     return picture.astype(np.int32)
 
 
+def told(pipe: FaceMakeUpPipeline, *texts: str) -> Prompt:
+    return pipe.encoders.base.prompt(texts, tiny.SIDE, tiny.SIDE)
+
+
 def difference(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> int:
     return int(np.abs(one - other).max())
 
 
 def test_a_guided_step_is_the_hand_formula(pipe: FaceMakeUpPipeline) -> None:
     pose = pipe._pose_tensor(face(1).pose(SIZE), SIZE)
-    positive = pipe._positive(["a red hat", "a park"], [face(1)], None, pose)
-    negative = pipe._negative("blurry", positive)
+    positive = pipe._positive(told(pipe, "a red hat", "a park"), [face(1)], None, pose)
+    negative = pipe._negative(told(pipe, "blurry"), positive)
     latents, step = pipe.start((1, 2), SIZE), torch.tensor(500)
     with torch.no_grad():
         made = guided(pipe.model, latents, step, positive, negative, Scales(), 7.5)
         p, n = (
-            pipe.model.predict(latents, step.expand(2), c.text_BLE, c.identity_BD, c.clip_hidden_BNC, c.pose_BCHW)
+            pipe.model.predict(latents, step.expand(2), c.identity_BD, c.clip_hidden_BNC, c.pose_BCHW, 1, 1, **c.prompt)
             for c in (positive, negative)
         )
         alone = guided(pipe.model, latents, step, positive, None, Scales(), 7.5)
@@ -70,11 +77,11 @@ def test_a_guided_step_is_the_hand_formula(pipe: FaceMakeUpPipeline) -> None:
 
 
 def test_the_negative_branch_is_no_face_with_its_own_text_and_the_same_pose(pipe: FaceMakeUpPipeline) -> None:
-    positive = pipe._positive(["a red hat"], [face(1)], None, pipe._pose_tensor(face(1).pose(SIZE), SIZE))
-    negative = pipe._negative("blurry", positive)
+    positive = pipe._positive(told(pipe, "a red hat"), [face(1)], None, pipe._pose_tensor(face(1).pose(SIZE), SIZE))
+    negative = pipe._negative(told(pipe, "blurry"), positive)
     assert not negative.identity_BD.any()
     assert torch.equal(negative.clip_hidden_BNC, pipe.encoders.zero_hidden())
-    assert torch.equal(negative.text_BLE, pipe.encoders.text(["blurry"]))
+    assert torch.equal(negative.prompt["text_BLE"], told(pipe, "blurry")["text_BLE"])
     assert negative.pose_BCHW is positive.pose_BCHW and positive.pose_BCHW is not None
     assert 0 < positive.pose_BCHW.max() <= 1
 
@@ -93,13 +100,13 @@ def test_with_the_adapter_disabled_it_draws_what_the_stock_pipeline_of_the_base_
 ) -> None:
     from diffusers import StableDiffusionPipeline
 
-    networks = pipe.encoders
+    networks: Any = pipe.encoders.base
     stock = StableDiffusionPipeline(
         vae=networks.vae,
         text_encoder=networks.text_encoder,
         tokenizer=networks.tokenizer,
-        unet=load_unet(model_config),
-        scheduler=ddim(networks.scheduler, STEPS.num_steps, networks.device),
+        unet=base_of(model_config).load(),
+        scheduler=ddim(networks.scheduler, STEPS.num_steps, pipe.encoders.device),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -213,7 +220,7 @@ def test_with_frozen_parts_in_bfloat16_as_on_a_gpu_it_draws_nearly_the_same(
 
 
 def test_the_schedule_is_the_published_one(pipe: FaceMakeUpPipeline) -> None:
-    schedule = ddim(pipe.encoders.scheduler, 50, torch.device("cpu"))
+    schedule: Any = pipe.encoders.base.sampler(50, 64, 64)
     assert schedule.timesteps.tolist() == list(range(981, 0, -20))
     assert schedule.final_alpha_cumprod == schedule.alphas_cumprod[0]
     assert schedule.alphas_cumprod[0] == pytest.approx(1 - 0.00085) and schedule.betas[-1] == pytest.approx(0.012)
@@ -223,7 +230,8 @@ def test_the_schedule_is_the_published_one(pipe: FaceMakeUpPipeline) -> None:
 def test_velocity_bases_are_sampled_as_such(tmp_path: Path) -> None:
     config = tiny.tiny_config(tiny.write_base(tmp_path, prediction_type="v_prediction"))
     pipe = FaceMakeUpPipeline(tiny_model(config), Encoders.load(config))
-    assert ddim(pipe.encoders.scheduler, 4, torch.device("cpu")).config.prediction_type == "v_prediction"
+    sampler: Any = pipe.encoders.base.sampler(4, 64, 64)
+    assert sampler.config.prediction_type == "v_prediction"
     assert draw_one(pipe).any()
 
 

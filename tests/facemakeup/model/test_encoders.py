@@ -1,11 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
-from facemakeup.model.encoders import Encoders, load_unet
+from facemakeup.model.bases import base_of
+from facemakeup.model.encoders import Encoders
 from tests.facemakeup import tiny
 
 
@@ -48,27 +50,31 @@ def test_clip_s_tokens_are_those_before_its_last_layer(encoders: Encoders) -> No
 
 def test_latents_drawn_with_given_noise_are_the_vae_s_scaled_sample(encoders: Encoders) -> None:
     pixels = torch.rand(2, 3, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(5)) * 2 - 1
-    mean, logvar = encoders.moments(pixels)
+    vae: Any = encoders.base.vae
+    mean, logvar = encoders.base.moments(pixels)
     noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
-        posterior = encoders.vae.encode(pixels).latent_dist
-        expected = posterior.sample(torch.Generator().manual_seed(6)) * encoders.vae.config.scaling_factor
-    torch.testing.assert_close(encoders.sample(mean, logvar, noise), expected)
-    assert encoders.decode(expected).shape == pixels.shape
-    assert encoders.latent_stride * mean.shape[-1] == tiny.SIDE
+        posterior = vae.encode(pixels).latent_dist
+        expected = posterior.sample(torch.Generator().manual_seed(6)) * vae.config.scaling_factor
+    torch.testing.assert_close(encoders.base.sample(mean, logvar, noise), expected)
+    assert encoders.base.decode(expected).shape == pixels.shape
+    assert encoders.base.latent_stride * mean.shape[-1] == tiny.SIDE
 
 
 def test_captions_become_the_text_encoder_s_states_padded_and_cut_to_one_length(encoders: Encoders) -> None:
-    states = encoders.text(["", "a red hat", "a red hat " * 200])
+    states = encoders.base.prompt(["", "a red hat", "a red hat " * 200], tiny.SIDE, tiny.SIDE)["text_BLE"]
     assert states.shape == (3, tiny.TEXT_LENGTH, tiny.WIDTH)
     assert not torch.allclose(states[0], states[1])
 
 
 def test_a_missing_part_and_a_wrong_width_are_named(model_config: ModelConfig, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no folder 'unet' in it"):
-        load_unet(model_config.model_copy(update={"base": str(tmp_path)}))
     with pytest.raises(UsageError, match="48 wide; clip_width says 1280"):
         Encoders.load(model_config.model_copy(update={"clip_width": 1280}))
     (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    alone = base_of(model_config.model_copy(update={"base": str(tmp_path)}))
+    (tmp_path / "unet" / "config.json").unlink()
     with pytest.raises(UsageError, match=r"unet: no UNet2DConditionModel could be loaded"):
-        load_unet(model_config.model_copy(update={"base": str(tmp_path)}))
+        alone.load()
+    with pytest.raises(UsageError, match="no folder 'vae' in it"):
+        alone.encoders(torch.device("cpu"), torch.float32)

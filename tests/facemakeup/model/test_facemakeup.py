@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from facemakeup.config import ModelConfig
-from facemakeup.model.encoders import load_unet
+from facemakeup.model.bases import base_of
 from facemakeup.model.facemakeup import FaceMakeUp
 from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 
 
 def base_output(model_config: ModelConfig, inputs: dict[str, Tensor]) -> Tensor:
-    out: Tensor = load_unet(model_config)(
-        inputs["noisy_latents_BCHW"], inputs["timesteps_B"], inputs["text_BLE"]
-    ).sample
+    out: Tensor = (
+        base_of(model_config).load()(inputs["noisy_latents_BCHW"], inputs["timesteps_B"], inputs["text_BLE"]).sample
+    )
     return out
 
 
@@ -70,9 +70,9 @@ def test_after_training_all_three_scales_at_0_are_the_base_and_the_face_scale_al
 
 def test_face_layers_start_as_copies_of_the_text_s(model_config: ModelConfig) -> None:
     model = tiny_model(model_config)
-    for name, processor in model.unet.attn_processors.items():
+    for name, processor in model.network.attn_processors.items():
         if name.endswith("attn2.processor"):
-            attn = model.unet.get_submodule(name.removesuffix(".processor"))
+            attn = model.network.get_submodule(name.removesuffix(".processor"))
             assert torch.equal(processor.to_k_ip.weight, attn.to_k.weight)
             assert torch.equal(processor.to_v_ip.weight, attn.to_v.weight)
             assert processor.to_k_ip.weight.data_ptr() != attn.to_k.weight.data_ptr()
@@ -143,7 +143,7 @@ def test_frozen_parts_in_bfloat16_compute_close_and_train_in_float32(model_confi
     with torch.no_grad():
         exact = model(**inputs)
         model.freeze_in(torch.bfloat16)
-        assert model.unet.conv_in.weight.dtype == torch.bfloat16
+        assert model.network.conv_in.weight.dtype == torch.bfloat16
         assert (model(**inputs) - exact).abs().max() < 0.1 * exact.abs().max()
     take_steps(model, 1, lr=1e-4)
     model.require_fp32_trainables()
@@ -210,7 +210,7 @@ def test_a_compiled_unet_is_one_graph_that_predicts_and_learns_close_to_the_plai
 ) -> None:
     model, inputs = trained(tiny_model(model_config)), tiny_inputs()
     compiled = copy.deepcopy(model)
-    compiled.unet.get_submodule(part).compile(backend=backend, fullgraph=True)
+    compiled.network.get_submodule(part).compile(backend=backend, fullgraph=True)
     outputs = [each(**inputs) for each in (model, compiled)]
     assert (outputs[0] - outputs[1]).abs().max() < 1e-5
     for output in outputs:

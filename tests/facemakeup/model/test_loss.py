@@ -7,7 +7,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from facemakeup.config import DROP_TABLES, DropTable
-from facemakeup.model.loss import NUM_DROP_DRAWS, NoiseSchedule, bucket_losses, drop, training_loss
+from facemakeup.model.diffusion import NoiseSchedule
+from facemakeup.model.loss import NUM_DROP_DRAWS, bucket_losses, drop, training_loss
+from facemakeup.model.sd1 import noise_schedule
 from tests.facemakeup import tiny
 
 NUM_DRAWS = 10_000
@@ -17,10 +19,10 @@ def uniforms(num: int = NUM_DRAWS) -> Tensor:
     return torch.rand(num, NUM_DROP_DRAWS, generator=torch.Generator().manual_seed(0))
 
 
-def schedule(prediction_type: str = "epsilon") -> NoiseSchedule:
+def schedule(prediction_type: str = "epsilon", gamma: float | None = None) -> NoiseSchedule:
     from diffusers import DDPMScheduler
 
-    return NoiseSchedule.of(DDPMScheduler(**tiny.SCHEDULE, prediction_type=prediction_type))
+    return noise_schedule(DDPMScheduler(**tiny.SCHEDULE, prediction_type=prediction_type), gamma)
 
 
 def batch(num: int = 8) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,7 +71,7 @@ def test_noise_and_targets_are_those_of_diffusers(kind: str) -> None:
     from diffusers import DDPMScheduler
 
     theirs: Any = DDPMScheduler(**tiny.SCHEDULE, prediction_type=kind)
-    ours, (latents, noise, timesteps) = NoiseSchedule.of(theirs), batch()
+    ours, (latents, noise, timesteps) = noise_schedule(theirs), batch()
     torch.testing.assert_close(ours.noisy(latents, noise, timesteps), theirs.add_noise(latents, noise, timesteps))
     expected = noise if kind == "epsilon" else theirs.get_velocity(latents, noise, timesteps)
     torch.testing.assert_close(ours.target(latents, noise, timesteps), expected)
@@ -88,9 +90,9 @@ def test_a_perfect_prediction_costs_nothing_and_any_other_its_mean_square(kind: 
 def test_min_snr_weighs_by_the_clipped_ratio_of_signal_to_noise(kind: str) -> None:
     from diffusers.training_utils import compute_snr
 
-    ours, (latents, noise, timesteps) = schedule(kind), batch()
+    ours, (latents, noise, timesteps) = schedule(kind, gamma=5.0), batch()
     off = ours.target(latents, noise, timesteps) + 1
-    weights = training_loss(off, latents, noise, timesteps, ours, gamma=5.0)
+    weights = training_loss(off, latents, noise, timesteps, ours)
     for weight, timestep in zip(weights.tolist(), timesteps.tolist(), strict=True):
         signal = float(ours.signal_T[timestep])
         snr = signal / (1 - signal)

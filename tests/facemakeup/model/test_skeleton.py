@@ -4,12 +4,12 @@ import pytest
 
 from facemakeup.model import skeleton
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.model.skeleton import SD15, num_parameters
+from facemakeup.model.skeleton import num_parameters, sd15_config
 
 
 @pytest.fixture(scope="module")
 def model() -> FaceMakeUp:
-    return skeleton.face_makeup(skeleton.sd15_config())
+    return skeleton.face_makeup(sd15_config())
 
 
 def trained(model: FaceMakeUp, prefix: str, part: str = "") -> int:
@@ -18,8 +18,8 @@ def trained(model: FaceMakeUp, prefix: str, part: str = "") -> int:
 
 
 def test_the_base_and_the_frozen_encoders_have_the_published_sizes() -> None:
-    assert num_parameters(skeleton.unet(SD15)) == 859_520_964
-    parts = skeleton.encoders(SD15)
+    assert num_parameters(skeleton.network(sd15_config())) == 859_520_964
+    parts = skeleton.encoders(sd15_config())
     assert {name: num_parameters(part) for name, part in parts.items()} == {
         "vae": 83_653_863,
         "text_encoder": 123_060_480,
@@ -38,11 +38,11 @@ def test_every_trained_part_has_the_specified_number_of_parameters(model: FaceMa
     zero_layers = trained(model, "posenet.controlnet_down") + trained(model, "posenet.controlnet_mid")
     assert zero_layers == 11_479_680
     assert trained(model, "") == 439_539_856
-    assert num_parameters(model.unet) == 859_520_964 + 25_509_888 + 19_169_280
+    assert num_parameters(model.network) == 859_520_964 + 25_509_888 + 19_169_280
 
 
 def test_sixteen_self_and_sixteen_cross_attentions_alternate_down_up_mid(model: FaceMakeUp) -> None:
-    names = list(model.unet.attn_processors)
+    names = list(model.network.attn_processors)
     assert [("attn1" in name, name.split("_")[0]) for name in names] == [
         (index % 2 == 0, "down" if index < 12 else "up" if index < 30 else "mid") for index in range(32)
     ]

@@ -1,17 +1,17 @@
-"""From noise to latents: DDIM (arXiv 2010.02502) with classifier-free guidance.
+"""From noise to latents: the base's own sampler with classifier-free guidance.
 
 PoseNet runs on the prompt's branch and on the negative one, each with its own face tokens and the same pose map.
 
-Shapes: B pictures, C latent channels, H and W latent size, L text tokens, E their width, D identity, N CLIP tokens.
+Shapes: B pictures, C latent channels, H and W latent size, D identity, N CLIP tokens.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from facemakeup.model.base import Prompt, Sampler
 from facemakeup.model.facemakeup import FaceMakeUp
 from filters.base import Settings
 
@@ -49,7 +49,8 @@ class Sampling(Settings):
 class Conditions:
     """What a batch of pictures is drawn from, on the device."""
 
-    text_BLE: Tensor
+    prompt: Prompt
+    """What the base made of the texts, one row per picture."""
     identity_BD: Tensor
     clip_hidden_BNC: Tensor
     pose_BCHW: Tensor | None
@@ -57,7 +58,7 @@ class Conditions:
     def joined(self, other: "Conditions") -> "Conditions":
         """Return this batch followed by another."""
         return Conditions(
-            text_BLE=torch.cat([self.text_BLE, other.text_BLE]),
+            prompt={name: torch.cat([rows, other.prompt[name]]) for name, rows in self.prompt.items()},
             identity_BD=torch.cat([self.identity_BD, other.identity_BD]),
             clip_hidden_BNC=torch.cat([self.clip_hidden_BNC, other.clip_hidden_BNC]),
             pose_BCHW=None
@@ -67,22 +68,13 @@ class Conditions:
 
     def without_pose(self) -> "Conditions":
         """Return the same without the pose map."""
-        return Conditions(self.text_BLE, self.identity_BD, self.clip_hidden_BNC, None)
+        return replace(self, pose_BCHW=None)
 
 
 AS_TRAINED = Scales()
 BASE_MODEL = Scales(face=0, clip=0, pose=0, lora=0)
 """Draws what the base draws."""
 PUBLISHED = Sampling()
-
-
-def ddim(scheduler: Any, num_steps: int, device: torch.device) -> Any:
-    """Return the DDIM schedule of a base's scheduler, set to a number of steps; it neither clips nor ends at one."""
-    from diffusers import DDIMScheduler
-
-    made = DDIMScheduler.from_config(scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-    made.set_timesteps(num_steps, device=device)
-    return made
 
 
 def guided(
@@ -100,12 +92,12 @@ def guided(
     predicted = model.predict(
         repeated,
         timestep.expand(len(repeated)),
-        both.text_BLE,
         both.identity_BD,
         both.clip_hidden_BNC,
         both.pose_BCHW,
         clip_scale=scales.clip,
         pose_scale=scales.pose,
+        **both.prompt,
     )
     if negative is None:
         return predicted
@@ -115,23 +107,26 @@ def guided(
 
 def denoise(
     model: FaceMakeUp,
-    schedule: Any,
+    sampler: Sampler,
     latents_BCHW: Tensor,
     positive: Conditions,
-    negative: Conditions,
+    negative: Conditions | None,
     scales: Scales,
     sampling: Sampling,
 ) -> Tensor:
-    """Return the latents that the noise `latents_BCHW` becomes; the model's scales are 1 again afterwards."""
-    timesteps = schedule.timesteps
+    """Return the latents that the noise `latents_BCHW` becomes; the model's scales are 1 again afterwards.
+
+    Without `negative` no step is guided by a second branch.
+    """
+    timesteps = sampler.timesteps
     model.set_scales(scales.face, scales.lora)
     try:
         for number, timestep in enumerate(timesteps):
-            towards, away = positive, None if sampling.guidance_scale == 1 else negative
+            towards, away = positive, negative
             if not sampling.is_posed(number, len(timesteps)):
                 towards, away = towards.without_pose(), away and away.without_pose()
             predicted = guided(model, latents_BCHW, timestep, towards, away, scales, sampling.guidance_scale)
-            latents_BCHW = schedule.step(predicted, timestep, latents_BCHW, return_dict=False)[0]
+            latents_BCHW = sampler.step(predicted, timestep, latents_BCHW, return_dict=False)[0]
     finally:
         model.set_scales()
     return latents_BCHW

@@ -1,0 +1,208 @@
+"""The seam between the trainer and a base model: everything else knows a base through these interfaces alone.
+
+A base is one file that implements `BaseModel`, `BaseEncoders` and, where no existing one fits, `Objective`; and one
+row in `facemakeup.model.bases`. What it makes of captions travels as a mapping of named tensors that it alone reads,
+so a second text encoder or a vector of picture sizes is another name in that mapping.
+
+Shapes: B batch, C latent channels, H and W latent size, T face tokens, E their width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facemakeup.config import ModelConfig
+from facemakeup.train_config import OptimSettings
+
+Prompt = Mapping[str, Tensor]
+"""What a base makes of captions, by name, one row per caption; no name is one of `FaceMakeUp.forward`'s own."""
+ConfigReader = Callable[[str], Mapping[str, Any] | None]
+"""Subfolder of a base -> what its `config.json` says, or None where it has none."""
+
+
+class Objective(Protocol):
+    """What a network is taught: how latents are made noisy, what it should say of them, and how errors are weighed.
+
+    Timesteps are whole numbers (int64) or times (float32), as the base counts.
+    """
+
+    @property
+    def end(self) -> float:
+        """Timesteps lie in 0..end, the end left out."""
+        ...
+
+    def draw(self, chance: np.random.Generator) -> float:
+        """Return the timestep that a sample is trained at, drawn with its own generator."""
+        ...
+
+    def at(self, share: float) -> float:
+        """Return the timestep at a share (0..1) of the way from clean to noise."""
+        ...
+
+    def noisy(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        """Return the latents at their timesteps."""
+        ...
+
+    def target(self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor) -> Tensor:
+        """Return what the network should say."""
+        ...
+
+    def weights(self, timesteps_B: Tensor) -> Tensor | None:
+        """Return what each sample's error is multiplied by, (B,); None leaves all alike."""
+        ...
+
+
+class Sampler(Protocol):
+    """The way from noise to latents in a number of steps: what schedulers of diffusers are."""
+
+    timesteps: Tensor
+    """In the order of the steps."""
+
+    def step(self, predicted_BCHW: Tensor, timestep: Tensor, latents_BCHW: Tensor, *, return_dict: bool) -> Any:
+        """Return a tuple whose first is the latents after a step."""
+        ...
+
+
+class BaseEncoders(ABC):
+    """What stands frozen around a base's network, on one device; every method runs without gradient."""
+
+    vae: nn.Module
+    """What turns pixels into latents; cached latents are known by its weights."""
+    is_told_guidance: ClassVar[bool] = False
+    """Whether the network takes guidance as a condition, so that no negative branch is computed beside it."""
+
+    @property
+    @abstractmethod
+    def latent_channels(self) -> int:
+        """Channels C of the latents."""
+
+    @property
+    @abstractmethod
+    def latent_stride(self) -> int:
+        """Pixels per latent; the sides of pictures are multiples of it."""
+
+    @abstractmethod
+    def moments(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of the latents, float32, unscaled, of pixels in -1..1."""
+
+    @abstractmethod
+    def sample(self, mean_BCHW: Tensor, logvar_BCHW: Tensor, noise_BCHW: Tensor) -> Tensor:
+        """Return latents as the network takes them, drawn with the given standard normal noise."""
+
+    @abstractmethod
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Return pixels in -1..1, float32, of latents as the network gives them."""
+
+    @abstractmethod
+    def prompt(self, captions: Sequence[str], height: int, width: int, guidance: float = 1.0) -> dict[str, Tensor]:
+        """Return what the network is told of captions, of the size of their pictures in pixels, and of guidance.
+
+        `guidance` is the scale that pictures are drawn with; 1, in training too, is none.
+        """
+
+    @abstractmethod
+    def objective(self, optim: OptimSettings) -> Objective:
+        """Return what the network is taught.
+
+        Raises:
+            ValueError: the base was trained for something that cannot be taught here.
+        """
+
+    @abstractmethod
+    def sampler(self, num_steps: int, height: int, width: int) -> Sampler:
+        """Return how pictures of a size in pixels are drawn in `num_steps` steps."""
+
+
+class BaseModel(ABC):
+    """One base model that Face-MakeUp adapts: the only object that knows how it is built."""
+
+    description: ClassVar[str]
+    """What it is and how a folder of it is recognised, for the error that lists the choices."""
+    network_name: ClassVar[str]
+    """What the network is called in the names of trained parameters; checkpoints hold these names."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Keep the configuration; nothing is loaded."""
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, config_of: ConfigReader) -> bool:
+        """Whether a base is of this kind, by what its folders say."""
+
+    @abstractmethod
+    def load(self) -> nn.Module:
+        """Return the network in float32 on the CPU, in eval mode.
+
+        Raises:
+            UsageError: it is not there.
+        """
+
+    @abstractmethod
+    def encoders(self, device: torch.device, dtype: torch.dtype) -> BaseEncoders:
+        """Return what stands around the network, frozen and in eval mode.
+
+        Raises:
+            UsageError: a part is not there.
+        """
+
+    @abstractmethod
+    def skeleton(self) -> nn.Module:
+        """Return the network on the meta device, made from the JSON files of a folder alone."""
+
+    @abstractmethod
+    def frozen_skeletons(self) -> dict[str, nn.Module]:
+        """Return what stands around the network likewise, by name."""
+
+    @abstractmethod
+    def width(self, network: nn.Module) -> int:
+        """Return the width E of face tokens.
+
+        Raises:
+            ValueError: no adapter of this kind fits the network.
+        """
+
+    @abstractmethod
+    def adapt(self, network: nn.Module) -> nn.Module:
+        """Freeze the network, put face attentions and LoRA into it, and return a PoseNet made from what it was before.
+
+        What training changes requires a gradient afterwards, all of PoseNet too. Both are modules of diffusers'
+        `ModelMixin`: they checkpoint activations on demand, and PoseNet saves itself.
+
+        Raises:
+            ValueError: no adapter of this kind fits the network.
+        """
+
+    @abstractmethod
+    def set_scales(self, network: nn.Module, face: float, lora: float) -> None:
+        """Set how strongly the face is attended to and how much of LoRA is applied; 0 and 0 is the base."""
+
+    @abstractmethod
+    def residuals(
+        self, posenet: nn.Module, noisy_BCHW: Tensor, timesteps_B: Tensor, prompt: Prompt, face_BTE: Tensor,
+        pose_BCHW: Tensor, scale: float,
+    ) -> Any:  # fmt: skip
+        """Return what PoseNet adds to the network, in the form that `predict` takes; `pose_BCHW` is RGB in 0..1."""
+
+    @abstractmethod
+    def predict(
+        self, network: nn.Module, noisy_BCHW: Tensor, timesteps_B: Tensor, prompt: Prompt, face_BTE: Tensor,
+        residuals: Any,
+    ) -> Tensor:  # fmt: skip
+        """Return what the network says, (B, C, H, W); `residuals` is None where PoseNet is left out."""
+
+    @abstractmethod
+    def flat_names(self, network: nn.Module, trained: Sequence[str]) -> dict[str, str]:
+        """Return own name -> name in the exported file, of every trained parameter but PoseNet's."""
+
+    @abstractmethod
+    def layout(self, network: nn.Module) -> list[str]:
+        """Return what the exported names count, in order; recorded, and held against the base when read."""
+
+    @abstractmethod
+    def usage(self) -> str:
+        """Return the card's part on the exported files: what reads each, and how, in Markdown."""

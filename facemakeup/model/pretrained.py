@@ -1,0 +1,64 @@
+"""Parts of published models, from a folder or from the hub, and their configurations alone."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curation.errors import UsageError
+
+
+def load_part(kind: Any, source: str, subfolder: str, revision: str | None) -> Any:
+    """Return a pretrained part from a folder or from the hub; `subfolder` may be empty.
+
+    Raises:
+        UsageError: it is not there, or not of this kind.
+    """
+    options = {"revision": revision} if revision else {}
+    is_folder = Path(source).is_dir()
+    if is_folder and not (Path(source) / subfolder).is_dir():
+        raise UsageError(f"{source}: no folder {subfolder!r} in it, where diffusers keeps {kind.__name__}")
+    try:
+        return kind.from_pretrained(source, subfolder=subfolder, local_files_only=is_folder, **options)
+    except (OSError, ValueError) as error:
+        where = f"{source}/{subfolder}" if subfolder else source
+        raise UsageError(f"{where}: no {kind.__name__} could be loaded from it: {error}") from error
+
+
+def load_config(source: str, subfolder: str, revision: str | None = None) -> Mapping[str, Any]:
+    """Return what the `config.json` of a part says.
+
+    Raises:
+        OSError: there is none, or it cannot be read or fetched.
+    """
+    return (
+        _config_in_folder(source, subfolder) if Path(source).is_dir() else _config_on_hub(source, subfolder, revision)
+    )
+
+
+def _config_in_folder(source: str, subfolder: str) -> Mapping[str, Any]:
+    path = Path(source) / subfolder / "config.json"
+    try:
+        config: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OSError(f"{path}: not valid JSON: {error}") from error
+    return config
+
+
+@lru_cache
+def _config_on_hub(source: str, subfolder: str, revision: str | None) -> Mapping[str, Any]:
+    """Ask once per process: without a network every question waits for several attempts."""
+    from diffusers import AutoModel
+
+    options = {"revision": revision} if revision else {}
+    config: Mapping[str, Any] = AutoModel.load_config(source, subfolder=subfolder, **options)
+    return config
+
+
+def settle(network: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """Put a network where it is to work, in the precision that is asked for, frozen and in eval mode, and return it."""
+    placed = network.to(device) if dtype is None else network.to(dtype).to(device)
+    return placed.requires_grad_(False).eval()
