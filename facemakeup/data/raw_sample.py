@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.dataset.tar import IMAGE_SUFFIXES
+from curation.dataset.tar import CAPTION_SUFFIX, IMAGE_SUFFIXES, METADATA_SUFFIX
 from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from facemakeup.data.shards import sha256_hex
@@ -84,10 +84,10 @@ def _image(members: Mapping[str, bytes]) -> bytes:
 
 
 def _fields(members: Mapping[str, bytes]) -> dict[str, Any]:
-    if "json" not in members:
+    if METADATA_SUFFIX not in members:
         raise SampleFaultError("no_metadata", ", ".join(sorted(members)))
     try:
-        fields = json.loads(members["json"].decode("utf-8"))
+        fields = json.loads(members[METADATA_SUFFIX].decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SampleFaultError("broken_metadata", str(error)) from error
     if not isinstance(fields, dict):
@@ -97,8 +97,8 @@ def _fields(members: Mapping[str, bytes]) -> dict[str, Any]:
 
 def _caption(fields: Mapping[str, Any], members: Mapping[str, bytes]) -> str:
     caption = fields.get("caption")
-    if caption is None and "txt" in members:
-        caption = members["txt"].decode("utf-8", "replace")
+    if caption is None and CAPTION_SUFFIX in members:
+        caption = members[CAPTION_SUFFIX].decode("utf-8", "replace")
     if caption is None:
         raise SampleFaultError("no_caption")
     if not isinstance(caption, str):

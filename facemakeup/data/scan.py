@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.dataset.tar import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, IMAGE_SUFFIXES, MAX_MEMBER_BYTES
+from curation.dataset.tar import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, IMAGE_SUFFIXES, MAX_MEMBER_BYTES, METADATA_SUFFIX
 from facemakeup.data.members import members_of, split
 from facemakeup.data.shards import Shard
 from facemakeup.faults import SampleFault
@@ -28,7 +28,7 @@ def scan(shard: Shard, path: Path) -> tuple[list[dict[str, Any]], list[SampleFau
             if reason is not None:
                 faults.append(SampleFault(reason, shard.address, key, torn or ", ".join(suffixes)))
                 continue
-            width, height = _stated_size(members_of(os.pread(file.fileno(), end - start, start), key)["json"])
+            width, height = _stated_size(members_of(os.pread(file.fileno(), end - start, start), key)[METADATA_SUFFIX])
             rows.append({"key": key, "offset": start, "num_bytes": end - start, "width": width, "height": height})
     return rows, faults
 
@@ -49,7 +49,7 @@ def _missing(suffixes: Sequence[str]) -> str | None:
         return "duplicate_member"
     if num_images != 1:
         return "several_images" if num_images else "no_image"
-    return None if "json" in suffixes else "no_metadata"
+    return None if METADATA_SUFFIX in suffixes else "no_metadata"
 
 
 def _groups(path: Path) -> Iterator[tuple[str, list[str], int, int, str]]:
