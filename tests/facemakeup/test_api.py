@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections import Counter
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +22,6 @@ from tests.facemakeup.training.test_checkpoint import write_toml
 from tests.places import ROOT
 
 HEAVY = ("torch", "numpy", "pydantic", "diffusers", "transformers", "PIL", "cv2")
-PACKAGES = ("curation", "filters", "facemakeup")
 
 
 def test_importing_the_package_loads_no_library() -> None:
@@ -64,17 +62,6 @@ def test_no_module_takes_the_place_of_a_public_name() -> None:
 def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
     with pytest.raises(AttributeError, match="'facemakeup' has no attribute 'trian'"):
         _ = facemakeup.trian
-
-
-def test_each_class_of_the_trainer_has_a_name_of_its_own_among_all_packages() -> None:
-    names = {package: Counter(class_names(ROOT / package)) for package in PACKAGES}
-    everywhere = names["curation"] + names["filters"] + names["facemakeup"]
-    assert not [name for name in names["facemakeup"] if everywhere[name] > 1]
-
-
-def class_names(folder: Path) -> list[str]:
-    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in folder.rglob("*.py"))
-    return [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
 
 
 def test_an_adapter_is_trained_exported_and_drawn_with_through_the_public_names(
