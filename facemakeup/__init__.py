@@ -4,9 +4,12 @@ This is the public API; whatever else lies below `facemakeup` is private and may
 loaded when they are first asked for, so importing this package costs nothing.
 
     config = load_config(Path("configs/train/sd15.toml"))   # -> TrainConfig, every key checked
+    encoders = Encoders.load(config.model, "cuda")          # -> Encoders: frozen, the base's and CLIP
     fill_cache(config, tars, encoders, Path("work"), print) # what is costly to compute, once
     last = train(config, tars, Path("run"), resume=True, on_step=print)
     export_checkpoint(last.folder, Path("adapter"))         # what stock diffusers reads
+    request = DrawRequest(prompts=("a person on a beach",)) # how pictures are drawn
+    finder = FaceFinder(detector="yolov5-face")             # who looks for the faces in photos
     generate(Path("adapter"), [Path("photo.jpg")], None, Path("pictures"), request, finder)
 
     model = read_export(Path("adapter"))                    # -> FaceMakeUp, a module of torch
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
     from facemakeup.config import ModelConfig
     from facemakeup.data.cache import fill_cache
     from facemakeup.inference.export import load_into_stock, read_export
-    from facemakeup.inference.generate import generate
+    from facemakeup.inference.generate import DrawRequest, FaceFinder, generate
+    from facemakeup.model.encoders import Encoders
     from facemakeup.model.facemakeup import FaceMakeUp
     from facemakeup.model.ip_adapter import set_face
     from facemakeup.train_config import TrainConfig, load_config
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
     from facemakeup.training.train import train
 
 __all__ = [
+    "DrawRequest",
+    "Encoders",
+    "FaceFinder",
     "FaceMakeUp",
     "ModelConfig",
     "TrainConfig",
@@ -52,7 +59,8 @@ _HOMES = {
     "config": ("ModelConfig",),
     "data.cache": ("fill_cache",),
     "inference.export": ("load_into_stock", "read_export"),
-    "inference.generate": ("generate",),
+    "inference.generate": ("DrawRequest", "FaceFinder", "generate"),
+    "model.encoders": ("Encoders",),
     "model.facemakeup": ("FaceMakeUp",),
     "model.ip_adapter": ("set_face",),
     "train_config": ("TrainConfig", "load_config"),

@@ -25,7 +25,11 @@ RECORD = "generate.json"
 
 
 class FaceFinder(Settings):
-    """Who finds and recognises faces in photos."""
+    """Who finds and recognises faces in photos.
+
+    Example:
+        finder = FaceFinder(detector="centerface", weights="centerface")
+    """
 
     detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
     weights: str = "yolov5n-face"
@@ -35,7 +39,11 @@ class FaceFinder(Settings):
 
 
 class DrawRequest(Settings):
-    """What is drawn."""
+    """What is drawn.
+
+    Example:
+        request = DrawRequest(prompts=("a person wearing a red hat",), seed=7)
+    """
 
     prompts: tuple[str, ...] = Field(min_length=1)
     negative_prompt: str = ""
@@ -68,8 +76,6 @@ def generate(
     `faces` and `pose` are photos (JPEG, PNG, WEBP) or conditions that `FaceCondition.save` wrote (.npz).
 
     Example:
-        from facemakeup.inference.generate import DrawRequest, FaceFinder
-
         request = DrawRequest(prompts=("a person wearing a red hat",))
         generate(Path("adapter"), [Path("photo.jpg")], None, Path("pictures"), request, FaceFinder())
 

@@ -19,7 +19,11 @@ from filters.loading import torch_device
 
 @dataclass(frozen=True)
 class Encoders:
-    """Frozen networks around the one that is adapted; every method runs without gradient."""
+    """Frozen networks around the one that is adapted; every method runs without gradient.
+
+    Example:
+        encoders = Encoders.load(load_config(Path("mine.toml")).model, "cuda")
+    """
 
     base: BaseEncoders
     """Latents, texts and noise, as the base has them."""

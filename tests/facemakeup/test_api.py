@@ -67,8 +67,16 @@ def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
 def test_an_adapter_is_trained_exported_and_drawn_with_through_the_public_names(
     base: Path, recogniser: Recogniser, tmp_path: Path
 ) -> None:
-    from facemakeup import TrainConfig, export_checkpoint, generate, load_config, read_export, train
-    from facemakeup.inference.generate import DrawRequest, FaceFinder
+    from facemakeup import (
+        DrawRequest,
+        FaceFinder,
+        TrainConfig,
+        export_checkpoint,
+        generate,
+        load_config,
+        read_export,
+        train,
+    )
 
     short = run_config(base, recogniser, optim={"num_steps": 2})
     config: TrainConfig = load_config(write_toml(tmp_path / "short.toml", short))
