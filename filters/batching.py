@@ -32,13 +32,13 @@ def run_by_shape(
     H x W together.
     """
     buckets: dict[tuple[int, ...], list[int]] = {}
-    for i, one in enumerate(inputs_CHW):
-        buckets.setdefault(one.shape, []).append(i)
-    found: dict[int, tuple[npt.NDArray[Any], ...]] = {}
+    for i, pixels_CHW in enumerate(inputs_CHW):
+        buckets.setdefault(pixels_CHW.shape, []).append(i)
+    outputs_of: dict[int, tuple[npt.NDArray[Any], ...]] = {}
     for (_, height, width), members in buckets.items():
         num_together = max(1, max_pixels // (height * width))
         for start in range(0, len(members), num_together):
             together = members[start : start + num_together]
             outputs = run(np.stack([inputs_CHW[i] for i in together]))
-            found |= {i: tuple(output[row] for output in outputs) for row, i in enumerate(together)}
-    return [found[i] for i in range(len(inputs_CHW))]
+            outputs_of |= {i: tuple(output[row] for output in outputs) for row, i in enumerate(together)}
+    return [outputs_of[i] for i in range(len(inputs_CHW))]

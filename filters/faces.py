@@ -75,7 +75,9 @@ def scores(evidence: FacesEvidence, score: Score) -> dict[str, float]:
 
 def counted(evidence: FacesEvidence, score: Score) -> tuple[Face, ...]:
     """Return the faces that count: confident, large enough, and not small beside the largest of these."""
-    faces = [f for f in evidence.faces if f.confidence >= score.confidence and f.side_px >= score.min_side_px]
+    faces = [
+        face for face in evidence.faces if face.confidence >= score.confidence and face.side_px >= score.min_side_px
+    ]
     least_area = score.relative_area * max((face.area_px for face in faces), default=0.0)
     return tuple(face for face in faces if face.area_px >= least_area)
 
@@ -117,7 +119,7 @@ class Faces:
 
     def measure(self, images: Sequence[RgbImage]) -> list[FacesEvidence]:
         """Return one evidence per picture."""
-        found = self._detector.detect_all(images)
+        detected = self._detector.detect_all(images)
         return [
-            FacesEvidence(image.shape[1], image.shape[0], faces) for image, faces in zip(images, found, strict=True)
+            FacesEvidence(image.shape[1], image.shape[0], faces) for image, faces in zip(images, detected, strict=True)
         ]

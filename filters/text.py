@@ -84,12 +84,12 @@ EVIDENCE = TextEvidence
 def scores(evidence: TextEvidence, score: Score) -> dict[str, float]:
     """Return the picture's share under text (overlaps once), characters and regions, and the largest region's share."""
     picture = (0.0, 0.0, float(evidence.width), float(evidence.height))
-    each = [boxes.covered_fraction(picture, [polygon]) for polygon in evidence.polygons]
+    fractions = [boxes.covered_fraction(picture, [polygon]) for polygon in evidence.polygons]
     return {
         "area_fraction": boxes.covered_fraction(picture, evidence.polygons),
         "num_characters": float(sum(evidence.num_characters)),
-        "num_regions": float(len(each)),
-        "largest_region_fraction": max(each, default=0.0),
+        "num_regions": float(len(fractions)),
+        "largest_region_fraction": max(fractions, default=0.0),
     }
 
 
@@ -147,7 +147,7 @@ class Text:
 
     def measure(self, images: Sequence[RgbImage]) -> list[TextEvidence]:
         """Return one evidence per picture."""
-        found = self._detector.detect_all(images, self._spots(images), self._margin_px)
+        detected = self._detector.detect_all(images, self._spots(images), self._margin_px)
         return [
             TextEvidence(
                 image.shape[1],
@@ -155,10 +155,13 @@ class Text:
                 tuple(region.polygon for region in regions),
                 tuple(region.num_characters for region in regions),
             )
-            for image, regions in zip(images, found, strict=True)
+            for image, regions in zip(images, detected, strict=True)
         ]
 
     def _spots(self, images: Sequence[RgbImage]) -> list[list[boxes.Box]] | None:
         if self._finder is None:
             return None
-        return [[boxes.around(one.corners) for one in found.regions] for found in self._finder.detect_all(images)]
+        return [
+            [boxes.around(region.corners) for region in text_map.regions]
+            for text_map in self._finder.detect_all(images)
+        ]

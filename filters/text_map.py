@@ -80,13 +80,13 @@ def scores(evidence: TextMapEvidence, score: Score) -> dict[str, float]:
     middle = (picture[2] / 4, picture[3] / 4, picture[2] * 3 / 4, picture[3] * 3 / 4)
     counted = _counted(evidence, score)
     polygons = [corners for corners, _, _ in counted]
-    each = [boxes.covered_fraction(picture, [polygon]) for polygon in polygons]
+    fractions = [boxes.covered_fraction(picture, [polygon]) for polygon in polygons]
     return {
         "text_share": share_above(evidence.histogram, score.level),
         "num_glyphs": sum(max(1.0, score.glyphs_per_height * longer / shorter) for _, longer, shorter in counted),
         "num_regions": float(len(counted)),
         "area_fraction": boxes.covered_fraction(picture, polygons),
-        "largest_region_fraction": max(each, default=0.0),
+        "largest_region_fraction": max(fractions, default=0.0),
         "central_fraction": boxes.covered_fraction(middle, polygons),
     }
 
@@ -106,7 +106,7 @@ def stand_in(evidence: TextMapEvidence, score: Score) -> Outlined:
 
 def _counted(evidence: TextMapEvidence, score: Score) -> list[tuple[Corners, float, float]]:
     """Return the regions that count, grown, each with its longer and shorter side."""
-    return [grown(one.corners, score.unclip) for one in evidence.regions if one.mean >= score.confidence]
+    return [grown(region.corners, score.unclip) for region in evidence.regions if region.mean >= score.confidence]
 
 
 def share_above(histogram: Sequence[int], level: float) -> float:
@@ -150,9 +150,9 @@ class TextMaps:
 
     def measure(self, images: Sequence[RgbImage]) -> list[TextMapEvidence]:
         """Return one evidence per picture."""
-        found = self._detector.detect_all(images)
-        return [_evidence(image, one) for image, one in zip(images, found, strict=True)]
+        text_maps = self._detector.detect_all(images)
+        return [_evidence(image, text_map) for image, text_map in zip(images, text_maps, strict=True)]
 
 
-def _evidence(image: RgbImage, found: TextMap) -> TextMapEvidence:
-    return TextMapEvidence(image.shape[1], image.shape[0], found.histogram, found.regions)
+def _evidence(image: RgbImage, text_map: TextMap) -> TextMapEvidence:
+    return TextMapEvidence(image.shape[1], image.shape[0], text_map.histogram, text_map.regions)

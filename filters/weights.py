@@ -142,15 +142,15 @@ def add(file: Path, name: str, sha256: str) -> WeightsFile:
     known = {entry.name: entry.sha256 for entry in catalogue()}
     if known.get(name, sha256) != sha256:
         raise WeightsError(f"`{name}` is in the catalogue with sha256 {known[name]}; choose another name for {file}")
-    found = _verified(name, file.resolve(), sha256)
+    weights = _verified(name, file.resolve(), sha256)
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    confirmed = {**_read_confirmed(), name: (Path(found.path), sha256)}
+    confirmed = {**_read_confirmed(), name: (Path(weights.path), sha256)}
     table = {key: {"path": str(path), "sha256": digest} for key, (path, digest) in sorted(confirmed.items())}
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as draft:
         json.dump(table, draft, indent=2)
     Path(draft.name).replace(_confirmed_path())
-    return found
+    return weights
 
 
 def sha256_of(path: Path) -> str:
@@ -175,7 +175,7 @@ def _entry(name: str) -> WeightsEntry:
     for entry in catalogue():
         if entry.name == name:
             return entry
-    raise WeightsError(f"no weights are named `{name}`; choose one of {', '.join(e.name for e in catalogue())}")
+    raise WeightsError(f"no weights are named `{name}`; choose one of {', '.join(known.name for known in catalogue())}")
 
 
 def _places(entry: WeightsEntry) -> Iterator[Path]:
@@ -249,10 +249,10 @@ def _download(entry: WeightsEntry, url: str, folder: Path) -> Path:
 
 def _unzip(archive: Path, entry: WeightsEntry, target: Path) -> Path:
     with zipfile.ZipFile(archive) as members:
-        info = members.getinfo(entry.member or entry.file)
-        if info.file_size != entry.num_bytes:
-            raise ValueError(f"holds {info.file_size} bytes, expected {entry.num_bytes}")
-        with members.open(info) as source, target.open("wb") as sink:
+        member = members.getinfo(entry.member or entry.file)
+        if member.file_size != entry.num_bytes:
+            raise ValueError(f"holds {member.file_size} bytes, expected {entry.num_bytes}")
+        with members.open(member) as source, target.open("wb") as sink:
             shutil.copyfileobj(source, sink)
     return target
 

@@ -51,10 +51,10 @@ def captions_of(caption: str | None, metadata: Mapping[str, Any]) -> tuple[Capti
 
     `metadata["facecaptions"]` is the JSON list that `rank` writes: `{"id", "caption", "box": [x1, y1, x2, y2] | null}`.
     """
-    found = [Caption(entry["caption"], "facecaption", _box(entry.get("box"))) for entry in _facecaptions(metadata)]
+    candidates = [Caption(entry["caption"], "facecaption", _box(entry.get("box"))) for entry in _facecaptions(metadata)]
     if caption is not None:
-        found.append(Caption(caption, "laion" if "facecaptions" in metadata else "text"))
-    return tuple(one for one in found if clean_caption(one.text, 1))
+        candidates.append(Caption(caption, "laion" if "facecaptions" in metadata else "text"))
+    return tuple(candidate for candidate in candidates if clean_caption(candidate.text, 1))
 
 
 def bind(
@@ -96,8 +96,8 @@ def _why_unbound(has_box: bool, has_face: bool, same_shape: bool) -> str:
 
 
 def _scale(size: tuple[int, int], crawled: tuple[int, int]) -> tuple[float, float] | None:
-    x, y = size[0] / crawled[0], size[1] / crawled[1]
-    return (x, y) if abs(x / y - 1) <= MAX_ASPECT_CHANGE else None
+    across, down = size[0] / crawled[0], size[1] / crawled[1]
+    return (across, down) if abs(across / down - 1) <= MAX_ASPECT_CHANGE else None
 
 
 def _scaled(box: Box | None, scale: tuple[float, float]) -> Box:
@@ -106,9 +106,9 @@ def _scaled(box: Box | None, scale: tuple[float, float]) -> Box:
 
 
 def _facecaptions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    value = metadata.get("facecaptions")
+    facecaptions = metadata.get("facecaptions")
     try:
-        entries = json.loads(value) if isinstance(value, str) else value
+        entries = json.loads(facecaptions) if isinstance(facecaptions, str) else facecaptions
     except (ValueError, RecursionError):
         return []
     if not isinstance(entries, list):
@@ -116,10 +116,10 @@ def _facecaptions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("caption"), str)]
 
 
-def _box(value: Any) -> Box | None:
-    if not (isinstance(value, list) and len(value) == 4 and all(isinstance(x, int | float) for x in value)):
+def _box(plain: Any) -> Box | None:
+    if not (isinstance(plain, list) and len(plain) == 4 and all(isinstance(x, int | float) for x in plain)):
         return None
-    if not all(-MAX_COORDINATE < x < MAX_COORDINATE for x in value):
+    if not all(-MAX_COORDINATE < x < MAX_COORDINATE for x in plain):
         return None
-    left, top, right, bottom = (float(x) for x in value)
+    left, top, right, bottom = (float(x) for x in plain)
     return (left, top, right, bottom) if right > left and bottom > top else None

@@ -74,7 +74,7 @@ class Manifest:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What only this stage knows, such as the cut value of a ranking."""
     code_version: str = CODE_VERSION
-    """Of the program that wrote it."""
+    """The version of the program that wrote it."""
     output_since: str = ""
     """The release since which that program's stage gives this output for these inputs (`curation.dataset.stages`)."""
     schema_version: int = SCHEMA_VERSION
@@ -149,10 +149,10 @@ def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) 
 
 def manifest_values(manifest: Manifest) -> dict[str, Any]:
     """Return a manifest as plain values, without what may differ between equal runs."""
-    value = asdict(manifest)
-    for shard in value["shards"]:
+    values = asdict(manifest)
+    for shard in values["shards"]:
         del shard["run"]
-    return value
+    return values
 
 
 def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
@@ -167,16 +167,16 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder; give the one that {stage or 'a stage'} wrote")
         raise UsageError(f"{path}: no manifest; the stage that writes {folder} has not finished: run it again")
-    value = read_sealed(path)
-    if value.get("schema_version") != SCHEMA_VERSION:
-        raise UsageError(f"{path}: schema_version {value.get('schema_version')!r}; this code reads {SCHEMA_VERSION}")
-    if stage is not None and value["stage"] != stage:
-        raise UsageError(f"{path}: written by {value['stage']!r}; expected the output of {stage!r}")
-    shards = tuple(_report(shard) for shard in value.pop("shards"))
-    files = {name: FileRecord(**record) for name, record in value.pop("files").items()}
-    return Manifest(shards=shards, files=files, **value)
+    values = read_sealed(path)
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(f"{path}: schema_version {values.get('schema_version')!r}; this code reads {SCHEMA_VERSION}")
+    if stage is not None and values["stage"] != stage:
+        raise UsageError(f"{path}: written by {values['stage']!r}; expected the output of {stage!r}")
+    shards = tuple(_report(shard) for shard in values.pop("shards"))
+    files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
+    return Manifest(shards=shards, files=files, **values)
 
 
-def _report(value: Mapping[str, Any]) -> ShardReport:
-    files = {name: FileRecord(**record) for name, record in value["files"].items()}
-    return ShardReport(**{**value, "files": files})
+def _report(values: Mapping[str, Any]) -> ShardReport:
+    files = {name: FileRecord(**record) for name, record in values["files"].items()}
+    return ShardReport(**{**values, "files": files})

@@ -17,7 +17,7 @@ STAYS_IF_KEPT = frozenset({"format", "num_captions"})
 def buried(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
     """Return the tombstone of a row: its payload null, or empty where the column cannot be null."""
     stays = STAYS | STAYS_IF_KEPT if row["kept"] else STAYS
-    empty = {one.name: row[one.name] if one.name in stays else _empty(one) for one in schema}
+    empty = {column.name: row[column.name] if column.name in stays else _empty(column) for column in schema}
     return {**empty, "kept": False, "rejected_by": FORGET, "reason": FORGOTTEN}
 
 

@@ -21,7 +21,7 @@ METADATA_SUFFIX = "json"
 CAPTION_SUFFIX = "txt"
 MAX_MEMBER_BYTES = 256 << 20
 MAX_EXTENSION_BYTES = 1 << 20
-"""Of a header that only extends another (long names, PAX records), which tarfile reads into memory whole."""
+"""Most bytes of a header that only extends another (long names, PAX records): tarfile reads it into memory whole."""
 EXTENSIONS = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
@@ -128,18 +128,18 @@ def members_of(path: Path, shown: Path | None = None) -> list[Member]:
         ShardError: the tar is cut, or holds anything but regular files.
     """
     shown = shown or path
-    found: list[Member] = []
+    members: list[Member] = []
     try:
         with tarfile.open(path, "r:", tarinfo=_Header) as tar:
             while (info := tar.next()) is not None:
                 if not info.isreg() or info.issparse():
                     raise ShardError(f"{shown}: member {info.name!r} is not a regular file")
-                found.append(Member(info.name, info.offset, info.size))
+                members.append(Member(info.name, info.offset, info.size))
                 tar.members = []  # type: ignore[attr-defined]  # else memory grows with the tar
             _require_end(path, shown, tar.offset)
     except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
         raise ShardError(f"{shown}: not a whole tar: {error}") from error
-    return found
+    return members
 
 
 def copy_without(source: Path, target: Path, keys: Container[str], shown: Path | None = None) -> dict[str, int]:
@@ -262,7 +262,7 @@ def _json(content: bytes | None) -> tuple[dict[str, Any], bool]:
     if content is None:
         return {}, True
     try:
-        value = json.loads(content.decode("utf-8"))
+        metadata = json.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError):
         return {}, False
-    return (value, True) if isinstance(value, dict) else ({}, False)
+    return (metadata, True) if isinstance(metadata, dict) else ({}, False)

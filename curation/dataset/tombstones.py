@@ -53,7 +53,7 @@ class Tombstones:
     @cached_property
     def uids(self) -> frozenset[str]:
         """Every uid that is forgotten by itself or by its URL."""
-        return self.uid | {one[: 2 * NUM_UID_BYTES] for one in self.url}
+        return self.uid | {url_hash[: 2 * NUM_UID_BYTES] for url_hash in self.url}
 
     def names(self, identity: str) -> bool:
         """Whether a uid, URL or sha256 is forgotten."""
@@ -137,14 +137,14 @@ def tombstones_of(run: Path) -> Tombstones:
     path = run / FORGOTTEN_FOLDER / TOMBSTONES_NAME
     if not path.exists():
         return Tombstones()
-    value = read_sealed(path)
-    return Tombstones(**{kind: frozenset(value[kind]) for kind in KINDS})
+    values = read_sealed(path)
+    return Tombstones(**{kind: frozenset(values[kind]) for kind in KINDS})
 
 
 def write_tombstones(run: Path, tombstones: Tombstones) -> None:
     """Commit the tombstones of a run."""
-    value = {kind: sorted(getattr(tombstones, kind)) for kind in KINDS}
-    publish_sealed(run / FORGOTTEN_FOLDER / TOMBSTONES_NAME, value)
+    values = {kind: sorted(getattr(tombstones, kind)) for kind in KINDS}
+    publish_sealed(run / FORGOTTEN_FOLDER / TOMBSTONES_NAME, values)
 
 
 def consult(target: Path) -> Tombstones:

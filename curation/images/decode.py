@@ -87,9 +87,9 @@ class Picture:
     rgb: RgbImage
     """Contiguous, 8-bit sRGB, upright, and not to be written to."""
     width: int
-    """Of `rgb`, in pixels."""
+    """Width in pixels of `rgb`."""
     height: int
-    """Of `rgb`, in pixels."""
+    """Height in pixels of `rgb`."""
     format: ImageFormat
     """What the bytes are, whatever their name says."""
     orientation: int

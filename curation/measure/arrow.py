@@ -95,15 +95,15 @@ def _reader(annotation: Any) -> Convert:
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise TypeError(f"a value for each field was expected: {value!r:.80}")
-        found = {}
+        fields = {}
         for name, read_field in readers:
             try:
-                found[name] = read_field(value[name])
+                fields[name] = read_field(value[name])
             except TypeError as error:
                 raise TypeError(f"{name}: {error}") from error
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-        return annotation(**found)
+        return annotation(**fields)
 
     return read
 

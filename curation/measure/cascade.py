@@ -60,9 +60,9 @@ class Measured:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """By filter and screen, in declared order; None where one has not measured."""
     width: int | None = None
-    """Of the upright picture, in pixels."""
+    """Width in pixels of the upright picture."""
     height: int | None = None
-    """Of the upright picture, in pixels."""
+    """Height in pixels of the upright picture."""
     format: str | None = None
     refused: Verdict | None = None
     """Set where there is nothing to judge."""
@@ -82,17 +82,17 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: 
     pictures = {i: outcome for i, outcome in enumerate(opened) if isinstance(outcome, Picture)}
     known = {i: {plan.name: entries[i].known.get(plan.name) for plan in recipe.measurers} for i in pictures}
     for wants in (_asked, _needed, _wanted_of_shadow):
-        open_ones = {i: wants(entries[i], known[i], recipe) for i in pictures}
-        for name in turns(recipe.order, partial(_is_asked, open_ones)):
-            chosen = [i for i in pictures if name in open_ones[i]]
+        wanted = {i: wants(entries[i], known[i], recipe) for i in pictures}
+        for name in turns(recipe.order, partial(_is_asked, wanted)):
+            chosen = [i for i in pictures if name in wanted[i]]
             with _timed(name, [seconds[i] for i in chosen]):
-                found = bank.filters[name].measure([pictures[i].rgb for i in chosen])
-            for i, evidence in zip(chosen, found, strict=True):
+                evidences = bank.filters[name].measure([pictures[i].rgb for i in chosen])
+            for i, evidence in zip(chosen, evidences, strict=True):
                 known[i][name] = evidence
-                open_ones[i] = wants(entries[i], known[i], recipe)
-    judging = time.process_time() - started - sum(sum(one.values()) for one in seconds)
-    for one in seconds:
-        one[JUDGE] = judging / len(entries)
+                wanted[i] = wants(entries[i], known[i], recipe)
+    judging = time.process_time() - started - sum(sum(steps.values()) for steps in seconds)
+    for steps in seconds:
+        steps[JUDGE] = judging / len(entries)
     return [
         Measured(known[i], outcome.width, outcome.height, outcome.format, seconds=seconds[i])
         if isinstance(outcome, Picture)
@@ -116,8 +116,8 @@ def turns(order: Sequence[str], is_asked: Callable[[str], bool]) -> Iterator[str
                 yield name
 
 
-def _is_asked(open_ones: Mapping[int, Sequence[str]], name: str) -> bool:
-    return any(name in one for one in open_ones.values())
+def _is_asked(wanted: Mapping[int, Sequence[str]], name: str) -> bool:
+    return any(name in names for names in wanted.values())
 
 
 @contextmanager
@@ -125,14 +125,14 @@ def _timed(name: str, shares: Sequence[dict[str, float]]) -> Iterator[None]:
     """Add the CPU time of the block to each share, divided evenly."""
     started = time.process_time()
     yield
-    each = (time.process_time() - started) / len(shares)
+    each_s = (time.process_time() - started) / len(shares)
     for share in shares:
-        share[name] = share.get(name, 0.0) + each
+        share[name] = share.get(name, 0.0) + each_s
 
 
-def in_shadow(uid: str, fraction: float) -> bool:
+def in_shadow(uid: str, each_s: float) -> bool:
     """Whether a rejected picture is measured in full all the same: a fixed choice by uid, so every run agrees."""
-    return int(uid[-NUM_SHADOW_DIGITS:], 16) < fraction * float(1 << 4 * NUM_SHADOW_DIGITS)
+    return int(uid[-NUM_SHADOW_DIGITS:], 16) < each_s * float(1 << 4 * NUM_SHADOW_DIGITS)
 
 
 def _open(entry: Entry, recipe: Recipe, decode: Decode) -> Picture | Verdict:
@@ -165,9 +165,9 @@ def missing(known: Known, recipe: Recipe) -> tuple[str, ...]:
 
     That is every filter, except where its screens have decided all its keep ranges.
     """
-    open_ones = unsettled(known, recipe.criteria)
+    undecided = unsettled(known, recipe.criteria)
     screened = {name for name, screens in recipe.screens.items() if screens}
     screened |= {screen.plan.name for screens in recipe.screens.values() for screen in screens}
     return tuple(
-        name for name, evidence in known.items() if evidence is None and (name in open_ones or name not in screened)
+        name for name, evidence in known.items() if evidence is None and (name in undecided or name not in screened)
     )

@@ -36,8 +36,9 @@ class Fingerprint:
     phash: str | None = None
     """As in `Look`."""
     width: int | None = None
-    """Of the decoded picture, upright, in pixels."""
+    """Width in pixels of the decoded picture, upright."""
     height: int | None = None
+    """Height in pixels of the decoded picture, upright."""
 
 
 def fingerprint(image_bytes: bytes, seen: Measured) -> Fingerprint:

@@ -88,13 +88,13 @@ class Criterion:
         for screening in self.screens:
             if unknown := tuple(name for name in screening.inputs if known[name] is None):
                 return Settled(self.keep, UNKNOWN, waiting=unknown)
-            found = Settled(self.keep, screening.prove(known), by=screening.screen)
-            if found.failure is not None or found.holds:
-                return found
-        found = Settled(self.keep, self.bounds(known))
-        if found.failure is not None or found.holds:
-            return found
-        return Settled(self.keep, found.bounds, waiting=tuple(name for name in self.inputs if known[name] is None))
+            settled = Settled(self.keep, screening.prove(known), by=screening.screen)
+            if settled.failure is not None or settled.holds:
+                return settled
+        settled = Settled(self.keep, self.bounds(known))
+        if settled.failure is not None or settled.holds:
+            return settled
+        return Settled(self.keep, settled.bounds, waiting=tuple(name for name in self.inputs if known[name] is None))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ class Recipe:
     def measurers(self) -> tuple[FilterPlan, ...]:
         """Everything that measures and has a column: the filters in declared order, each after its screens."""
         return tuple(
-            one for plan in self.filters for one in (*(screen.plan for screen in self.screens[plan.name]), plan)
+            measurer
+            for plan in self.filters
+            for measurer in (*(screen.plan for screen in self.screens[plan.name]), plan)
         )
 
     @cached_property
@@ -85,9 +87,11 @@ class Recipe:
         if self.file.curate.measure == "all":
             return frozenset(plan.name for plan in self.measurers)
         spared = {
-            plan.name for plan in self.filters if all(self._may_be_spared(plan, *one) for one in plan.keep.items())
+            plan.name
+            for plan in self.filters
+            if all(self._may_be_spared(plan, score, keep) for score, keep in plan.keep.items())
         }
-        first = {one.screens[0].screen for one in self.criteria if one.screens}
+        first = {criterion.screens[0].screen for criterion in self.criteria if criterion.screens}
         return frozenset(plan.name for plan in self.filters if plan.name not in spared) | first
 
     def _may_be_spared(self, plan: FilterPlan, score: str, keep: KeepRange) -> bool:
@@ -97,9 +101,9 @@ class Recipe:
     @cached_property
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default filled in, as plain values: what is written beside a stage's output."""
-        value = self.file.model_dump(mode="json", exclude_none=True)
-        value["filters"] = [plan_values(plan) for plan in self.filters]
-        return value
+        values = self.file.model_dump(mode="json", exclude_none=True)
+        values["filters"] = [plan_values(plan) for plan in self.filters]
+        return values
 
     @cached_property
     def digest(self) -> str:
@@ -186,12 +190,12 @@ def _require_order(order: Sequence[str], plans: Sequence[FilterPlan], where: str
     """Make sure that an execution order names every filter once, and screens, if at all, before their filter."""
     if not order:
         return
-    series = [[*(screen.plan.name for screen in plan.screens), plan.name] for plan in plans]
-    names, all_names = [plan.name for plan in plans], [name for one in series for name in one]
+    chains = [[*(screen.plan.name for screen in plan.screens), plan.name] for plan in plans]
+    names, all_names = [plan.name for plan in plans], [name for chain in chains for name in chain]
     if len(set(order)) != len(order) or set(order) - set(all_names) or set(names) - set(order):
         choices = f"; it may name {', '.join(n for n in all_names if n not in names)} too" if all_names != names else ""
         raise RecipeError(f"{where}: curate.order {list(order)} must name each of {names} once{choices}")
-    for one in series:
-        named = [name for name in order if name in one]
-        if named != [name for name in one if name in named]:
-            raise RecipeError(f"{where}: curate.order {list(order)}: {one} must stand in this order")
+    for chain in chains:
+        named = [name for name in order if name in chain]
+        if named != [name for name in chain if name in named]:
+            raise RecipeError(f"{where}: curate.order {list(order)}: {chain} must stand in this order")

@@ -52,20 +52,20 @@ class Proofs:
     def bounds(self, scores: Mapping[str, float]) -> Bounds:
         """Return what all proofs that apply say together; contradicting ones prove nothing."""
         ranges = [proof.then[self.score].bounds for proof in self.proofs if proof.applies(scores)]
-        low = max((one.low for one in ranges), default=-math.inf)
-        high = min((one.high for one in ranges), default=math.inf)
+        low = max((bound.low for bound in ranges), default=-math.inf)
+        high = min((bound.high for bound in ranges), default=math.inf)
         return Bounds(low, high) if low <= high else UNKNOWN
 
 
 def about(score: str, proofs: Sequence[Proof]) -> Proofs | None:
     """Return the proofs that speak of a score, or None where there are none."""
-    found = tuple(proof for proof in proofs if score in proof.then)
-    return Proofs(score, found) if found else None
+    relevant = tuple(proof for proof in proofs if score in proof.then)
+    return Proofs(score, relevant) if relevant else None
 
 
 def may_hold(keep: KeepRange, score: str, proofs: Sequence[Proof]) -> bool:
     """Whether some proofs together could show that a score stays: for each closed end of its range there is one."""
     ranges = [proof.then[score].bounds for proof in proofs if score in proof.then]
-    above = keep.min is None or any(one.low >= keep.min for one in ranges)
-    below = keep.max is None or any(one.high <= keep.max for one in ranges)
+    above = keep.min is None or any(bound.low >= keep.min for bound in ranges)
+    below = keep.max is None or any(bound.high <= keep.max for bound in ranges)
     return bool(ranges) and above and below

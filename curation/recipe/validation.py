@@ -40,7 +40,9 @@ def _fields_at(model: type[Settings], path: Sequence[Any]) -> tuple[str, ...]:
             continue
         annotation = model.model_fields[step].annotation
         arguments = (annotation, *get_args(annotation))
-        inner = next((a for a in arguments if isinstance(a, type) and issubclass(a, Settings)), None)
+        inner = next(
+            (argument for argument in arguments if isinstance(argument, type) and issubclass(argument, Settings)), None
+        )
         if inner is None:
             return ()
         model = inner

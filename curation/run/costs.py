@@ -45,13 +45,13 @@ def profile(seconds: Iterable[Mapping[str, float]], other_seconds: float, num_se
 
     `seconds` holds the steps of each picture that was handed in; `other_seconds` is what the worker spent beside.
     """
-    found: dict[str, list[float]] = {}
-    for one in seconds:
-        for step, spent in one.items():
-            entry = found.setdefault(step, [0, 0.0])
-            entry[0] += 1
-            entry[1] += spent
-    return {**found, OTHER: [num_seen, other_seconds]}
+    sums: dict[str, list[float]] = {}
+    for steps in seconds:
+        for step, spent in steps.items():
+            tally = sums.setdefault(step, [0, 0.0])
+            tally[0] += 1
+            tally[1] += spent
+    return {**sums, OTHER: [num_seen, other_seconds]}
 
 
 def costs(folder: Path, manifest: Manifest) -> tuple[Cost, ...]:
@@ -64,24 +64,24 @@ def costs(folder: Path, manifest: Manifest) -> tuple[Cost, ...]:
 def total(profiles: Iterable[Mapping[str, Sequence[float]]]) -> tuple[Cost, ...]:
     """Add up the profiles of shards, dearest step first."""
     sums: dict[str, tuple[int, float]] = {}
-    for one in profiles:
-        for step, (num_pictures, seconds) in one.items():
+    for shard_profile in profiles:
+        for step, (num_pictures, seconds) in shard_profile.items():
             before = sums.get(step, (0, 0.0))
             sums[step] = before[0] + int(num_pictures), before[1] + seconds
     whole = sum(seconds for _, seconds in sums.values()) or 1.0
-    found = (Cost(step, number, seconds, seconds / whole) for step, (number, seconds) in sums.items())
-    return tuple(sorted(found, key=lambda cost: (-cost.cpu_seconds, cost.step)))
+    unordered = (Cost(step, number, seconds, seconds / whole) for step, (number, seconds) in sums.items())
+    return tuple(sorted(unordered, key=lambda cost: (-cost.cpu_seconds, cost.step)))
 
 
-def table(found: Sequence[Cost]) -> str:
+def table(spent: Sequence[Cost]) -> str:
     """Return the costs as lines for a terminal."""
     lines = [f"{'step':16} {'pictures':>10} {'CPU s':>10} {'ms each':>9} {'share':>6}"]
-    for one in found:
-        figures = f"{one.cpu_seconds:>10.1f} {one.ms_per_picture:>9.2f} {one.fraction:>6.1%}"
-        lines.append(f"{one.step:16} {one.num_pictures:>10,} {figures}")
+    for cost in spent:
+        figures = f"{cost.cpu_seconds:>10.1f} {cost.ms_per_picture:>9.2f} {cost.fraction:>6.1%}"
+        lines.append(f"{cost.step:16} {cost.num_pictures:>10,} {figures}")
     return "\n".join(lines)
 
 
-def cost_values(found: Sequence[Cost]) -> list[dict[str, Any]]:
+def cost_values(spent: Sequence[Cost]) -> list[dict[str, Any]]:
     """Return the costs as plain values."""
-    return [{**vars(one), "ms_per_picture": one.ms_per_picture} for one in found]
+    return [{**vars(cost), "ms_per_picture": cost.ms_per_picture} for cost in spent]

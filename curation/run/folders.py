@@ -31,10 +31,10 @@ def stages_of(run: Path) -> tuple[StageFolder, ...]:
     """
     if (run / MANIFEST_NAME).exists() or (run / WORK_NAME).exists():
         return (StageFolder(_stage_name(run), run, run.name),)
-    found = tuple(StageFolder(name, run / name, name) for name in STAGES if (run / name).is_dir())
-    if not found:
+    places = tuple(StageFolder(name, run / name, name) for name in STAGES if (run / name).is_dir())
+    if not places:
         raise UsageError(f"{run}: holds none of the folders {', '.join(STAGES)}, and is no stage's own folder")
-    return found
+    return places
 
 
 def _stage_name(folder: Path) -> str:
@@ -54,14 +54,14 @@ def _stage_name(folder: Path) -> str:
 def names_in(folder: Path) -> dict[str, int]:
     """Return the size in bytes of every file below a folder, by its path within it, in order."""
     if is_local(folder):
-        found = {
+        sizes = {
             path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
         }
     else:
         files, root = filesystem(folder)
         prefix = root.rstrip("/") + "/"
-        found = {name.removeprefix(prefix): int(facts["size"]) for name, facts in files.find(root, detail=True).items()}
-    return dict(sorted(found.items()))
+        sizes = {name.removeprefix(prefix): int(facts["size"]) for name, facts in files.find(root, detail=True).items()}
+    return dict(sorted(sizes.items()))
 
 
 def done_records(folder: Path) -> Iterator[ShardReport]:

@@ -66,12 +66,12 @@ def discard_prepared(run: Path) -> None:
 
 def commit(preparation: Preparation, receipt: dict[str, Any]) -> None:
     """Make the prepared files count, from this moment on."""
-    value = {
+    values = {
         "moves": [asdict(move) for move in preparation.moves],
         "deletions": preparation.deletions,
         "receipt": receipt,
     }
-    publish_sealed(preparation.run / FORGOTTEN_FOLDER / JOURNAL_NAME, value)
+    publish_sealed(preparation.run / FORGOTTEN_FOLDER / JOURNAL_NAME, values)
 
 
 def roll_forward(run: Path) -> Path | None:
@@ -83,19 +83,19 @@ def roll_forward(run: Path) -> Path | None:
     journal = run / FORGOTTEN_FOLDER / JOURNAL_NAME
     if not journal.exists():
         return None
-    value = read_sealed(journal)
+    values = read_sealed(journal)
     preparation = Preparation(run)
     folders: set[Path] = set()
-    for move in value["moves"]:
+    for move in values["moves"]:
         path = run / move["file"]
         _put_in_place(preparation.path_of(move["file"]), path, FileRecord(**move["new"]))
         folders.add(path.parent)
-    for file in value["deletions"]:
+    for file in values["deletions"]:
         (run / file).unlink(missing_ok=True)
     for folder in folders if is_local(run) else ():
         sync_folder(folder)
-    receipt = run / FORGOTTEN_FOLDER / f"receipt-{value['receipt']['number']:06d}.json"
-    publish_sealed(receipt, value["receipt"])
+    receipt = run / FORGOTTEN_FOLDER / f"receipt-{values['receipt']['number']:06d}.json"
+    publish_sealed(receipt, values["receipt"])
     discard_prepared(run)
     journal.unlink()
     return receipt

@@ -47,7 +47,7 @@ class Found:
     place: StageFolder
     ledger: Path
     report: ShardReport | None
-    """Of its shard; None where it is in none."""
+    """The record of its shard; None where it is in none."""
     row: dict[str, Any]
 
 

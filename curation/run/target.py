@@ -139,8 +139,10 @@ def finish(
         LeaseError: another run took the folder over.
     """
     outcomes = list(outcomes)
-    reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
-    failed = {o.shard: o.error for o in outcomes if isinstance(o, ShardFailure)}
+    reports = sorted(
+        (outcome for outcome in outcomes if isinstance(outcome, ShardReport)), key=lambda report: report.shard
+    )
+    failed = {outcome.shard: outcome.error for outcome in outcomes if isinstance(outcome, ShardFailure)}
     num_seen, num_kept, rejected = total(reports, facts.rejected_before)
     manifest = Manifest(
         stage=stage.name,

@@ -141,7 +141,7 @@ def _measure(entries: Sequence[Entry], work: Work, max_decode_s: float) -> dict[
             signal.setitimer(signal.ITIMER_PROF, 0)
 
     try:
-        return {"measured": [_plain(one) for one in work(entries, decode_in_time)]}
+        return {"measured": [_plain(measured) for measured in work(entries, decode_in_time)]}
     except Exception as error:  # noqa: BLE001  whatever a detector raises on a picture is a recorded reason
         message = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
         is_memory = isinstance(error, MemoryError) or any(sign in message.lower() for sign in OUT_OF_MEMORY)

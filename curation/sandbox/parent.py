@@ -78,7 +78,7 @@ class Cell:
                 self._load(load, name)
                 seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
                 answer = self._ask(tuple(entries), seconds)
-                return answer if isinstance(answer, CellFault) else self._found(answer, len(entries), read)
+                return answer if isinstance(answer, CellFault) else self._measured_in(answer, len(entries), read)
             except BaseException:
                 self._close()
                 raise
@@ -154,24 +154,24 @@ class Cell:
             return CellFault("timed_out", "more CPU time than max_decode_s")
         if code == -signal.SIGKILL:
             return CellFault("out_of_memory", "SIGKILL: what the kernel sends when memory runs out")
-        names = {-one.value: one.name for one in signal.Signals}
+        names = {-member.value: member.name for member in signal.Signals}
         return CellFault("crashed", names.get(code, f"exit status {code}"))
 
-    def _found(
+    def _measured_in(
         self, answer: dict[str, Any], num_entries: int, read: Callable[[Any], Measured]
     ) -> list[Measured] | CellFault:
         try:
             if "fault" in answer:
                 return fault(answer)
-            found = [read(one) for one in answer["measured"]]
-            if len(found) != num_entries:
-                raise ValueError(f"{len(found)} answers to {num_entries} pictures")
-            found = with_own_work(found, cpu_seconds(answer), self._loading_s)
+            batch = [read(plain) for plain in answer["measured"]]
+            if len(batch) != num_entries:
+                raise ValueError(f"{len(batch)} answers to {num_entries} pictures")
+            batch = with_own_work(batch, cpu_seconds(answer), self._loading_s)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._close()
             return CellFault("crashed", f"an answer that makes no sense: {type(error).__name__}: {error!s:.300}")
         self._loading_s = 0.0
-        return found
+        return batch
 
     def _close(self) -> None:
         process, connection = self._process, self._connection

@@ -39,23 +39,23 @@ def fault(answer: Mapping[str, Any]) -> CellFault:
     return CellFault(reason, message)
 
 
-def measured(value: Mapping[str, Any], recipe: Recipe) -> Measured:
+def measured(plain: Mapping[str, Any], recipe: Recipe) -> Measured:
     """Return what came of one picture that the recipe's filters looked at."""
-    if (refused := _refused(value)) is not None:
-        return Measured(refused=refused, seconds=_seconds(value))
-    known = value["evidence"]
+    if (refused := _refused(plain)) is not None:
+        return Measured(refused=refused, seconds=_seconds(plain))
+    known = plain["evidence"]
     evidence = {plan.name: from_struct(plan.module.EVIDENCE, known[plan.name]) for plan in recipe.measurers}
-    return Measured(evidence, *_shape(value), seconds=_seconds(value))
+    return Measured(evidence, *_shape(plain), seconds=_seconds(plain))
 
 
-def looked(value: Mapping[str, Any]) -> Measured:
+def looked(plain: Mapping[str, Any]) -> Measured:
     """Return what came of one picture of which only a look was wanted (`curation.measure.fingerprint`)."""
-    if (refused := _refused(value)) is not None:
+    if (refused := _refused(plain)) is not None:
         return Measured(refused=refused)
-    look = from_struct(Look, value["evidence"][LOOK])
+    look = from_struct(Look, plain["evidence"][LOOK])
     if not is_phash(look.phash):
-        raise ValueError(f"no look: {value!r:.80}")
-    return Measured({LOOK: look}, *_shape(value))
+        raise ValueError(f"no look: {plain!r:.80}")
+    return Measured({LOOK: look}, *_shape(plain))
 
 
 def cpu_seconds(answer: Mapping[str, Any]) -> float:
@@ -65,10 +65,11 @@ def cpu_seconds(answer: Mapping[str, Any]) -> float:
 
 def with_own_work(batch: Sequence[Measured], spent_s: float, loading_s: float) -> list[Measured]:
     """Return a batch with what the child did beside measuring it, in equal shares, and what loading before it took."""
-    own_s = max(0.0, spent_s - sum(sum(one.seconds.values()) for one in batch)) / max(1, len(batch))
+    own_s = max(0.0, spent_s - sum(sum(picture.seconds.values()) for picture in batch)) / max(1, len(batch))
     loading = {LOAD: loading_s} if loading_s else {}
     return [
-        replace(one, seconds={**one.seconds, OWN: own_s, **(loading if i == 0 else {})}) for i, one in enumerate(batch)
+        replace(picture, seconds={**picture.seconds, OWN: own_s, **(loading if i == 0 else {})})
+        for i, picture in enumerate(batch)
     ]
 
 
@@ -80,31 +81,31 @@ def error_named(name: str) -> type[FaceCaptionError]:
     return next((kind for kind in kinds if kind.__name__ == name), ShardError)
 
 
-def _refused(value: Mapping[str, Any]) -> Verdict | None:
+def _refused(plain: Mapping[str, Any]) -> Verdict | None:
     """Return why a picture was not looked at, where the child says one of the reasons that there are."""
-    if value["refused"] is None:
+    if plain["refused"] is None:
         return None
-    by, reason = value["refused"]
+    by, reason = plain["refused"]
     if by != UNREADABLE or reason not in REASONS:
-        raise ValueError(f"no refusal: {value['refused']!r:.80}")
+        raise ValueError(f"no refusal: {plain['refused']!r:.80}")
     return Verdict(by, reason)
 
 
-def _shape(value: Mapping[str, Any]) -> tuple[int, int, str]:
+def _shape(plain: Mapping[str, Any]) -> tuple[int, int, str]:
     """Return width, height and format of a picture that was decoded."""
-    width, height = scalars(int, (value["width"], value["height"]))
-    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX) or value["format"] not in PILLOW_NAMES:
-        raise ValueError(f"no picture has these sides or this format: {value!r:.80}")
-    return width, height, value["format"]
+    width, height = scalars(int, (plain["width"], plain["height"]))
+    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX) or plain["format"] not in PILLOW_NAMES:
+        raise ValueError(f"no picture has these sides or this format: {plain!r:.80}")
+    return width, height, plain["format"]
 
 
-def _seconds(value: Mapping[str, Any]) -> dict[str, float]:
-    steps = value["seconds"]
+def _seconds(plain: Mapping[str, Any]) -> dict[str, float]:
+    steps = plain["seconds"]
     return dict(zip(scalars(str, tuple(steps)), _spent(tuple(steps.values())), strict=True))
 
 
 def _spent(values: Sequence[Any]) -> tuple[float, ...]:
-    found: tuple[float, ...] = scalars(float, values)
-    if not all(0 <= spent < MAX_CPU_S for spent in found):
-        raise ValueError(f"no CPU seconds: {found!r:.80}")
-    return found
+    seconds: tuple[float, ...] = scalars(float, values)
+    if not all(0 <= spent < MAX_CPU_S for spent in seconds):
+        raise ValueError(f"no CPU seconds: {seconds!r:.80}")
+    return seconds

@@ -63,7 +63,7 @@ class Quarantine:
         settings = self._settings
         if len(self.found) <= max(settings.max_quarantined, settings.max_quarantined_fraction * num_seen):
             return
-        named = "; ".join("{uid} {reason} ({message})".format(**one) for one in self.found[:NUM_NAMED])
+        named = "; ".join("{uid} {reason} ({message})".format(**record) for record in self.found[:NUM_NAMED])
         raise ShardError(
             f"{self._shard}: {len(self.found)} samples could not be measured, more than curate.max_quarantined "
             f"({settings.max_quarantined}) and curate.max_quarantined_fraction ({settings.max_quarantined_fraction:g}) "

@@ -144,7 +144,7 @@ def _highest(folder: Path) -> int:
         names = [path.name for path in place.glob("*.json")] if place.is_dir() else []
     else:
         files, name = filesystem(place)
-        names = [str(found).rpartition("/")[2] for found in files.ls(name, detail=False)] if files.exists(name) else []
+        names = [str(entry).rpartition("/")[2] for entry in files.ls(name, detail=False)] if files.exists(name) else []
     return max((int(name.removesuffix(".json")) for name in names if name.endswith(".json")), default=0)
 
 

@@ -45,8 +45,8 @@ class CenterFace(FaceDetector):
         return [self._faces(maps, canvas, image) for maps, canvas, image in zip(outputs, canvases, images, strict=True)]
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
-        found: Outputs = self._session.run(None, {self._input: pixels_NCHW})
-        return found
+        outputs: Outputs = self._session.run(None, {self._input: pixels_NCHW})
+        return outputs
 
     def _faces(self, maps: Outputs, canvas: Letterbox, image: RgbImage) -> tuple[Face, ...]:
         heat, log_size, offset, points = maps
@@ -71,11 +71,11 @@ def _with_free_sides(path: str) -> bytes:
 
     model = onnx.load(path)
     initialised = {tensor.name for tensor in model.graph.initializer}
-    for value in [*model.graph.input, *model.graph.output]:
-        if value.name in initialised:
+    for tensor in [*model.graph.input, *model.graph.output]:
+        if tensor.name in initialised:
             continue
-        dims = value.type.tensor_type.shape.dim
-        for axis, free in ((0, "batch"), (2, f"{value.name}_height"), (3, f"{value.name}_width")):
+        dims = tensor.type.tensor_type.shape.dim
+        for axis, free in ((0, "batch"), (2, f"{tensor.name}_height"), (3, f"{tensor.name}_width")):
             dims[axis].dim_param = free
     del model.graph.value_info[:]
     return bytes(model.SerializeToString())

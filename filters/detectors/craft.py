@@ -86,22 +86,22 @@ class Craft:
         ]
         inputs = [_network_input(laid[i][0], window) for i, own in enumerate(seen) for window in own]
         outputs = iter(run_by_shape(inputs, self._run, self._max_pixels))
-        found = []
+        regions = []
         for (canvas, scale), own in zip(laid, seen, strict=True):
             maps_HW2 = np.zeros((canvas.shape[0] // _MAP_SCALE, canvas.shape[1] // _MAP_SCALE, 2), dtype=np.float32)
             for window in own:
                 left, top, right, bottom = (x // _MAP_SCALE for x in window)
                 (maps_HW2[top:bottom, left:right],) = next(outputs)
-            found.append(self._regions(maps_HW2, scale))
-        return found
+            regions.append(self._regions(maps_HW2, scale))
+        return regions
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
         return (self._network(pixels_NCHW),)
 
     def _regions(self, maps_HW2: Floats, scale: float) -> tuple[TextRegion, ...]:
-        found = map_boxes(maps_HW2[:, :, 0], maps_HW2[:, :, 1], *self._thresholds)
+        boxes = map_boxes(maps_HW2[:, :, 0], maps_HW2[:, :, 1], *self._thresholds)
         to_picture = 1 / scale * _MAP_SCALE
-        return tuple(TextRegion(_scaled(box.corners, to_picture), box.num_characters) for box in found)
+        return tuple(TextRegion(_scaled(box.corners, to_picture), box.num_characters) for box in boxes)
 
 
 def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[Floats, float]:
@@ -132,15 +132,15 @@ def windows(spots: Sequence[Box], scale: float, margin_px: int, width: int, heig
         left, top, right, bottom = (x * scale for x in box)
         rows = slice(_cell(top - margin_px), _cell(bottom + margin_px) + 1)
         cells[rows, _cell(left - margin_px) : _cell(right + margin_px) + 1] = 1
-    found: list[list[int]] = []
+    rectangles: list[list[int]] = []
     is_done = False
     while not is_done:  # the rectangle around one piece may reach into another's: together they are one
         num_labels, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
-        found = stats[1:num_labels, :4].tolist()
-        is_done = int(cells.sum()) == sum(across * down for _, _, across, down in found)
-        for left, top, across, down in found:
+        rectangles = stats[1:num_labels, :4].tolist()
+        is_done = int(cells.sum()) == sum(across * down for _, _, across, down in rectangles)
+        for left, top, across, down in rectangles:
             cells[top : top + down, left : left + across] = 1
-    corners = ((left, top, left + across, top + down) for left, top, across, down in found)
+    corners = ((left, top, left + across, top + down) for left, top, across, down in rectangles)
     return [
         (left * _MULTIPLE, top * _MULTIPLE, right * _MULTIPLE, bottom * _MULTIPLE)
         for left, top, right, bottom in corners

@@ -38,7 +38,7 @@ def map_boxes(
     num_labels, labels, stats, _ = cv2.connectedComponentsWithStats(
         (is_text | is_link).astype(np.uint8), connectivity=4
     )
-    found = []
+    boxes = []
     for label in range(1, num_labels):
         left, top, width, height, size = (int(value) for value in stats[label])
         window = slice(top, top + height), slice(left, left + width)
@@ -57,8 +57,8 @@ def map_boxes(
         rows, columns = np.nonzero(grown)
         if rows.size:
             points = np.stack([columns + (left - left_margin), rows + (top - top_margin)], axis=1).astype(np.int32)
-            found.append(MapBox(_box(points), characters - 1))
-    return found
+            boxes.append(MapBox(_box(points), characters - 1))
+    return boxes
 
 
 def _box(points: npt.NDArray[np.int32]) -> Floats:

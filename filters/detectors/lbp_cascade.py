@@ -85,8 +85,8 @@ class LbpCascade:
             minNeighbors=self._min_neighbours,
             minSize=(self._min_side_px, self._min_side_px),
         )
-        found = zip(np.reshape(squares, (-1, 4)).tolist(), np.ravel(neighbours).tolist(), strict=True)
-        hits = [_hit(grey, x, y, side, scale, int(count)) for (x, y, side, _), count in found]
+        counted = zip(np.reshape(squares, (-1, 4)).tolist(), np.ravel(neighbours).tolist(), strict=True)
+        hits = [_hit(grey, x, y, side, scale, int(count)) for (x, y, side, _), count in counted]
         return tuple(sorted(hits, key=lambda hit: (-hit.num_neighbours, hit.box)))
 
 

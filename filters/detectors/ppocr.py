@@ -91,8 +91,8 @@ class PpOcr:
         map_HW = map_HW[: canvas.height, : canvas.width]
         bins = np.minimum((map_HW * np.float32(_NUM_BINS)).astype(np.uint8), _NUM_BINS - 1)
         counts = np.bincount(bins.ravel(), minlength=_NUM_BINS)
-        found = regions(map_HW, self._floor, self._min_region_px, canvas.width / width, canvas.height / height)
-        return TextMap(tuple(int(count) for count in counts), found)
+        pieces = regions(map_HW, self._floor, self._min_region_px, canvas.width / width, canvas.height / height)
+        return TextMap(tuple(int(count) for count in counts), pieces)
 
 
 def _network_input(canvas_HWC: RgbImage) -> Floats:
@@ -113,7 +113,7 @@ def regions(map_HW: Floats, floor: float, min_region_px: int, scale_x: float, sc
     num_labels, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
     sizes = stats[1:num_labels, cv2.CC_STAT_AREA]
     largest_first = [int(row) + 1 for row in np.argsort(-sizes, kind="stable") if sizes[row] >= min_region_px]
-    found = []
+    pieces = []
     for label in largest_first[:_MAX_REGIONS]:
         left, top, width, height, size = (int(value) for value in stats[label])
         window = slice(top, top + height), slice(left, left + width)
@@ -122,8 +122,8 @@ def regions(map_HW: Floats, floor: float, min_region_px: int, scale_x: float, sc
         corners = _rectangle(inside) + np.array([left, top], dtype=np.float32)
         corners /= np.array([scale_x, scale_y], dtype=np.float32)
         share, mean, peak = size / map_HW.size, float(probabilities.mean()), float(probabilities.max())
-        found.append(MapRegion(tuple(float(x) for x in corners.ravel()), share, mean, peak))
-    return tuple(found)
+        pieces.append(MapRegion(tuple(float(x) for x in corners.ravel()), share, mean, peak))
+    return tuple(pieces)
 
 
 def grown(corners: Corners, unclip: float) -> tuple[Corners, float, float]:

@@ -62,8 +62,8 @@ def read_orientation(exif: bytes | memoryview | None) -> int:
         for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
             tag, kind, _ = struct.unpack_from(f"{order}HHI", tiff, entry)
             if tag == ORIENTATION_TAG:
-                (value,) = struct.unpack_from(order + VALUE_FORMS.get(kind, "0s"), tiff, entry + 8)
-                return value if value in range(1, 9) else 1
+                (orientation,) = struct.unpack_from(order + VALUE_FORMS.get(kind, "0s"), tiff, entry + 8)
+                return orientation if orientation in range(1, 9) else 1
     except struct.error:
         return 1
     return 1
