@@ -71,7 +71,7 @@ def test_a_shard_that_rays_memory_monitor_ends_is_tried_three_times_and_given_up
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.0")
-    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "1500")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "500")
     monkeypatch.setenv("RAY_task_oom_retry_delay_base_ms", "100")
     (found,) = run_shards([Task("big", tmp_path)], rest_in_memory, Spread(1))
     assert found == ShardFailure("big", "the worker was ended 3 times because memory ran out")
