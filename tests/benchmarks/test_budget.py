@@ -1,13 +1,13 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks.training import train_budget
 from benchmarks.training.activations import activations
-from facemakeup.config import ModelConfig
 from facemakeup.model import skeleton
-from tests.facemakeup.tiny import tiny_inputs, tiny_model
+from tests.facemakeup.tiny import tiny_config, tiny_inputs, tiny_model, write_base
 
 RESULT = json.loads(train_budget.RESULT.read_text())
 
@@ -37,7 +37,8 @@ def test_all_committed_flops_are_those_of_the_real_configuration() -> None:
     assert 2 < gflops["step"] / (gflops["adapted_unet"] + gflops["posenet"]) < 3
 
 
-def test_activations_are_what_autograd_really_keeps_but_for_fused_attention(model_config: ModelConfig) -> None:
+def test_activations_are_what_autograd_really_keeps_but_for_fused_attention(tmp_path: Path) -> None:
+    model_config = tiny_config(write_base(tmp_path))
     model = tiny_model(model_config)
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}

@@ -29,25 +29,32 @@ sys.exit(len(manifest.failed))
 OBJECT_STORE_BYTES = 100 << 20
 
 
-def environment(folder: Path) -> dict[str, str]:
+def calm_environment(folder: Path) -> dict[str, str]:
     """What every process of the cluster and its drivers must share; the folder marks them as ours."""
     return {
         "RAY_TMPDIR": tempfile.mkdtemp(prefix="fchq-"),  # short, for sockets; and no file names this cluster to others
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_health_check_initial_delay_ms": "1000",
-        "RAY_health_check_period_ms": "500",
-        "RAY_health_check_timeout_ms": "1000",
-        "RAY_health_check_failure_threshold": "4",
         "FACECAPTIONHQ_FILTERS": str(THIRD_PARTY),
         "FACECAPTIONHQ_RUN": str(folder),
     }
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """The same for a cluster whose nodes are to vanish, and to be missed soon."""
+    return {
+        **calm_environment(folder),
+        "RAY_health_check_initial_delay_ms": "1000",
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_timeout_ms": "1000",
+        "RAY_health_check_failure_threshold": "4",
+    }
+
+
 @contextmanager
-def cluster(folder: Path, num_nodes: int) -> Iterator[Any]:
-    """Yield a `ray.cluster_utils.Cluster` whose head does no work, with workers of one CPU each.
+def cluster(folder: Path, num_nodes: int, num_head_cpus: int = 0) -> Iterator[Any]:
+    """Yield a `ray.cluster_utils.Cluster` of a head and of nodes of one CPU each.
 
     The environment of this process must hold `environment(folder)` already.
     """
@@ -55,7 +62,10 @@ def cluster(folder: Path, num_nodes: int) -> Iterator[Any]:
 
     temporary = Path(os.environ["RAY_TMPDIR"], "ray")
     temporary.mkdir(parents=True)
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    head = {
+        "num_cpus": num_head_cpus, "include_dashboard": False, "no_monitor": True,
+        "object_store_memory": OBJECT_STORE_BYTES,
+    }  # fmt: skip
     made = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
     try:
         for _ in range(num_nodes):

@@ -1,61 +1,123 @@
-"""Kills a piece of work before or after any of its commit points: in a forked copy of this process, so it is quick."""
+"""Kills a piece of work before or after any of its commit points.
+
+The work runs in forks of a small process, which has loaded what the work needs and nothing else: to fork the process
+of the tests, with its threads and its gigabytes, would cost more than the work itself.
+"""
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+Work = Callable[[], object]
+NEVER = -1
 
-def count_steps(work: Callable[[], object]) -> int:
-    """Do the work in a forked process and return how many moments there are at which it could be killed."""
+
+class Killer:
+    """Does work that can be pickled, and strikes at a chosen moment of it."""
+
+    def __init__(self, smith: "Connection[Any, Any]") -> None:
+        self._smith = smith
+
+    def count_steps(self, work: Work) -> int:
+        """Do the work and return how many moments there are at which it could be killed."""
+        status, num_steps = self._ask(NEVER, work)
+        assert status == 0 and num_steps
+        return num_steps
+
+    def kill_at(self, step: int, work: Work) -> None:
+        """Begin the work, and kill it just before or after a commit point."""
+        assert self._ask(step, work)[0] == -signal.SIGKILL
+
+    def _ask(self, step: int, work: Work) -> tuple[int, int]:
+        self._smith.send((step, work))
+        status, num_steps = self._smith.recv()
+        return status, num_steps
+
+
+@contextmanager
+def killing() -> Iterator[Killer]:
+    """Yield a killer, whose process ends with the block."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there,), daemon=True)
+    process.start()
+    there.close()
+    try:
+        yield Killer(here)
+    finally:
+        here.close()
+        process.join()
+        process.close()
+
+
+def _serve(tests: "Connection[Any, Any]") -> None:
+    """Fork for each piece of work, until nobody asks any more."""
+    while True:
+        try:
+            step, work = tests.recv()
+        except EOFError:
+            return
+        tests.send(_forked(step, work))
+
+
+def _forked(step: int, work: Work) -> tuple[int, int]:
+    """Return the exit code of the fork and the moments that it passed; load what it had to, for the next one."""
     reader, writer = os.pipe()
-    status = _forked(work, -1, writer)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        steps = pipe.read()
-    assert status == 0 and steps
-    return int(steps)
-
-
-def kill_at(step: int, work: Callable[[], object]) -> None:
-    """Begin the work in a forked process, and kill that one just before or after a commit point."""
-    assert os.waitstatus_to_exitcode(_forked(work, step, None)) == -signal.SIGKILL
-
-
-def _forked(work: Callable[[], object], step: int, writer: int | None) -> int:
-    pid = os.fork()
-    if pid == 0:
+    if (pid := os.fork()) == 0:
         code = 1
         try:
             clock = _Clock(step)
             clock.patch()
             work()
-            if writer is not None:
-                os.write(writer, str(clock.now).encode())
+            os.write(writer, " ".join((str(clock.now), *sys.modules)).encode())
             code = 0
         finally:
             os._exit(code)
-    return os.waitpid(pid, 0)[1]
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        num_steps, *modules = pipe.read().split() or ["0"]
+    for name in modules:
+        if name not in sys.modules:
+            _load(name)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), int(num_steps)
+
+
+def _load(name: str) -> None:
+    """Import a module, unless it is one that its library makes by itself."""
+    try:
+        import_module(name)
+    except ImportError:
+        return
 
 
 class _Clock:
-    """Counts the moments before and after every fsync, rename, link and removal, and strikes at one."""
+    """Counts the moments before and after every rename, link and removal and those of fsync, and strikes at one.
+
+    An fsync is one moment: to a reader of files, the bytes of a killed process are there before it as after it.
+    """
 
     def __init__(self, strike_at: int) -> None:
         self.now, self._strike_at = 0, strike_at
 
     def patch(self) -> None:
-        setattr(os, "fsync", self._watched(os.fsync))  # noqa: B010  this process is about to end
+        setattr(os, "fsync", self._watched(os.fsync, num_ticks_after=0))  # noqa: B010  this process is about to end
         setattr(os, "link", self._watched(os.link))  # noqa: B010
         setattr(Path, "replace", self._watched(Path.replace))  # noqa: B010
         setattr(Path, "unlink", self._watched(Path.unlink))  # noqa: B010
 
-    def _watched(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _watched(self, call: Callable[..., Any], num_ticks_after: int = 1) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
             self._tick()
             result = call(*args, **kwargs)
-            self._tick()
+            for _ in range(num_ticks_after):
+                self._tick()
             return result
 
         return watched

@@ -1,12 +1,11 @@
 import hashlib
 import io
 import os
-import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from filters.weights import (
     verify_all,
 )
 from tests.filters.marks import with_models
+from tests.serving import Web, serving
 
 BYTES = b"weights " * 100
 SHA256 = hashlib.sha256(BYTES).hexdigest()
@@ -49,13 +49,8 @@ def publisher(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A web server and the folder that it serves."""
     folder = tmp_path / "www"
     folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", folder
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Web(partial(QuietHandler, directory=folder))) as web:
+        yield web.address, folder
 
 
 def test_every_entry_has_a_whole_sha256_and_a_way_to_get_it() -> None:

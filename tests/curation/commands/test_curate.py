@@ -14,7 +14,7 @@ from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 from curation.run.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
-from tests.curation.killing import count_steps, kill_at
+from tests.curation.killing import killing
 from tests.curation.shards import (
     RECIPE,
     bytes_of,
@@ -110,12 +110,12 @@ def test_the_ledger_names_its_recipe_and_what_each_column_depends_on(tmp_path: P
     assert list(json.loads(footer[b"measurement_keys"])) == ["colour"]
 
 
-def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, ray_address: str) -> None:
     source, recipe = mixed_source(tmp_path / "in"), recipe_from(tmp_path)
     outputs = []
-    for num_workers in (0, 1, 2):
+    for num_workers, address in ((0, None), (1, ray_address), (2, None)):
         target = tmp_path / f"out{num_workers}"
-        curate(source, target, recipe, Spread(num_workers))
+        curate(source, target, recipe, Spread(num_workers, address))
         outputs.append(bytes_of(target) | {"manifest.json": (target / "manifest.json").read_bytes()})
     assert outputs[0] == outputs[1] == outputs[2]
     assert len(outputs[0]) == 7
@@ -247,32 +247,34 @@ HERE = RECIPE.replace("[[filters]]", "[curate]\nisolate = false\n[[filters]]")
 
 def test_killed_at_every_commit_point_and_run_again_the_result_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
     source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path, HERE)
-    num_steps = count_steps(lambda: curate(source, tmp_path / "whole", recipe, ALONE))
-    assert num_steps >= 2 * 3 * 8
-    expected = bytes_of(tmp_path / "whole")
-    for step in range(num_steps):
-        target = tmp_path / f"killed{step}"
-        kill_at(step, partial(curate, source, target, recipe, ALONE))
-        for path in target.glob("0*"):
-            if path.suffix in {".tar", ".parquet"}:
-                assert path.read_bytes() == expected[path.name], f"step {step}: {path.name} appeared unfinished"
-        curate(source, target, recipe, ALONE)
-        assert bytes_of(target) == expected
-        assert read_manifest(target).num_seen == 8
-        assert not (target / TEMP_FOLDER).exists() or not any((target / TEMP_FOLDER).iterdir())
+    with killing() as killer:
+        num_steps = killer.count_steps(partial(curate, source, tmp_path / "whole", recipe, ALONE))
+        assert num_steps >= 40
+        expected = bytes_of(tmp_path / "whole")
+        for step in range(num_steps):
+            target = tmp_path / f"killed{step}"
+            killer.kill_at(step, partial(curate, source, target, recipe, ALONE))
+            for path in target.glob("0*"):
+                if path.suffix in {".tar", ".parquet"}:
+                    assert path.read_bytes() == expected[path.name], f"step {step}: {path.name} appeared unfinished"
+            curate(source, target, recipe, ALONE)
+            assert bytes_of(target) == expected
+            assert read_manifest(target).num_seen == 8
+            assert not (target / TEMP_FOLDER).exists() or not any((target / TEMP_FOLDER).iterdir())
 
 
 def test_a_pack_that_is_killed_and_run_again_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     recipe = recipe_from(tmp_path, HERE)
     curated = tmp_path / "curate"
     curate(mixed_source(tmp_path / "in", 1), curated, recipe, ALONE)
-    num_steps = count_steps(lambda: pack(curated, tmp_path / "whole", recipe, ALONE))
-    expected = bytes_of(tmp_path / "whole")
-    for step in range(num_steps):
-        target = tmp_path / f"killed{step}"
-        kill_at(step, partial(pack, curated, target, recipe, ALONE))
-        pack(curated, target, recipe, ALONE)
-        assert bytes_of(target) == expected
+    with killing() as killer:
+        num_steps = killer.count_steps(partial(pack, curated, tmp_path / "whole", recipe, ALONE))
+        expected = bytes_of(tmp_path / "whole")
+        for step in range(num_steps):
+            target = tmp_path / f"killed{step}"
+            killer.kill_at(step, partial(pack, curated, target, recipe, ALONE))
+            pack(curated, target, recipe, ALONE)
+            assert bytes_of(target) == expected
 
 
 def test_a_shard_is_curated_the_same_whether_or_not_the_one_to_be_read_ahead_is_there(tmp_path: Path) -> None:

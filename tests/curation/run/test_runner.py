@@ -49,8 +49,10 @@ def test_every_job_has_one_outcome_and_a_failure_stops_no_other(tmp_path: Path, 
     assert "ZeroDivisionError: nobody foresaw this" in found["bug"].error
 
 
-def test_a_lost_worker_is_replaced_and_one_that_always_dies_is_given_up_by_name(tmp_path: Path) -> None:
-    found = outcomes(tmp_path, ["killed_once", "poison", "a", "b", "c", "d"], Spread(2))
+def test_a_lost_worker_is_replaced_and_one_that_always_dies_is_given_up_by_name(
+    tmp_path: Path, ray_address: str
+) -> None:
+    found = outcomes(tmp_path, ["killed_once", "poison", "a", "b", "c", "d"], Spread(2, ray_address))
     assert isinstance(found["killed_once"], ShardReport)
     assert isinstance(found["poison"], ShardFailure) and "the worker was lost 4 times" in found["poison"].error
     assert sum(isinstance(outcome, ShardReport) for outcome in found.values()) == 5
@@ -69,7 +71,7 @@ def test_a_shard_that_rays_memory_monitor_ends_is_tried_three_times_and_given_up
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.0")
-    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "1500")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "500")
     monkeypatch.setenv("RAY_task_oom_retry_delay_base_ms", "100")
     (found,) = run_shards([Task("big", tmp_path)], rest_in_memory, Spread(1))
     assert found == ShardFailure("big", "the worker was ended 3 times because memory ran out")
@@ -97,12 +99,12 @@ def killed_in_the_middle(job: CurateJob) -> ShardReport:
 
 
 def test_a_ray_worker_killed_in_the_middle_of_a_shard_loses_and_doubles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_address: str
 ) -> None:
     source, recipe = mixed_source(tmp_path / "in", 4), recipe_from(tmp_path)
     curate(source, tmp_path / "whole", recipe, Spread(0))
     monkeypatch.setattr("curation.commands.curate.curate_shard", killed_in_the_middle)
-    manifest = curate(source, tmp_path / "out", recipe, Spread(2))
+    manifest = curate(source, tmp_path / "out", recipe, Spread(2, ray_address))
     assert (tmp_path / "out" / "killed").exists()
     assert (manifest.num_seen, manifest.failed) == (32, {})
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")

@@ -1,10 +1,7 @@
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from facemakeup.training.checkpoint import (
 )
 from facemakeup.training.checkpoint import save_rng as save_generators
 from facemakeup.training.train import CHECKPOINTS
+from tests.facemakeup import processes
 from tests.facemakeup.runs import TABLES, run, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_config
 
@@ -164,20 +162,17 @@ def write_toml(path: Path, config: TrainConfig) -> Path:
     return path
 
 
-def start(config: Path, pattern: str, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cli", "train", str(config), "--data", pattern, "--out", str(out), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+def start(config: Path, pattern: str, out: Path, *options: str, dies_at: str | None = None) -> processes.Command:
+    words = ["train", str(config), "--data", pattern, "--out", str(out), *options]
+    return processes.start(words, out.parent / "talk", dies_at)
 
 
-def kill_after(process: subprocess.Popen[str], line: str, seconds: float = 0.0) -> None:
+def kill_after(command: processes.Command, line: str, seconds: float) -> None:
     """Send SIGKILL once `line` is in what the process says, and `seconds` have passed."""
-    assert process.stderr is not None
-    for said in process.stderr:
-        if line in said:
-            time.sleep(seconds)
-            break
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    while line not in command.warned and command.process.is_alive():
+        time.sleep(0.01)
+    time.sleep(seconds)
+    command.kill()
 
 
 def short(config: TrainConfig, base: Path, num_steps: int = 6) -> TrainConfig:
@@ -191,13 +186,13 @@ def test_a_run_that_is_killed_and_resumed_from_the_command_line_equals_one_that_
     brief = short(config, base)
     pattern, toml = write_tars(tmp_path / "tars"), write_toml(tmp_path / "short.toml", brief)
     whole = run(brief, pattern, tmp_path / "whole")
-    kill_after(start(toml, pattern, tmp_path / "killed"), "step 5 of 6")
+    killed = start(toml, pattern, tmp_path / "killed", dies_at="step 5 of 6")
+    assert killed.end() == -signal.SIGKILL, killed.warned
     left = newest(tmp_path / "killed" / CHECKPOINTS)
     assert left is not None and left.step == 4
     resumed = start(toml, pattern, tmp_path / "killed", "--resume")
-    said, warned = resumed.communicate(timeout=250)
-    assert resumed.returncode == 0, warned
-    assert said.strip().endswith("step-00000006")
+    assert resumed.end() == 0, resumed.warned
+    assert resumed.said.strip().endswith("step-00000006")
     found = newest(tmp_path / "killed" / CHECKPOINTS)
     assert found is not None
     for name in ("trainable", "ema", "optimizer"):
@@ -213,8 +208,7 @@ def test_twelve_kills_at_any_moment_change_no_bit(tmp_path: Path, base: Path, co
     for _ in range(12):
         kill_after(start(toml, pattern, tmp_path / "killed", "--resume"), "step ", chance.uniform(0, 1.5))
     last = start(toml, pattern, tmp_path / "killed", "--resume")
-    _, warned = last.communicate(timeout=300)
-    assert last.returncode == 0, warned
+    assert last.end() == 0, last.warned
     found = newest(tmp_path / "killed" / CHECKPOINTS)
     assert found is not None
     assert same_bits(dict(found.snapshot().trainable), dict(whole.snapshot().trainable))

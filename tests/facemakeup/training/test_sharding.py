@@ -1,7 +1,4 @@
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +7,7 @@ import pytest
 from facemakeup.config import Recogniser
 from facemakeup.training.checkpoint import Checkpoint, newest
 from facemakeup.training.train import CHECKPOINTS
+from tests.facemakeup import processes
 from tests.facemakeup.runs import largest_difference, run, run_config, write_tars
 from tests.facemakeup.training.test_checkpoint import write_toml
 
@@ -24,23 +22,21 @@ def free_port() -> int:
 
 def launched(toml: Path, pattern: str, out: Path, world: int) -> Checkpoint:
     """Train with `world` processes that talk over gloo, as `accelerate launch` starts them."""
-    command = [sys.executable, "-m", "cli", "train", str(toml), "--data", pattern, "--out", str(out), "--resume"]
+    words = ["train", str(toml), "--data", pattern, "--out", str(out), "--resume"]
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **shared, "ACCELERATE_USE_CPU": "true", "RANK": str(rank), "LOCAL_RANK": str(rank)},
+    ranks = [
+        processes.start(
+            words, out.parent / f"talk-{rank}", **shared,
+            ACCELERATE_USE_CPU="true", RANK=str(rank), LOCAL_RANK=str(rank),
         )
         for rank in range(world)
     ]  # fmt: skip
     try:
-        for process in processes:
-            _, said = process.communicate(timeout=250)
-            assert process.returncode == 0, said
+        for rank in ranks:
+            assert rank.end() == 0, rank.warned
     finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+        for rank in ranks:
+            rank.kill()
     found = newest(out / CHECKPOINTS)
     assert found is not None
     return found

@@ -23,7 +23,7 @@ from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from curation.storage.publish import record_of
 from filters.weights import find_weights
-from tests.curation.killing import count_steps, kill_at
+from tests.curation.killing import killing
 from tests.curation.poisoned import poisoned_shard, use_third_party
 from tests.curation.shards import encode, recipe_from, sample_members, write_shard
 from tests.third_party.poison import RAISE
@@ -294,16 +294,17 @@ keep.mean_channel_std = { min = %s }
     fresh = curated(source, tmp_path / "fresh", second)
     old, new = read_manifest(curated(source, tmp_path / "old", first) / "curate"), read_manifest(fresh / "curate")
     run = curated(source, tmp_path / "whole", first)
-    num_steps = count_steps(lambda: decide(run, second, ALONE, source))
-    assert num_steps > 20
-    for step in range(num_steps):
-        run = curated(source, tmp_path / f"killed{step}", first)
-        kill_at(step, partial(decide, run, second, ALONE, source))
-        found = read_manifest(run / "curate")
-        assert found.num_kept in (old.num_kept, new.num_kept) and is_whole(run / "curate", found)
-        decide(run, second, ALONE, source)
-        assert kept_bytes(run / "curate") == kept_bytes(fresh / "curate")
-        assert verdicts(run / "curate") == verdicts(fresh / "curate")
+    with killing() as killer:
+        num_steps = killer.count_steps(partial(decide, run, second, ALONE, source))
+        assert num_steps > 20
+        for step in range(num_steps):
+            run = curated(source, tmp_path / f"killed{step}", first)
+            killer.kill_at(step, partial(decide, run, second, ALONE, source))
+            found = read_manifest(run / "curate")
+            assert found.num_kept in (old.num_kept, new.num_kept) and is_whole(run / "curate", found)
+            decide(run, second, ALONE, source)
+            assert kept_bytes(run / "curate") == kept_bytes(fresh / "curate")
+            assert verdicts(run / "curate") == verdicts(fresh / "curate")
 
 
 def test_a_picture_that_is_quarantined_while_deciding_leaves_a_row_that_verify_accepts(

@@ -37,6 +37,7 @@ num_threads = {num_threads}
 [[filters]]
 name = "colour"
 """
+ALONE = Spread(num_workers=0)
 WAIVER = "the test drew every picture itself"
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 DETOURS = (Route.MOVED, Route.FLAKY, Route.PAGE, Route.REMOVED, *FATES)
@@ -84,10 +85,10 @@ def ranked(folder: Path, urls: list[str], rows_per_part: int = 100) -> Path:
     return folder / "rank"
 
 
-def run(source: Path, target: Path, num_threads: int = 4, num_workers: int = 0) -> Manifest:
+def run(source: Path, target: Path, num_threads: int = 4, spread: Spread = ALONE) -> Manifest:
     """Fetch a selection."""
     recipe = recipe_from(target.parent, RECIPE.format(rows_per_part=100, num_threads=num_threads))
-    return fetch(source, target, recipe, Spread(num_workers=num_workers), allow_loopback=True, waiver=WAIVER)
+    return fetch(source, target, recipe, spread, allow_loopback=True, waiver=WAIVER)
 
 
 def ledger(target: Path) -> list[dict[str, Any]]:
@@ -165,7 +166,7 @@ def test_the_ledger_keeps_the_evidence(tmp_path: Path, server: DemoServer) -> No
 def test_this_machine_is_out_of_reach_unless_that_is_allowed(tmp_path: Path, server: DemoServer) -> None:
     source = ranked(tmp_path, [server.base_url + path for path in usual_paths()[:2]])
     recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=100, num_threads=4))
-    fetch(source, tmp_path / "fetch", recipe, Spread(num_workers=0), waiver=WAIVER)
+    fetch(source, tmp_path / "fetch", recipe, ALONE, waiver=WAIVER)
     assert [row["reason"] for row in ledger(tmp_path / "fetch")] == ["blocked_address"] * 2
     assert not server.requests
 
@@ -180,10 +181,10 @@ def test_the_order_of_arrival_changes_no_byte(tmp_path: Path, server: DemoServer
     assert bytes_of(tmp_path / "one" / "fetch") == bytes_of(tmp_path / "many" / "fetch")
 
 
-def test_workers_change_no_byte(tmp_path: Path, server: DemoServer) -> None:
+def test_workers_change_no_byte(tmp_path: Path, server: DemoServer, ray_address: str) -> None:
     source = ranked(tmp_path, [server.base_url + path for path in usual_paths()], rows_per_part=12)
     run(source, tmp_path / "zero" / "fetch")
-    run(source, tmp_path / "two" / "fetch", num_workers=2)
+    run(source, tmp_path / "two" / "fetch", spread=Spread(2, ray_address))
     assert bytes_of(tmp_path / "zero" / "fetch") == bytes_of(tmp_path / "two" / "fetch")
 
 
@@ -207,9 +208,7 @@ def test_a_changed_part_is_refused_and_the_others_go_on(tmp_path: Path, server: 
     (source / "00000.parquet").write_bytes((source / "00001.parquet").read_bytes())
     outcomes: list[ShardReport | ShardFailure] = []
     recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=12, num_threads=4))
-    manifest = fetch(
-        source, tmp_path / "fetch", recipe, Spread(num_workers=0), outcomes.append, allow_loopback=True, waiver=WAIVER
-    )
+    manifest = fetch(source, tmp_path / "fetch", recipe, ALONE, outcomes.append, allow_loopback=True, waiver=WAIVER)
     assert "not the part that rank's manifest names" in manifest.failed["00000"]
     assert [report.shard for report in manifest.shards] == ["00001"]
     assert len(outcomes) == 2
@@ -218,7 +217,7 @@ def test_a_changed_part_is_refused_and_the_others_go_on(tmp_path: Path, server: 
 def test_a_folder_that_rank_did_not_finish_is_refused(tmp_path: Path) -> None:
     recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=12, num_threads=4))
     with pytest.raises(UsageError, match="no manifest"):
-        fetch(tmp_path, tmp_path / "fetch", recipe, Spread(num_workers=0))
+        fetch(tmp_path, tmp_path / "fetch", recipe, ALONE)
 
 
 def test_equal_inputs_leave_times_in_the_done_record_alone(tmp_path: Path, server: DemoServer) -> None:

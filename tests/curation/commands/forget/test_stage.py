@@ -1,12 +1,11 @@
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from curation.storage.paths import filesystem
 from curation.storage.publish import publish_sealed, read_sealed
 from demo.server import DemoServer, serve
 from tests.curation.buckets import put_run, s3_bucket
+from tests.curation.killing import killing
 from tests.curation.shards import bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
 from tests.curation.whole_run import ALONE, WAIVER, caption_of, files_of, flip_a_bit, url_of, write_metadata, write_run
 
@@ -340,42 +340,8 @@ def test_a_run_at_work_is_left_alone_and_one_stage_is_no_run(run: Path) -> None:
     assert files_of(run) == before
 
 
-def forked(work: Callable[[], None], kill_at: int) -> tuple[int, int]:
-    """Run `work` in a child that is killed at one of its commit points; return its end and the points it passed."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        step = 0
-
-        def killing(function: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapped(*args: Any, **kwargs: Any) -> Any:
-                nonlocal step
-                for moment in ("before", "after"):
-                    result = function(*args, **kwargs) if moment == "after" else None
-                    if step == kill_at:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    step += 1
-                return result
-
-            return wrapped
-
-        for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "unlink")):
-            setattr(owner, name, killing(getattr(owner, name)))
-        try:
-            work()
-            os.write(write_end, str(step).encode())
-            os._exit(0)
-        finally:
-            os._exit(1)
-    os.close(write_end)
-    _, status = os.waitpid(child, 0)
-    said = os.read(read_end, 100)
-    os.close(read_end)
-    return status, int(said or b"0")
-
-
 @pytest.mark.parametrize(
-    "stride", [13, pytest.param(1, marks=[pytest.mark.campaign, pytest.mark.timeout(3600)], id="every")]
+    "stride", [17, pytest.param(1, marks=[pytest.mark.campaign, pytest.mark.timeout(3600)], id="every")]
 )
 def test_killed_at_its_commit_points_and_run_again_it_ends_like_an_uninterrupted_one(
     tmp_path: Path, stride: int
@@ -383,25 +349,18 @@ def test_killed_at_its_commit_points_and_run_again_it_ends_like_an_uninterrupted
     write_run(tmp_path / "run", num_images=6, num_shard_samples=10)
     write_report(tmp_path / "run")
     requests = read_requests([url_of(0), url_of(3)], "list")
-
-    def work(run: Path) -> Callable[[], None]:
-        def forget_them() -> None:
-            forget(run, requests)
-
-        return forget_them
-
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
-    status, num_steps = forked(work(tmp_path / "whole"), -1)
-    assert (status, num_steps > 100) == (0, True)
-    expected = outcome(tmp_path / "whole")
-    for step in range(0, num_steps, stride):
-        run = tmp_path / "killed"
-        shutil.copytree(tmp_path / "run", run)
-        status, _ = forked(work(run), step)
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        forget(run, requests)
-        assert outcome(run) == expected, step
-        shutil.rmtree(run)
+    with killing() as killer:
+        num_steps = killer.count_steps(partial(forget, tmp_path / "whole", requests))
+        assert num_steps > 100
+        expected = outcome(tmp_path / "whole")
+        for step in range(0, num_steps, stride):
+            run = tmp_path / "killed"
+            shutil.copytree(tmp_path / "run", run)
+            killer.kill_at(step, partial(forget, run, requests))
+            forget(run, requests)
+            assert outcome(run) == expected, step
+            shutil.rmtree(run)
     assert verify(tmp_path / "whole", ALONE).ok
 
 

@@ -3,7 +3,10 @@
 import io
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.commands.importing.convert import TARGETS, import_metadata
-from curation.commands.importing.laion_pth import DETECTIONS, IDS, convert_pth
+from curation.commands.importing.laion_pth import DETECTIONS, IDS, OTHER_SHAPE, REFUSED, convert_pth
 from curation.commands.rank.stage import rank
 from curation.dataset.manifest import read_manifest
 from curation.errors import SafetyError, UsageError
@@ -174,9 +177,8 @@ def test_detections_become_counts_and_sides(tmp_path: Path) -> None:
     assert found == [(7, 2, 30.0, 1800.0), (8, 0, None, None), (9, 0, None, None)]
 
 
-@pytest.mark.parametrize("form", ["zip", "legacy", "plain pickle", "tampered zip"])
-def test_a_malicious_pickle_never_runs(tmp_path: Path, form: str) -> None:
-    mark, path = tmp_path / "ran", tmp_path / "sample2detect_0.pth"
+def malicious(path: Path, mark: Path, form: str) -> Path:
+    """Write a file of detections that would leave a mark if it were unpickled."""
     payload = {7: Malicious(mark)}
     if form == "plain pickle":
         path.write_bytes(pickle.dumps(payload))
@@ -189,19 +191,41 @@ def test_a_malicious_pickle_never_runs(tmp_path: Path, form: str) -> None:
         path.write_bytes(whole.getvalue())
     else:
         torch.save(payload, path, _use_new_zipfile_serialization=form == "zip")
+    return path
+
+
+def codes_of_the_child(folder: Path, sources: Sequence[Path]) -> list[int]:
+    """Convert files in one process, whose start takes most of the time that one takes, and return their exit codes."""
+    code = (
+        "import sys\nfrom curation.commands.importing.laion_pth import main\n"
+        "for source in sys.argv[2:]:\n    print(main([source, sys.argv[1]]))"
+    )
+    command = [sys.executable, "-c", code, str(folder / "out.parquet"), *map(str, sources)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_a_malicious_pickle_never_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    paths = [malicious(tmp_path / f"{form}.pth", mark, form) for form in ("zip", "legacy", "plain pickle")]
+    tampered = malicious(tmp_path / "sample2detect_0.pth", mark, "tampered zip")
     with pytest.raises(SafetyError, match="refused, since it is no plain data"):
-        convert_pth(path, tmp_path / "out.parquet")
+        convert_pth(tampered, tmp_path / "out.parquet")
+    assert codes_of_the_child(tmp_path, paths) == [REFUSED] * 3
     assert not mark.exists()
     assert not (tmp_path / "out.parquet").exists()
     pickle.loads(pickle.dumps(Malicious(mark)))
     assert mark.exists(), "the payload works, so that the test could have failed"
 
 
-@pytest.mark.parametrize("content", [7, {"a": [([1, 2], [], 0.5)]}, [["x"]], {3: [([1, 2], [], 0.5)]}])
-def test_plain_data_of_another_shape_is_named(tmp_path: Path, content: Any) -> None:
-    torch.save(content, tmp_path / "x.pth")
+def test_plain_data_of_another_shape_is_named(tmp_path: Path) -> None:
+    contents = [7, {"a": [([1, 2], [], 0.5)]}, [["x"]], {3: [([1, 2], [], 0.5)]}]
+    paths = [tmp_path / f"{number}.pth" for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        torch.save(content, path)
     with pytest.raises(UsageError, match=r"neither laion_face_ids\.pth nor sample2detect"):
-        convert_pth(tmp_path / "x.pth", tmp_path / "x.parquet")
+        convert_pth(paths[0], tmp_path / "x.parquet")
+    assert codes_of_the_child(tmp_path, paths) == [OTHER_SHAPE] * 4
 
 
 def test_what_cannot_be_imported_is_named(tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ def test_hugging_face_datasets_reads_every_field_equal(run: Path, series: str, t
         assert np.array_equal(np.array(row[series]), decode(wanted.image_bytes, DecodeLimits()).rgb)
 
 
-def test_workers_and_reruns_change_no_byte(run: Path, tmp_path: Path) -> None:
+def test_workers_and_reruns_change_no_byte(run: Path, tmp_path: Path, ray_address: str) -> None:
     recipe, expected = recipe_from(tmp_path), bytes_of(run / "pack")
     for num_workers in (0, 2):
         target = tmp_path / f"pack{num_workers}"
-        pack(run / "curate", target, recipe, Spread(num_workers))
+        pack(run / "curate", target, recipe, Spread(num_workers, ray_address))
         assert bytes_of(target) == expected
     pack(run / "curate", run / "pack", recipe, ALONE)
     assert bytes_of(run / "pack") == expected

@@ -1,8 +1,7 @@
 import io
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from curation.commands.report.write import write_report
 from tests.curation.commands.report.run import edit_manifest, write_run
+from tests.serving import Web, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
@@ -25,14 +25,10 @@ FLAGS = (
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
-class Listener(ThreadingHTTPServer):
+class Listener(Web):
     """A server that remembers what it was asked for."""
 
     paths: list[str]
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
 
 class Remember(BaseHTTPRequestHandler):
@@ -48,14 +44,10 @@ class Remember(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    server = Listener(("127.0.0.1", 0), Remember)
+    server = Listener(Remember)
     server.paths = []
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(server):
+        yield server
 
 
 @pytest.fixture(scope="module")
