@@ -71,19 +71,19 @@ def placed(text: str, lines: str) -> str:
 
 def table(folder: Path) -> str:
     """Return the table of all results in a folder, and on what machine each was measured."""
-    found = {name: _read(folder / f"{name}.json") for name in SCRIPTS}
+    all_results = {name: _read(folder / f"{name}.json") for name in SCRIPTS}
     rows = [
-        *_throughput(found["throughput"]),
-        *_agreement(found["agreement"]),
-        *_order(found["order"]),
-        *_scaling(found["scaling"]),
-        *_peers(found["peers"]),
+        *_throughput(all_results["throughput"]),
+        *_agreement(all_results["agreement"]),
+        *_order(all_results["order"]),
+        *_scaling(all_results["scaling"]),
+        *_peers(all_results["peers"]),
     ]
     lines = ["| what | figure | from |", "|---|---|---|"]
     for what, figure, name in rows:
-        source = f"`benchmarks/results/{name}.json`" if found[name] else SCRIPTS[name]
+        source = f"`benchmarks/results/{name}.json`" if all_results[name] else SCRIPTS[name]
         lines.append(f"| {what} | {figure} | {source} |")
-    lines += ["", *(f"{note}  " for note in _notes(found["agreement"])), *_machines(found)]
+    lines += ["", *(f"{note}  " for note in _notes(all_results["agreement"])), *_machines(all_results)]
     return "\n".join(lines) + "\n"
 
 
@@ -95,30 +95,30 @@ def _read(path: Path) -> dict[str, Any]:
 def _throughput(results: Results) -> Iterator[Row]:
     """Yield cost, ratios and floor, one row each whatever the number of places: their figures stand side by side."""
     rows: dict[str, list[str]] = {}
-    for place, one in results.items():
-        for what, figure in _costs(one):
+    for place, result in results.items():
+        for what, figure in _costs(result):
             rows.setdefault(what, []).append(f"{figure} on `{place}`")
     for what in rows or COSTS:
         yield what, "; ".join(rows.get(what, [])) or NOT_MEASURED, "throughput"
 
 
-def _costs(one: Results) -> Iterator[tuple[str, str]]:
-    contenders = {name: contender(name, one["recipes"]) for name in one["contenders"]}
+def _costs(result: Results) -> Iterator[tuple[str, str]]:
+    contenders = {name: contender(name, result["recipes"]) for name in result["contenders"]}
     for name, words in contenders.items():
-        yield f"CPU time per picture, {words}", f"{one['contenders'][name]['cpu_ms_per_picture']:,.1f} ms"
-    last = list(one["recipes"])[-1]
-    for ratio, value in one["ratios"].items():
+        yield f"CPU time per picture, {words}", f"{result['contenders'][name]['cpu_ms_per_picture']:,.1f} ms"
+    last = list(result["recipes"])[-1]
+    for ratio, estimate in result["ratios"].items():
         over, _, under = ratio.partition(" / ")
         if under != FLOOR or contenders[over] != SAME:
             what = f"ratio {contenders[over]} / {contenders[under]}"
-            yield what, f"{value['ratio']:,.1f} ({_interval(value['bootstrap_95'], 1)})"
+            yield what, f"{estimate['ratio']:,.1f} ({_interval(estimate['bootstrap_95'], 1)})"
     for name, words in contenders.items():
-        for screened, hits in (one["contenders"][name].get("screens") or {}).items():
+        for screened, hits in (result["contenders"][name].get("screens") or {}).items():
             rate = f"{hits['hit_rate']:.1%} of {hits['seen']}"
             yield f"pictures that its screens spare `{screened}`, {words}", rate
-    if shard := one.get("shard"):
+    if shard := result.get("shard"):
         peak = " + ".join(f"{shard['peak_mib'][role]:,.0f}" for role in ROLES if shard["peak_mib"].get(role))
-        words = contender(last, one["recipes"])
+        words = contender(last, result["recipes"])
         figure = f"{shard['cpu_ms_per_picture']:,.1f} ms a picture of {shard['num_seen']}"
         yield f"whole shard, tar and ledger written, {words}", figure
         yield f"peak memory of it, {' + '.join(ROLES)}", f"{peak} MiB"
@@ -129,17 +129,17 @@ def _agreement(results: Results) -> Iterator[Row]:
     if not results:
         yield "equal verdicts, obvious and facecaptionhq-4m", NOT_MEASURED, "agreement"
         yield "equal verdicts, facecaptionhq-4m without screens and facecaptionhq-4m", NOT_MEASURED, "agreement"
-    for one in results.values():
-        equal = one["equal_verdicts"]
+    for result in results.values():
+        equal = result["equal_verdicts"]
         figure = f"{equal['hits']:,} of {equal['of']:,} ({_interval(equal['wilson_95'], 3)})"
         kinds = [
             f"{kind} {share['hits']:,} of {share['of']:,}"
-            for kind, share in one.get("equal_verdicts_by_kind", {}).items()
+            for kind, share in result.get("equal_verdicts_by_kind", {}).items()
             if share["of"]
         ]
-        note = " (in-sample)" if "in_sample" in one else ""
+        note = " (in-sample)" if "in_sample" in result else ""
         yield (
-            f"equal verdicts{note}, {sides(one['sides'])}, on `{one['place']}`",
+            f"equal verdicts{note}, {sides(result['sides'])}, on `{result['place']}`",
             ": ".join([figure, ", ".join(kinds)] if len(kinds) > 1 else [figure]),
             "agreement",
         )
@@ -147,7 +147,7 @@ def _agreement(results: Results) -> Iterator[Row]:
 
 def _notes(results: Results) -> Iterator[str]:
     """Yield what must be known of the agreement's figures, once."""
-    for note in dict.fromkeys(one["in_sample"] for one in results.values() if "in_sample" in one):
+    for note in dict.fromkeys(result["in_sample"] for result in results.values() if "in_sample" in result):
         yield f"In-sample: {note}"
 
 
@@ -171,44 +171,44 @@ def _scaling(results: Results) -> Iterator[Row]:
     yield "CPU time, Ray over one loop", shown(ratios.get("ray_overhead_percent"), "{:+.1f} %"), "scaling"
     figures: dict[str, list[str]] = {}
     for mode in MODES:
-        one = modes.get(mode, {})
-        cost, peak = one.get("per_picture", {}), one.get("peak_mib", {})
+        result = modes.get(mode, {})
+        cost, peak = result.get("per_picture", {}), result.get("peak_mib", {})
         per_s, share = cost.get("pictures_per_core_second"), cost.get("scheduling_and_io_fraction")
         memory = f"{peak['worker'] or peak['driver']:,.0f} + {peak['cell']:,.0f} MiB" if peak else NOT_MEASURED
         figures.setdefault("pictures per core-second", []).append(shown(per_s, "{:,.2f}"))
         figures.setdefault("scheduling and I/O, share of CPU time", []).append(shown(share, "{:.1%}"))
         figures.setdefault("peak memory, worker + cell", []).append(memory)
-        figures.setdefault("time to first picture", []).append(shown(one.get("first_picture_s"), "{:.1f} s"))
+        figures.setdefault("time to first picture", []).append(shown(result.get("first_picture_s"), "{:.1f} s"))
     for what, values in figures.items():
         yield f"{what}: {', '.join(MODES.values())}", ", ".join(values) if modes else NOT_MEASURED, "scaling"
 
 
 def _peers(results: Results) -> Iterator[Row]:
     for peer in ("cleanvision", "data_juicer", "nemo_curator"):
-        one = results.get(peer, {})
-        if not one:
+        result = results.get(peer, {})
+        if not result:
             yield f"{peer}", NOT_MEASURED, "peers"
-        elif not one.get("parts"):
-            yield f"{peer} {one.get('version', '')}".strip(), f"not comparable: {one['why']}", "peers"
-        for part in one.get("parts", {}).values():
-            what = f"{peer} {one['version']}: {part['what']}, over our {' + '.join(part['ours'])}"
+        elif not result.get("parts"):
+            yield f"{peer} {result.get('version', '')}".strip(), f"not comparable: {result['why']}", "peers"
+        for part in result.get("parts", {}).values():
+            what = f"{peer} {result['version']}: {part['what']}, over our {' + '.join(part['ours'])}"
             theirs, ours = part["peer_cpu_ms_per_picture"], part["ours_cpu_ms_per_picture"]
             yield what, f"{theirs:,.1f} / {ours:,.1f} ms = {part['peer / ours']:,.2f}", "peers"
 
 
-def _machines(found: Mapping[str, Results]) -> Iterator[str]:
+def _machines(all_results: Mapping[str, Results]) -> Iterator[str]:
     """Yield where each comes from: results of several parts carry a machine and a commit each."""
-    for name, results in found.items():
+    for name, results in all_results.items():
         parts = [results] if "commit" in results else list(results.values())
-        yield from dict.fromkeys(f"`{name}`: {_origin(one)}.  " for one in parts)
+        yield from dict.fromkeys(f"`{name}`: {_origin(result)}.  " for result in parts)
 
 
-def _origin(one: Results) -> str:
+def _origin(result: Results) -> str:
     """Return machine and commit of a result, and whether its recipe is another one by now."""
-    vectors = one["machine"].get("vectors", [])
-    cpu = f"{one['machine']['cpu']} ({vectors[-1]})" if vectors else one["machine"]["cpu"]
-    commit, is_dirty, _ = one["commit"].partition("-dirty")
-    is_past = any(_is_past(text, known) for text, known in one.get("recipe_digests", {}).items())
+    vectors = result["machine"].get("vectors", [])
+    cpu = f"{result['machine']['cpu']} ({vectors[-1]})" if vectors else result["machine"]["cpu"]
+    commit, is_dirty, _ = result["commit"].partition("-dirty")
+    is_past = any(_is_past(text, known) for text, known in result.get("recipe_digests", {}).items())
     return f"{cpu}, commit {commit[:12]}{' with changes' * bool(is_dirty)}{', an earlier recipe' * is_past}"
 
 
