@@ -30,27 +30,27 @@ class Tree:
     def look(self) -> None:
         """Read every process of the tree once more."""
         parents = {int(path.name): _fields(path) for path in Path("/proc").iterdir() if path.name.isdecimal()}
-        found = {self._root}
-        while more := {pid for pid, fields in parents.items() if fields and int(fields[1]) in found} - found:
-            found |= more
-        for pid in (found | set(self._seen)) & set(parents):
+        tree = {self._root}
+        while more := {pid for pid, fields in parents.items() if fields and int(fields[1]) in tree} - tree:
+            tree |= more
+        for pid in (tree | set(self._seen)) & set(parents):
             if fields := parents[pid]:
                 self._note(pid, fields)
 
     def cpu_s(self, role: str) -> float:
         """Return user and system time of all processes of a role, so far."""
-        return sum(one.cpu_s for one in self._seen.values() if one.role == role)
+        return sum(process.cpu_s for process in self._seen.values() if process.role == role)
 
     def peak_mib(self, role: str) -> float:
         """Return the most resident memory that any one process of a role had."""
-        return max((one.peak_mib for one in self._seen.values() if one.role == role), default=0.0)
+        return max((process.peak_mib for process in self._seen.values() if process.role == role), default=0.0)
 
     def _note(self, pid: int, fields: list[str]) -> None:
         role = "driver" if pid == self._root else _role(pid)
-        one = self._seen.setdefault(pid, Seen(role))
-        one.role = role if role in {"worker", "cell"} else one.role
-        one.cpu_s = max(one.cpu_s, (int(fields[11]) + int(fields[12])) / TICKS_PER_S)
-        one.peak_mib = max(one.peak_mib, _peak_mib(pid))
+        process = self._seen.setdefault(pid, Seen(role))
+        process.role = role if role in {"worker", "cell"} else process.role
+        process.cpu_s = max(process.cpu_s, (int(fields[11]) + int(fields[12])) / TICKS_PER_S)
+        process.peak_mib = max(process.peak_mib, _peak_mib(pid))
 
 
 def _fields(path: Path) -> list[str]:

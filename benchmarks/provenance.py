@@ -32,8 +32,12 @@ def origin(*recipes: str) -> dict[str, Any]:
 
     `recipes` have the form of `benchmarks.variants`; a file of somebody's own stays unnamed.
     """
-    bundled = [one for one in recipes if one.partition(";")[0] in bundled_recipes()]
-    return {"recipe_digests": {one: recipe_digest(one) for one in bundled}, "machine": machine(), "commit": commit()}
+    bundled = [recipe for recipe in recipes if recipe.partition(";")[0] in bundled_recipes()]
+    return {
+        "recipe_digests": {recipe: recipe_digest(recipe) for recipe in bundled},
+        "machine": machine(),
+        "commit": commit(),
+    }
 
 
 def recipe_digest(text: str) -> str:

@@ -102,8 +102,8 @@ def random_kills(source: Path, recipe: Recipe, folder: Path, num_kills: int) -> 
         if corrupt := [name for name, content in data_of(target).items() if content != expected[name]]:
             faults.append(f"kill {counts['killed']}: {corrupt} visible and corrupt")
         if (target / MANIFEST_NAME).exists():
-            found = read_manifest(target)
-            if data_of(target) != expected or found.num_seen != manifest.num_seen or found.failed:
+            resumed = read_manifest(target)
+            if data_of(target) != expected or resumed.num_seen != manifest.num_seen or resumed.failed:
                 faults.append(f"kill {counts['killed']}: the finished folder differs from an uninterrupted run's")
             counts["folders compared when finished"] += 1
             shutil.rmtree(target)
@@ -198,7 +198,7 @@ def _syscall_counts(source: Path, recipe: Recipe, target: Path) -> dict[str, int
         name = rest.strip().partition("(")[0]
         if name in SYSCALLS:
             counts[name, thread] += 1
-    return {name: max((n for (one, _), n in counts.items() if one == name), default=0) for name in SYSCALLS}
+    return {name: max((n for (call, _), n in counts.items() if call == name), default=0) for name in SYSCALLS}
 
 
 if __name__ == "__main__":

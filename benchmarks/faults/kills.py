@@ -64,22 +64,22 @@ def campaign(folder: Path, num_kills: int, rng: random.Random) -> dict[str, Any]
         kills, num_drivers = _kill(nodes, source, target, recipe, num_kills, rng)
     seconds = time.monotonic() - started
     expected = curate(source, whole, load_recipe(recipe), Spread(0))
-    found = read_manifest(target)
-    keys = [report.shard for report in found.shards]
+    disturbed = read_manifest(target)
+    keys = [report.shard for report in disturbed.shards]
     result = {
         "num_kills": Counter(name for name, _ in kills),
         "num_committed_at_each_kill": [number for _, number in kills],
         "num_drivers": num_drivers,
         "num_shards": len(expected.shards),
         "num_samples": expected.num_seen,
-        "num_lost": expected.num_seen - found.num_seen,
+        "num_lost": expected.num_seen - disturbed.num_seen,
         "num_doubled": len(keys) - len(set(keys)),
-        "num_quarantined": sum(found.rejected.get("quarantine", {}).values()),
-        "failed": dict(found.failed),
+        "num_quarantined": sum(disturbed.rejected.get("quarantine", {}).values()),
+        "failed": dict(disturbed.failed),
         "num_files_that_differ": _num_different(target, whole),
         "wall_s": round(seconds, 1),
     }
-    is_good = bytes_of(target) == bytes_of(whole) and found == expected and not (target / "_tmp").exists()
+    is_good = bytes_of(target) == bytes_of(whole) and disturbed == expected and not (target / "_tmp").exists()
     return {"is_good": is_good, **result}
 
 

@@ -118,12 +118,12 @@ def build(gold: Path, out: Path, num_photos: int, seed: int) -> list[Row]:
 
 def planned(num_photos: int, seed: int) -> list[tuple[str, str]]:
     """Return label and kind of every picture, mixed; counts follow `MIX`, the largest remainders are rounded up."""
-    exact = {one: share * num_photos for one, share in MIX.items()}
-    counts = {one: int(value) for one, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda one: counts[one] - exact[one])
-    for one in by_remainder[: num_photos - sum(counts.values())]:
-        counts[one] += 1
-    plan = [one for one, count in counts.items() for _ in range(count)]
+    exact = {pair: share * num_photos for pair, share in MIX.items()}
+    counts = {pair: int(number) for pair, number in exact.items()}
+    by_remainder = sorted(exact, key=lambda pair: counts[pair] - exact[pair])
+    for pair in by_remainder[: num_photos - sum(counts.values())]:
+        counts[pair] += 1
+    plan = [pair for pair, count in counts.items() for _ in range(count)]
     return [plan[int(i)] for i in np.random.default_rng(seed).permutation(len(plan))]
 
 
@@ -136,12 +136,12 @@ def _distinct(
         random_numbers = np.random.default_rng([seed, number, attempt])
         piece, image, made = _made(photos, label, kind, random_numbers)
         file = coded(image, random_numbers)
-        found = fingerprint(file.image_bytes, look_at([Entry("", file.image_bytes)], DecodeLimits())[0])
-        if found.phash not in phashes:
+        print_ = fingerprint(file.image_bytes, look_at([Entry("", file.image_bytes)], DecodeLimits())[0])
+        if print_.phash not in phashes:
             break
-    phashes.add(str(found.phash))
+    phashes.add(str(print_.phash))
     key = f"{shard:05d}{number:06d}"
-    return _row(key, f"{shard:05d}", label, made, piece, file, image, found.sha256, str(found.phash), number), (
+    return _row(key, f"{shard:05d}", label, made, piece, file, image, print_.sha256, str(print_.phash), number), (
         file.image_bytes
     )
 

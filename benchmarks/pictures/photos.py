@@ -28,7 +28,7 @@ class Photo:
     label: str
     kind: str
     path: Path
-    """Of the tar that holds it, or of the photo itself."""
+    """The tar that holds it, or the photo itself."""
 
     @property
     def uid(self) -> str:
@@ -61,7 +61,9 @@ def stratified(photos: Sequence[Photo], num_photos: int, seed: int) -> list[Phot
         return list(photos)
     numbers = np.random.default_rng(seed)
     mixed = [photos[int(i)] for i in numbers.permutation(len(photos))]
-    exact = {label: count * num_photos / len(photos) for label, count in Counter(one.label for one in mixed).items()}
+    exact = {
+        label: count * num_photos / len(photos) for label, count in Counter(photo.label for photo in mixed).items()
+    }
     room = {label: int(share) for label, share in exact.items()}
     for label in sorted(exact, key=lambda label: (room[label] - exact[label], label))[
         : num_photos - sum(room.values())

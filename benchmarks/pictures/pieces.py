@@ -18,11 +18,11 @@ def first_samples(corpus: Path, number: int) -> list[Sample]:
     Raises:
         UsageError: the folder holds fewer.
     """
-    samples = chain.from_iterable(read_samples(path) for path, _ in source_shards(corpus))
-    found = list(islice((sample for sample in samples if sample.problem is None), number))
-    if len(found) < number:
-        raise UsageError(f"{corpus}: holds {len(found)} whole samples, and {number} are asked for")
-    return found
+    stream = chain.from_iterable(read_samples(path) for path, _ in source_shards(corpus))
+    whole = list(islice((sample for sample in stream if sample.problem is None), number))
+    if len(whole) < number:
+        raise UsageError(f"{corpus}: holds {len(whole)} whole samples, and {number} are asked for")
+    return whole
 
 
 def write_shards(samples: Sequence[Sample], folder: Path, num_shards: int) -> Path:

@@ -69,15 +69,15 @@ def sources(gold: Path) -> Mapping[str, Sequence[Source]]:
 
     with (gold / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = sorted((row for row in csv.DictReader(file) if row["file"] not in LEFT_OUT), key=lambda row: row["file"])
-    found: dict[str, list[Source]] = {}
+    by_label: dict[str, list[Source]] = {}
     for row in rows:
         source = Source(gold / "images" / row["file"], row["file"], max(int(row["width"]), int(row["height"])))
-        found.setdefault(row["label"], []).append(source)
+        by_label.setdefault(row["label"], []).append(source)
     for name in NO_FACE_PICTURES:
         path = Path(skimage.__file__).parent / "data" / name
         with Image.open(path) as image:
-            found["noface"].append(Source(path, f"skimage/{name}", max(image.size)))
-    return found
+            by_label["noface"].append(Source(path, f"skimage/{name}", max(image.size)))
+    return by_label
 
 
 def long_side(numbers: np.random.Generator) -> int:
@@ -94,9 +94,9 @@ def cut(photos: Sequence[Source], label: str, numbers: np.random.Generator) -> C
     enlarged twice, and the picture is smaller than was drawn.
     """
     wanted, least = long_side(numbers), LEAST_WINDOW[label]
-    large = [one for one in photos if one.long_side_px * least >= wanted]
-    middling = [one for one in photos if one.long_side_px * least * MAX_ENLARGED >= wanted]
-    pool = large if len(large) >= 3 else middling or sorted(photos, key=lambda one: -one.long_side_px)[:5]
+    large = [photo for photo in photos if photo.long_side_px * least >= wanted]
+    middling = [photo for photo in photos if photo.long_side_px * least * MAX_ENLARGED >= wanted]
+    pool = large if len(large) >= 3 else middling or sorted(photos, key=lambda photo: -photo.long_side_px)[:5]
     source = pool[int(numbers.integers(len(pool)))]
     window = _window(_pixels(source.path), least, numbers)
     scale = min(MAX_ENLARGED, wanted / max(window.shape[:2]))

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         accounted["num_wrong"] == accounted["num_missing"] == accounted["num_doubled"] == 0
         and accounted["num_rows"] == options.num_urls
         and twins["equal_bytes"]
-        and all(one["is_within"] for one in scores.values())
+        and all(scored["is_within"] for scored in scores.values())
     )
     result = {
         "is_good": is_good,

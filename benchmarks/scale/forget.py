@@ -167,7 +167,7 @@ def kept_uids(run: Path) -> set[str]:
 
 
 def _num_tars(receipt: dict[str, Any]) -> dict[str, int]:
-    tars = [one["file"] for one in receipt["rewritten"] if one["file"].endswith(".tar")]
+    tars = [entry["file"] for entry in receipt["rewritten"] if entry["file"].endswith(".tar")]
     return {f"{stage}_tars_rewritten": sum(name.startswith(f"{stage}/") for name in tars) for stage in STAGES[1:]}
 
 

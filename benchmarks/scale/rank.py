@@ -128,12 +128,12 @@ def _exactness(folder: Path, num_facecaption: int, num_laion: int, top: int) -> 
     _measured(_rank, folder, top)
     manifest = json.loads((folder / "rank" / "manifest.json").read_text())
     parts = sorted(path for path in (folder / "rank").glob("*.parquet") if path.stem != "ledger")
-    found = [row["uid"] for part in parts for row in pq.read_table(part, columns=["uid"]).to_pylist()]
+    uids = [row["uid"] for part in parts for row in pq.read_table(part, columns=["uid"]).to_pylist()]
     faults = {source: +Counter(counts) for source, counts in manifest["extra"]["faults"].items()}
     for count in faults.values():
         count.pop("sample_id_float", None)
     is_equal = (
-        found == [uid for uid, _ in expected.selection]
+        uids == [uid for uid, _ in expected.selection]
         and manifest["rejected"]["rank"] == dict(expected.reasons)
         and faults == expected.faults
     )
@@ -152,12 +152,12 @@ def _against_pandas(folder: Path, num_facecaption: int, num_laion: int) -> dict[
     top = num_facecaption // 2
     ours, theirs = _measured(_rank, folder, top), _measured(_obvious, folder, top)
     parts = sorted(path for path in (folder / "rank").glob("*.parquet") if path.stem != "ledger")
-    found = [url for part in parts for url in pq.read_table(part, columns=["url"])["url"].to_pylist()]
+    urls = [url for part in parts for url in pq.read_table(part, columns=["url"])["url"].to_pylist()]
     obvious = pq.read_table(folder / "obvious.parquet", columns=["address"])["address"].to_pylist()
     return {
         "num_facecaption": num_facecaption,
         "num_laion": num_laion,
-        "equal": found == obvious,
+        "equal": urls == obvious,
         "ours": ours,
         "pandas": theirs,
         "times_faster": round(theirs["wall_seconds"] / ours["wall_seconds"], 2),

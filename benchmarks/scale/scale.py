@@ -124,7 +124,7 @@ def store_operations(num_shards: int) -> dict[str, Any]:
 
         return count
 
-    recipe, found, store = recipe_of(RECIPE, "scale"), [], MemoryFileSystem()
+    recipe, operations, store = recipe_of(RECIPE, "scale"), [], MemoryFileSystem()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-"))
         for path in write_source(Path(folder, "in"), num_shards, 3).iterdir():
@@ -134,8 +134,8 @@ def store_operations(num_shards: int) -> dict[str, Any]:
         for _ in range(2):
             counts.clear()
             curate(location(f"memory://in{num_shards}"), location(f"memory://out{num_shards}"), recipe, Spread(0))
-            found.append(dict(sorted(counts.items())))
-    return {"num_shards": num_shards, "first": found[0], "again": found[1]}
+            operations.append(dict(sorted(counts.items())))
+    return {"num_shards": num_shards, "first": operations[0], "again": operations[1]}
 
 
 def write_source(folder: Path, num_shards: int, num_samples: int) -> Path:

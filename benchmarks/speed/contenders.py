@@ -101,7 +101,7 @@ class Ours:
             ]
         )
         bank = load_bank(recipe, weights)
-        timed = {name: _Timed(name, one, self._clock) for name, one in bank.filters.items()}
+        timed = {name: _Timed(name, built, self._clock) for name, built in bank.filters.items()}
         self._bank = replace(bank, filters=MappingProxyType(timed))
 
     def read(self, tar: Path) -> Iterator[bytes]:
@@ -114,10 +114,10 @@ class Ours:
             return stored
         self._clock.seconds = {}
         entry = Entry(uid_of_bytes(image_bytes), image_bytes)
-        (found,) = measure([entry], self._bank, self.recipe, self._decode)
-        verdict = found.refused or judge(found.evidence, self.recipe.criteria)
+        (measured,) = measure([entry], self._bank, self.recipe, self._decode)
+        verdict = measured.refused or judge(measured.evidence, self.recipe.criteria)
         assert isinstance(verdict, Verdict)
-        return outcome(verdict, found.evidence, plans_of(self.recipe), self._clock.seconds)
+        return outcome(verdict, measured.evidence, plans_of(self.recipe), self._clock.seconds)
 
     def _decode(self, image_bytes: bytes, limits: DecodeLimits) -> Picture:
         with self._clock.stage(DECODE):

@@ -96,7 +96,7 @@ def stage_costs(photos: Photos, recipe_name: str, every: int) -> dict[str, Any]:
             )
     num_photos = len(costs["decode"])
     return {
-        "mean_cpu_ms": {name: round(float(np.mean(found)), 2) for name, found in costs.items()},
+        "mean_cpu_ms": {name: round(float(np.mean(spent)), 2) for name, spent in costs.items()},
         "num_photos": num_photos,
         "num_reached": num_reached,
     }
@@ -119,7 +119,7 @@ def jpeg_decoders(photos: Photos, every: int) -> dict[str, Any]:
             num_differing += not np.array_equal(*pixels)
             for name, decoder in ways.items():
                 costs[name].append(_cpu_ms(decoder, image_bytes, 3))
-    means = {name: round(float(np.mean(found)), 2) for name, found in costs.items()}
+    means = {name: round(float(np.mean(spent)), 2) for name, spent in costs.items()}
     return {"mean_cpu_ms": means, "num_photos": len(costs["pillow"]), "num_differing": num_differing}
 
 

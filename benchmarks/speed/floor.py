@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     floor = Floor()
     outcomes = [floor.examine(image_bytes) for image_bytes in floor.read(tar)]
     for stage in (DECODE, FACES):
-        print(f"{stage:8} {1000 * sum(one.seconds[stage] for one in outcomes) / len(outcomes):.2f} ms")
+        print(f"{stage:8} {1000 * sum(outcome.seconds[stage] for outcome in outcomes) / len(outcomes):.2f} ms")
     return 0
 
 

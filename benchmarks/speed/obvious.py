@@ -55,7 +55,7 @@ EVIDENCE: Mapping[str, Any] = {
     "anime": anime.AnimeEvidence,
 }
 CANVAS_SIDE = 2560
-"""Of `detect`."""
+"""Longest side in pixels of the canvas of `detect`."""
 TORCH_WEIGHTS = "yolov5n-face-torch"
 
 
@@ -128,9 +128,9 @@ class Obvious:
         with self._clock.stage("text"):
             self._reader.detect(image)
         with self._clock.stage(CHARACTERS):
-            found = _counted(self._maps.pop(), image)
-        polygons = tuple(tuple(map(float, np.ravel(corners))) for corners, _ in found)
-        return text.TextEvidence(image.shape[1], image.shape[0], polygons, tuple(int(count) for _, count in found))
+            regions = _counted(self._maps.pop(), image)
+        polygons = tuple(tuple(map(float, np.ravel(corners))) for corners, _ in regions)
+        return text.TextEvidence(image.shape[1], image.shape[0], polygons, tuple(int(count) for _, count in regions))
 
     def _faces_of(self, image: RgbImage) -> faces.FacesEvidence:
         with self._clock.stage("faces"):
@@ -222,9 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     obvious = Obvious(load_recipe(options.recipe))
     for number, image_bytes in enumerate(obvious.read(options.tar)):
-        found = obvious.examine(image_bytes)
-        stages = "  ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in found.seconds.items())
-        print(f"{number:5} {found.rejected_by or 'kept':8} {found.reason or '':28} ms: {stages}")
+        judged = obvious.examine(image_bytes)
+        stages = "  ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in judged.seconds.items())
+        print(f"{number:5} {judged.rejected_by or 'kept':8} {judged.reason or '':28} ms: {stages}")
     return 0
 
 

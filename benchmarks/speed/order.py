@@ -47,8 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="order-", dir=options.folder) as name:
         planned, samples = parted(options.corpus, options.num_planned, options.num_samples, options.seed)
         drawn = sample_of(write_shards(planned, Path(name, "planned"), 1), recipe, options.num_planned, options.seed)
-        found = propose(drawn.observed, recipe)
-        orders = {"declared": found.declared.order, "recipe": found.recipe.order, "proposed": found.proposed.order}
+        proposal = propose(drawn.observed, recipe)
+        orders = {
+            "declared": proposal.declared.order,
+            "recipe": proposal.recipe.order,
+            "proposed": proposal.proposed.order,
+        }
         source = write_shards(samples, Path(name, "in"), NUM_SHARDS)
         few = write_shards(samples[:NUM_WARM], Path(name, "few"), 1)
         curated(few, Path(name, "warm"), ordered(recipe, orders["declared"]))
@@ -58,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 run = curated(source, Path(name, f"{label}-{turn}"), ordered(recipe, order))
                 runs.setdefault(label, []).append(run)
                 print(f"round {turn + 1}: {label}: {run['cpu_s']:.1f} s", file=sys.stderr)
-    result = figures(orders, runs, found, options.num_samples) | {
+    result = figures(orders, runs, proposal, options.num_samples) | {
         "recipe": recipe.name,
         "num_samples": options.num_samples,
         "rounds": options.rounds,
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "num_pictures": options.num_planned,
             "num_refused": drawn.num_refused,
             "decode_seconds": drawn.decode_seconds,
-            **found.values,
+            **proposal.values,
         },
         "load_average_1_min": round(os.getloadavg()[0], 1),
         **origin(options.recipe),
@@ -118,16 +122,18 @@ def _calls(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def _tars(manifest: Manifest) -> dict[str, str]:
-    return {name: one.sha256 for report in manifest.shards for name, one in report.files.items() if ".tar" in name}
+    return {
+        name: record.sha256 for report in manifest.shards for name, record in report.files.items() if ".tar" in name
+    }
 
 
 def figures(
-    orders: dict[str, tuple[str, ...]], runs: dict[str, list[dict[str, Any]]], found: Proposal, num_samples: int
+    orders: dict[str, tuple[str, ...]], runs: dict[str, list[dict[str, Any]]], proposal: Proposal, num_samples: int
 ) -> dict[str, Any]:
     """Return costs by order, how they compare, and whether all kept the same."""
     cpu = {label: sum(run["cpu_s"] for run in some) / len(some) for label, some in runs.items()}
     every = [run for some in runs.values() for run in some]
-    played = {"declared": found.declared, "recipe": found.recipe, "proposed": found.proposed}
+    played = {"declared": proposal.declared, "recipe": proposal.recipe, "proposed": proposal.proposed}
     return {
         "orders": {
             label: {

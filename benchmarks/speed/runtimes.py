@@ -35,12 +35,12 @@ RUNTIMES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is not measured yet, print the table, write the figures."""
     options = _options(arguments)
-    plan = next(one for one in load_recipe(options.recipe).filters if one.name == "text")
+    plan = next(plan for plan in load_recipe(options.recipe).filters if plan.name == "text")
     photos = Photos(Path(os.environ["FACECAPTIONHQ_GOLD"]))
     gauges = {name: _gauge(plan, RUNTIMES[name]) for name in options.runtimes}
     corpus = text_corpus(photos, options.lettered)
-    lettered = [one for one in corpus if one.group == "single lettered"]
-    pictures = [one for one in corpus if one.group in ("single", "text")] + lettered
+    lettered = [picture for picture in corpus if picture.group == "single lettered"]
+    pictures = [picture for picture in corpus if picture.group in ("single", "text")] + lettered
     if not options.known:
         for count, _ in enumerate(measure(photos, pictures, list(gauges.values())), start=1):
             print(f"\r{count}/{len(pictures)}", end="", file=sys.stderr)
@@ -66,14 +66,14 @@ def compared(plan: FilterPlan, gauges: Mapping[str, Gauge], names: Sequence[str]
     own = {score: keep for score, keep in plan.keep.items() if score not in plan.joint}
     rows: dict[str, dict[str, Any]] = {}
     for runtime in gauges:
-        scores = {name: plan.scores(one[runtime]) for name, one in evidence.items()}
-        theirs = {name: plan.scores(one[REFERENCE]) for name, one in evidence.items()}
+        scores = {name: plan.scores(measured[runtime]) for name, measured in evidence.items()}
+        theirs = {name: plan.scores(measured[REFERENCE]) for name, measured in evidence.items()}
         verdict = {
-            which: {
-                name: all(keep.holds(Bounds(one[score], one[score])) for score, keep in own.items())
-                for name, one in found.items()
+            side: {
+                name: all(keep.holds(Bounds(values[score], values[score])) for score, keep in own.items())
+                for name, values in scored.items()
             }
-            for which, found in (("own", scores), ("reference", theirs))
+            for side, scored in (("own", scores), ("reference", theirs))
         }
         others = sorted(name for name in evidence if verdict["own"][name] != verdict["reference"][name])
         counts = [abs(scores[name]["num_characters"] - theirs[name]["num_characters"]) for name in evidence]

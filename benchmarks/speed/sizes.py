@@ -73,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables, commits = earlier.get("tables", {}), earlier.get("commits", {})
     for name in options.filters:
         variants = FACES if name == "faces" else ANIME
-        found = looks(photos, variants)
-        tables[name] = [row(variant, one, found[0]) for variant, one in zip(variants, found, strict=True)]
+        measured = looks(photos, variants)
+        tables[name] = [row(variant, own, measured[0]) for variant, own in zip(variants, measured, strict=True)]
         commits[name] = commit()
         show(tables[name])
     result = {"tables": tables, "commits": commits, "machine": machine()}
@@ -83,18 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def row(variant: Variant, found: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
+def row(variant: Variant, own: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
     """Return what one size gets right, where its threshold may stand, how it agrees and what it costs."""
     name = variant.filter
-    labelled = [look for look in found if look.label in MUST_STAY[name]]
+    labelled = [look for look in own if look.label in MUST_STAY[name]]
     best = _best(name, labelled)
     middle = _middle(best)
     theirs = {(look.file, look.derivative): _stays(name, look, CHOSEN[name]) for look in reference}
-    differing = [look for look in found if _stays(name, look, middle) != theirs[look.file, look.derivative]]
+    differing = [look for look in own if _stays(name, look, middle) != theirs[look.file, look.derivative]]
     groups = {(look.label, look.derivative): None for look in labelled}
     return {
         "parameters": dict(variant.parameters),
-        "cpu_ms": round(float(np.mean([look.cpu_ms for look in found if not look.derivative])), 1),
+        "cpu_ms": round(float(np.mean([look.cpu_ms for look in own if not look.derivative])), 1),
         "best_thresholds": {key: _range(TRIED[name][key], key, best, middle) for key in middle},
         "middle": middle,
         "right": {
@@ -102,10 +102,10 @@ def row(variant: Variant, found: Sequence[Look], reference: Sequence[Look]) -> d
             for label, derivative in groups
         },
         "wrong": sorted(f"{look.file} {look.derivative}".strip() for look in _wrong(name, labelled, middle)),
-        "agree": [len(found) - len(differing), len(found), wilson(len(found) - len(differing), len(found))],
-        "agree_on_originals": _agreement_on_originals(found, differing),
-        "nearest": nearest_faces(labelled) if name == "faces" else nearest_anime(found, middle),
-    } | ({"boxes": boxes(found, reference)} if name == "faces" else {})
+        "agree": [len(own) - len(differing), len(own), wilson(len(own) - len(differing), len(own))],
+        "agree_on_originals": _agreement_on_originals(own, differing),
+        "nearest": nearest_faces(labelled) if name == "faces" else nearest_anime(own, middle),
+    } | ({"boxes": boxes(own, reference)} if name == "faces" else {})
 
 
 def _best(name: str, labelled: Sequence[Look]) -> list[Thresholds]:
@@ -149,21 +149,21 @@ def _right(name: str, labelled: Sequence[Look], at: Thresholds, label: str, deri
     return [num_right, len(mine), wilson(num_right, len(mine))]
 
 
-def _agreement_on_originals(found: Sequence[Look], differing: Sequence[Look]) -> list[Any]:
-    num_photos = sum(not look.derivative for look in found)
+def _agreement_on_originals(own: Sequence[Look], differing: Sequence[Look]) -> list[Any]:
+    num_photos = sum(not look.derivative for look in own)
     other = sorted(look.file for look in differing if not look.derivative)
     return [num_photos - len(other), num_photos, other]
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print one filter's table."""
-    for one in rows:
-        lost = [f"{group} {right}/{of}" for group, (right, of, _) in one["right"].items() if right < of]
-        print(f"\n{one['parameters']}: {one['cpu_ms']} ms, {one['middle']} in {one['best_thresholds']}")
+    for size in rows:
+        lost = [f"{group} {right}/{of}" for group, (right, of, _) in size["right"].items() if right < of]
+        print(f"\n{size['parameters']}: {size['cpu_ms']} ms, {size['middle']} in {size['best_thresholds']}")
         print(
-            f"  agree {one['agree']}, photos {one['agree_on_originals']}\n  short of all: {', '.join(lost) or 'none'}"
+            f"  agree {size['agree']}, photos {size['agree_on_originals']}\n  short of all: {', '.join(lost) or 'none'}"
         )
-        print(f"  nearest {one['nearest']}\n  boxes {one.get('boxes')}")
+        print(f"  nearest {size['nearest']}\n  boxes {size.get('boxes')}")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

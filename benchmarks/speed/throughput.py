@@ -38,13 +38,13 @@ RECIPE = "facecaptionhq-4m"
 NUM_BOOTSTRAPS = 2000
 SHARD = "shard"
 KEPT_LABEL = "single"
-"""Of the first photo that a process sees, so that all its models load."""
+"""The label of the first photo that a process sees, so that all its models load."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the figures under the place's name into the results."""
     options = _options(arguments)
-    recipes = dict(one.partition("=")[::2] for one in options.ours) or {
+    recipes = dict(named.partition("=")[::2] for named in options.ours) or {
         "same_evidence": ";".join((options.recipe, *SAME_EVIDENCE)),
         "same_verdict": options.recipe,
     }
@@ -102,7 +102,7 @@ def alternate(
 
 def _passes(worker: Worker, tar: Path, least_seconds: float) -> list[list[Outcome]]:
     passes: list[list[Outcome]] = []
-    while not passes or sum(one.seconds[TOTAL] for outcomes in passes for one in outcomes) < least_seconds:
+    while not passes or sum(outcome.seconds[TOTAL] for outcomes in passes for outcome in outcomes) < least_seconds:
         passes.append(worker.ask(tar))
     return passes
 
@@ -154,8 +154,8 @@ def costs(passes: Sequence[Sequence[Outcome]]) -> dict[str, Any]:
     """Return CPU and wall time per picture, and the CPU time by stage."""
     cpu, wall = _per_photo(passes, TOTAL), _per_photo(passes, WALL)
     stages: dict[str, Any] = {}
-    for name in dict.fromkeys(name for one in passes[0] for name in one.seconds):
-        reached = [one.seconds[name] for outcomes in passes for one in outcomes if name in one.seconds]
+    for name in dict.fromkeys(name for outcome in passes[0] for name in outcome.seconds):
+        reached = [outcome.seconds[name] for outcomes in passes for outcome in outcomes if name in outcome.seconds]
         if name not in {TOTAL, WALL}:
             stages[name] = {
                 "reached_by": len(reached) // len(passes),
@@ -167,16 +167,16 @@ def costs(passes: Sequence[Sequence[Outcome]]) -> dict[str, Any]:
         "wall_ms_per_picture": round(1000 * float(wall.mean()), 3),
         "pictures_per_core_second": round(1 / float(cpu.mean()), 3),
         "cpu_ms_per_picture_by_pass": [
-            round(1000 * float(np.mean([one.seconds[TOTAL] for one in outcomes])), 3) for outcomes in passes
+            round(1000 * float(np.mean([outcome.seconds[TOTAL] for outcome in outcomes])), 3) for outcomes in passes
         ],
-        "kept": sum(one.kept for one in passes[0]),
+        "kept": sum(outcome.kept for outcome in passes[0]),
         "stages": stages,
     }
 
 
 def _per_photo(passes: Sequence[Sequence[Outcome]], stage: str) -> npt.NDArray[np.float64]:
     """Return each photo's mean seconds over the passes."""
-    seconds = np.array([[one.seconds[stage] for one in outcomes] for outcomes in passes], dtype=np.float64)
+    seconds = np.array([[outcome.seconds[stage] for outcome in outcomes] for outcomes in passes], dtype=np.float64)
     return np.asarray(seconds.mean(axis=0))
 
 
@@ -197,41 +197,43 @@ def screens(outcomes: Sequence[Outcome], text: str) -> dict[str, Any]:
     Pictures that another filter rejects are left out, since they may spare it too. `hit_rate` is h: the share of the
     pictures looked at that the filter never saw. The rest, 1 - h, lies in the band between the proofs.
     """
-    found: dict[str, Any] = {}
+    by_filter: dict[str, Any] = {}
     for stanza in variant(text).file.filters:
-        mine = [one for one in outcomes if one.rejected_by in {None, stanza.name}]
-        names = sorted({name for one in mine for name in one.scores if name.startswith(f"{stanza.name}_screen")})
-        seen = [one for one in mine if any(name in one.scores for name in names)]
-        spared = sum(stanza.name not in one.scores for one in seen)
+        mine = [outcome for outcome in outcomes if outcome.rejected_by in {None, stanza.name}]
+        names = sorted(
+            {name for outcome in mine for name in outcome.scores if name.startswith(f"{stanza.name}_screen")}
+        )
+        seen = [outcome for outcome in mine if any(name in outcome.scores for name in names)]
+        spared = sum(stanza.name not in outcome.scores for outcome in seen)
         if seen:
-            found[stanza.name] = {
-                "screens": {name: sum(name in one.scores for one in seen) for name in names},
+            by_filter[stanza.name] = {
+                "screens": {name: sum(name in outcome.scores for outcome in seen) for name in names},
                 "seen": len(seen),
                 "spared": spared,
                 "hit_rate": round(spared / len(seen), 4),
                 "wilson_95": wilson(spared, len(seen)),
                 "band": stanza.model_dump(mode="json", exclude_unset=True).get("screens"),
             }
-    return found
+    return by_filter
 
 
 def _beside(obvious: Sequence[Outcome], ours: Sequence[Outcome], photos: Sequence[Photo]) -> dict[str, Any]:
     pairs = list(zip(photos, obvious, ours, strict=True))
-    equal = sum(one.kept == other.kept for _, one, other in pairs)
+    equal = sum(obvious_outcome.kept == our_outcome.kept for _, obvious_outcome, our_outcome in pairs)
     return {
         "equal": equal,
         "of": len(pairs),
         "wilson_95": wilson(equal, len(pairs)),
         "differences": [
-            f"{photo.key} ({photo.label}): obvious {_said(one)}, ours {_said(other)}"
-            for photo, one, other in pairs
-            if one.kept != other.kept
+            f"{photo.key} ({photo.label}): obvious {_said(obvious_outcome)}, ours {_said(our_outcome)}"
+            for photo, obvious_outcome, our_outcome in pairs
+            if obvious_outcome.kept != our_outcome.kept
         ],
     }
 
 
-def _said(one: Outcome) -> str:
-    return "kept" if one.kept else f"{one.rejected_by} {one.reason}"
+def _said(outcome: Outcome) -> str:
+    return "kept" if outcome.kept else f"{outcome.rejected_by} {outcome.reason}"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

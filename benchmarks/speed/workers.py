@@ -114,21 +114,21 @@ def _serve(connection: Any, build: Callable[[], Callable[[Path], Any]], core: in
 
 
 def _measuring(name: str, recipe: str) -> Callable[[Path], Sequence[Outcome]]:
-    one = contender(name, recipe)
+    examiner = contender(name, recipe)
 
     def work(tar: Path) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        reading = one.read(tar)
+        reading = examiner.read(tar)
         while True:
             cpu, wall = time.process_time(), time.perf_counter()
             image_bytes = next(reading, None)
             if image_bytes is None:
                 return outcomes
             read = time.process_time() - cpu
-            found = one.examine(image_bytes)
-            free = sum(found.seconds.get(stage, 0.0) for stage in ON_THE_HOUSE)
+            outcome = examiner.examine(image_bytes)
+            free = sum(outcome.seconds.get(stage, 0.0) for stage in ON_THE_HOUSE)
             whole = {TOTAL: time.process_time() - cpu - free, WALL: time.perf_counter() - wall - free}
-            outcomes.append(replace(found, evidence={}, seconds={READ: read, **found.seconds, **whole}))
+            outcomes.append(replace(outcome, evidence={}, seconds={READ: read, **outcome.seconds, **whole}))
 
     return work
 

@@ -196,11 +196,11 @@ def _ours_resumed(index: TarIndex, store: ShardStore, cursor: int) -> dict[str, 
     stream = ours(index, store, cursor)
     first, _ = next(stream)
     seconds = time.perf_counter() - started
-    found = [first, *(key for key, _ in stream)]
+    keys = [first, *(key for key, _ in stream)]
     return {
         "how": "one integer",
         "shuffled": True,
-        "is_exact": found == expected,
+        "is_exact": keys == expected,
         "seconds_to_first": round(seconds, 5),
     }
 
@@ -212,10 +212,10 @@ def _webdataset_resumed(tars: list[str], cursor: int) -> dict[str, Any]:
     stream = islice(webdataset_samples(tars), cursor, None)
     first = next(stream)
     seconds = time.perf_counter() - started
-    found = [first["__key__"], *(sample["__key__"] for sample in stream)]
+    keys = [first["__key__"], *(sample["__key__"] for sample in stream)]
     return {
         "how": "reads and throws away what was seen", "shuffled": False,
-        "is_exact": found == expected, "seconds_to_first": round(seconds, 5),
+        "is_exact": keys == expected, "seconds_to_first": round(seconds, 5),
     }  # fmt: skip
 
 
@@ -241,10 +241,10 @@ def _datasets_resumed(tars: list[str], cursor: int) -> dict[str, Any]:
         rest = iter(again)
         first = next(rest, None)
         seconds = time.perf_counter() - started
-        found = [sample["__key__"] for sample in [first, *rest] if sample is not None]
+        keys = [sample["__key__"] for sample in [first, *rest] if sample is not None]
         results[name] = {
-            "how": "state_dict", "is_exact": found == expected, "num_samples_lost_or_repeated":
-            len(set(expected) ^ set(found)), "seconds_to_first": round(seconds, 5),
+            "how": "state_dict", "is_exact": keys == expected, "num_samples_lost_or_repeated":
+            len(set(expected) ^ set(keys)), "seconds_to_first": round(seconds, 5),
         }  # fmt: skip
     return results
 

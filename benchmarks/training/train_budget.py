@@ -210,9 +210,9 @@ def table(result: dict[str, Any]) -> str:
         f"{GLOBAL_BATCH} | USD at an assumed price per GPU hour |",
         "|---|---|---|---|",
     ]
-    for gpu, found in result["gpus"].items():
+    for gpu, gpu_budget in result["gpus"].items():
         price = assumed["gpu_hour_usd"][gpu]
-        for name, run in found["runs"].items():
+        for name, run in gpu_budget["runs"].items():
             speed, hours, usd = (_levels(run[key]) for key in ("images_per_second", "gpu_hours", "usd"))
             lines.append(f"| {gpu} 80 GB, {name} | {speed} | {hours} | {usd} (at {price:g}) |")
     return "\n".join(lines)

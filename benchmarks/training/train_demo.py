@@ -248,10 +248,10 @@ def _environment() -> dict[str, str]:
 
 
 def _last(run: Path) -> Checkpoint:
-    found = newest(run / CHECKPOINTS)
-    if found is None:
+    checkpoint = newest(run / CHECKPOINTS)
+    if checkpoint is None:
         raise SystemExit(f"{run}: no checkpoint")
-    return found
+    return checkpoint
 
 
 def _step(run: Path) -> int:
@@ -261,7 +261,7 @@ def _step(run: Path) -> int:
 def _same(one: Path, other: Path) -> bool:
     """Whether two runs ended in the same bits."""
     first, second = _last(one).snapshot(), _last(other).snapshot()
-    groups = [(dict(getattr(first, n)), dict(getattr(second, n))) for n in ("trainable", "ema", "optimizer")]
+    groups = [(dict(getattr(first, name)), dict(getattr(second, name))) for name in ("trainable", "ema", "optimizer")]
     return all(a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in groups)
 
 

@@ -68,12 +68,12 @@ class Side:
         """Return the outcome of one photo, and where it is kept."""
         path = self.folder / f"{hashlib.sha256(image_bytes).hexdigest()[:32]}.json"
         stored = Outcome(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-        found = self._contender.examine(image_bytes, stored)
-        if stored is None or found.evidence != stored.evidence:
+        outcome = self._contender.examine(image_bytes, stored)
+        if stored is None or outcome.evidence != stored.evidence:
             self.num_measured += 1
             path.parent.mkdir(parents=True, exist_ok=True)
-            publish(path, lambda temp: temp.write_text(json.dumps(asdict(found)), encoding="utf-8"))
-        return found, path
+            publish(path, lambda temp: temp.write_text(json.dumps(asdict(outcome)), encoding="utf-8"))
+        return outcome, path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,10 +163,10 @@ def _by_label(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
 
 
 def _grouped(pairs: Sequence[Pair], group: Callable[[Pair], str]) -> dict[str, list[Pair]]:
-    found: dict[str, list[Pair]] = {}
+    groups: dict[str, list[Pair]] = {}
     for pair in pairs:
-        found.setdefault(group(pair), []).append(pair)
-    return found
+        groups.setdefault(group(pair), []).append(pair)
+    return groups
 
 
 def _equal(groups: Mapping[str, Sequence[Pair]]) -> dict[str, Any]:
@@ -180,11 +180,11 @@ def _difference(pair: Pair) -> dict[str, Any]:
         "kind": pair.photo.kind,
         "sides": [
             {
-                "verdict": _said(one),
-                "scores": {name: _rounded(scores) for name, scores in one.scores.items()},
+                "verdict": _said(outcome),
+                "scores": {name: _rounded(scores) for name, scores in outcome.scores.items()},
                 "evidence": str(cache),
             }
-            for one, cache in zip(pair.outcomes, pair.caches, strict=True)
+            for outcome, cache in zip(pair.outcomes, pair.caches, strict=True)
         ],
     }
 
@@ -194,12 +194,12 @@ def _rounded(scores: Any) -> dict[str, float]:
 
 
 def _line(pair: Pair, names: Sequence[str]) -> str:
-    said = "; ".join(f"{name}: {_said(one)}" for name, one in zip(names, pair.outcomes, strict=True))
+    said = "; ".join(f"{name}: {_said(outcome)}" for name, outcome in zip(names, pair.outcomes, strict=True))
     return f"{pair.photo.key} ({pair.photo.label}, {pair.photo.kind}) {said}"
 
 
-def _said(one: Outcome) -> str:
-    return "kept" if one.kept else f"{one.rejected_by} {one.reason}"
+def _said(outcome: Outcome) -> str:
+    return "kept" if outcome.kept else f"{outcome.rejected_by} {outcome.reason}"
 
 
 def _share(num_hits: int, num_trials: int) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def groups(filter_name: str, with_derivatives: bool) -> dict[Group, Derivative |
         "anime": ("anime",),
         "drawn": ("anime",),
     }[filter_name]
-    originals = {Group("single", "", must_stay=True): None} | {Group(one, "", must_stay=False): None for one in reject}
+    originals = {Group("single", "", must_stay=True): None} | {
+        Group(label, "", must_stay=False): None for label in reject
+    }
     return originals | (dict(_derived(filter_name)) if with_derivatives else {})
 
 
@@ -123,7 +125,7 @@ def table(photos: Photos, plan: FilterPlan, key: str, with_derivatives: bool) ->
     keeps = {score: keep for score, keep in plan.keep.items() if score not in plan.joint}
     rows = []
     for group, change in groups(plan.name, with_derivatives).items():
-        scores = {file: plan.scores(one) for file, one in measured(photos, plan, key, group, change).items()}
+        scores = {file: plan.scores(evidence) for file, evidence in measured(photos, plan, key, group, change).items()}
         stays = {file: all(_stays(keep, own[score]) for score, keep in keeps.items()) for file, own in scores.items()}
         right = sum(stay == group.must_stay for stay in stays.values())
         rows.append(

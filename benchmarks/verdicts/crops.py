@@ -53,11 +53,11 @@ RULES = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scan every crop with every factor once, print and write what each rule makes of it."""
     options = _options(arguments)
-    found = scanned(options.corpus)
+    looks_by_factor = scanned(options.corpus)
     with (options.corpus / MANIFEST).open(newline="", encoding="utf-8") as file:
         sources = {row["key"]: row["source"] for row in csv.DictReader(file)}
-    rules = {name: figures(rule, found[rule.scale_factor], sources) for name, rule in RULES.items()}
-    told = {name: _drawings(rule, found[rule.scale_factor]) for name, rule in RULES.items()}
+    rules = {name: figures(rule, looks_by_factor[rule.scale_factor], sources) for name, rule in RULES.items()}
+    told = {name: _drawings(rule, looks_by_factor[rule.scale_factor]) for name, rule in RULES.items()}
     for name, keys in told.items():
         rules[name]["drawings_unlike_before"] = sorted(keys ^ told["before"])
     result = {"num_crops": len(sources), "rules": rules, "machine": machine(), "commit": commit()}
@@ -73,25 +73,25 @@ def scanned(corpus: Path) -> dict[float, list[Look]]:
         factor: anime.build(anime.Measure(view_side=VIEW_SIDE, scale_factor=factor, min_neighbours=2), "cpu")
         for factor in factors
     }
-    found: dict[float, list[Look]] = {factor: [] for factor in factors}
+    looks: dict[float, list[Look]] = {factor: [] for factor in factors}
     for photo, image_bytes in read(photos_of(str(corpus))):
         image = decode(image_bytes, DecodeLimits()).rgb
         for factor, detector in detectors.items():
-            found[factor].append(Look(photo.key, photo.label, "", detector.measure([image])[0], 0.0))
-    return found
+            looks[factor].append(Look(photo.key, photo.label, "", detector.measure([image])[0], 0.0))
+    return looks
 
 
-def looking_drawn(rule: Rule, found: Sequence[Look]) -> list[Look]:
+def looking_drawn(rule: Rule, looks: Sequence[Look]) -> list[Look]:
     """Return the crops that a rule takes for drawn."""
     score = anime.Score.model_validate(rule.thresholds)
-    return [look for look in found if anime.scores(look.evidence, score)["max_line_to_nose"] > LINE_TO_NOSE]
+    return [look for look in looks if anime.scores(look.evidence, score)["max_line_to_nose"] > LINE_TO_NOSE]
 
 
-def figures(rule: Rule, found: Sequence[Look], sources: Mapping[str, str]) -> dict[str, Any]:
+def figures(rule: Rule, looks: Sequence[Look], sources: Mapping[str, str]) -> dict[str, Any]:
     """Return how many crops of each label look drawn to a rule, and which of those that are not."""
     score = anime.Score.model_validate(rule.thresholds)
-    drawn = looking_drawn(rule, found)
-    num_drawn, num_crops = Counter(look.label for look in drawn), Counter(look.label for look in found)
+    drawn = looking_drawn(rule, looks)
+    num_drawn, num_crops = Counter(look.label for look in drawn), Counter(look.label for look in looks)
     return {
         "scale_factor": rule.scale_factor,
         **rule.thresholds,
@@ -99,23 +99,23 @@ def figures(rule: Rule, found: Sequence[Look], sources: Mapping[str, str]) -> di
             label: [num_drawn[label], count, wilson(num_drawn[label], count)]
             for label, count in sorted(num_crops.items())
         },
-        "drawings": _by_source(found, drawn, sources),
+        "drawings": _by_source(looks, drawn, sources),
         "drawn_but_photos": [
             {"key": look.file, "label": look.label, "source": sources[look.file], "hits": _hits(look, score)}
             for look in drawn
             if look.label != "anime"
         ],
-        "nearest": nearest_anime(found, rule.thresholds),
+        "nearest": nearest_anime(looks, rule.thresholds),
     }
 
 
-def _drawings(rule: Rule, found: Sequence[Look]) -> set[str]:
-    return {look.file for look in looking_drawn(rule, found) if look.label == "anime"}
+def _drawings(rule: Rule, looks: Sequence[Look]) -> set[str]:
+    return {look.file for look in looking_drawn(rule, looks) if look.label == "anime"}
 
 
-def _by_source(found: Sequence[Look], drawn: Sequence[Look], sources: Mapping[str, str]) -> dict[str, list[int]]:
+def _by_source(looks: Sequence[Look], drawn: Sequence[Look], sources: Mapping[str, str]) -> dict[str, list[int]]:
     """Return for each drawing how many of its crops are told, and of how many."""
-    told, crops = (Counter(sources[look.file] for look in looks if look.label == "anime") for looks in (drawn, found))
+    told, crops = (Counter(sources[look.file] for look in group if look.label == "anime") for group in (drawn, looks))
     return {source: [told[source], count] for source, count in sorted(crops.items())}
 
 

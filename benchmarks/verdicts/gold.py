@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for name, found in result["recipes"].items():  # type: ignore[attr-defined]
-        show(found, name)
+    for name, values in result["recipes"].items():  # type: ignore[attr-defined]
+        show(values, name)
     return 0
 
 
@@ -144,10 +144,10 @@ def _filter_figures(rows: Sequence[Mapping[str, Any]], recipe: Recipe, name: str
     single = [row for row in rows if row["label"] == "single"]
     missed = [row["key"] for row in mine if verdict_of(row, recipe, name).rejected_by != name]
     false = [row["key"] for row in single if verdict_of(row, recipe, name).rejected_by == name]
-    found = len(mine) - len(missed)
+    num_found = len(mine) - len(missed)
     return {
-        "recall": _share(found, len(mine)),
-        "precision": _share(found, found + len(false)),
+        "recall": _share(num_found, len(mine)),
+        "precision": _share(num_found, num_found + len(false)),
         "single_kept": _share(len(single) - len(false), len(single)),
         "missed": sorted(missed),
         "single_rejected": sorted(false),
@@ -163,11 +163,11 @@ def show(figures: Mapping[str, Any], name: str) -> None:
     print(f"\n## {name}\n")
     for label, counts in figures["by_label"].items():
         print(f"{label:8} {sum(counts.values()):3}  " + ", ".join(f"{by} {count}" for by, count in counts.items()))
-    for filter_name, found in figures["filters"].items():
+    for filter_name, shares in figures["filters"].items():
         for measure in ("recall", "precision", "single_kept"):
-            share = found[measure]
+            share = shares[measure]
             print(f"{filter_name:8} {measure:12} {share['hits']}/{share['of']}  95 % {share['wilson_95']}")
-        print(f"{'':8} missed {found['missed']}\n{'':8} single rejected {found['single_rejected']}")
+        print(f"{'':8} missed {shares['missed']}\n{'':8} single rejected {shares['single_rejected']}")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

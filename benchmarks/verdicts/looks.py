@@ -66,10 +66,10 @@ def looks(photos: Photos, variants: Sequence[Variant]) -> list[list[Look]]:
             variant.module.build(variant.module.Measure.model_validate(variant.parameters), "cpu")
             for variant in missing
         ]
-        found: list[list[dict[str, Any]]] = [[] for _ in missing]
+        tables: list[list[dict[str, Any]]] = [[] for _ in missing]
         for file, label, derivative, picture in pictures(photos, missing[0].filter):
             print(f"{file} {derivative}", file=sys.stderr)
-            for detector, rows in zip(built, found, strict=True):
+            for detector, rows in zip(built, tables, strict=True):
                 started = time.process_time()
                 (evidence,) = detector.measure([picture])
                 cpu_ms = (time.process_time() - started) * 1000
@@ -83,7 +83,7 @@ def looks(photos: Photos, variants: Sequence[Variant]) -> list[list[Look]]:
                     }
                 )
         CACHE.mkdir(parents=True, exist_ok=True)
-        for variant, rows in zip(missing, found, strict=True):
+        for variant, rows in zip(missing, tables, strict=True):
             variant.path.write_text(json.dumps(rows), encoding="utf-8")
     return [_read(variant) for variant in variants]
 

@@ -39,20 +39,20 @@ def _nth_face(look: Look, count: int) -> float:
     return 0.0
 
 
-def nearest_anime(found: Sequence[Look], thresholds: Mapping[str, float]) -> dict[str, Any]:
+def nearest_anime(looks: Sequence[Look], thresholds: Mapping[str, float]) -> dict[str, Any]:
     """Return the windows behind hits that look drawn, nearest to each threshold first, and the ratios that count.
 
     `photo_windows` holds the five most of each label that is not drawn. `anime_windows` holds the five fewest of the
     drawings that hits of this size alone tell: those that the other size tells as well do not need them.
     """
     score = anime.Score.model_validate(thresholds)
-    drawings = [look for look in found if look.label == "anime"]
-    labels = sorted({look.label for look in found} - {"anime"})
+    drawings = [look for look in looks if look.label == "anime"]
+    labels = sorted({look.label for look in looks} - {"anime"})
     least = {False: score.min_neighbours, True: score.min_neighbours_small}
     return {
         "photo_windows": {
             size: {
-                label: sorted((_windows(look, small) for look in found if look.label == label), reverse=True)[:5]
+                label: sorted((_windows(look, small) for look in looks if look.label == label), reverse=True)[:5]
                 for label in labels
             }
             for size, small in (("large", False), ("small", True))
@@ -65,7 +65,7 @@ def nearest_anime(found: Sequence[Look], thresholds: Mapping[str, float]) -> dic
             )[:5]
             for size, small in (("large", False), ("small", True))
         },
-        "single_ratios": sorted((_ratio(look, score) for look in found if look.label == "single"), reverse=True)[:5],
+        "single_ratios": sorted((_ratio(look, score) for look in looks if look.label == "single"), reverse=True)[:5],
         "anime_ratios": sorted(ratio for look in drawings if (ratio := _ratio(look, score)) > 0)[:5],
     }
 
@@ -86,10 +86,10 @@ def _ratio(look: Look, score: anime.Score) -> float:
     return round(anime.scores(look.evidence, score)["max_line_to_nose"], 2)
 
 
-def boxes(found: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
+def boxes(own: Sequence[Look], reference: Sequence[Look]) -> dict[str, Any]:
     """Return how far the face of each portrait lies from where the first size sees it; landmarks in face sides."""
     overlaps, errors = [], []
-    for mine, theirs in zip(found, reference, strict=True):
+    for mine, theirs in zip(own, reference, strict=True):
         if mine.label == "single" and mine.evidence.faces and theirs.evidence.faces:
             face, other = mine.evidence.faces[0], theirs.evidence.faces[0]
             overlaps.append(iou(face.box, other.box))

@@ -54,15 +54,15 @@ def with_screens(recipe: Recipe, file: Path) -> Recipe:
 def gauges_of(recipe: Recipe, plan: FilterPlan, override: Mapping[str, Any]) -> dict[str, Gauge]:
     """Return what measures: the filter with parameters overridden, its screens, and inputs of its joint scores."""
     needed = {name for joint in plan.joint.values() for name in joint.inputs}
-    others = (*(one for one in recipe.filters if one.name in needed), *(screen.plan for screen in plan.screens))
+    others = (*(other for other in recipe.filters if other.name in needed), *(screen.plan for screen in plan.screens))
     own = plan.module.Measure.model_validate({**plan.measure.model_dump(), **override})
-    gauges = {one.name: Gauge(one.filter, one.module, one.measure) for one in others}
+    gauges = {other.name: Gauge(other.filter, other.module, other.measure) for other in others}
     return {**gauges, plan.name: Gauge(plan.filter, plan.module, own)}
 
 
 def case_of(name: str, known: Known, plan: FilterPlan) -> Case:
     """Return one picture's scores."""
-    joint = {score: one.bounds(known).low for score, one in plan.joint.items()}
+    joint = {score: joint_score.bounds(known).low for score, joint_score in plan.joint.items()}
     seen = tuple(screen.scores(screen.proofs, known) for screen in plan.screens)
     return Case(name, known, {**plan.scores(known[plan.name]), **joint}, seen)
 
@@ -114,13 +114,13 @@ def _by_kind(proof: Proof, cases: Sequence[Case], row: int) -> dict[str, dict[st
 
 
 def _nearest(proof: Proof, name: str, cases: Sequence[Case], row: int) -> tuple[float, str] | None:
-    rest = proof.model_copy(update={"when": {key: one for key, one in proof.when.items() if key != name}})
-    found = [
+    rest = proof.model_copy(update={"when": {key: keep for key, keep in proof.when.items() if key != name}})
+    scored = [
         (round(case.seen[row][name], 4), case.name)
         for case in cases
         if case.group != LETTERED and contradicts(proof, case.truth) and rest.applies(case.seen[row])
     ]
-    return max(found, default=None) if proof.when[name].max is None else min(found, default=None)
+    return max(scored, default=None) if proof.when[name].max is None else min(scored, default=None)
 
 
 def _moved(proof: Proof, name: str, cases: Sequence[Case], row: int) -> Iterator[dict[str, Any]]:
@@ -132,5 +132,5 @@ def _moved(proof: Proof, name: str, cases: Sequence[Case], row: int) -> Iterator
         counts = _by_kind(proof.model_copy(update={"when": {**proof.when, name: keep}}), cases, row)
         yield {
             end: round(bound * factor, 4),
-            **{which: [len(one["contradicted_by"]), one["spoken_of"]] for which, one in counts.items()},
+            **{kind: [len(count["contradicted_by"]), count["spoken_of"]] for kind, count in counts.items()},
         }

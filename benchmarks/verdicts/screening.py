@@ -116,5 +116,5 @@ def measure(photos: Photos, pictures: Sequence[Picture], gauges: Sequence[Gauge]
 def by_picture(gauges: Mapping[str, Gauge], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return picture -> gauge -> evidence for the pictures that every gauge has measured."""
     known = {name: gauge.known() for name, gauge in gauges.items()}
-    complete = [one for one in names if all(one in evidence for evidence in known.values())]
-    return {one: {name: evidence[one] for name, evidence in known.items()} for one in complete}
+    complete = [picture for picture in names if all(picture in evidence for evidence in known.values())]
+    return {picture: {name: evidence[picture] for name, evidence in known.items()} for picture in complete}

@@ -35,12 +35,14 @@ def is_plain(lettering: Lettering) -> bool:
 CHOSEN_ON = 240
 """The lettering below this number was looked at when the bounds were chosen, the rest was not."""
 STRATA: Mapping[str, Callable[[int, Lettering], bool]] = {
-    "all": lambda number, one: True,
-    "the bounds were chosen on": lambda number, one: number < CHOSEN_ON,
-    "the bounds were not chosen on": lambda number, one: number >= CHOSEN_ON,
-    "contrast 0.7 and more, lines of 2.5 % of the height and more": lambda number, one: is_plain(one),
-    "the same in Latin, Cyrillic or Greek": lambda number, one: is_plain(one) and one.script in EUROPEAN,
-    "fainter or smaller": lambda number, one: not is_plain(one),
+    "all": lambda number, lettering: True,
+    "the bounds were chosen on": lambda number, lettering: number < CHOSEN_ON,
+    "the bounds were not chosen on": lambda number, lettering: number >= CHOSEN_ON,
+    "contrast 0.7 and more, lines of 2.5 % of the height and more": lambda number, lettering: is_plain(lettering),
+    "the same in Latin, Cyrillic or Greek": lambda number, lettering: (
+        is_plain(lettering) and lettering.script in EUROPEAN
+    ),
+    "fainter or smaller": lambda number, lettering: not is_plain(lettering),
 }
 
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is not measured yet, print the tables, write the figures."""
     options = _options(arguments)
     recipe = with_screens(load_recipe(options.recipe), options.bands)
-    plan = next(one for one in recipe.filters if one.name == options.filter)
+    plan = next(plan for plan in recipe.filters if plan.name == options.filter)
     photos = Photos(Path(os.environ["FACECAPTIONHQ_GOLD"]))
     pictures = text_corpus(photos, options.lettered)
     gauges = gauges_of(recipe, plan, json.loads(options.truth))

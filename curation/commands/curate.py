@@ -45,7 +45,7 @@ class CurateJob:
     recipe: Recipe
     weights: Mapping[str, str]
     source_sha256: str | None = None
-    """Of the source tar where a manifest names it; otherwise it is read to know."""
+    """The source tar's sha256 where a manifest names it; otherwise the tar is read to know."""
     lease: Lease | None = None
     ahead: Path | None = None
     """Source of a shard that is worked on soon after this one."""
@@ -164,7 +164,7 @@ def run_facts(
     of each picture by step.
     """
     own = time.process_time() - cpu_started
-    in_here = 0.0 if recipe.file.curate.isolate else sum(sum(one.values()) for one in spent)
+    in_here = 0.0 if recipe.file.curate.isolate else sum(sum(steps.values()) for steps in spent)
     return {
         **whereabouts(started),
         "runtime": {**runtime(), "device": recipe.file.curate.device, "order": list(recipe.order)},
@@ -192,10 +192,10 @@ def examine(samples: Iterable[Sample], shard: str, recipe: Recipe, measure: Meas
         measured = dict(zip((entry.uid for entry in entries), measure(entries) if entries else (), strict=True))
         for uid, sample in batch:
             verdict = _turned_away(uid, sample, seen)
-            found = Measured(refused=verdict) if verdict is not None else measured[uid]
-            if found.refused is None:
+            outcome = Measured(refused=verdict) if verdict is not None else measured[uid]
+            if outcome.refused is None:
                 seen.add(uid)
-            yield Examined(sample, uid, found, _verdict(found, recipe))
+            yield Examined(sample, uid, outcome, _verdict(outcome, recipe))
 
 
 def _batches(samples: Iterable[Sample], shard: str, size: int) -> Iterator[list[tuple[str, Sample]]]:

@@ -139,10 +139,8 @@ def finish(
         LeaseError: another run took the folder over.
     """
     outcomes = list(outcomes)
-    reports = sorted(
-        (outcome for outcome in outcomes if isinstance(outcome, ShardReport)), key=lambda report: report.shard
-    )
-    failed = {outcome.shard: outcome.error for outcome in outcomes if isinstance(outcome, ShardFailure)}
+    reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
+    failed = {o.shard: o.error for o in outcomes if isinstance(o, ShardFailure)}
     num_seen, num_kept, rejected = total(reports, facts.rejected_before)
     manifest = Manifest(
         stage=stage.name,

@@ -114,5 +114,5 @@ def _part(
 def _run(command: Sequence[str]) -> dict[str, Any]:
     environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures

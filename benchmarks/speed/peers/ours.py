@@ -40,10 +40,10 @@ def only(recipe: Recipe, names: list[str]) -> Recipe:
 
 def keeps(image_bytes: bytes, bank: FilterBank, recipe: Recipe) -> bool:
     """Decode and measure one picture as `curate` does, and say whether it stays."""
-    (found,) = measure([Entry(uid_of_bytes(image_bytes), image_bytes)], bank, recipe)
-    if found.refused is not None:
+    (measured,) = measure([Entry(uid_of_bytes(image_bytes), image_bytes)], bank, recipe)
+    if measured.refused is not None:
         return False
-    verdict = judge(found.evidence, recipe.criteria)
+    verdict = judge(measured.evidence, recipe.criteria)
     return not isinstance(verdict, NotYet) and verdict.kept
 
 

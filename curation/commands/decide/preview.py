@@ -64,7 +64,7 @@ class Preview:
     """Shards of which a file would be written anew; undecided samples count as changes."""
     changes: tuple[Change, ...] = ()
     shadow_hits: int = 0
-    """Of the shadow samples that stand for the undecided ones that are rejected now: how many would be kept."""
+    """How many shadow samples would be kept, of those that stand for the undecided ones that are rejected now."""
     shadow_trials: int = 0
 
     @property
@@ -107,28 +107,28 @@ def forecast(
     shard: str, opinions: Sequence[Opinion], recipe: Recipe, recipes: Sequence[Recipe], is_rewritten: bool
 ) -> Preview:
     """Add up the opinions on one shard; `recipes` are those that judged it so far, oldest first."""
-    certain = [one for one in opinions if isinstance(one.after, Verdict)]
+    certain = [judged for judged in opinions if isinstance(judged.after, Verdict)]
     rejected: dict[str, Counter[str]] = {}
-    for one in certain:
-        if isinstance(one.after, Verdict) and one.after.rejected_by is not None:
-            rejected.setdefault(one.after.rejected_by, Counter())[str(one.after.reason)] += 1
-    shadow = [one for one in certain if _stands_in(one, recipe, recipes)]
+    for judged in certain:
+        if isinstance(judged.after, Verdict) and judged.after.rejected_by is not None:
+            rejected.setdefault(judged.after.rejected_by, Counter())[str(judged.after.reason)] += 1
+    shadow = [judged for judged in certain if _stands_in(judged, recipe, recipes)]
     return Preview(
         num_seen=len(opinions),
-        num_kept_before=sum(one.before.kept for one in opinions),
+        num_kept_before=sum(judged.before.kept for judged in opinions),
         num_kept=len(certain) - sum(sum(reasons.values()) for reasons in rejected.values()),
         rejected=rejected,
         num_undecided=len(opinions) - len(certain),
-        num_undecided_kept=sum(one.before.kept for one in opinions if isinstance(one.after, NotYet)),
-        calls=Counter(name for one in opinions for name in one.wanted),
-        calls_at_most=Counter(name for one in opinions for name in one.perhaps),
+        num_undecided_kept=sum(judged.before.kept for judged in opinions if isinstance(judged.after, NotYet)),
+        calls=Counter(name for judged in opinions for name in judged.wanted),
+        calls_at_most=Counter(name for judged in opinions for name in judged.perhaps),
         num_shards=int(is_rewritten),
         changes=tuple(
-            Change(one.row["uid"], shard, one.before, one.after)
-            for one in opinions
-            if isinstance(one.after, Verdict) and one.after.kept != one.before.kept
+            Change(judged.row["uid"], shard, judged.before, judged.after)
+            for judged in opinions
+            if isinstance(judged.after, Verdict) and judged.after.kept != judged.before.kept
         ),
-        shadow_hits=sum(isinstance(one.after, Verdict) and one.after.kept for one in shadow),
+        shadow_hits=sum(isinstance(judged.after, Verdict) and judged.after.kept for judged in shadow),
         shadow_trials=len(shadow),
     )
 
@@ -136,22 +136,22 @@ def forecast(
 def add(forecasts: Sequence[Preview]) -> Preview:
     """Return the sum of the forecasts of all shards."""
     rejected: dict[str, Counter[str]] = {}
-    for one in forecasts:
-        for by, reasons in one.rejected.items():
+    for preview in forecasts:
+        for by, reasons in preview.rejected.items():
             rejected.setdefault(by, Counter()).update(reasons)
     return Preview(
-        num_seen=sum(one.num_seen for one in forecasts),
-        num_kept_before=sum(one.num_kept_before for one in forecasts),
-        num_kept=sum(one.num_kept for one in forecasts),
+        num_seen=sum(preview.num_seen for preview in forecasts),
+        num_kept_before=sum(preview.num_kept_before for preview in forecasts),
+        num_kept=sum(preview.num_kept for preview in forecasts),
         rejected={by: dict(sorted(reasons.items())) for by, reasons in sorted(rejected.items())},
-        num_undecided=sum(one.num_undecided for one in forecasts),
-        num_undecided_kept=sum(one.num_undecided_kept for one in forecasts),
-        calls=dict(sum((Counter(one.calls) for one in forecasts), Counter())),
-        calls_at_most=dict(sum((Counter(one.calls_at_most) for one in forecasts), Counter())),
-        num_shards=sum(one.num_shards for one in forecasts),
-        changes=tuple(change for one in forecasts for change in one.changes),
-        shadow_hits=sum(one.shadow_hits for one in forecasts),
-        shadow_trials=sum(one.shadow_trials for one in forecasts),
+        num_undecided=sum(preview.num_undecided for preview in forecasts),
+        num_undecided_kept=sum(preview.num_undecided_kept for preview in forecasts),
+        calls=dict(sum((Counter(preview.calls) for preview in forecasts), Counter())),
+        calls_at_most=dict(sum((Counter(preview.calls_at_most) for preview in forecasts), Counter())),
+        num_shards=sum(preview.num_shards for preview in forecasts),
+        changes=tuple(change for preview in forecasts for change in preview.changes),
+        shadow_hits=sum(preview.shadow_hits for preview in forecasts),
+        shadow_trials=sum(preview.shadow_trials for preview in forecasts),
     )
 
 
@@ -180,31 +180,31 @@ def _perhaps(
     """Return who may be asked once those who are wanted have measured: whoever an open criterion can still ask."""
     if not wanted:
         return ()
-    open_ones = [one for one in recipe.criteria if one.settle(known).waiting]
-    names = {name for one in open_ones for name in one.inputs}
-    names |= {name for one in open_ones for screening in one.screens for name in screening.inputs}
+    waiting = [criterion for criterion in recipe.criteria if criterion.settle(known).waiting]
+    names = {name for criterion in waiting for name in criterion.inputs}
+    names |= {name for criterion in waiting for screening in criterion.screens for name in screening.inputs}
     if in_shadow(row["uid"], recipe.file.curate.shadow_fraction):
         names |= set(missing(known, recipe))
     return tuple(name for name in known if known[name] is None and name in names and name not in wanted)
 
 
-def _stands_in(one: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
+def _stands_in(judged: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
     """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one.
 
     What the recipes before would have measured of it is played through, which asks for nothing that the last of them
     has no column for.
     """
     fraction = min(before.file.curate.shadow_fraction for before in recipes)
-    if one.before.kept or not in_shadow(one.row["uid"], fraction) or not one.known:
+    if judged.before.kept or not in_shadow(judged.row["uid"], fraction) or not judged.known:
         return False
     columns = {plan.name: plan.filter for plan in recipes[-1].measurers}
     if any(columns.get(plan.name) != plan.filter for before in recipes for plan in before.measurers):
         return False
-    full = known_of(one.row, recipes[-1])
-    if missing(one.known, recipe) or missing(full, recipes[-1]):
+    full = known_of(judged.row, recipes[-1])
+    if missing(judged.known, recipe) or missing(full, recipes[-1]):
         return False
     cut = _cut_short(full, recipes)
-    now = {name: evidence if cut.get(name) is not None else None for name, evidence in one.known.items()}
+    now = {name: evidence if cut.get(name) is not None else None for name, evidence in judged.known.items()}
     return isinstance(judge(now, recipe.criteria), NotYet)
 
 

@@ -41,7 +41,7 @@ from curation.storage.publish import FileRecord, publish, sha256_of
 HISTORY = "history"
 """Key of the manifest's facts: the recipes that judged the folder before, oldest first."""
 NUM_NAME_DIGITS = 8
-"""Of the work id, in the names of files that are written anew."""
+"""Digits of the work id in the names of files that are written anew."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DecideJob:
 
     shard: str
     report: ShardReport
-    """Of the shard as it is now."""
+    """The record of the shard as it is now."""
     source: Path | None
     """The tar that was curated; needed only where something must be measured or comes back."""
     target: Path
@@ -115,7 +115,7 @@ def foresee(run: Path, recipe: Recipe) -> Preview:
     forecasts = []
     for job in _jobs(manifest, target, None, recipe, weights):
         ledger = read(job)
-        is_measured = any(one.wanted for one in ledger.opinions)
+        is_measured = any(judged.wanted for judged in ledger.opinions)
         is_rewritten = is_measured or not _equal(ledger, _rows(ledger, {}, recipe), recipe)
         forecasts.append(forecast(job.shard, ledger.opinions, recipe, recipes, is_rewritten))
     return add(forecasts)
@@ -137,7 +137,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
     rows = _rows(ledger, measured, job.recipe)
     stem = f"{job.shard}.{work_id[:NUM_NAME_DIGITS]}"
     files = {**_tar(job, ledger, rows, stem), **_ledger(job, ledger, rows, stem)}
-    run = run_facts(started, cpu_started, job.recipe, [found.seconds for found in measured.values()]) | {
+    run = run_facts(started, cpu_started, job.recipe, [outcome.seconds for outcome in measured.values()]) | {
         "calls": _calls(ledger, measured),
         "quarantined": quarantined,
         "rewritten": sorted(set(files) - set(job.report.files)),
@@ -192,10 +192,10 @@ def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> tuple[dict[int, Me
     Raises:
         ShardError: the source does not hold all of them.
     """
-    wanted = {i: one for i, one in enumerate(ledger.opinions) if one.wanted}
+    wanted = {i: judged for i, judged in enumerate(ledger.opinions) if judged.wanted}
     if not wanted:
         return {}, []
-    found: dict[int, Measured] = {}
+    measured: dict[int, Measured] = {}
     intent = intent_path(job.target, job.shard, work_id)
     with quarantine(job.recipe, job.weights, job.report.file(job.target, ".tar"), intent) as quarantined:
         for batch in _batches(_source(job, ledger, wanted), job.recipe.file.curate.num_batch_samples):
@@ -203,18 +203,18 @@ def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> tuple[dict[int, Me
                 Entry(wanted[i].row["uid"], sample.image_bytes, wanted[i].known, wanted[i].wanted)
                 for i, sample in batch
             ]
-            found |= dict(zip((i for i, _ in batch), quarantined.measure(entries), strict=True))
+            measured |= dict(zip((i for i, _ in batch), quarantined.measure(entries), strict=True))
         quarantined.require(len(ledger.opinions))
-    if missing := wanted.keys() - found.keys():
+    if missing := wanted.keys() - measured.keys():
         raise ShardError(f"{job.source}: lacks {len(missing)} of {len(wanted)} samples that must be measured again")
-    return found, quarantined.found
+    return measured, quarantined.found
 
 
 def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator[tuple[int, Sample]]:
     """Yield some rows' samples from the tar that was curated, by key: what was forgotten may be gone from it."""
     numbers: dict[str, deque[int]] = defaultdict(deque)
-    for i, one in enumerate(ledger.opinions):
-        numbers[one.row["key"]].append(i)
+    for i, judged in enumerate(ledger.opinions):
+        numbers[judged.row["key"]].append(i)
     if job.source is None or not job.source.is_file():
         raise ShardError(
             f"{job.source}: not here, but {len(rows)} samples of shard {job.shard} must be read from it; "
@@ -233,8 +233,8 @@ def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator
 
 def _batches(stream: Iterator[tuple[int, Sample]], size: int) -> Iterator[list[tuple[int, Sample]]]:
     batch: list[tuple[int, Sample]] = []
-    for one in stream:
-        batch.append(one)
+    for numbered in stream:
+        batch.append(numbered)
         if len(batch) == size:
             yield batch
             batch = []
@@ -246,8 +246,8 @@ def _calls(ledger: Ledger, measured: Mapping[int, Measured]) -> dict[str, int]:
     """Count by filter how many pictures it has measured."""
     calls = Counter(
         name
-        for i, found in measured.items()
-        for name, evidence in found.evidence.items()
+        for i, outcome in measured.items()
+        for name, evidence in outcome.evidence.items()
         if evidence is not None and ledger.opinions[i].known[name] is None
     )
     return dict(calls)
@@ -256,14 +256,14 @@ def _calls(ledger: Ledger, measured: Mapping[int, Measured]) -> dict[str, int]:
 def _rows(ledger: Ledger, measured: Mapping[int, Measured], recipe: Recipe) -> list[dict[str, Any]]:
     """Return the ledger's rows as the new recipe has them; an undecided row that was not measured keeps its verdict."""
     rows = []
-    for i, one in enumerate(ledger.opinions):
-        identity, known, verdict = {name: one.row[name] for name in IDENTITY}, one.known, one.after
+    for i, judged in enumerate(ledger.opinions):
+        identity, known, verdict = {name: judged.row[name] for name in IDENTITY}, judged.known, judged.after
         if i in measured:
-            found = measured[i]
-            known = {} if found.refused else found.evidence
-            verdict = found.refused or judge(known, recipe.criteria)
-            identity |= {name: getattr(found, name) for name in ("width", "height", "format")}
-        rows.append(ledger_row(identity, one.before if isinstance(verdict, NotYet) else verdict, known, recipe))
+            outcome = measured[i]
+            known = {} if outcome.refused else outcome.evidence
+            verdict = outcome.refused or judge(known, recipe.criteria)
+            identity |= {name: getattr(outcome, name) for name in ("width", "height", "format")}
+        rows.append(ledger_row(identity, judged.before if isinstance(verdict, NotYet) else verdict, known, recipe))
     return rows
 
 
@@ -287,7 +287,7 @@ def _ledger(job: DecideJob, ledger: Ledger, rows: list[dict[str, Any]], stem: st
 
 def _tar(job: DecideJob, ledger: Ledger, rows: Sequence[Mapping[str, Any]], stem: str) -> dict[str, FileRecord]:
     path = job.report.file(job.target, ".tar")
-    before = {one.row["uid"] for one in ledger.opinions if one.before.kept}
+    before = {judged.row["uid"] for judged in ledger.opinions if judged.before.kept}
     after = {row["uid"]: row["format"] for row in rows if row["kept"]}
     if after.keys() == before:
         return {path.name: job.report.files[path.name]}

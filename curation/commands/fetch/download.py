@@ -219,10 +219,10 @@ def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings,
 
 
 @contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+def _replaced(module: Any, name: str, replacement: Any) -> Iterator[None]:
     """Put a function of ours in the place of one of img2dataset's; one part at a time runs in a process."""
     original = getattr(module, name)
-    setattr(module, name, value)
+    setattr(module, name, replacement)
     try:
         yield
     finally:

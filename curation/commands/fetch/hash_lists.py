@@ -57,10 +57,10 @@ class HashList:
             entry = line.partition("#")[0].strip().lower()
             if not entry:
                 continue
-            found = LINE.fullmatch(entry)
-            if found is None:
+            match = LINE.fullmatch(entry)
+            if match is None:
                 raise SafetyError(f"{path}: line {number}: no sha256, md5 or phash:16 hex digits")
-            (looks if found["phash"] else exact).add(found["phash"] or found["exact"])
+            (looks if match["phash"] else exact).add(match["phash"] or match["exact"])
         if not exact and not looks:
             raise SafetyError(f"{path}: the hash list is empty; leave the option out if none is wanted")
         self.name = path.name

@@ -163,9 +163,9 @@ def _answer(response: http.client.HTTPResponse, settings: FetchSettings) -> Answ
 
 def is_opted_out(values: Sequence[str], settings: FetchSettings) -> bool:
     """Return whether `X-Robots-Tag` headers forbid us the picture, in a rule for all agents or for ours."""
-    for value in values:
+    for header in values:
         agent: str | None = None
-        for rule in value.lower().split(","):
+        for rule in header.lower().split(","):
             name, colon, rest = (part.strip() for part in rule.partition(":"))
             if colon and name not in RULES_WITH_VALUES:
                 agent = name
@@ -225,10 +225,10 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Resolve once, check every address, and take the first that answers; what connects is what was checked."""
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        for *_, address in found:
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for *_, address in addresses:
             require_allowed(str(address[0]).partition("%")[0], allow_loopback=self._allow_loopback)
-        plain = self._first_open(found)
+        plain = self._first_open(addresses)
         try:
             plain.settimeout(self._patience_s())
             self.sock = _tls().wrap_socket(plain, server_hostname=self.host) if self._is_tls else plain
@@ -236,9 +236,9 @@ class _Connection(http.client.HTTPConnection):
             plain.close()
             raise
 
-    def _first_open(self, found: list[Any]) -> socket.socket:
+    def _first_open(self, addresses: list[Any]) -> socket.socket:
         problem: OSError | None = None
-        for family, kind, protocol, _, address in found:
+        for family, kind, protocol, _, address in addresses:
             opened = socket.socket(family, kind, protocol)
             try:
                 opened.settimeout(self._patience_s())

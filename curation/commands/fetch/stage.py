@@ -64,7 +64,7 @@ class FetchJob:
     shard: str
     part: Path
     sha256: str
-    """Of the part, as rank's manifest names it."""
+    """The part's sha256, as rank's manifest names it."""
     target: Path
     settings: FetchSettings
     limits: DecodeLimits
@@ -261,8 +261,8 @@ def _write_shard(
         with looking(job.limits, job.guards, job.part, intent) as looked:
             for number, (row, outcome) in enumerate(zip(part.rows, downloads.outcomes, strict=True)):
                 image_bytes = downloads.image_bytes(number) if outcome.sha256 else b""
-                found = examined(row, outcome, image_bytes, matchers, looked.measure, lay_aside)
-                entry = part.stones.row(found, LEDGER_SCHEMA)
+                judged = examined(row, outcome, image_bytes, matchers, looked.measure, lay_aside)
+                entry = part.stones.row(judged, LEDGER_SCHEMA)
                 shard.add(entry, members(row, image_bytes, entry) if entry["kept"] else ())
             looked.require(sum(outcome.sha256 is not None for outcome in downloads.outcomes))
         for row in part.forgotten:

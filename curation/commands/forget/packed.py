@@ -40,8 +40,8 @@ def bury_packed(
     work = _refresh(stage, before, uids)
     if work:
         path = stage.place.folder / WORK_NAME
-        value = {**read_sealed(path), **work}
-        preparation.put(stage.file(WORK_NAME), record_of(path), lambda temp: temp.write_bytes(sealed_bytes(value)))
+        values = {**read_sealed(path), **work}
+        preparation.put(stage.file(WORK_NAME), record_of(path), lambda temp: temp.write_bytes(sealed_bytes(values)))
     recipe = stage.recipe()
     if stage.manifest is None or recipe is None:
         for shard in empty:
@@ -71,9 +71,9 @@ def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[
     if curated.manifest is None:
         return None
     seats: dict[str, set[int]] = {}
-    for one in plan(curated.place.folder, curated.manifest)[0]:
-        if one.uid in uids:
-            seats.setdefault(one.source_shard, set()).add(one.row)
+    for seat in plan(curated.place.folder, curated.manifest)[0]:
+        if seat.uid in uids:
+            seats.setdefault(seat.source_shard, set()).add(seat.row)
     return {shard: frozenset(rows) for shard, rows in seats.items()}
 
 
@@ -87,7 +87,7 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
         return {}  # packed from something else: running `pack` again is refused or does it anew
     is_ = replace(was, shards=tuple(before.new.values()))
     placed, _ = plan(before.place.folder, was)
-    left = [replace(one, is_forgotten=one.is_forgotten or one.uid in uids) for one in placed]
+    left = [replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in placed]
     old, new = _work_ids(stage, before, recipe, was, placed), _work_ids(stage, before, recipe, is_, left)
     for shard, report in stage.new.items():
         if report.work_id == old.get(shard) and shard in new:

@@ -233,7 +233,7 @@ def refresh_fetched(stage: StageBurial, before: StageBurial | None) -> None:
     settings, limits, changed = recipe.file.fetch, recipe.file.decode, before.new[selection.shard]
     lists = {} if stage.manifest is None else stage.manifest.extra.get("safety", {}).get("hash_lists", {})
     for shard, report in stage.new.items():
-        old, new = (one.files.get(f"{shard}.parquet") for one in (selection, changed))
+        old, new = (record.files.get(f"{shard}.parquet") for record in (selection, changed))
         if old is None or new is None:
             continue
         if report.work_id == fetch_work_id(shard, old.sha256, settings, limits, lists):
@@ -272,7 +272,7 @@ def refresh_curated(stage: StageBurial, before: StageBurial | None) -> None:
         report, old, new = stage.new[shard], before.old.get(shard), before.new.get(shard)
         if old is None or new is None:
             continue
-        was, is_ = (one.files[one.file(Path(), ".tar").name].sha256 for one in (old, new))
+        was, is_ = (record.files[record.file(Path(), ".tar").name].sha256 for record in (old, new))
         if report.work_id == curate_work_id_of(shard, was, recipe, keys):
             stage.new[shard] = replace(report, work_id=curate_work_id_of(shard, is_, recipe, keys))
 
@@ -285,11 +285,11 @@ def put_records(stage: StageBurial, preparation: Preparation, told: Told, **chan
     for shard, report in stage.new.items():
         if report != stage.old[shard]:
             path = stats_path(stage.place.folder, shard)
-            value = {**read_sealed(path), **{k: v for k, v in asdict(report).items() if k != "run"}}
-            if "messages" in value["run"]:
-                messages = {text: num for text, num in value["run"]["messages"].items() if not told(text)}
-                value["run"] = {**value["run"], "messages": messages}
-            _put_sealed(preparation, stage.file(path.name), path, value)
+            values = {**read_sealed(path), **{name: value for name, value in asdict(report).items() if name != "run"}}
+            if "messages" in values["run"]:
+                messages = {text: num for text, num in values["run"]["messages"].items() if not told(text)}
+                values["run"] = {**values["run"], "messages": messages}
+            _put_sealed(preparation, stage.file(path.name), path, values)
     if stage.manifest is None or (stage.new == stage.old and not changes):
         return
     num_seen, num_kept, rejected = total(list(stage.new.values()), changes.pop("rejected_before", {}))
@@ -301,5 +301,5 @@ def put_records(stage: StageBurial, preparation: Preparation, told: Told, **chan
     _put_sealed(preparation, stage.file(MANIFEST_NAME), path, manifest_values(manifest))
 
 
-def _put_sealed(preparation: Preparation, file: str, path: Path, value: dict[str, Any]) -> None:
-    preparation.put(file, record_of(path), lambda temp: temp.write_bytes(sealed_bytes(value)))
+def _put_sealed(preparation: Preparation, file: str, path: Path, values: dict[str, Any]) -> None:
+    preparation.put(file, record_of(path), lambda temp: temp.write_bytes(sealed_bytes(values)))

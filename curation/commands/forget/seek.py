@@ -32,7 +32,7 @@ class Sought:
     stones: Tombstones = field(default_factory=Tombstones)
     """What must never return."""
     urls: set[str] = field(default_factory=set)
-    """Of the images, as the ledgers have them; never written anywhere."""
+    """URLs of the images, as the ledgers have them; never written anywhere."""
     found: dict[Request, dict[str, set[str]]] = field(default_factory=dict)
     """Request -> stage -> uids of the rows that it names there."""
 

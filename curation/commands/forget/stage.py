@@ -172,12 +172,12 @@ def _receipt(
 
 
 def _answer(request: Request, sought: Sought) -> dict[str, Any]:
-    found = sought.found[request]
+    uids_by_stage = sought.found[request]
     return {
         "kind": request.kind,
         "sha256": request.hash,
-        "num_images": len(set().union(*found.values())),
-        "found_in": {stage: len(uids) for stage, uids in found.items()},
+        "num_images": len(set().union(*uids_by_stage.values())),
+        "found_in": {stage: len(uids) for stage, uids in uids_by_stage.items()},
     }
 
 

@@ -75,19 +75,19 @@ def _request(text: str, where: str) -> Request:
     return _normal("key", text, where)
 
 
-def _normal(kind: str, value: str, where: str) -> Request:
+def _normal(kind: str, text: str, where: str) -> Request:
     if kind == "url":
         try:
-            return Request("url", normalise_url(value))
+            return Request("url", normalise_url(text))
         except ValueError:
             raise UsageError(f"{where}: not an absolute http or https URL") from None
     if kind == "domain":
-        value = (urlsplit(f"//{value}").hostname or "") if "/" not in value else ""
-        value = ascii_host(value)
+        text = (urlsplit(f"//{text}").hostname or "") if "/" not in text else ""
+        text = ascii_host(text)
     if kind in FORMS:
-        value = value.lower()
-        if FORMS[kind].fullmatch(value) is None:
+        text = text.lower()
+        if FORMS[kind].fullmatch(text) is None:
             raise UsageError(f"{where}: not a {kind}")
-    if not value:
+    if not text:
         raise UsageError(f"{where}: says {kind}: and nothing after it")
-    return Request(kind, value)
+    return Request(kind, text)

@@ -52,7 +52,7 @@ class Collection:
     @property
     def num_bytes(self) -> int:
         """Return the size of all that went."""
-        return sum(one.num_bytes for one in self.removed)
+        return sum(removal.num_bytes for removal in self.removed)
 
 
 def collect(run: Path, *, dry_run: bool = False) -> Collection:
@@ -149,7 +149,7 @@ def _uploads(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
         return
     bucket, _, prefix = root.partition("/")
     leases = files.ls(f"{root}/{LEASE_FOLDER}", detail=True) if files.exists(f"{root}/{LEASE_FOLDER}") else []
-    times = [one["LastModified"] for one in leases if isinstance(one.get("LastModified"), datetime)]
+    times = [lease["LastModified"] for lease in leases if isinstance(lease.get("LastModified"), datetime)]
     for upload in _open_uploads(files, bucket, f"{prefix}/") if times else ():
         key, age_s = upload["Key"], (max(times) - upload["Initiated"]).total_seconds()
         if age_s > TTL_S:

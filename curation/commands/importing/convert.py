@@ -86,10 +86,10 @@ def shape_of(name: str) -> Shape:
     Raises:
         UsageError: there is none.
     """
-    found = next((shape for shape in TARGETS if shape == name), None)
-    if found is None:
+    shape = next((known for known in TARGETS if known == name), None)
+    if shape is None:
         raise UsageError(f"--as {name}: no such shape; the choices are {', '.join(TARGETS)}")
-    return found
+    return shape
 
 
 def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path | None = None) -> Imported:
@@ -108,7 +108,7 @@ def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path
         convert_pth(Path(source), target)
         return Imported(pq.ParquetFile(target).metadata.num_rows, {}, {})
     faults: Counter[str] = Counter()
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     schema = TARGETS[shape]
     num_rows = 0
     wanted = None if ids is None else _Wanted(ids)
@@ -117,8 +117,8 @@ def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path
         nonlocal num_rows
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for table in tables(source, faults):
-                if not found:
-                    found.update(_columns(table.column_names, schema, source))
+                if not columns:
+                    columns.update(_columns(table.column_names, schema, source))
                 shaped = _shaped(table, schema, faults)
                 if wanted is not None:
                     shaped = wanted.among(shaped)
@@ -130,7 +130,7 @@ def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path
         missing = wanted.missing()
         faults["id_not_in_metadata"] += missing.num_rows
         publish(target.with_name(f"{target.stem}.missing.parquet"), lambda temp: pq.write_table(missing, temp))
-    return Imported(num_rows, dict(sorted(faults.items())), found)
+    return Imported(num_rows, dict(sorted(faults.items())), columns)
 
 
 class _Wanted:
@@ -150,9 +150,9 @@ class _Wanted:
 
     def among(self, table: pa.Table) -> pa.Table:
         """Return the rows of a table that are wanted."""
-        found = pc.fill_null(table["SAMPLE_ID"], -1).to_numpy()
-        places = np.searchsorted(self._known, found).clip(0, max(0, len(self._known) - 1))
-        is_wanted = self._known[places] == found if len(self._known) else np.zeros(len(found), bool)
+        ids = pc.fill_null(table["SAMPLE_ID"], -1).to_numpy()
+        places = np.searchsorted(self._known, ids).clip(0, max(0, len(self._known) - 1))
+        is_wanted = self._known[places] == ids if len(self._known) else np.zeros(len(ids), bool)
         self._is_seen[places[is_wanted]] = True
         return table.filter(pa.array(is_wanted))
 
@@ -162,14 +162,14 @@ class _Wanted:
 
 
 def _columns(names: list[str], schema: pa.Schema, source: str) -> dict[str, str]:
-    found = {
+    columns = {
         ours: theirs for ours in schema.names if (theirs := next((n for n in SPELLINGS[ours] if n in names), None))
     }
-    if not {"URL", "url"} & found.keys():
+    if not {"URL", "url"} & columns.keys():
         raise UsageError(
             f"{source}: no column of URLs; it has {', '.join(names)}, and one of {SPELLINGS['URL']} is needed"
         )
-    return found
+    return columns
 
 
 def _shaped(table: pa.Table, schema: pa.Schema, faults: Counter[str]) -> pa.Table:

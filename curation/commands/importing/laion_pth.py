@@ -109,7 +109,9 @@ def _rows_of(content: Any) -> tuple[pa.Schema, Iterator[dict[str, Any]]]:
     if isinstance(content, Mapping):
         return DETECTIONS, (_detection(int(key), faces) for key, faces in content.items())
     if isinstance(content, Sequence) and not isinstance(content, str | bytes):
-        return IDS, ({"part": part, "SAMPLE_ID": int(one)} for part, ids in enumerate(content) for one in _plain(ids))
+        return IDS, (
+            {"part": part, "SAMPLE_ID": int(sample_id)} for part, ids in enumerate(content) for sample_id in _plain(ids)
+        )
     raise TypeError(f"holds {type(content).__name__}; a list of ids or a mapping of detections is needed")
 
 

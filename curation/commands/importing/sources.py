@@ -112,8 +112,8 @@ def _saved_dataset(path: Path) -> Iterator[pa.Table]:
     from datasets import DatasetDict, load_from_disk
 
     loaded = load_from_disk(str(path))
-    for one in loaded.values() if isinstance(loaded, DatasetDict) else (loaded,):
-        plain = one.with_format("arrow")
+    for split in loaded.values() if isinstance(loaded, DatasetDict) else (loaded,):
+        plain = split.with_format("arrow")
         for first in range(0, len(plain), NUM_BATCH_ROWS):
             yield plain[first : first + NUM_BATCH_ROWS]
 

@@ -65,12 +65,12 @@ def _of_tars(source: Path, recipe: Recipe, num_pictures: int, seed: int) -> Orde
     shards = [path for path, _ in source_shards(source)]
     chosen, num_seen = _drawn(shards, num_pictures, seed)
     measured = _measured(chosen, recipe)
-    observed = tuple(Observed(one.evidence, one.seconds) for one in measured)
+    observed = tuple(Observed(picture.evidence, picture.seconds) for picture in measured)
     return OrderSample(
         observed,
         f"{len(chosen)} of {num_seen} samples in {min(len(shards), MAX_SHARDS)} of {len(shards)} shards of {source}",
         len(chosen) - len(observed),
-        float(np.mean([one.seconds[DECODE] for one in measured])) if measured else 0.0,
+        float(np.mean([picture.seconds[DECODE] for picture in measured])) if measured else 0.0,
     )
 
 
@@ -86,7 +86,10 @@ def _of_run(target: Path, recipe: Recipe, num_pictures: int, seed: int) -> Order
         raise UsageError(f"{target}: no readable picture of which all is known: nothing to order by")
     spent = {cost.step: cost.ms_per_picture / 1000 for cost in costs(target, manifest)}
     asked = {
-        name for one in (*kept.complete, *rejected.complete) for name, known in one.known.items() if known is not None
+        name
+        for judged in (*kept.complete, *rejected.complete)
+        for name, known in judged.known.items()
+        if known is not None
     }
     if unknown := sorted(asked - set(spent)):
         raise UsageError(
@@ -96,9 +99,9 @@ def _of_run(target: Path, recipe: Recipe, num_pictures: int, seed: int) -> Order
     seconds = {name: spent[name] for name in asked}
     dice = random.Random(seed)
     observed = tuple(
-        Observed(one.known, seconds, group.num_seen / min(num_pictures, len(group.complete)))
+        Observed(judged.known, seconds, group.num_seen / min(num_pictures, len(group.complete)))
         for group in (kept, rejected)
-        for one in dice.sample(group.complete, min(num_pictures, len(group.complete)))
+        for judged in dice.sample(group.complete, min(num_pictures, len(group.complete)))
     )
     origin = (
         f"ledgers and done records of {target}: {len(kept.complete)} of {kept.num_seen} kept and "
@@ -123,15 +126,15 @@ def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, s
     for report in random.Random(seed).sample(manifest.shards, len(manifest.shards)):
         path = report.file(target, ".parquet")
         _require_same(path, recipe, weights)
-        for one in read(DecideJob(report.shard, report, None, target, recipe, weights)).opinions:
-            if not one.known:
+        for judged in read(DecideJob(report.shard, report, None, target, recipe, weights)).opinions:
+            if not judged.known:
                 num_refused += 1
                 continue
-            group = kept if one.before.kept else rejected
+            group = kept if judged.before.kept else rejected
             group.num_seen += 1
-            is_chance = one.before.kept or in_shadow(one.row["uid"], fraction)
-            if is_chance and not missing(one.known, recipe):
-                group.complete.append(one)
+            is_chance = judged.before.kept or in_shadow(judged.row["uid"], fraction)
+            if is_chance and not missing(judged.known, recipe):
+                group.complete.append(judged)
         if min(len(kept.complete), len(rejected.complete)) >= num_pictures:
             break
     return kept, rejected, num_refused
@@ -139,8 +142,8 @@ def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, s
 
 def _fraction(manifest: Manifest, target: Path) -> float:
     """Return the share of the rejected pictures that every recipe which judged the run has measured by chance."""
-    judged = [recipe_of(values, f"{target}: a recipe in its manifest").file.curate for values in recipes_of(manifest)]
-    return min(1.0 if one.measure == "all" else one.shadow_fraction for one in judged)
+    judging = [recipe_of(values, f"{target}: a recipe in its manifest").file.curate for values in recipes_of(manifest)]
+    return min(1.0 if settings.measure == "all" else settings.shadow_fraction for settings in judging)
 
 
 def _require_same(path: Path, recipe: Recipe, weights: dict[str, str]) -> None:
@@ -156,10 +159,10 @@ def _require_same(path: Path, recipe: Recipe, weights: dict[str, str]) -> None:
 def _drawn(shards: Sequence[Path], num_samples: int, seed: int) -> tuple[list[tuple[str, Sample]], int]:
     """Return that many samples of the shards with their uids, each as likely as any other, and how many were seen."""
     dice = random.Random(seed)
-    read_ones = sorted(dice.sample(shards, min(len(shards), MAX_SHARDS)))
+    drawn = sorted(dice.sample(shards, min(len(shards), MAX_SHARDS)))
     chosen: list[tuple[str, Sample]] = []
     num_seen = 0
-    for uid, sample in _samples(read_ones):
+    for uid, sample in _samples(drawn):
         num_seen += 1
         place = len(chosen) if len(chosen) < num_samples else dice.randrange(num_seen)
         if place < num_samples:
@@ -182,7 +185,7 @@ def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Mea
     """
     weights, whole = weights_of(recipe), _in_full(recipe)
     warm: set[str] = set()
-    found = []
+    measured = []
     for uid, sample in samples:
         entry = Entry(uid, sample.image_bytes)
         outcome = _ask(entry, whole, weights)
@@ -192,8 +195,8 @@ def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Mea
         if isinstance(outcome, CellFault):
             warm.clear()  # the next picture may meet a new cell
         elif outcome.refused is None:
-            found.append(outcome)
-    return found
+            measured.append(outcome)
+    return measured
 
 
 def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured | CellFault:

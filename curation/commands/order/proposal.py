@@ -100,10 +100,10 @@ def exact(cascades: Cascades, start: tuple[str, ...]) -> tuple[str, ...]:
             return
         if len(begun) == len(start):
             whole = spent + cascades.share(cascades.rest(masks, begun))
-            best = min(best, (whole, begun), key=lambda one: one[0])
+            best = min(best, (whole, begun), key=lambda candidate: candidate[0])
             return
-        for one in cascades.series:
-            following = [name for name in one if name not in begun][:1]
+        for chain in cascades.series:
+            following = [name for name in chain if name not in begun][:1]
             for name in following:
                 after, seconds, _ = cascades.step(masks, cascades.names.index(name))
                 extend((*begun, name), after, spent + cascades.share(seconds))
@@ -117,10 +117,10 @@ def improved(cascades: Cascades, start: tuple[str, ...]) -> tuple[str, ...]:
     best = (cascades.share(cascades.costs(start)), start)
     while True:
         moved = [order for order in _moves(best[1]) if _is_allowed(order, cascades.series)]
-        found = min(((cascades.share(cascades.costs(order)), order) for order in moved), default=best)
-        if found[0] >= best[0] * (1 - GAIN_FRACTION):
+        cheapest = min(((cascades.share(cascades.costs(order)), order) for order in moved), default=best)
+        if cheapest[0] >= best[0] * (1 - GAIN_FRACTION):
             return best[1]
-        best = found
+        best = cheapest
 
 
 def _moves(order: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -128,8 +128,8 @@ def _moves(order: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [(*rest[:i], name, *rest[i:]) for name, rest in rests for i in range(len(order))]
 
 
-def _is_allowed(order: Sequence[str], fixed: Sequence[Sequence[str]]) -> bool:
-    return all([name for name in order if name in one] == list(one) for one in fixed)
+def _is_allowed(order: Sequence[str], chains: Sequence[Sequence[str]]) -> bool:
+    return all([name for name in order if name in chain] == list(chain) for chain in chains)
 
 
 def _held_out_saving(observed: Sequence[Observed], recipe: Recipe) -> float:
@@ -146,7 +146,7 @@ def _held_out_saving(observed: Sequence[Observed], recipe: Recipe) -> float:
 
 def _rejects(observed: Sequence[Observed], recipe: Recipe, name: str) -> list[bool]:
     own = [criterion for criterion in recipe.criteria if criterion.filter == name]
-    verdicts = [judge(one.known, own) for one in observed]
+    verdicts = [judge(picture.known, own) for picture in observed]
     return [not isinstance(verdict, NotYet) and not verdict.kept for verdict in verdicts]
 
 

@@ -61,7 +61,7 @@ class Played:
 
 def series(recipe: Recipe) -> tuple[tuple[str, ...], ...]:
     """Return all that measures, in declared order: each filter after its screens, as in any order."""
-    return tuple((*(one.plan.name for one in recipe.screens[plan.name]), plan.name) for plan in recipe.filters)
+    return tuple((*(screen.plan.name for screen in recipe.screens[plan.name]), plan.name) for plan in recipe.filters)
 
 
 class Cascades:
@@ -74,7 +74,7 @@ class Cascades:
             UsageError: there are no pictures, or too many measurers.
         """
         self.series = series(recipe)
-        self.names = tuple(name for one in self.series for name in one)
+        self.names = tuple(name for chain in self.series for name in chain)
         if not observed:
             raise UsageError("no readable picture in the sample: nothing to order by")
         if len(self.names) > MAX_MEASURERS:
@@ -85,10 +85,10 @@ class Cascades:
         self._rejected = 1 << len(self.names)
         self._asks: Masks = np.full((len(observed), self._rejected), UNASKED, np.int64)
         self._rows = np.arange(len(observed))
-        self.weights: Floats = np.array([one.weight for one in observed])
+        self.weights: Floats = np.array([picture.weight for picture in observed])
         self.means = {name: self._mean(name) for name in self.names}
         self._seconds: Floats = np.array(
-            [[one.seconds.get(name, self.means[name]) for name in self.names] for one in observed]
+            [[picture.seconds.get(name, self.means[name]) for name in self.names] for picture in observed]
         )
 
     def play(self, order: Sequence[str]) -> Played:
@@ -138,7 +138,7 @@ class Cascades:
         return float(np.average(values, weights=self.weights))
 
     def _mean(self, name: str) -> float:
-        known = [(one.seconds[name], one.weight) for one in self._observed if name in one.seconds]
+        known = [(picture.seconds[name], picture.weight) for picture in self._observed if name in picture.seconds]
         return float(np.average([s for s, _ in known], weights=[w for _, w in known])) if known else 0.0
 
     def _are_asked(self, masks: Masks, number: int) -> Flags:
@@ -153,8 +153,8 @@ class Cascades:
             self._asks[i, masks[i]] = self._ask(self._observed[i], int(masks[i]))
         return self._asks[self._rows, masks]
 
-    def _ask(self, one: Observed, mask: int) -> int:
-        known = {name: one.known[name] if mask >> bit & 1 else None for bit, name in enumerate(self.names)}
+    def _ask(self, picture: Observed, mask: int) -> int:
+        known = {name: picture.known[name] if mask >> bit & 1 else None for bit, name in enumerate(self.names)}
         verdict = judge(known, self._criteria)
         if isinstance(verdict, NotYet):
             return sum(1 << bit for bit, name in enumerate(self.names) if name in verdict.filters) & ~mask

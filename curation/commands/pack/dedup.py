@@ -41,7 +41,7 @@ def duplicates_among(source: Path, curated: "Manifest") -> dict[tuple[str, int],
     """
     names = [report.shard for report in curated.shards]
     has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
-    found: dict[tuple[str, int], str] = {}
+    reasons: dict[tuple[str, int], str] = {}
     with scratch_database(MEMORY_LIMIT) as database:
         database.execute(
             "CREATE TABLE pictures (uid VARCHAR, sha256 VARCHAR, num_captions INTEGER, face_side DOUBLE, "
@@ -54,9 +54,9 @@ def duplicates_among(source: Path, curated: "Manifest") -> dict[tuple[str, int],
         for same, reason in SAME.items():
             database.execute(LESSER_SQL.format(same=same))
             lesser = database.sql("SELECT shard, number FROM lesser").fetchall()
-            found |= {(names[shard], number): reason for shard, number in lesser}
+            reasons |= {(names[shard], number): reason for shard, number in lesser}
             database.execute(DELETE_SQL)
-    return found
+    return reasons
 
 
 def _rows(ledger: Path, has_faces: bool) -> pa.Table:

@@ -114,19 +114,21 @@ def pack_jobs(
     return [
         PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
         for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
-        if not all(one.is_forgotten for one in chunk)
+        if not all(seat.is_forgotten for seat in chunk)
     ]
 
 
 def without_a_shard(placed: Sequence[Placed], recipe: Recipe) -> list[dict[str, Any]]:
     """Return the ledger rows of forgotten samples that would fill a final shard alone: it is not written."""
     chunks = (chunk for _, chunk in cut(placed, recipe.file.pack.num_shard_samples))
-    return [_vacant_row(one) for chunk in chunks if all(one.is_forgotten for one in chunk) for one in chunk]
+    return [_vacant_row(seat) for chunk in chunks if all(seat.is_forgotten for seat in chunk) for seat in chunk]
 
 
 def pack_work_id(job: PackJob) -> str:
     """Return the identity of one final shard's work: what it draws from, what stands where, the recipe, this stage."""
-    places = [(one.uid, one.source_shard, one.row, *(["forgotten"] if one.is_forgotten else [])) for one in job.placed]
+    places = [
+        (seat.uid, seat.source_shard, seat.row, *(["forgotten"] if seat.is_forgotten else [])) for seat in job.placed
+    ]
     return digest(
         [PACK.name, job.shard, [_hashes(report) for report in job.inputs], places, job.recipe.digest, PACK.output_since]
     )
@@ -177,8 +179,8 @@ def plan(
 
 def cut(placed: Sequence[Placed], num_shard_samples: int) -> Iterator[tuple[str, tuple[Placed, ...]]]:
     """Yield (shard name, its samples): one series per image format, every shard full but the last of its series."""
-    for image_format in sorted({one.format for one in placed}):
-        series = [one for one in placed if one.format == image_format]
+    for image_format in sorted({seat.format for seat in placed}):
+        series = [seat for seat in placed if seat.format == image_format]
         for number, start in enumerate(range(0, len(series), num_shard_samples)):
             yield f"{image_format}-{number:05d}", tuple(series[start : start + num_shard_samples])
 
@@ -201,51 +203,51 @@ def pack_shard(job: PackJob) -> ShardReport:
     footer = {"stage": PACK.name, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
     samples = _with_evidence(job)
     with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
-        for placed in job.placed:
-            if placed.is_forgotten:
-                shard.add(_vacant_row(placed))
+        for seat in job.placed:
+            if seat.is_forgotten:
+                shard.add(_vacant_row(seat))
                 continue
-            sample, measured = _next_of(samples, placed, job)
-            image_bytes = _stored(sample.image_bytes, placed.format, job.recipe)
+            sample, measured = _next_of(samples, seat, job)
+            image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)
             fields = training_sample(sample, measured, image_bytes, job.recipe)
-            row = _row(placed, sample, measured, fields) | {
+            row = _row(seat, sample, measured, fields) | {
                 "shard": job.shard,
                 "offset": shard.offset,
                 "num_bytes": len(image_bytes),
             }
-            shard.add(row, _members(placed, image_bytes, fields))
+            shard.add(row, _members(seat, image_bytes, fields))
         return shard.commit(SCHEMA, footer, {})
 
 
-def _members(placed: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def _members(seat: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     metadata = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-    return sample_members(placed.uid, placed.format, image_bytes, metadata, str(fields["caption"]))
+    return sample_members(seat.uid, seat.format, image_bytes, metadata, str(fields["caption"]))
 
 
 def _next_of(
-    samples: Iterator[tuple[Placed, Sample, Mapping[str, Any]]], placed: Placed, job: PackJob
+    samples: Iterator[tuple[Placed, Sample, Mapping[str, Any]]], seat: Placed, job: PackJob
 ) -> tuple[Sample, Mapping[str, Any]]:
     """Return the next sample, which must be the one that is placed next."""
     here, sample, measured = next(samples)
-    if here is not placed:
-        raise ShardError(f"{job.source}: {sample.key} stands before {placed.uid}, in another order than in its ledger")
+    if here is not seat:
+        raise ShardError(f"{job.source}: {sample.key} stands before {seat.uid}, in another order than in its ledger")
     return sample, measured
 
 
 def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
     """Yield each placed sample with its bytes and its ledger row, reading every source shard once."""
     for report in job.inputs:
-        here = [one for one in job.placed if one.source_shard == report.shard and not one.is_forgotten]
+        here = [seat for seat in job.placed if seat.source_shard == report.shard and not seat.is_forgotten]
         table = read_ledger(report.file(job.source, ".parquet"))
-        measured = table.take(pa.array([one.row for one in here], pa.int64())).to_pylist()
-        wanted = {one.uid: (one, row) for one, row in zip(here, measured, strict=True)}
+        measured = table.take(pa.array([seat.row for seat in here], pa.int64())).to_pylist()
+        wanted = {seat.uid: (seat, row) for seat, row in zip(here, measured, strict=True)}
         path = report.file(job.source, ".tar")
         with local_copy(path) as tar:
             for sample in read_samples(tar, wanted.keys(), shown=path):
-                one, row = wanted.pop(sample.key)
+                seat, row = wanted.pop(sample.key)
                 if hashlib.sha256(sample.image_bytes).hexdigest() != row["sha256"]:
                     raise ShardError(f"{path}: {sample.key}: its bytes are not those that the ledger names")
-                yield one, sample, row
+                yield seat, sample, row
         if wanted:
             raise ShardError(f"{path}: {next(iter(wanted))} is kept in the ledger but not in the tar")
 
@@ -254,24 +256,24 @@ def _stored(image_bytes: bytes, image_format: ImageFormat, recipe: Recipe) -> by
     return image_bytes if recipe.file.pack.metadata == "keep" else strip_metadata(image_bytes, image_format)
 
 
-def _row(placed: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _row(seat: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ledger's row of a packed sample, but for its place in the shard."""
     base = base_row(
-        placed.uid, placed.uid, url=measured["url"], sha256=fields["sha256"],
+        seat.uid, seat.uid, url=measured["url"], sha256=fields["sha256"],
         width=measured["width"], height=measured["height"],
     )  # fmt: skip
     return {
         **base,
-        "source_shard": placed.source_shard,
+        "source_shard": seat.source_shard,
         "source_sha256": hashlib.sha256(sample.image_bytes).hexdigest(),
-        "format": placed.format,
+        "format": seat.format,
         "caption_source": fields["caption_source"],
         "caption_binding": fields["caption_binding"],
     }
 
 
-def _vacant_row(one: Placed) -> dict[str, Any]:
-    kept = {**_no_place(), **base_row(one.uid, ""), "source_shard": one.source_shard, "format": one.format}
+def _vacant_row(seat: Placed) -> dict[str, Any]:
+    kept = {**_no_place(), **base_row(seat.uid, ""), "source_shard": seat.source_shard, "format": seat.format}
     return buried(kept, SCHEMA)
 
 
@@ -292,4 +294,4 @@ def _hashes(report: ShardReport) -> list[Any]:
 
 
 def _sources(placed: Sequence[Placed]) -> set[str]:
-    return {one.source_shard for one in placed}
+    return {seat.source_shard for seat in placed}

@@ -40,7 +40,7 @@ Z_95 = 1.959963984540054
 PLANNED = (FETCH.name, CURATE.name, PACK.name)
 FORECAST_NAME = "forecast.json"
 NUM_ROWS_THAT_TELL = 10
-"""Of so many links not all are dead by chance alone; `fetch` asks for more, since it judges a part by itself."""
+"""So many links are not all dead by chance alone; `fetch` asks for more, since it judges a part by itself."""
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class StageForecast:
     waiting_s_per_part: float
     """Seconds that each part waits whatever its size: between the passes of `fetch`, and for the last URLs of each."""
     hours: float
-    """Of wall time with the workers asked for."""
+    """Hours of wall time with the workers asked for."""
     cost: float | None
     """In the currency of the price per worker-hour."""
 
@@ -84,7 +84,7 @@ class Forecast:
     """Share of the rows for which nothing arrives, for whatever reason."""
     num_arriving: Range
     num_bytes: Range
-    """Of the pictures that arrive."""
+    """Bytes of all pictures that arrive."""
     num_final: Range
     """Pictures in the final shards."""
     stages: Mapping[str, StageForecast]
@@ -230,15 +230,15 @@ def share(num_hits: int, num_trials: int, num_all: int) -> Range:
     """
     if num_trials == 0:
         return Range(0.0, 0.0, 1.0)
-    value = num_hits / num_trials
+    fraction = num_hits / num_trials
     unseen = 1 - num_trials / num_all
     if unseen <= 0:
-        return Range(value, value, value)
+        return Range(fraction, fraction, fraction)
     weight = num_trials / unseen
-    centre = value + Z_95**2 / (2 * weight)
-    half = Z_95 * math.sqrt(value * (1 - value) / weight + Z_95**2 / (4 * weight**2))
+    centre = fraction + Z_95**2 / (2 * weight)
+    half = Z_95 * math.sqrt(fraction * (1 - fraction) / weight + Z_95**2 / (4 * weight**2))
     scale = 1 + Z_95**2 / weight
-    return Range(value, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    return Range(fraction, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
 
 
 @contextmanager
@@ -327,11 +327,11 @@ def _forecasts(
     ran: _Ran, scale: float, num_parts: int, num_workers: int, price: float | None
 ) -> dict[str, StageForecast]:
     """Return what each stage will take; `scale` is how many rows of the whole one of the sample stands for."""
-    found = {}
+    forecasts = {}
     for name in PLANNED:
         seconds_per_row = ran.seconds[name] / max(1, ran.num_seen[name])
         idle = ran.waiting_s if name == FETCH.name else 0.0
         hours = (seconds_per_row * ran.num_seen[name] * scale + idle * num_parts) / num_workers / 3600
         cost = None if price is None else hours * num_workers * price
-        found[name] = StageForecast(seconds_per_row, idle, hours, cost)
-    return found
+        forecasts[name] = StageForecast(seconds_per_row, idle, hours, cost)
+    return forecasts

@@ -103,24 +103,24 @@ def is_unsafe(nsfw: str | None, punsafe: float | None) -> bool:
 def conditions(settings: "RankSettings", *, has_release: bool, has_blocklist: bool) -> list[tuple[str, str]]:
     """Return (SQL condition, reason) over joined images, in order: the first that holds names why one is left out."""
     gates = settings.gates
-    found: list[tuple[str, str]] = []
+    rules: list[tuple[str, str]] = []
     if has_blocklist:
-        found += [
+        rules += [
             ("uid IN (SELECT uid FROM blocked_uids)", "blocked_url"),
             ("host IN (SELECT host FROM blocked_hosts)", "blocked_domain"),
             ("sha256 IN (SELECT hash FROM blocked_hashes) OR md5 IN (SELECT hash FROM blocked_hashes)", "blocked_hash"),
         ]
     if has_release:
-        found.append(("NOT in_release", "not_in_release"))
+        rules.append(("NOT in_release", "not_in_release"))
     words = ", ".join(f"'{word}'" for word in UNSAFE_WORDS)
     is_unsafe = f"nsfw IN ({words}) OR punsafe > {UNSAFE_PROBABILITY}"
     may_be_minor = f"regexp_matches(lower(concat_ws(' ', caption, facecaptions)), '{MINOR_PATTERN}')"
-    found.append((f"CASE WHEN {is_unsafe} THEN {may_be_minor} ELSE FALSE END", "unsafe_and_possible_minor"))
-    found += _from_columns(gates)
-    found.append(("area IS NULL", "no_size"))
+    rules.append((f"CASE WHEN {is_unsafe} THEN {may_be_minor} ELSE FALSE END", "unsafe_and_possible_minor"))
+    rules += _from_columns(gates)
+    rules.append(("area IS NULL", "no_size"))
     if settings.key != "image_area":
-        found.append(("face_side IS NULL", "no_face_box"))
-    return found
+        rules.append(("face_side IS NULL", "no_face_box"))
+    return rules
 
 
 def _from_columns(gates: "GateSettings") -> list[tuple[str, str]]:

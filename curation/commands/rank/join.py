@@ -148,8 +148,8 @@ class Cut:
     @property
     def condition(self) -> str:
         """SQL over images or candidates that says who is kept."""
-        value = f"'{self.value!r}'::DOUBLE" if isinstance(self.value, float) else str(self.value)
-        return f"rank_key > {value} OR (rank_key = {value} AND uid <= '{self.uid}'::UUID)"
+        key = f"'{self.value!r}'::DOUBLE" if isinstance(self.value, float) else str(self.value)
+        return f"rank_key > {key} OR (rank_key = {key} AND uid <= '{self.uid}'::UUID)"
 
 
 @contextmanager
@@ -236,9 +236,9 @@ EMPTY = {
 
 def find_cut(database: "duckdb.DuckDBPyConnection", top: int | None) -> Cut | None:
     """Return where the selection of the `top` best ends; None where nothing can be ranked."""
-    found = database.sql(CUT_SQL.format(top=top)).fetchall() if top is not None else []
-    found = found or database.sql(LAST_SQL).fetchall()
-    return Cut(found[0][0], str(found[0][1]).replace("-", "")) if found else None
+    rows = database.sql(CUT_SQL.format(top=top)).fetchall() if top is not None else []
+    rows = rows or database.sql(LAST_SQL).fetchall()
+    return Cut(rows[0][0], str(rows[0][1]).replace("-", "")) if rows else None
 
 
 def selected(database: "duckdb.DuckDBPyConnection", cut: Cut, rows_per_part: int) -> Iterator[pa.Table]:

@@ -100,10 +100,10 @@ def parquet_files(source: Path) -> list[Path]:
 
     Raises: UsageError when there is none.
     """
-    found = sorted(source.glob("*.parquet")) if source.is_dir() else [source] if source.is_file() else []
-    if not found:
+    files = sorted(source.glob("*.parquet")) if source.is_dir() else [source] if source.is_file() else []
+    if not files:
         raise UsageError(f"{source}: no parquet file here; give a .parquet file or a folder that holds some")
-    return found
+    return files
 
 
 def file_digests(source: Path) -> dict[str, str]:
@@ -160,10 +160,10 @@ def url_stream(source: Path) -> pa.RecordBatchReader:
 def _url_column(path: Path) -> str:
     with _open(path, {}, {}) as parquet:
         names = parquet.schema_arrow.names
-    found = next((name for name in ("URL", "url") if name in names), None)
-    if found is None:
+    column = next((name for name in ("URL", "url") if name in names), None)
+    if column is None:
         raise UsageError(f"{path}: column 'URL' or 'url' is missing; the file has {', '.join(names)}")
-    return found
+    return column
 
 
 def _stream(

@@ -138,17 +138,17 @@ def read_rows(
     evidence = [name for name in column_names(path) if name in EVIDENCE_COLUMNS]
     evidence += [name for name in proofs.columns([c.name for c in criteria]) if name not in evidence]
     wanted = np.array(sorted(rows), dtype=np.int64)
-    found: dict[RowPlace, dict[str, Any]] = {}
+    chosen: dict[RowPlace, dict[str, Any]] = {}
     first = 0
     for batch in batches(path, [*ROW_COLUMNS, *evidence, *dict.fromkeys(c.column for c in criteria)]):
         here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)]
         for row, values in zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True):
             values["scores"] = {c.name: _score(values, c) for c in criteria}
             settled = {c.name: proofs.settle(values, c.name) for c in criteria}
-            values["proven"] = {name: one and one.by for name, one in settled.items()}
-            found[RowPlace(path.stem, row)] = values
+            values["proven"] = {name: outcome and outcome.by for name, outcome in settled.items()}
+            chosen[RowPlace(path.stem, row)] = values
         first += batch.num_rows
-    return found
+    return chosen
 
 
 def _kept(groups: Mapping[Fate, _Smallest]) -> Choice:

@@ -21,9 +21,10 @@ class RunProofs:
 
     def columns(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the evidence columns by which these keep ranges are settled; none where they have no screens."""
-        found = [self.criteria[name] for name in names if name in self.criteria]
-        inputs = [name for one in found for screening in one.screens for name in screening.inputs]
-        return tuple(dict.fromkeys(f"{name}_evidence" for name in (*inputs, *(n for one in found for n in one.inputs))))
+        criteria = [self.criteria[name] for name in names if name in self.criteria]
+        inputs = [name for criterion in criteria for screening in criterion.screens for name in screening.inputs]
+        inputs += [name for criterion in criteria for name in criterion.inputs]
+        return tuple(dict.fromkeys(f"{name}_evidence" for name in inputs))
 
     def settle(self, row: Mapping[str, Any], name: str) -> Settled | None:
         """Return what a row's evidence makes of a keep range; None where it has no screens."""
@@ -44,4 +45,5 @@ def proofs_of(recipe: Mapping[str, Any], where: Path) -> RunProofs:
     if not any(stanza.get("screens") for stanza in recipe["filters"]):
         return NO_PROOFS
     built = recipe_of(recipe, f"{where}: the recipe in its manifest")
-    return RunProofs(built, {f"{one.filter}.{one.score}": one for one in built.criteria if one.screens})
+    screened = (criterion for criterion in built.criteria if criterion.screens)
+    return RunProofs(built, {f"{criterion.filter}.{criterion.score}": criterion for criterion in screened})

@@ -64,16 +64,16 @@ def load_thumbnails(
     wanted: dict[Path, dict[str, RowPlace]] = defaultdict(dict)
     for place, row in rows.items():
         wanted[tars[place]][row["uid"] if row["kept"] else row["key"]] = place
-    found: dict[RowPlace, Thumbnail] = {}
+    thumbnails: dict[RowPlace, Thumbnail] = {}
     for tar, places in sorted(wanted.items()):
         try:
             for sample in read_samples(tar, places.keys()):
                 place = places[sample.key]
-                found[place] = _thumbnail(sample, rows[place], limits)
+                thumbnails[place] = _thumbnail(sample, rows[place], limits)
         except ShardError:
             missing = Thumbnail(problem="its shard cannot be read" if tar.exists() else "its shard is not in this run")
-            found.update({place: missing for place in places.values() if place not in found})
-    return {place: found.get(place, Thumbnail(problem="its shard does not hold it")) for place in rows}
+            thumbnails.update({place: missing for place in places.values() if place not in thumbnails})
+    return {place: thumbnails.get(place, Thumbnail(problem="its shard does not hold it")) for place in rows}
 
 
 def shrink(rgb: RgbImage) -> tuple[str, int, int]:

@@ -125,10 +125,10 @@ def origin_of(stages: Records, name: str, report: ShardReport) -> Before | None:
         return None
     folder = before.place.folder
     if name == FETCH.name:
-        files = {file: record for one in before.manifest.shards for file, record in one.files.items()}
+        files = {file: record for earlier in before.manifest.shards for file, record in earlier.files.items()}
         part = files.get(f"{report.shard}.parquet")
         return None if part is None else Before(folder / f"{report.shard}.parquet", part, part.sha256)
-    source = next((one for one in before.manifest.shards if one.shard == report.shard), None)
+    source = next((earlier for earlier in before.manifest.shards if earlier.shard == report.shard), None)
     if source is None:
         return None
     try:

@@ -29,12 +29,16 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     check_flow(stages)
     jobs = [job for records in stages.values() for job in _jobs(stages, records)]
     outcomes = list(told(run_shards(jobs, check_shard, spread), on_outcome))
-    found = [fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)]
-    broken = {fault.file for fault in (*found, *(fault for records in stages.values() for fault in records.faults))}
+    shard_faults = [
+        fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)
+    ]
+    broken = {
+        fault.file for fault in (*shard_faults, *(fault for records in stages.values() for fault in records.faults))
+    }
     if not any(isinstance(outcome, ShardFailure) for outcome in outcomes):
         check_identities(stages, broken)
         check_packed(stages, broken)
-    faults = [*(fault for records in stages.values() for fault in records.faults), *found]
+    faults = [*(fault for records in stages.values() for fault in records.faults), *shard_faults]
     notes = [note for records in stages.values() for note in records.notes]
     if places[0].folder != run:
         faults += [*_forgotten_faults(run), *_living_faults(run, places, {fault.file for fault in faults})]

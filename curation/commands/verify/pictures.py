@@ -20,10 +20,10 @@ def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[
     """Yield what is wrong with a tar; without its ledger's rows, only whether it is a whole one."""
     key_of = STAGES[stage].member_key or "key"
     expected = {row[key_of]: row for row in rows or () if row["kept"]}
-    found: list[str] = []
+    keys: list[str] = []
     try:
         for sample in read_samples(tar, shown=shown):
-            found.append(sample.key)
+            keys.append(sample.key)
             if rows is None:
                 continue
             if sample.key not in expected:
@@ -35,11 +35,11 @@ def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[
     except ShardError as error:
         yield "", str(error).removeprefix(f"{shown}: "), "a whole tar of regular files, each sample's in one place"
         return
-    present = set(found)
+    present = set(keys)
     for key, row in expected.items():
         if key not in present:
             yield row["uid"], f"kept in the ledger, but {key!r} is not in the tar", "every kept sample in the tar"
-    if rows is not None and present == set(expected) and found != list(expected):
+    if rows is not None and present == set(expected) and keys != list(expected):
         yield "", "its samples stand in another order than in its ledger", "the order of the ledger"
 
 

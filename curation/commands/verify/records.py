@@ -74,7 +74,7 @@ class StageRecords:
 def read_records(place: StageFolder) -> StageRecords:
     """Read every record of a stage's folder and hold them against each other."""
     records = StageRecords(place, names_in(place.folder))
-    _read_sealed_ones(records)
+    _read_sealed_files(records)
     _read_recipe(records)
     if records.manifest is not None:
         _check_counts(records, records.manifest)
@@ -84,7 +84,7 @@ def read_records(place: StageFolder) -> StageRecords:
     return records
 
 
-def _read_sealed_ones(records: StageRecords) -> None:
+def _read_sealed_files(records: StageRecords) -> None:
     folder = records.place.folder
     work: dict[str, Any] | None = None
     for name in records.names:
@@ -92,8 +92,8 @@ def _read_sealed_ones(records: StageRecords) -> None:
         if name == MANIFEST_NAME:
             records.manifest = _sealed(records, name, lambda path=path: read_manifest(path.parent))  # type: ignore[misc]
         elif name == WORK_NAME or (name.startswith(f"{LEASE_FOLDER}/") and name.endswith(".json")):
-            found = _sealed(records, name, lambda path=path: read_sealed(path))  # type: ignore[misc]
-            work = found if name == WORK_NAME else work
+            sealed = _sealed(records, name, lambda path=path: read_sealed(path))  # type: ignore[misc]
+            work = sealed if name == WORK_NAME else work
         elif name.endswith(STATS_SUFFIX) and "/" not in name:
             report = _sealed(records, name, lambda path=path: read_report(path))  # type: ignore[misc]
             if report is not None and name == f"{report.shard}{STATS_SUFFIX}":

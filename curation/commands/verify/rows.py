@@ -60,9 +60,9 @@ def _score_findings(row: Row, known: Mapping[str, Any], recipe: Recipe, names: s
 
 
 def _differing(row: Row, column: str, right: Mapping[str, float | None] | None) -> Iterator[Finding]:
-    found = row[column] or {}
-    for name in {*found, *(right or {})}:
-        is_, should_be = found.get(name), (right or {}).get(name)
+    recorded = row[column] or {}
+    for name in {*recorded, *(right or {})}:
+        is_, should_be = recorded.get(name), (right or {}).get(name)
         if not _same(is_, should_be):
             yield row["uid"], f"{column}.{name} is {is_}", f"{should_be}, from its evidence"
 
@@ -83,7 +83,8 @@ def _verdict_findings(row: Row, known: Mapping[str, Any], recipe: Recipe, names:
             yield uid, "kept", f"rejected by {verdict.rejected_by} ({verdict.reason})"
     elif by in names:
         fails = any(
-            one.filter == by and f"{one.score}_{one.settle(known).failure}" == reason for one in recipe.criteria
+            criterion.filter == by and f"{criterion.score}_{criterion.settle(known).failure}" == reason
+            for criterion in recipe.criteria
         )
         if not fails:
             right = f"{verdict.rejected_by} ({verdict.reason})" if isinstance(verdict, Verdict) else "not yet decided"

@@ -30,9 +30,9 @@ class Before:
     ledger: Path
     """Rows with `uid` and `key`: a part of the selection, or the ledger of a fetched shard."""
     record: FileRecord
-    """Of that file: where it is rotten, it is not read."""
+    """The record of that file: where it is rotten, it is not read."""
     sha256: str
-    """Of the part or tar that it was made from."""
+    """sha256 of the part or tar that it was made from."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def check_shard(job: CheckJob) -> Checked:
             faults += _part_faults(job, copies, rotten, rows)
         for tar in (file for file in copies if file.endswith(".tar")):
             shown = Path(_shown(job, tar))
-            found = tar_findings(copies[tar], shown, job.place.stage, job.report.shard, rows)
-            faults += [_fault(job, tar, finding) for finding in found]
+            findings = tar_findings(copies[tar], shown, job.place.stage, job.report.shard, rows)
+            faults += [_fault(job, tar, finding) for finding in findings]
     rejected = _rejections(rows or ())
     num_kept = sum(row["kept"] for row in rows or ())
     return Checked(job.shard, job.report.work_id, len(rows or ()), num_kept, rejected, {}, faults=tuple(faults))
@@ -86,11 +86,11 @@ def _open_files(job: CheckJob, stack: ExitStack) -> tuple[dict[str, Path], list[
             faults.append(_fault(job, name, ("", "missing", f"{record.num_bytes} bytes, sha256 {record.sha256}")))
             continue
         copies[name] = stack.enter_context(local_copy(path))
-        found = record_of(copies[name])
-        if found.num_bytes != record.num_bytes:
-            faults.append(_fault(job, name, ("", f"{found.num_bytes} bytes", f"{record.num_bytes} bytes")))
-        elif found.sha256 != record.sha256:
-            faults.append(_fault(job, name, ("", f"sha256 {found.sha256}", f"sha256 {record.sha256}")))
+        actual = record_of(copies[name])
+        if actual.num_bytes != record.num_bytes:
+            faults.append(_fault(job, name, ("", f"{actual.num_bytes} bytes", f"{record.num_bytes} bytes")))
+        elif actual.sha256 != record.sha256:
+            faults.append(_fault(job, name, ("", f"sha256 {actual.sha256}", f"sha256 {record.sha256}")))
     return copies, faults
 
 
@@ -110,7 +110,9 @@ def _ledger_findings(job: CheckJob, table: pa.Table, rows: Sequence[Row]) -> Ite
     if job.place.stage == CURATE.name and job.recipe is not None:
         columns = ledger_schema(job.recipe)
         wrong = [
-            one.name for one in columns if one.name not in table.schema.names or table.schema.field(one.name) != one
+            column.name
+            for column in columns
+            if column.name not in table.schema.names or table.schema.field(column.name) != column
         ]
         if wrong:
             yield "", f"columns {', '.join(wrong)} are missing or of another type", "every column of the recipe"

@@ -38,7 +38,7 @@ class StagePart:
     file: str | None
     """The tar or part in which it lies now, relative to the run; None where it lies in none."""
     offset: int | None
-    """Of its picture's tar header in that file, in bytes."""
+    """Where its picture's tar header stands in that file, in bytes from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Story:
     """Filter -> why it has not measured."""
     captions: tuple[Mapping[str, Any], ...]
     caption_binding: Mapping[str, Any]
-    """Of the packed sample: the caption that was chosen, where from, and to which face it is bound or why not."""
+    """The packed sample's caption: which was chosen, where from, and to which face it is bound or why not."""
     weights: Mapping[str, str]
     """Name -> sha256 of what judged."""
 
@@ -157,14 +157,14 @@ def _unmeasured(row: Mapping[str, Any], known: Mapping[str, Any], recipe: Recipe
 def _criteria(
     row: Mapping[str, Any], known: Mapping[str, Any], recipe: Recipe, unmeasured: Mapping[str, str]
 ) -> Iterator[CriterionPart]:
-    for one in recipe.criteria:
-        settled = one.settle(known)
-        measured, failure = one.bounds(known), settled.failure
+    for criterion in recipe.criteria:
+        settled = criterion.settle(known)
+        measured, failure = criterion.bounds(known), settled.failure
         result = f"fails ({failure})" if failure else "holds" if settled.holds else "undecided"
-        unasked = [name for name in one.inputs if name in unmeasured and settled.by is None]
-        is_reason = (row["rejected_by"], row["reason"]) == (one.filter, f"{one.score}_{failure}")
+        unasked = [name for name in criterion.inputs if name in unmeasured and settled.by is None]
+        is_reason = (row["rejected_by"], row["reason"]) == (criterion.filter, f"{criterion.score}_{failure}")
         yield CriterionPart(
-            filter=one.filter, score=one.score, min=one.keep.min, max=one.keep.max,
+            filter=criterion.filter, score=criterion.score, min=criterion.keep.min, max=criterion.keep.max,
             value=measured.low if measured.low == measured.high else None, result=result,
             decided=failure is not None and is_reason, proven_by=settled.by,
             why_unmeasured="; ".join(f"{name}: {unmeasured[name]}" for name in unasked) or None,
@@ -227,16 +227,16 @@ def _sample(found: Found) -> Sample | None:
 def _captions(samples: Sequence[tuple[Found, Sample]]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     """Return every caption as it came, and what `pack` chose."""
     came = next((sample for found, sample in samples if found.place.stage != PACK.name), None)
-    packed = next(((found, sample) for found, sample in samples if found.place.stage == PACK.name), None)
+    packed = next(((found.row, sample) for found, sample in samples if found.place.stage == PACK.name), None)
     listed = () if came is None else captions_of(came.caption, came.metadata)
-    captions = tuple({"text": one.text, "source": one.source, "box": one.box} for one in listed)
+    captions = tuple({"text": caption.text, "source": caption.source, "box": caption.box} for caption in listed)
     if packed is None:
         return captions, {}
-    found, sample = packed
+    row, sample = packed
     names = ("face_box", "face_confidence")
     binding = {
         "caption": sample.caption,
-        "source": found.row["caption_source"],
-        "binding": found.row["caption_binding"],
+        "source": row["caption_source"],
+        "binding": row["caption_binding"],
     }
     return captions, {**binding, **{name: sample.metadata[name] for name in names if name in sample.metadata}}

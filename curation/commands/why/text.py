@@ -66,9 +66,9 @@ def _criterion(part: CriterionPart) -> str:
     low = "" if part.min is None else f"{part.min:g} <= "
     high = "" if part.max is None else f" <= {part.max:g}"
     unknown = "not settled" if part.proven_by is None else "not measured"
-    value = unknown if part.value is None else f"{part.value:.6g}"
-    value += "" if part.proven_by is None else f", proven by {part.proven_by}"
-    line = f"{part.filter}: {low}{part.score}{high}: {value}, {part.result}"
+    measured = unknown if part.value is None else f"{part.value:.6g}"
+    measured += "" if part.proven_by is None else f", proven by {part.proven_by}"
+    line = f"{part.filter}: {low}{part.score}{high}: {measured}, {part.result}"
     if part.decided:
         line += "   <- this decided"
     return line

@@ -22,9 +22,9 @@ def main() -> None:
     seconds, kept = {}, {}
     for part, names in PARTS.items():
         started = time.process_time()
-        found = issues(paths, names)
+        table = issues(paths, names)
         seconds[part] = time.process_time() - started
-        kept[part] = [not any(found.loc[path, f"is_{name}_issue"] for name in names) for path in paths]
+        kept[part] = [not any(table.loc[path, f"is_{name}_issue"] for name in names) for path in paths]
     print(json.dumps({"version": version("cleanvision"), "seconds": seconds, "kept": kept}))
 
 
