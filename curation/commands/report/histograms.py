@@ -76,7 +76,9 @@ def bin_edges(criterion: ScoreColumn, low: float, high: float) -> Floats:
     if criterion.max is not None:
         # The upper limit itself stays, so that bin reaches just beyond it.
         edges[np.argmin(np.abs(edges - criterion.max))] = np.nextafter(criterion.max, math.inf)
-    if criterion.min is not None and criterion.min != criterion.max:
+    if criterion.min is not None and criterion.min == criterion.max:
+        edges = np.insert(edges, np.searchsorted(edges, criterion.min), criterion.min)  # one value stays: its own bin
+    elif criterion.min is not None:
         edges[np.argmin(np.abs(edges - criterion.min))] = criterion.min
     if low >= 0.0:
         edges[0] = max(edges[0], 0.0)

@@ -110,3 +110,11 @@ def test_near_a_limit_are_the_closest_on_either_side(tmp_path: Path) -> None:
     choices = choose([ledger], [spread_of(criterion, [ledger])], [])
     near = next(choice for choice in choices if choice.kind == "near")
     assert [place.row for place in near.places] == list(range(20 - NUM_PER_SIDE, 20 + NUM_PER_SIDE))
+
+
+def test_a_range_of_one_value_has_a_bin_of_its_own() -> None:
+    criterion = ScoreColumn("f", "x", 0.0, 0.0, "f_scores.x")
+    edges = bin_edges(criterion, -1.03, 1.03)
+    assert np.all(np.diff(edges) > 0)
+    kept, below = (int(np.flatnonzero(np.histogram([score], edges)[0])[0]) for score in (0.0, -1e-9))
+    assert kept != below
