@@ -20,7 +20,7 @@ EXTRA_FIELDS = (
     pa.field("num_bytes", pa.int64(), nullable=False),
     pa.field("num_captions", pa.int32(), nullable=False),
 )
-IDENTITY = ("uid", "key", "url", "sha256", "width", "height", *(one.name for one in EXTRA_FIELDS))
+IDENTITY = ("uid", "key", "url", "sha256", "width", "height", *(column.name for column in EXTRA_FIELDS))
 """Columns that say who a sample is, whatever is thought of it."""
 
 
@@ -45,7 +45,7 @@ def ledger_row(
     """
     base = {name: identity[name] for name in ("uid", "key", "url", "sha256", "width", "height")}
     row = base_row(**base, rejected_by=verdict.rejected_by, reason=verdict.reason)
-    row |= {one.name: identity[one.name] for one in EXTRA_FIELDS}
+    row |= {column.name: identity[column.name] for column in EXTRA_FIELDS}
     for plan in recipe.measurers:
         evidence = known.get(plan.name)
         row[f"{plan.name}_evidence"] = None if evidence is None else to_struct(evidence)
@@ -75,7 +75,7 @@ class Footer:
     measurement_keys: Mapping[str, str]
     """Filter -> digest of all that its column depends on."""
     source_sha256: str
-    """Of the tar that was curated."""
+    """The sha256 of the tar that was curated."""
 
 
 def footer_of(table: pa.Table, path: Path) -> Footer:

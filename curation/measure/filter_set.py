@@ -26,7 +26,7 @@ def weights_of(recipe: Recipe) -> dict[str, str]:
         WeightsError: a file is missing or has another sha256.
     """
     names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
-    return {found.name: found.sha256 for found in map(find_weights, names)}
+    return {file.name: file.sha256 for file in map(find_weights, names)}
 
 
 def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, str]:

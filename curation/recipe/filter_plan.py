@@ -37,7 +37,7 @@ class FilterPlan:
     """One filter or screen as the recipe wants it: its module, its parameters and its keep ranges."""
 
     name: str
-    """Of its column: the filter's, or for its screens `text_screen`, `text_screen_2`, ..."""
+    """The name of its column: the filter's, or for its screens `text_screen`, `text_screen_2`, ..."""
     module: FilterModule
     measure: Settings
     score: Settings
@@ -57,12 +57,12 @@ class FilterPlan:
 
     def scores(self, evidence: Any) -> dict[str, float]:
         """Return the filter's own scores of one evidence."""
-        found = self._recent.get(id(evidence))
-        if found is None:
+        remembered = self._recent.get(id(evidence))
+        if remembered is None:
             if len(self._recent) >= NUM_RECENT:
                 self._recent.clear()
-            found = self._recent[id(evidence)] = evidence, self.module.scores(evidence, self.score)
-        return dict(found[1])
+            remembered = self._recent[id(evidence)] = evidence, self.module.scores(evidence, self.score)
+        return dict(remembered[1])
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str
     screen = stanza.screens[number]
     module = _module(screen.filter, where, f"{place}.filter")
     can_stand_in = screen.filter == stanza.name or isinstance(module, StandIn)
-    joint = {name: one for name, one in JOINT_SCORES.items() if one.owner == stanza.name and can_stand_in}
+    joint = {name: score for name, score in JOINT_SCORES.items() if score.owner == stanza.name and can_stand_in}
     for i, proof in enumerate(screen.proofs):
         for table, names, allowed in (("when", proof.when, (*module.SCORES, *joint)), ("then", proof.then, scores)):
             if unknown := [name for name in names if name not in allowed]:

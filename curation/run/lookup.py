@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class LedgerEntry:
     """One row of one stage's ledger."""
 
     place: StageFolder
@@ -80,12 +80,12 @@ def ledgers_of(place: StageFolder) -> list[tuple[Path, ShardReport | None]]:
     return [(report.file(place.folder, ".parquet"), report) for report in reports]
 
 
-def find_rows(places: Sequence[StageFolder], wanted: Wanted) -> list[Found]:
+def find_rows(places: Sequence[StageFolder], wanted: Wanted) -> list[LedgerEntry]:
     """Return every row of every stage that is wanted, in the order of stages, shards and rows."""
-    return [found for place in places for found in _find_in(place, wanted)]
+    return [entry for place in places for entry in _find_in(place, wanted)]
 
 
-def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Found]]:
+def find_images(places: Sequence[StageFolder], identity: str) -> list[list[LedgerEntry]]:
     """Return, for each image that an identity may mean, its rows in all stages.
 
     Raises:
@@ -93,20 +93,20 @@ def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Found
     """
     wanted = wanted_by(identity)
     rows = find_rows(places, wanted)
-    uids = frozenset(found.row["uid"] for found in rows)
+    uids = frozenset(entry.row["uid"] for entry in rows)
     if uids and uids != wanted.uids:
         rows = find_rows(places, Wanted(uids=uids))
-    return [[found for found in rows if found.row["uid"] == uid] for uid in sorted(uids)]
+    return [[entry for entry in rows if entry.row["uid"] == uid] for uid in sorted(uids)]
 
 
-def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[Found]:
+def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[LedgerEntry]:
     ledgers = {path: report for path, report in ledgers_of(place) if path.exists()}
     reports = {report.shard: report for report in reports_of(place.folder)[1]}
     for path in _files_with(list(ledgers), wanted):
         with local_copy(path) as copy:
             table = read_ledger(copy)
         for row in table.filter(_matches(table, wanted)).to_pylist():
-            yield Found(place, path, ledgers[path] or reports.get(row.get("shard") or ""), row)
+            yield LedgerEntry(place, path, ledgers[path] or reports.get(row.get("shard") or ""), row)
 
 
 def _files_with(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:

@@ -12,7 +12,7 @@ def tell(forecast: Forecast) -> str:
 
 def tell_scores(scores: Mapping[str, Mapping[str, float | bool]]) -> str:
     """Return a line per figure of `score_run`: what came, and whether it lies within what was forecast."""
-    return "\n".join(_score(name, one) for name, one in scores.items())
+    return "\n".join(_score(name, figures) for name, figures in scores.items())
 
 
 def _lines(forecast: Forecast) -> Iterator[str]:
@@ -24,13 +24,13 @@ def _lines(forecast: Forecast) -> Iterator[str]:
         ("pictures at the end", forecast.num_final, ""),
     ):
         yield f"{what:<22}{found.value:,.4g}{unit} (95 %: {found.low:,.4g} to {found.high:,.4g})"
-    for stage, one in forecast.stages.items():
-        cost = "" if one.cost is None else f", cost {one.cost:,.2f}"
-        yield f"{stage:<22}{one.hours:,.4g} h with {forecast.num_workers} workers{cost}"
+    for stage, figures in forecast.stages.items():
+        cost = "" if figures.cost is None else f", cost {figures.cost:,.2f}"
+        yield f"{stage:<22}{figures.hours:,.4g} h with {forecast.num_workers} workers{cost}"
 
 
-def _score(name: str, one: Mapping[str, float | bool]) -> str:
-    if "is_within" not in one:
-        return f"{name}: {one['came']:,.4g}, forecast {one['value']:,.4g}"
-    verdict = "as forecast" if one["is_within"] else "NOT as forecast"
-    return f"{name}: {one['came']:,.4g}, {verdict} ({one['low']:,.4g} to {one['high']:,.4g})"
+def _score(name: str, figures: Mapping[str, float | bool]) -> str:
+    if "is_within" not in figures:
+        return f"{name}: {figures['came']:,.4g}, forecast {figures['value']:,.4g}"
+    verdict = "as forecast" if figures["is_within"] else "NOT as forecast"
+    return f"{name}: {figures['came']:,.4g}, {verdict} ({figures['low']:,.4g} to {figures['high']:,.4g})"

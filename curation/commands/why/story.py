@@ -15,7 +15,7 @@ from curation.errors import FaceCaptionError, UsageError
 from curation.measure.columns import known_of
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import StageFolder, stages_of
-from curation.run.lookup import Found, find_images
+from curation.run.lookup import LedgerEntry, find_images
 from curation.storage.paths import local_copy
 
 IDENTITY_COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "width", "height", "format", "num_bytes")
@@ -108,19 +108,19 @@ def _manifest(place: StageFolder) -> Manifest | None:
         return None  # not finished yet
 
 
-def _story(rows: Sequence[Found], manifests: Mapping[str, Manifest | None]) -> Story:
-    judged = next((found for found in reversed(rows) if found.place.stage == CURATE.name and found.row["kept"]), None)
-    judged = judged or next((found for found in rows if found.place.stage == CURATE.name), None)
+def _story(rows: Sequence[LedgerEntry], manifests: Mapping[str, Manifest | None]) -> Story:
+    judged = next((entry for entry in reversed(rows) if entry.place.stage == CURATE.name and entry.row["kept"]), None)
+    judged = judged or next((entry for entry in rows if entry.place.stage == CURATE.name), None)
     recipe = None if judged is None else _recipe(manifests[CURATE.name], str(judged.place.folder))
     known = {} if judged is None or recipe is None else known_of(judged.row, recipe)
     unmeasured = {} if judged is None or recipe is None else dict(_unmeasured(judged.row, known, recipe))
-    samples = [(found, sample) for found in rows if (sample := _sample(found)) is not None]
+    samples = [(entry, sample) for entry in rows if (sample := _sample(entry)) is not None]
     captions, binding = _captions(samples)
     manifest = manifests.get(CURATE.name)
     return Story(
         uid=rows[0].row["uid"],
-        url=next((found.row["url"] for found in rows if found.row["url"]), None),
-        stages=tuple(_stage_part(found, manifests.get(found.place.stage)) for found in rows),
+        url=next((entry.row["url"] for entry in rows if entry.row["url"]), None),
+        stages=tuple(_stage_part(entry, manifests.get(entry.place.stage)) for entry in rows),
         criteria=() if judged is None or recipe is None else tuple(_criteria(judged.row, known, recipe, unmeasured)),
         scores={} if judged is None else _columns(judged.row, "_scores"),
         evidence={} if judged is None else _columns(judged.row, "_evidence"),
@@ -171,8 +171,8 @@ def _criteria(
         )  # fmt: skip
 
 
-def _stage_part(found: Found, manifest: Manifest | None) -> StagePart:
-    row, file, offset = found.row, *_lies_in(found)
+def _stage_part(entry: LedgerEntry, manifest: Manifest | None) -> StagePart:
+    row, file, offset = entry.row, *_lies_in(entry)
     left_out = ("kept", "rejected_by", "reason", "shard", "offset")
     facts = {
         name: value
@@ -180,8 +180,8 @@ def _stage_part(found: Found, manifest: Manifest | None) -> StagePart:
         if value is not None and name not in left_out and not name.endswith(("_scores", "_evidence"))
     }
     return StagePart(
-        stage=found.place.stage,
-        shard=row.get("shard") or (found.report.shard if found.report is not None else ""),
+        stage=entry.place.stage,
+        shard=row.get("shard") or (entry.report.shard if entry.report is not None else ""),
         kept=row["kept"],
         rejected_by=row["rejected_by"],
         reason=row["reason"],
@@ -189,45 +189,45 @@ def _stage_part(found: Found, manifest: Manifest | None) -> StagePart:
         recipe_name=None if manifest is None else manifest.recipe_name,
         recipe_digest=None if manifest is None else manifest.recipe_digest,
         code_version=None if manifest is None else manifest.code_version,
-        file=None if file is None else f"{found.place.shown}/{file.name}",
+        file=None if file is None else f"{entry.place.shown}/{file.name}",
         offset=offset,
     )
 
 
-def _lies_in(found: Found) -> tuple[Path | None, int | None]:
+def _lies_in(entry: LedgerEntry) -> tuple[Path | None, int | None]:
     """Return the file in which an image lies in a stage, and where its picture's tar header stands there."""
-    if not found.row["kept"] or found.report is None:
+    if not entry.row["kept"] or entry.report is None:
         return None, None
-    if not STAGES[found.place.stage].writes_tars:
-        parts = [name for name in found.report.files if found.row["key"].startswith(Path(name).stem)]
-        return (found.place.folder / max(parts, key=len), None) if parts else (None, None)
-    path = found.report.file(found.place.folder, ".tar")
-    if found.row.get("offset") is not None:
-        return path, found.row["offset"]
+    if not STAGES[entry.place.stage].writes_tars:
+        parts = [name for name in entry.report.files if entry.row["key"].startswith(Path(name).stem)]
+        return (entry.place.folder / max(parts, key=len), None) if parts else (None, None)
+    path = entry.report.file(entry.place.folder, ".tar")
+    if entry.row.get("offset") is not None:
+        return path, entry.row["offset"]
     with local_copy(path) as tar:
-        own = [member.offset for member in members_of(tar, path) if key_of(member.name) == _key_in_tar(found)]
+        own = [member.offset for member in members_of(tar, path) if key_of(member.name) == _key_in_tar(entry)]
     return path, own[0] if own else None
 
 
-def _key_in_tar(found: Found) -> str:
-    return str(found.row[STAGES[found.place.stage].member_key or "key"])
+def _key_in_tar(entry: LedgerEntry) -> str:
+    return str(entry.row[STAGES[entry.place.stage].member_key or "key"])
 
 
-def _sample(found: Found) -> Sample | None:
-    if not STAGES[found.place.stage].writes_tars or not found.row["kept"] or found.report is None:
+def _sample(entry: LedgerEntry) -> Sample | None:
+    if not STAGES[entry.place.stage].writes_tars or not entry.row["kept"] or entry.report is None:
         return None
-    path = found.report.file(found.place.folder, ".tar")
+    path = entry.report.file(entry.place.folder, ".tar")
     try:
         with local_copy(path) as tar:
-            return next(read_samples(tar, {_key_in_tar(found)}, path), None)
+            return next(read_samples(tar, {_key_in_tar(entry)}, path), None)
     except FaceCaptionError:
         return None  # `verify` names what is wrong with the tar
 
 
-def _captions(samples: Sequence[tuple[Found, Sample]]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+def _captions(samples: Sequence[tuple[LedgerEntry, Sample]]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
     """Return every caption as it came, and what `pack` chose."""
-    came = next((sample for found, sample in samples if found.place.stage != PACK.name), None)
-    packed = next(((found.row, sample) for found, sample in samples if found.place.stage == PACK.name), None)
+    came = next((sample for entry, sample in samples if entry.place.stage != PACK.name), None)
+    packed = next(((entry.row, sample) for entry, sample in samples if entry.place.stage == PACK.name), None)
     listed = () if came is None else captions_of(came.caption, came.metadata)
     captions = tuple({"text": caption.text, "source": caption.source, "box": caption.box} for caption in listed)
     if packed is None:
