@@ -13,7 +13,7 @@ from curation.commands.pack.stage import (
     pack_jobs,
     pack_work,
     pack_work_id,
-    plan,
+    place_samples,
 )
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, stats_path
@@ -71,7 +71,7 @@ def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[
     if curated.manifest is None:
         return None
     seats: dict[str, set[int]] = {}
-    for seat in plan(curated.place.folder, curated.manifest)[0]:
+    for seat in place_samples(curated.place.folder, curated.manifest)[0]:
         if seat.uid in uids:
             seats.setdefault(seat.source_shard, set()).add(seat.row)
     return {shard: frozenset(rows) for shard, rows in seats.items()}
@@ -86,7 +86,7 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
     if claimed is None or claimed["work_digest"] != pack_work(was, recipe):
         return {}  # packed from something else: running `pack` again is refused or does it anew
     is_ = replace(was, shards=tuple(before.new.values()))
-    placed, _ = plan(before.place.folder, was)
+    placed, _ = place_samples(before.place.folder, was)
     left = [replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in placed]
     old, new = _work_ids(stage, before, recipe, was, placed), _work_ids(stage, before, recipe, is_, left)
     for shard, report in stage.new.items():

@@ -87,7 +87,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         )
     work_digest = pack_work(curated, recipe)
     with claimed(target, PACK, work_digest) as lease:
-        placed, rejected = plan(source, curated, consult(target))
+        placed, rejected = place_samples(source, curated, consult(target))
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
@@ -149,7 +149,7 @@ def _write_tables(
     }
 
 
-def plan(
+def place_samples(
     source: Path, curated: Manifest, stones: Tombstones = NO_TOMBSTONES
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
