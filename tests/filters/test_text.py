@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
 
@@ -126,7 +127,8 @@ def test_a_dtype_that_the_runtime_has_not_is_an_error_of_the_recipe() -> None:
 @with_craft
 def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(written("HELLO"))
-    (whole,) = (cache_folder().parent / "exports").glob(f"craft-*-v{EXPORTER_VERSION}-*.onnx")
+    exports = cache_folder().parent / "exports"
+    (whole,) = exports.glob(f"craft-*-v{EXPORTER_VERSION}-torch{version('torch')}-*.onnx")
     folder = tmp_path / "facecaptionhq/exports"
     folder.mkdir(parents=True)
     shutil.copy(whole, folder)

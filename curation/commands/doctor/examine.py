@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,13 @@ CV2_OWNER = "opencv-python-headless"
 CV2_RIVALS = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 TORCH_PAIRS = {"2.14.1": "0.29.1"}
 """torch -> torchvision that loads beside it."""
+PYTHONS = {
+    (3, 11): "tested whole",
+    (3, 12): "tested by a smoke run",
+    (3, 13): "tested by a smoke run",
+    (3, 14): "locked, but nothing has run on it",
+}
+"""Versions of CPython that there are locks for (`requirements/`), and what is known of each."""
 MIN_RAY = (2, 56)
 MIN_DISK_BYTES = 10 << 30
 MIN_MEMORY_BYTES_PER_WORKER = 2 << 30
@@ -36,13 +44,16 @@ class Finding:
 
 def examine(recipe: str) -> list[Finding]:
     """Return every finding about this environment, and about the weights that `recipe` needs."""
-    return [_python(), *_cv2(), _torch(), _ray(), *_weights(recipe), _disk(), _memory()]
+    python = look_at_python(platform.python_implementation(), sys.version_info[:2])
+    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe), _disk(), _memory()]
 
 
-def _python() -> Finding:
-    found = sys.version_info[:2]
-    text = f"{found[0]}.{found[1]}" + ("" if found == (3, 11) else "; only 3.11 is tested")
-    return Finding("python", (3, 11) <= found < (3, 13), text, "use CPython 3.11")
+def look_at_python(implementation: str, found: tuple[int, int]) -> Finding:
+    """Return the finding about an interpreter, such as ("CPython", (3, 11)): how far it is tested."""
+    known = PYTHONS.get(found) if implementation == "CPython" else None
+    fact = f"{implementation} {found[0]}.{found[1]}: {known or 'there is no lock for it'}"
+    tested = [f"{major}.{minor}" for (major, minor), text in PYTHONS.items() if text.startswith("tested")]
+    return Finding("python", known is not None, fact, f"use CPython {', '.join(tested[:-1])} or {tested[-1]}")
 
 
 def _cv2() -> Iterator[Finding]:

@@ -201,6 +201,7 @@ def test_a_row_s_prediction_does_not_depend_on_its_neighbours(model_config: Mode
 
 # Dynamo looks at the gradient of PoseNet's residuals, which are no leaves.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize(
     ("part", "backend"),
     [("mid_block", "aot_eager"), pytest.param("", "inductor", marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])],

@@ -1,0 +1,27 @@
+import pytest
+
+from curation.commands.doctor.examine import look_at_python
+
+
+@pytest.mark.parametrize(
+    ("version", "fact"),
+    [
+        ((3, 11), "CPython 3.11: tested whole"),
+        ((3, 12), "CPython 3.12: tested by a smoke run"),
+        ((3, 13), "CPython 3.13: tested by a smoke run"),
+        ((3, 14), "CPython 3.14: locked, but nothing has run on it"),
+    ],
+)
+def test_the_doctor_says_how_far_a_python_is_tested(version: tuple[int, int], fact: str) -> None:
+    found = look_at_python("CPython", version)
+    assert (found.ok, found.fact) == (True, fact)
+
+
+@pytest.mark.parametrize(("implementation", "version"), [("CPython", (3, 10)), ("CPython", (3, 15)), ("PyPy", (3, 11))])
+def test_a_python_without_a_lock_is_bad_and_the_doctor_names_the_tested_ones(
+    implementation: str, version: tuple[int, int]
+) -> None:
+    found = look_at_python(implementation, version)
+    assert not found.ok
+    assert found.fact.endswith("there is no lock for it")
+    assert found.mend == "use CPython 3.11, 3.12 or 3.13"
