@@ -3,6 +3,8 @@
 import os
 
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -12,3 +14,6 @@ os.environ.setdefault("WDS_SECURE", "1")
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("steady")
+# Hypothesis tries constants of whatever modules are loaded: a test's examples would hang on the tests before it.
+assert callable(providers._get_local_constants)
+setattr(providers, "_get_local_constants", Constants)  # noqa: B010  a name of its own, and it is untyped

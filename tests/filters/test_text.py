@@ -2,9 +2,11 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,9 +38,14 @@ def written(words: str, height: int = 256, width: int = 320) -> RgbImage:
 
 
 def measured(image: RgbImage, **measure: object) -> TextEvidence:
-    built = text.build(text.Measure.model_validate({"canvas_side": 320, **measure}), "cpu")
-    evidence: TextEvidence = built.measure([image])[0]
+    evidence: TextEvidence = built(json.dumps({"canvas_side": 320, **measure})).measure([image])[0]
     return evidence
+
+
+@cache
+def built(measure: str) -> Any:
+    """The filter that measures so; one serves every test."""
+    return text.build(text.Measure.model_validate_json(measure), "cpu")
 
 
 def scores(evidence: TextEvidence) -> dict[str, float]:
@@ -134,7 +141,8 @@ def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, mo
     shutil.copy(whole, folder)
     (folder / whole.name).write_bytes(whole.read_bytes()[:-1])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert measured(solid((0, 0, 0), 64, 64)).polygons == ()
+    anew = text.build(text.Measure(canvas_side=320), "cpu")
+    assert anew.measure([solid((0, 0, 0), 64, 64)])[0].polygons == ()
     assert sorted(file.name for file in folder.iterdir()) == [whole.name, "lock"]
     assert (folder / whole.name).read_bytes() == whole.read_bytes()
 
@@ -160,9 +168,9 @@ def test_odd_shapes_have_no_region_and_raise_nothing(shape: tuple[int, int]) -> 
 
 @with_craft
 def test_regions_do_not_depend_on_the_rest_of_the_batch() -> None:
-    built = text.build(text.Measure(canvas_side=320), "cpu")
+    detector = text.build(text.Measure(canvas_side=320), "cpu")
     pictures = [written("FIRST"), solid((9, 9, 9), 64, 48), written("SECOND", 200, 300)]
-    assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+    assert detector.measure(pictures) == [detector.measure([picture])[0] for picture in pictures]
 
 
 def lettered_corner() -> RgbImage:
@@ -213,9 +221,9 @@ def test_a_picture_without_text_has_no_region_at_its_spots() -> None:
 @with_craft
 @with_ppocr
 def test_regions_at_spots_do_not_depend_on_the_rest_of_the_batch() -> None:
-    built = text.build(text.Measure.model_validate({"canvas_side": 320, "spots": SPOTS}), "cpu")
+    detector = text.build(text.Measure.model_validate({"canvas_side": 320, "spots": SPOTS}), "cpu")
     pictures = [lettered_corner(), solid((9, 9, 9), 64, 48), written("SECOND", 200, 300)]
-    assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+    assert detector.measure(pictures) == [detector.measure([picture])[0] for picture in pictures]
 
 
 def test_a_window_that_another_reaches_into_becomes_one_with_it() -> None:
