@@ -32,7 +32,7 @@ def test_no_bin_lies_on_both_sides_of_a_limit(
     assert np.all(np.diff(edges) > 0) and edges[0] <= min(scores) and edges[-1] >= max(scores)
     holds = criterion.holds(np.array(scores))
     sides = [np.histogram(np.array(scores)[side], edges)[0] for side in (holds, ~holds)]
-    if is_whole or low is None or high - low > (ends[1] - ends[0]) / 20:
+    if is_whole or low is None or low == high or high - low > (ends[1] - ends[0]) / 20:
         assert not np.any((sides[0] > 0) & (sides[1] > 0))
 
 
