@@ -1,7 +1,11 @@
-"""What every test stands on: one thread per process, and no word to the network."""
+"""What every test stands on: one thread per process, no word to the network, and a temporary folder of its own."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from multiprocessing.util import get_temp_dir
 
+import pytest
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
@@ -17,3 +21,20 @@ settings.load_profile("steady")
 # Hypothesis tries constants of whatever modules are loaded: a test's examples would hang on the tests before it.
 assert callable(providers._get_local_constants)
 setattr(providers, "_get_local_constants", Constants)  # noqa: B010  a name of its own, and it is untyped
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let what is killed before it can tidy up leave its folders where they go with the session.
+
+    The name is short, since Ray puts sockets below it.
+    """
+    tmp_path_factory.getbasetemp()  # stays where it is, for whoever wants to look at what failed
+    get_temp_dir()  # multiprocessing removes its own when the process ends, and would miss it
+    with (
+        tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield

@@ -20,11 +20,14 @@ from tests.curation.shards import mixed_source
 BURN = "import time, sys; end = time.process_time() + {seconds}\nwhile time.process_time() < end: pass"
 FAMILY = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", {child!r}, "curation.sandbox.child"])
+child = subprocess.Popen([sys.executable, "-c", {child!r}, "curation.sandbox.child"], stdin=subprocess.PIPE)
 {burn}
-child.wait()
-time.sleep(0.6)
+sys.stdin.readline()
+child.communicate()
+print("gone", flush=True)
+sys.stdin.readline()
 """
+"""A child that lives until its parent is told to let it go, and a parent that is told twice."""
 RECIPE = """
 schema_version = 1
 name = "orders"
@@ -40,12 +43,18 @@ keep.drawn_probability = { max = 0.9 }
 
 
 def test_the_cpu_time_of_a_child_is_told_apart_from_its_parents_and_outlives_it() -> None:
-    program = FAMILY.format(child=BURN.format(seconds=0.6), burn=BURN.format(seconds=0.3))
-    process = subprocess.Popen([sys.executable, "-c", program])
-    tree = Tree(process.pid)
-    while process.poll() is None:
+    program = FAMILY.format(child=BURN.format(seconds=0.6) + "\nsys.stdin.read()", burn=BURN.format(seconds=0.3))
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        tree = Tree(process.pid)
+        while tree.cpu_s("cell") < 0.55 or tree.cpu_s("driver") < 0.25:
+            tree.look()
+            time.sleep(0.02)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "gone\n"
         tree.look()
-        time.sleep(0.02)
     assert process.returncode == 0
     assert 0.5 <= tree.cpu_s("cell") <= 1.0
     assert 0.25 <= tree.cpu_s("driver") <= 0.6

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.curation.poisoned import THIRD_PARTY, poisoned_shard
+from tests.ports import free_ports
 from tests.third_party.poison import NAP
 
 RUN = """
@@ -64,7 +65,7 @@ def cluster(folder: Path, num_nodes: int, num_head_cpus: int = 0) -> Iterator[An
     temporary.mkdir(parents=True)
     head = {
         "num_cpus": num_head_cpus, "include_dashboard": False, "no_monitor": True,
-        "object_store_memory": OBJECT_STORE_BYTES,
+        "object_store_memory": OBJECT_STORE_BYTES, **agent_ports(),
     }  # fmt: skip
     made = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
     try:
@@ -79,7 +80,13 @@ def cluster(folder: Path, num_nodes: int, num_head_cpus: int = 0) -> Iterator[An
 
 def add_node(made: Any) -> Any:
     """Add a machine of one CPU."""
-    return made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+    return made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES, **agent_ports())
+
+
+def agent_ports() -> dict[str, int]:
+    """Ports of a node's agents: where they are told theirs, the node need not wait some seconds for them to choose."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return dict(zip(names, free_ports(len(names)), strict=True))
 
 
 def napping_source(folder: Path, num_shards: int, num_naps: int) -> Path:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -31,6 +30,8 @@ from tests.curation.cluster import (
 from tests.curation.poisoned import poison_recipe, use_third_party
 from tests.curation.shards import RECIPE, bytes_of, mixed_source
 from tests.places import ROOT
+from tests.ports import free_ports
+from tests.third_party.poison import NAP_NAME
 
 EXAMPLE = ROOT / "docs" / "examples" / "curate-job.sh"
 
@@ -57,6 +58,7 @@ def test_nodes_that_join_and_vanish_in_the_middle_of_a_run_lose_and_double_nothi
     manifest = read_manifest(target)
     assert (manifest.num_seen, manifest.num_kept, manifest.failed, manifest.rejected) == (140, 140, {}, {})
     assert [report.shard for report in manifest.shards] == [f"{number:05d}" for number in range(10)]
+    monkeypatch.setenv(NAP_NAME, "0")
     whole = tmp_path / "whole"
     curate(source, whole, recipe, Spread(0))
     assert bytes_of(target) == bytes_of(whole)
@@ -73,13 +75,11 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
     for name, module in (("facecaptionhq", "cli"), ("ray", "ray.scripts.scripts")):
         (binaries / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
         (binaries / name).chmod(0o755)
-    ports = dict(
-        zip(
-            ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port"),
-            free_ports(4),
-            strict=True,
-        )
-    )
+    names = (
+        "port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port",
+        "runtime-env-agent-port", "dashboard-agent-grpc-port",
+    )  # fmt: skip
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     variables = {
         **os.environ,
         **environment(tmp_path),
@@ -101,16 +101,6 @@ def head(tmp_path: Path) -> Iterator[dict[str, str]]:
         process.wait(60)
         end_all(tmp_path)
         shutil.rmtree(variables["RAY_TMPDIR"], ignore_errors=True)
-
-
-def free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def status(api: str, token: str | None) -> int:

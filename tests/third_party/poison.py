@@ -20,7 +20,8 @@ from filters.base import Evidence, Filter, RgbImage, Settings
 VERSION = 1
 SCORES = ("brightness",)
 (SEGFAULT, SLEEP_IN_C, ALLOCATE, RAISE, EXIT, KILL_THE_WORKER, SLOW, KILLED_BY_THE_KERNEL, NONSENSE, NAP) = range(1, 11)
-"""What a poison does; a nap does no harm, it only takes a tenth of a second."""
+"""What a poison does; a nap does no harm, it only takes a tenth of a second, or the seconds of `NAP_NAME`."""
+NAP_NAME = "FACECAPTIONHQ_NAP_S"
 MISTYPED = 11
 """A poison whose evidence has a bool where a float belongs."""
 
@@ -90,7 +91,7 @@ def harm(number: int) -> None:
     elif number == SLOW:
         time.sleep(60)
     elif number == NAP:
-        time.sleep(0.1)
+        time.sleep(float(os.environ.get(NAP_NAME, "0.1")))
     elif number == KILLED_BY_THE_KERNEL:
         os.kill(os.getpid(), signal.SIGKILL)
     elif number == NONSENSE:

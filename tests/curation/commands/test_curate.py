@@ -113,9 +113,9 @@ def test_the_ledger_names_its_recipe_and_what_each_column_depends_on(tmp_path: P
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, ray_address: str) -> None:
     source, recipe = mixed_source(tmp_path / "in"), recipe_from(tmp_path)
     outputs = []
-    for num_workers, address in ((0, None), (1, ray_address), (2, None)):
+    for num_workers in (0, 1, 2):
         target = tmp_path / f"out{num_workers}"
-        curate(source, target, recipe, Spread(num_workers, address))
+        curate(source, target, recipe, Spread(num_workers, ray_address))
         outputs.append(bytes_of(target) | {"manifest.json": (target / "manifest.json").read_bytes()})
     assert outputs[0] == outputs[1] == outputs[2]
     assert len(outputs[0]) == 7

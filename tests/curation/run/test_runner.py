@@ -41,8 +41,10 @@ def outcomes(folder: Path, names: list[str], spread: Spread) -> dict[str, ShardR
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_every_job_has_one_outcome_and_a_failure_stops_no_other(tmp_path: Path, num_workers: int) -> None:
-    found = outcomes(tmp_path, ["a", "broken", "bug", "b"], Spread(num_workers))
+def test_every_job_has_one_outcome_and_a_failure_stops_no_other(
+    tmp_path: Path, num_workers: int, ray_address: str
+) -> None:
+    found = outcomes(tmp_path, ["a", "broken", "bug", "b"], Spread(num_workers, ray_address))
     assert isinstance(found["a"], ShardReport) and isinstance(found["b"], ShardReport)
     assert found["broken"] == ShardFailure("broken", "broken.tar: cut")
     assert isinstance(found["bug"], ShardFailure) and found["bug"].is_bug

@@ -1,4 +1,3 @@
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,15 @@ from facemakeup.training.train import CHECKPOINTS
 from tests.facemakeup import processes
 from tests.facemakeup.runs import largest_difference, run, run_config, write_tars
 from tests.facemakeup.training.test_checkpoint import write_toml
+from tests.ports import free_ports
 
 MOST = 1e-6
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def launched(toml: Path, pattern: str, out: Path, world: int) -> Checkpoint:
     """Train with `world` processes that talk over gloo, as `accelerate launch` starts them."""
     words = ["train", str(toml), "--data", pattern, "--out", str(out), "--resume"]
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
     ranks = [
         processes.start(
             words, out.parent / f"talk-{rank}", **shared,
