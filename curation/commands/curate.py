@@ -151,8 +151,9 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
                 shard.add(row, members(examined) if row["kept"] else ())
                 spent.append(examined.measured.seconds)
             quarantined.require(shard.num_rows)
-        facts = run_facts(*began, recipe, spent) | {"quarantined": quarantined.found}
-        return shard.commit(schema, footer, facts)
+        return shard.commit(
+            schema, footer, lambda: run_facts(*began, recipe, spent) | {"quarantined": quarantined.found}
+        )
 
 
 def run_facts(

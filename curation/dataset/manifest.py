@@ -14,7 +14,11 @@ from curation.version import CODE_VERSION
 
 MANIFEST_NAME = "manifest.json"
 RECIPE_NAME = "recipe.json"
-SCHEMA_VERSION = 1
+STATS_SUFFIX = "_stats.json"
+"""Of done records, after the shard's name."""
+SCHEMA_VERSION = 2
+READABLE = (1, 2)
+"""Versions of manifests that this code reads; the first had no `output_since`."""
 
 Rejections = Mapping[str, Mapping[str, int]]
 """rejected_by -> reason -> number of samples."""
@@ -107,7 +111,7 @@ def total(reports: Sequence[ShardReport], before: Rejections) -> tuple[int, int,
 
 def stats_path(folder: Path, shard: str) -> Path:
     """Return where the done record of a shard lies."""
-    return folder / f"{shard}_stats.json"
+    return folder / f"{shard}{STATS_SUFFIX}"
 
 
 def write_report(folder: Path, report: ShardReport) -> None:
@@ -148,8 +152,8 @@ def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) 
 
 
 def manifest_values(manifest: Manifest) -> dict[str, Any]:
-    """Return a manifest as plain values, without what may differ between equal runs."""
-    values = asdict(manifest)
+    """Return a manifest as plain values of this version, without what may differ between equal runs."""
+    values = {**asdict(manifest), "schema_version": SCHEMA_VERSION}
     for shard in values["shards"]:
         del shard["run"]
     return values
@@ -168,8 +172,8 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
             raise UsageError(f"{folder}: no such folder; give the one that {stage or 'a stage'} wrote")
         raise UsageError(f"{path}: no manifest; the stage that writes {folder} has not finished: run it again")
     values = read_sealed(path)
-    if values.get("schema_version") != SCHEMA_VERSION:
-        raise UsageError(f"{path}: schema_version {values.get('schema_version')!r}; this code reads {SCHEMA_VERSION}")
+    if values.get("schema_version") not in READABLE:
+        raise UsageError(f"{path}: schema_version {values.get('schema_version')!r}; this code reads {READABLE}")
     if stage is not None and values["stage"] != stage:
         raise UsageError(f"{path}: written by {values['stage']!r}; expected the output of {stage!r}")
     shards = tuple(_report(shard) for shard in values.pop("shards"))

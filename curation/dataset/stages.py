@@ -5,7 +5,7 @@ A new stage is a row here, a room in `curation.commands`, and a command. What re
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ INDEX_NAME = "index.parquet"
 FINDINGS_NAME = "findings.parquet"
 
 NUMBERED = r"\d{5,}"
-REWRITTEN = r"(\.[0-9a-f]{8,})?"
+REWRITTEN = r"\.[0-9a-f]{8,}"
 """What `decide` adds to a shard's name where it writes a file anew."""
 
 
@@ -29,10 +29,14 @@ class Stage:
     """The stage whose output it reads; None where it reads what comes from outside."""
     output_since: str
     """The release since which equal inputs give equal output; part of every work id (`docs/decisions/0032`)."""
-    member_key: str | None
-    """Column of its ledger by which the members of its tars are named; None where it writes no tars."""
-    shard_form: str = NUMBERED
-    """How it names its shards, as a regular expression."""
+    writes_tars: bool = True
+    """Whether its shards are tars with a ledger each."""
+    member_key: str = "uid"
+    """Column of its ledger by which the members of its tars are named."""
+    is_by_format: bool = False
+    """Whether its shards are series of one image format each (`jpg-00000`) and not numbers alone (`00000`)."""
+    follows_shards: bool = False
+    """Whether each shard is made of the one of the same name before it: each sample kept there has a row here."""
     has_whole_ledger: bool = False
     """Whether `LEDGER_NAME` holds all its rows."""
     tables: tuple[str, ...] = ()
@@ -42,15 +46,11 @@ class Stage:
     can_be_redecided: bool = False
     """Whether `decide` judges its folder anew by another recipe."""
 
-    @property
-    def writes_tars(self) -> bool:
-        """Whether its shards are tars with a ledger each."""
-        return self.member_key is not None
-
-    def may_write(self, file: str) -> bool:
-        """Whether a file has a name that this stage gives."""
-        suffixes = r"\.(tar|parquet)" if self.writes_tars else r"\.parquet"
-        return file in self.own_tables or re.fullmatch(self.shard_form + REWRITTEN + suffixes, file) is not None
+    def may_write(self, file: str, formats: Collection[str]) -> bool:
+        """Whether a file has a name that this stage gives; `formats` are the image formats that there are."""
+        shard = rf"(?:{'|'.join(map(re.escape, formats))})-{NUMBERED}" if self.is_by_format else NUMBERED
+        form = rf"{shard}(?:{REWRITTEN})?\.(?:tar|parquet)" if self.writes_tars else rf"{shard}\.parquet"
+        return file in self.own_tables or re.fullmatch(form, file) is not None
 
     @property
     def own_tables(self) -> tuple[str, ...]:
@@ -58,15 +58,18 @@ class Stage:
         return (*self.tables, *((LEDGER_NAME,) if self.has_whole_ledger else ()))
 
 
-RANK = Stage(name="rank", before=None, output_since="0.1.0", member_key=None, has_whole_ledger=True)
-FETCH = Stage(name="fetch", before="rank", output_since="0.1.0", member_key="key", tables=(FINDINGS_NAME,))
-CURATE = Stage(name="curate", before="fetch", output_since="0.1.0", member_key="uid", can_be_redecided=True)
+RANK = Stage(name="rank", before=None, output_since="0.1.0", writes_tars=False, has_whole_ledger=True)
+FETCH = Stage(
+    name="fetch", before="rank", output_since="0.1.0", member_key="key", tables=(FINDINGS_NAME,), follows_shards=True
+)
+CURATE = Stage(name="curate", before="fetch", output_since="0.1.0", can_be_redecided=True, follows_shards=True)
 PACK = Stage(
-    name="pack", before="curate", output_since="0.1.0", member_key="uid", shard_form=rf"[a-z0-9]+-{NUMBERED}",
+    name="pack", before="curate", output_since="0.1.0", is_by_format=True,
     has_whole_ledger=True, tables=(INDEX_NAME,), rejects_before_shards=True,
 )  # fmt: skip
 
-STAGES: Mapping[str, Stage] = MappingProxyType({stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)})
+_TABLE = {stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)}
+STAGES: Mapping[str, Stage] = MappingProxyType(_TABLE)
 """Every stage by its name, in the order in which samples flow."""
 
 FORGET = "forget"

@@ -91,10 +91,11 @@ def sample_members(
         yield f"{key}.{CAPTION_SUFFIX}", caption.encode()
 
 
-def key_of(member: str) -> str:
-    """Return the key of a member's name: all up to the first dot of its base name (WebDataset's rule)."""
+def split_name(member: str) -> tuple[str, str]:
+    """Return key and suffix of a member's name, parted at the first dot of its base name (WebDataset's rule)."""
     folder, slash, base = member.rpartition("/")
-    return folder + slash + base.partition(".")[0]
+    stem, _, suffix = base.partition(".")
+    return folder + slash + stem, suffix.lower()
 
 
 def _info(name: str, num_bytes: int) -> tarfile.TarInfo:
@@ -228,11 +229,10 @@ def _require_end(path: Path, shown: Path, offset: int) -> None:
 
 
 def _split(path: Path, name: str) -> tuple[str, str]:
-    folder, slash, base = name.rpartition("/")
-    stem, dot, suffix = base.partition(".")
-    if not stem or not dot or not suffix:
+    key, suffix = split_name(name)
+    if not key.rpartition("/")[2] or not suffix:
         raise ShardError(f"{path}: member {name!r} has no key or no suffix; expected KEY.SUFFIX")
-    return folder + slash + stem, suffix.lower()
+    return key, suffix
 
 
 def _sample(key: str, members: dict[str, bytes]) -> Sample:

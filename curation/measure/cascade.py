@@ -130,9 +130,9 @@ def _timed(name: str, shares: Sequence[dict[str, float]]) -> Iterator[None]:
         share[name] = share.get(name, 0.0) + each_s
 
 
-def in_shadow(uid: str, each_s: float) -> bool:
+def in_shadow(uid: str, fraction: float) -> bool:
     """Whether a rejected picture is measured in full all the same: a fixed choice by uid, so every run agrees."""
-    return int(uid[-NUM_SHADOW_DIGITS:], 16) < each_s * float(1 << 4 * NUM_SHADOW_DIGITS)
+    return int(uid[-NUM_SHADOW_DIGITS:], 16) < fraction * float(1 << 4 * NUM_SHADOW_DIGITS)
 
 
 def _open(entry: Entry, recipe: Recipe, decode: Decode) -> Picture | Verdict:

@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, read_manifest, read_report
+from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, Manifest, ShardReport, read_manifest, read_report
 from curation.dataset.stages import STAGES
 from curation.errors import UsageError, VerificationError
 from curation.run.target import WORK_NAME
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import read_sealed
-
-STATS_SUFFIX = "_stats.json"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """The one way a shard is written: its tar and ledger grow sample by sample, and a done record claims them at the end.
 
 Nothing appears before `commit`, and nothing counts before its last step, so a shard that is broken off anywhere has
-left no trace.
+left no trace. `decide`, which writes only the files that change, and `rank`, whose shard is tables alone, publish those
+themselves; their done records come from here too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,10 @@ class ShardWriter:
                 self._tar.add(name, content)
         self._rows.append(row)
 
-    def commit(self, schema: pa.Schema, footer: Mapping[str, str], run: Mapping[str, Any]) -> ShardReport:
-        """Publish the tar, then the ledger, then the done record, and return that; `run` may differ between runs.
+    def commit(self, schema: pa.Schema, footer: Mapping[str, str], run: Callable[[], Mapping[str, Any]]) -> ShardReport:
+        """Publish the tar, then the ledger, then the done record, and return that.
+
+        `run` tells what may differ between runs; it is asked once both files are there, so it can tell of them too.
 
         Raises:
             LeaseError: another run took the folder over; nothing is claimed then.
@@ -67,7 +70,7 @@ class ShardWriter:
             tar.name: self._file.publish(),
             ledger.name: publish(ledger, lambda temp: write_ledger(temp, self._rows, schema, footer)),
         }
-        report = report_of(self._shard, self._work_id, self._rows, files, run)
+        report = report_of(self._shard, self._work_id, self._rows, files, run())
         return commit_report(tar.parent, self._lease, report)
 
     def close(self) -> None:

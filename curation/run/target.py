@@ -9,6 +9,7 @@ from typing import Any
 
 from curation.dataset.manifest import (
     MANIFEST_NAME,
+    STATS_SUFFIX,
     Manifest,
     Rejections,
     ShardReport,
@@ -182,8 +183,8 @@ def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
     for name in before - named - spared:
         (target / name).unlink(missing_ok=True)
     shards = {report.shard for report in manifest.shards} | set(manifest.failed)
-    for path in target.glob("*_stats.json"):
-        shard = path.name.removesuffix("_stats.json")
+    for path in target.glob(f"*{STATS_SUFFIX}"):
+        shard = path.name.removesuffix(STATS_SUFFIX)
         if shard not in shards:
             for name in (*(_files_of(target, shard) - named), path.name):
                 (target / name).unlink(missing_ok=True)

@@ -32,6 +32,7 @@ from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.stages import FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
+from curation.images.decode import VERSION as DECODE_VERSION
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
@@ -110,10 +111,10 @@ def fetch(
         jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(hash_lists), allow_loopback)
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()
-        findings, facts = _find_placeholders(target, outcomes, recipe)
+        files, sums = _find_placeholders(target, outcomes, recipe)
         _tell_of_withheld(target, outcomes)
-        extra = {"safety": safety, "findings": facts}
-        return finish(target, FETCH, recipe, work_digest, outcomes, Facts(files=findings, extra=extra), lease)
+        extra = {"safety": safety, "findings": sums}
+        return finish(target, FETCH, recipe, work_digest, outcomes, Facts(files=files, extra=extra), lease)
 
 
 def _jobs(
@@ -273,7 +274,7 @@ def _write_shard(
             "measurement_keys": "{}",
             "code_version": FETCH.output_since,
         }
-        return shard.commit(LEDGER_SCHEMA, footer, _run_facts(downloads, started, looked.found))
+        return shard.commit(LEDGER_SCHEMA, footer, lambda: _run_facts(downloads, started, looked.found))
 
 
 def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -288,4 +289,9 @@ def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mappi
 
 
 def _inside(settings: FetchSettings, limits: DecodeLimits) -> dict[str, Any]:
-    return {"fetch": settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST), "decode": limits.model_dump(mode="json")}
+    pixels = {"pixels": DECODE_VERSION} if DECODE_VERSION > 1 else {}  # the first version was never written down
+    return {
+        **pixels,
+        "fetch": settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST),
+        "decode": limits.model_dump(mode="json"),
+    }

@@ -175,7 +175,7 @@ def _bury_shard(
     uids: frozenset[str],
     seats: frozenset[int] | None,
 ) -> ShardReport | None:
-    folder, key_of = stage.place.folder, stage.stage.member_key or "key"
+    folder, column = stage.place.folder, stage.stage.member_key
     ledger, tar = report.file(folder, ".parquet"), report.file(folder, ".tar")
     with ExitStack() as stack:
         copy = stack.enter_context(whole_file(ledger, report.files[ledger.name]))
@@ -183,7 +183,7 @@ def _bury_shard(
         if not rows:
             return None
         table, files = read_ledger(copy), dict(report.files)
-        keys = {row[key_of] for row in rows if row["kept"]}
+        keys = {row[column] for row in rows if row["kept"]}
         offsets: dict[str, int] = {}
         if keys:
             whole = stack.enter_context(whole_file(tar, report.files[tar.name]))

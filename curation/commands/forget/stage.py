@@ -27,11 +27,12 @@ from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
 from curation.commands.gc.collect import collect
 from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import STATS_SUFFIX
 from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.tombstones import tombstones_of, write_tombstones
 from curation.dataset.urls import host_of
 from curation.errors import UsageError
-from curation.run.folders import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
 from curation.storage.lease import hold
 from curation.storage.publish import FileRecord, read_sealed, record_of

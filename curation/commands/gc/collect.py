@@ -18,18 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commands.rank.stage import SELECTION_SCHEMA
-from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
-from curation.dataset.stages import RANK, STAGES
+from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME, STATS_SUFFIX
+from curation.dataset.stages import RANK, REWRITTEN, STAGES
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
-from curation.run.folders import STATS_SUFFIX, StageFolder, done_records, names_in, reports_of, stages_of
+from curation.images.containers import WALKERS
+from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import discard_prepared
 from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER, TTL_S, hold
 from curation.storage.paths import filesystem, is_local, local_copy
 from curation.storage.publish import TEMP_FOLDER
 
-REWRITTEN = re.compile(r"([^/]+?)\.[0-9a-f]{8,}\.(tar|parquet)")
+OF_ANY_SHARD = re.compile(rf"([^/]+?){REWRITTEN}\.(?:tar|parquet)")
 """What `decide` writes for a shard, whatever the shard is called."""
 
 
@@ -121,8 +122,8 @@ def _age_s(path: Path) -> float:
 
 def _is_own(stage: str, name: str, path: Path, shards: Container[str]) -> bool:
     """Whether a file has the name and the form of one that this stage writes; `shards` are those that it knows."""
-    rewritten = REWRITTEN.fullmatch(name)
-    if not STAGES[stage].may_write(name) and (rewritten is None or rewritten[1] not in shards):
+    rewritten = OF_ANY_SHARD.fullmatch(name)
+    if not STAGES[stage].may_write(name, WALKERS) and (rewritten is None or rewritten[1] not in shards):
         return False
     with local_copy(path) as copy:
         return has_our_form(copy) if name.endswith(".tar") else _is_own_table(stage, copy)

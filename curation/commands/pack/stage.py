@@ -216,7 +216,7 @@ def pack_shard(job: PackJob) -> ShardReport:
                 "num_bytes": len(image_bytes),
             }
             shard.add(row, _members(seat, image_bytes, fields))
-        return shard.commit(SCHEMA, footer, {})
+        return shard.commit(SCHEMA, footer, dict)
 
 
 def _members(seat: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:

@@ -119,23 +119,27 @@ def _check_packing(
 
 
 def origin_of(stages: Records, name: str, report: ShardReport) -> Before | None:
-    """Return what a shard of `fetch` or `curate` was made from, where the stage before it lies in the run."""
+    """Return what a shard was made from, where that is one shard or part of the stage before, and lies in the run."""
     before = _before(stages, name)
-    if before is None or before.manifest is None or name not in (FETCH.name, CURATE.name):
+    if before is None or before.manifest is None or not STAGES[name].follows_shards:
         return None
-    folder = before.place.folder
-    if name == FETCH.name:
-        files = {file: record for earlier in before.manifest.shards for file, record in earlier.files.items()}
-        part = files.get(f"{report.shard}.parquet")
-        return None if part is None else Before(folder / f"{report.shard}.parquet", part, part.sha256)
-    source = next((earlier for earlier in before.manifest.shards if earlier.shard == report.shard), None)
+    if not STAGES[before.stage].writes_tars:
+        return _part_of(before.manifest, before.place.folder, report.shard)
+    source = next((origin for origin in before.manifest.shards if origin.shard == report.shard), None)
     if source is None:
         return None
     try:
-        tar, ledger = source.file(folder, ".tar"), source.file(folder, ".parquet")
+        tar, ledger = (source.file(before.place.folder, suffix) for suffix in (".tar", ".parquet"))
         return Before(ledger, source.files[ledger.name], source.files[tar.name].sha256)
     except FaceCaptionError:
         return None
+
+
+def _part_of(selection: Manifest, folder: Path, shard: str) -> Before | None:
+    """Return the part of a selection that a shard was fetched from."""
+    files = {file: record for ranked in selection.shards for file, record in ranked.files.items()}
+    part = files.get(f"{shard}.parquet")
+    return None if part is None else Before(folder / f"{shard}.parquet", part, part.sha256)
 
 
 def check_packed(stages: Records, broken: Container[str]) -> None:

@@ -18,8 +18,8 @@ PACKED_FIELDS = ("uid", "sha256", "num_bytes", "source_sha256", "format", "width
 
 def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[Row] | None) -> Iterator[Finding]:
     """Yield what is wrong with a tar; without its ledger's rows, only whether it is a whole one."""
-    key_of = STAGES[stage].member_key or "key"
-    expected = {row[key_of]: row for row in rows or () if row["kept"]}
+    column = STAGES[stage].member_key
+    expected = {row[column]: row for row in rows or () if row["kept"]}
     keys: list[str] = []
     try:
         for sample in read_samples(tar, shown=shown):

@@ -13,6 +13,7 @@ from curation.commands.verify.shards import as_values
 from curation.dataset.manifest import (
     MANIFEST_NAME,
     RECIPE_NAME,
+    STATS_SUFFIX,
     Manifest,
     ShardReport,
     read_manifest,
@@ -23,7 +24,7 @@ from curation.dataset.stages import CURATE, RANK, STAGES
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.measure.filter_set import measurement_keys
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.run.folders import STATS_SUFFIX, StageFolder, names_in
+from curation.run.folders import StageFolder, names_in
 from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
@@ -147,7 +148,8 @@ def _read_recipe(records: StageRecords) -> None:
 def _check_work(records: StageRecords, manifest: Manifest, recipe: Recipe) -> None:
     """Derive the stage's identity again, as far as its own folder tells it."""
     if not records.can_derive:
-        records.note(MANIFEST_NAME, f"written by version {manifest.code_version}: identities are not derived again")
+        version = manifest.output_version
+        records.note(MANIFEST_NAME, f"its output is of version {version}: identities are not derived again")
         return
     if records.stage == RANK.name and "inputs" in manifest.extra:
         _expect_work(records, manifest, rank_work(recipe.file.rank, manifest.extra["inputs"]))

@@ -14,7 +14,7 @@ from curation.commands.verify.pictures import tar_findings
 from curation.commands.verify.rows import Finding, Row, base_findings, evidence_findings
 from curation.dataset.ledger import count_rejections, read_ledger
 from curation.dataset.manifest import ShardReport
-from curation.dataset.stages import CURATE, FETCH, FORGET, LEDGER_NAME, STAGES
+from curation.dataset.stages import CURATE, FORGET, LEDGER_NAME, STAGES
 from curation.errors import ShardError
 from curation.measure.columns import ledger_schema
 from curation.recipe.recipe import Recipe
@@ -139,7 +139,7 @@ def _rejections(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
 
 def _origin_findings(stage: str, before: Before, footer: Mapping[str, str], rows: Sequence[Row]) -> Iterator[Finding]:
     """Yield what came in and is in no row, what no one sent, and another source than the one that lies there."""
-    if stage == CURATE.name and footer.get("source_sha256") != before.sha256:
+    if (stage == CURATE.name or "source_sha256" in footer) and footer.get("source_sha256") != before.sha256:
         yield "", f"made from a tar with sha256 {footer.get('source_sha256')}", f"{before.sha256}, of the one fetched"
     came = _came(before, stage)
     if came is None:
@@ -162,7 +162,7 @@ def _came(before: Before, stage: str) -> dict[tuple[str, str], None] | None:
     with local_copy(before.ledger) as path:
         if record_of(path) != before.record:
             return None
-        if stage == FETCH.name:
+        if not STAGES[STAGES[stage].before or stage].writes_tars:
             rows = pq.read_table(path, columns=["uid", "key"], partitioning=None).to_pylist()
         else:
             rows = [row for row in read_ledger(path, ["uid", "key", "kept"]).to_pylist() if row["kept"]]

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from curation.commands.verify.faults import Verification
 
 
-def tell(found: Verification) -> str:
+def tell(verification: Verification) -> str:
     """Return a line per fault, a line per note, and the sum of what was looked at."""
-    return "\n".join(_lines(found))
+    return "\n".join(_lines(verification))
 
 
-def _lines(found: Verification) -> Iterator[str]:
-    for fault in found.faults:
+def _lines(verification: Verification) -> Iterator[str]:
+    for fault in verification.faults:
         yield f"FAULT {fault}"
-    for note in found.notes:
+    for note in verification.notes:
         yield f"note  {note}"
-    what = "all is as it should be" if found.ok else f"{len(found.faults)} faults"
-    yield f"{found.num_shards} shards, {found.num_files} files, {found.num_bytes} bytes: {what}"
+    what = "all is as it should be" if verification.ok else f"{len(verification.faults)} faults"
+    yield f"{verification.num_shards} shards, {verification.num_files} files, {verification.num_bytes} bytes: {what}"

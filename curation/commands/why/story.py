@@ -9,7 +9,7 @@ from curation.dataset.captions import captions_of
 from curation.dataset.manifest import Manifest, read_manifest
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FORGET, PACK, STAGES
-from curation.dataset.tar import key_of, members_of, read_samples
+from curation.dataset.tar import members_of, read_samples, split_name
 from curation.dataset.tombstones import tombstones_of
 from curation.errors import FaceCaptionError, UsageError
 from curation.measure.columns import known_of
@@ -17,8 +17,6 @@ from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import StageFolder, stages_of
 from curation.run.lookup import LedgerEntry, find_images
 from curation.storage.paths import local_copy
-
-IDENTITY_COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "width", "height", "format", "num_bytes")
 
 
 @dataclass(frozen=True)
@@ -205,12 +203,12 @@ def _lies_in(entry: LedgerEntry) -> tuple[Path | None, int | None]:
     if entry.row.get("offset") is not None:
         return path, entry.row["offset"]
     with local_copy(path) as tar:
-        own = [member.offset for member in members_of(tar, path) if key_of(member.name) == _key_in_tar(entry)]
+        own = [member.offset for member in members_of(tar, path) if split_name(member.name)[0] == _key_in_tar(entry)]
     return path, own[0] if own else None
 
 
 def _key_in_tar(entry: LedgerEntry) -> str:
-    return str(entry.row[STAGES[entry.place.stage].member_key or "key"])
+    return str(entry.row[STAGES[entry.place.stage].member_key])
 
 
 def _sample(entry: LedgerEntry) -> Sample | None:

@@ -6,6 +6,8 @@ import pytest
 
 from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 
+FORMATS = ("jpg", "png")
+
 
 def test_each_stage_reads_what_the_one_before_it_wrote() -> None:
     first, *_ = STAGES.values()
@@ -18,14 +20,22 @@ def test_each_stage_reads_what_the_one_before_it_wrote() -> None:
 @pytest.mark.parametrize(
     ("stage", "own", "foreign"),
     [
-        (RANK, ["00000.parquet", "ledger.parquet", "123456.parquet"], ["00000.tar", "index.parquet", "x.parquet"]),
+        (
+            RANK,
+            ["00000.parquet", "ledger.parquet", "123456.parquet"],
+            ["00000.tar", "index.parquet", "x.parquet", "00000.0123abcd.parquet"],
+        ),
         (FETCH, ["00012.tar", "00012.parquet", "findings.parquet", "00012.0123abcd.tar"], ["0.tar", "ledger.parquet"]),
         (CURATE, ["00012.tar", "00012.0123abcd.parquet"], ["findings.parquet", "jpg-00000.tar", "00012.tar.bak"]),
-        (PACK, ["jpg-00000.tar", "avif-00001.parquet", "index.parquet", "ledger.parquet"], ["00000.tar", "jpg-0.tar"]),
+        (
+            PACK,
+            ["jpg-00000.tar", "png-00001.parquet", "index.parquet", "ledger.parquet"],
+            ["00000.tar", "jpg-0.tar", "backup-00001.tar"],
+        ),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_stage_knows_the_names_that_it_gives(stage: object, own: list[str], foreign: list[str]) -> None:
     may_write = stage.may_write  # type: ignore[attr-defined]
-    assert [name for name in own if not may_write(name)] == []
-    assert [name for name in foreign if may_write(name)] == []
+    assert [name for name in own if not may_write(name, FORMATS)] == []
+    assert [name for name in foreign if may_write(name, FORMATS)] == []

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.manifest import read_manifest
-from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES, Stage
+from curation.dataset.stages import CURATE, STAGES, Stage
 from curation.dataset.tar import read_samples
+from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from demo.server import serve
@@ -77,7 +79,7 @@ def _fetch(folder: Path, recipe: Recipe) -> None:
         fetch(folder / "web" / "rank", folder / "fetch", recipe, ALONE, waiver=WAIVER, allow_loopback=True)
 
 
-@pytest.mark.parametrize("stage", [RANK, FETCH, CURATE, PACK], ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 def test_equal_inputs_give_the_output_that_is_recorded_for_this_version(stage: Stage, folders: dict[str, Path]) -> None:
     name, found = f"{stage.name} {stage.output_since}", _digest(folders[stage.name])
     assert RECORDED.get(name) == found, (
@@ -91,13 +93,16 @@ def test_every_stage_is_guarded() -> None:
     assert {name.split()[0] for name in RECORDED} == set(STAGES)
 
 
-def test_old_work_of_another_output_is_done_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from curation.commands import curate as module
-
+def test_a_folder_with_output_of_another_version_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = recipe_from(tmp_path, RECIPE)
-    before = module.curate_work(recipe, {})
-    monkeypatch.setattr(module, "CURATE", Stage("curate", "fetch", "9.9.9", "uid"))
-    assert module.curate_work(recipe, {}) != before
+    write_shard(tmp_path / "in", "00000", [_members(0, PICTURES[0])])
+    with monkeypatch.context() as patch:
+        patch.setattr("curation.commands.curate.CURATE", replace(CURATE, output_since="0.0.9"))
+        curate(tmp_path / "in", tmp_path / "out", recipe, ALONE)
+    with pytest.raises(UsageError, match="holds the output of other work"):
+        curate(tmp_path / "in", tmp_path / "out", recipe, ALONE)
 
 
 def _digest(folder: Path) -> str:

@@ -31,7 +31,7 @@ def test_rows_and_members_stand_in_the_order_in_which_they_were_added(tmp_path: 
         shard.add(base_row("a", "a"), members("a"))
         shard.add(base_row("b", "b", rejected_by="colour", reason="low"))
         shard.add(base_row("c", "c"), members("c"))
-        report = shard.commit(SCHEMA, FOOTER, {"host": "here"})
+        report = shard.commit(SCHEMA, FOOTER, lambda: {"host": "here"})
     assert (report.num_seen, report.num_kept, dict(report.rejected)) == (3, 2, {"colour": {"low": 1}})
     assert [sample.key for sample in read_samples(tmp_path / "00000.tar")] == ["a", "c"]
     assert read_ledger(tmp_path / "00000.parquet")["uid"].to_pylist() == ["a", "b", "c"]
@@ -45,7 +45,7 @@ def test_the_offset_that_a_row_may_tell_is_where_its_picture_stands(tmp_path: Pa
         for key in "abc":
             offsets.append(shard.offset)
             shard.add(base_row(key, key), members(key))
-        shard.commit(SCHEMA, FOOTER, {})
+        shard.commit(SCHEMA, FOOTER, dict)
     pictures = [member.offset for member in members_of(tmp_path / "00000.tar") if member.name.endswith(".jpg")]
     assert offsets == pictures
 
@@ -63,12 +63,19 @@ def test_one_that_is_never_committed_leaves_no_trace(tmp_path: Path) -> None:
     assert files_of(tmp_path) == set()
 
 
+def test_what_is_told_of_the_run_can_tell_of_its_files_too(tmp_path: Path) -> None:
+    with shard_writer(tmp_path, None, "00000", "work") as shard:
+        shard.add(base_row("a", "a"), members("a"))
+        report = shard.commit(SCHEMA, FOOTER, lambda: {"there": sorted(files_of(tmp_path))})
+    assert report.run == {"there": ["00000.parquet", "00000.tar"]}
+
+
 def test_who_was_replaced_claims_nothing(tmp_path: Path) -> None:
     (tmp_path / "_lease").mkdir()
     (tmp_path / "_lease" / "000002.json").write_text("{}")
     with pytest.raises(LeaseError), shard_writer(tmp_path, Lease(tmp_path, 1), "00000", "work") as shard:
         shard.add(base_row("a", "a"), members("a"))
-        shard.commit(SCHEMA, FOOTER, {})
+        shard.commit(SCHEMA, FOOTER, dict)
     assert not stats_path(tmp_path, "00000").exists()
 
 
