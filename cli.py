@@ -238,7 +238,7 @@ def plan(
     ray_address: RayOption = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Rows that go through all stages.")] = 2000,
     seed: SeedOption = 0,
-    price: Annotated[float | None, typer.Option("--price", min=0, help="Of one worker for one hour.")] = None,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Price of one worker for one hour.")] = None,
     waiver: WaiverOption = None,
     hash_list: HashListOption = None,
     allow_loopback: LoopbackOption = False,

@@ -3,7 +3,7 @@
 This is the public API, with `curation.errors`; whatever else lies below `curation` is private and may change with any
 release. Names are loaded when they are first asked for, so importing this package costs nothing.
 
-    recipe = load_recipe("facecaptionhq-4m")                # a bundled recipe, or the path of a TOML file
+    recipe = load_recipe("facecaptionhq-4m")                # -> Recipe: a bundled one, or a TOML file's
     alone, two = Spread(num_workers=0), Spread(num_workers=2)
     run = location("run")                                   # a folder, or an address such as s3://bucket/run
 

@@ -5,12 +5,20 @@ from math import sqrt
 Z_95 = 1.959963984540054
 
 
-def wilson(num_hits: int, num_trials: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927); (0, 1) where nothing was tried."""
+def wilson(num_hits: int, num_trials: int, z: float = Z_95, num_all: int | None = None) -> tuple[float, float]:
+    """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927); (0, 1) where nothing was tried.
+
+    Where the trials are a sample out of `num_all`, it weighs as one of an infinite population that is larger by
+    1 / (1 - num_trials / num_all): once all are seen, nothing is unsure.
+    """
     if num_trials == 0:
         return 0.0, 1.0
     share = num_hits / num_trials
-    centre = share + z * z / (2 * num_trials)
-    spread = z * sqrt(share * (1 - share) / num_trials + z * z / (4 * num_trials * num_trials))
-    scale = 1 + z * z / num_trials
+    unseen = 1.0 if num_all is None else 1 - num_trials / num_all
+    if unseen <= 0:
+        return share, share
+    weight = num_trials / unseen
+    centre = share + z * z / (2 * weight)
+    spread = z * sqrt(share * (1 - share) / weight + z * z / (4 * weight * weight))
+    scale = 1 + z * z / weight
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from curation.storage.paths import is_local
-from curation.storage.publish import TEMP_FOLDER, digest
+from curation.storage.publish import TEMP_FOLDER, digest, refusing
 
 
 def intent_path(target: Path, shard: str, work_id: str) -> Path:
@@ -48,11 +48,12 @@ class Intent:
         self._path.unlink(missing_ok=True)
 
     def _append(self, line: str) -> None:
-        if self._descriptor is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            line = f"!\n{line}"
-        os.write(self._descriptor, f"{line}\n".encode("ascii"))
+        with refusing(self._path):
+            if self._descriptor is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+                line = f"!\n{line}"
+            os.write(self._descriptor, f"{line}\n".encode("ascii"))
 
 
 def losses(lines: Iterable[str]) -> dict[str, int]:

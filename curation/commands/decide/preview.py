@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Preview:
-    """What deciding again would give and cost; forecasts of shards add up."""
+    """What deciding again would give and cost; previews of shards add up."""
 
     num_seen: int = 0
     num_kept_before: int = 0
@@ -103,7 +103,7 @@ def opinion(row: Mapping[str, Any], recipe: Recipe, usable: frozenset[str], filt
     return Opinion(row, before, known, after, wanted, _perhaps(row, known, wanted, recipe))
 
 
-def forecast(
+def preview_of(
     shard: str, opinions: Sequence[Opinion], recipe: Recipe, recipes: Sequence[Recipe], is_rewritten: bool
 ) -> Preview:
     """Add up the opinions on one shard; `recipes` are those that judged it so far, oldest first."""
@@ -133,25 +133,25 @@ def forecast(
     )
 
 
-def add(forecasts: Sequence[Preview]) -> Preview:
-    """Return the sum of the forecasts of all shards."""
+def add(previews: Sequence[Preview]) -> Preview:
+    """Return the sum of the previews of all shards."""
     rejected: dict[str, Counter[str]] = {}
-    for preview in forecasts:
+    for preview in previews:
         for by, reasons in preview.rejected.items():
             rejected.setdefault(by, Counter()).update(reasons)
     return Preview(
-        num_seen=sum(preview.num_seen for preview in forecasts),
-        num_kept_before=sum(preview.num_kept_before for preview in forecasts),
-        num_kept=sum(preview.num_kept for preview in forecasts),
+        num_seen=sum(preview.num_seen for preview in previews),
+        num_kept_before=sum(preview.num_kept_before for preview in previews),
+        num_kept=sum(preview.num_kept for preview in previews),
         rejected={by: dict(sorted(reasons.items())) for by, reasons in sorted(rejected.items())},
-        num_undecided=sum(preview.num_undecided for preview in forecasts),
-        num_undecided_kept=sum(preview.num_undecided_kept for preview in forecasts),
-        calls=dict(sum((Counter(preview.calls) for preview in forecasts), Counter())),
-        calls_at_most=dict(sum((Counter(preview.calls_at_most) for preview in forecasts), Counter())),
-        num_shards=sum(preview.num_shards for preview in forecasts),
-        changes=tuple(change for preview in forecasts for change in preview.changes),
-        shadow_hits=sum(preview.shadow_hits for preview in forecasts),
-        shadow_trials=sum(preview.shadow_trials for preview in forecasts),
+        num_undecided=sum(preview.num_undecided for preview in previews),
+        num_undecided_kept=sum(preview.num_undecided_kept for preview in previews),
+        calls=dict(sum((Counter(preview.calls) for preview in previews), Counter())),
+        calls_at_most=dict(sum((Counter(preview.calls_at_most) for preview in previews), Counter())),
+        num_shards=sum(preview.num_shards for preview in previews),
+        changes=tuple(change for preview in previews for change in preview.changes),
+        shadow_hits=sum(preview.shadow_hits for preview in previews),
+        shadow_trials=sum(preview.shadow_trials for preview in previews),
     )
 
 

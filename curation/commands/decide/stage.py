@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 
 from curation.commands.curate import clean, curate_work, curate_work_id, members_as, run_facts
-from curation.commands.decide.preview import Opinion, Preview, add, forecast, opinion
+from curation.commands.decide.preview import Opinion, Preview, add, opinion, preview_of
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH
-from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.tar import TarWriter, read_samples
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.measure.cascade import Entry, Measured
@@ -36,7 +37,7 @@ from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease, hold
 from curation.storage.paths import local_copy
-from curation.storage.publish import FileRecord, publish, sha256_of
+from curation.storage.publish import FileRecord, publish, refusing, sha256_of, staged
 
 HISTORY = "history"
 """Key of the manifest's facts: the recipes that judged the folder before, oldest first."""
@@ -112,13 +113,13 @@ def foresee(run: Path, recipe: Recipe) -> Preview:
     manifest = _curated(target, recipe)
     where = f"{target}: a recipe in its manifest"
     recipes = [recipe_of(values, where) for values in recipes_of(manifest)]
-    forecasts = []
+    previews = []
     for job in _jobs(manifest, target, None, recipe, weights):
         ledger = read(job)
         is_measured = any(judged.wanted for judged in ledger.opinions)
         is_rewritten = is_measured or not _equal(ledger, _rows(ledger, {}, recipe), recipe)
-        forecasts.append(forecast(job.shard, ledger.opinions, recipe, recipes, is_rewritten))
-    return add(forecasts)
+        previews.append(preview_of(job.shard, ledger.opinions, recipe, recipes, is_rewritten))
+    return add(previews)
 
 
 def decide_shard(job: DecideJob) -> ShardReport:
@@ -295,21 +296,21 @@ def _tar(job: DecideJob, ledger: Ledger, rows: Sequence[Mapping[str, Any]], stem
     kept = {i: row for i, row in enumerate(rows) if row["kept"]}
     if after.keys() <= before:
         with local_copy(path) as tar:
-            samples = ((after[s.key], s.key, s) for s in read_samples(tar, after.keys(), shown=path))
-            return {name: publish(job.target / name, lambda temp: _write(temp, samples, path, len(after)))}
-    samples = ((row["format"], row["uid"], s) for row, s in ((kept[i], s) for i, s in _source(job, ledger, kept)))
-    return {name: publish(job.target / name, lambda temp: _write(temp, samples, job.source, len(after)))}
+            left = ((after[s.key], s.key, s) for s in read_samples(tar, after.keys(), shown=path))
+            return {name: _write(job.target / name, left, path, len(after))}
+    samples = ((kept[i]["format"], kept[i]["uid"], sample) for i, sample in _source(job, ledger, kept))
+    return {name: _write(job.target / name, samples, job.source, len(after))}
 
 
-def _write(temp: Path, samples: Iterator[tuple[str, str, Sample]], where: Path | None, num_samples: int) -> None:
+def _write(path: Path, samples: Iterator[tuple[str, str, Sample]], where: Path | None, num_samples: int) -> FileRecord:
+    """Publish a tar of samples, each with its format and uid, that must be as many as are kept."""
     num_written = 0
-
-    def stream() -> Iterator[tuple[str, bytes]]:
-        nonlocal num_written
+    with staged(path) as file, refusing(path), closing(TarWriter(file.temp)) as tar:
         for image_format, uid, sample in samples:
+            for name, content in members_as(uid, image_format, sample):
+                tar.add(name, content)
             num_written += 1
-            yield from members_as(uid, image_format, sample)
-
-    write_tar(temp, stream())
-    if num_written != num_samples:
-        raise ShardError(f"{where}: gave {num_written} of {num_samples} samples that are kept")
+        if num_written != num_samples:
+            raise ShardError(f"{where}: gave {num_written} of {num_samples} samples that are kept")
+        tar.close()
+        return file.publish()

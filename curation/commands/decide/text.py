@@ -10,45 +10,45 @@ from curation.recipe.judge import Verdict
 NUM_CHANGES_SHOWN = 20
 
 
-def tell(forecast: Preview) -> str:
-    """Return the forecast as text: what is certain, what must be measured, and who changes sides."""
-    return "\n".join((*_certain(forecast), *_undecided(forecast), *_changes(forecast)))
+def tell(preview: Preview) -> str:
+    """Return the preview as text: what is certain, what must be measured, and who changes sides."""
+    return "\n".join((*_certain(preview), *_undecided(preview), *_changes(preview)))
 
 
-def values(forecast: Preview) -> dict[str, Any]:
+def values(preview: Preview) -> dict[str, Any]:
     """Return the same as plain values, for JSON, with every change and the bounds of what stays."""
-    low, high = forecast.kept_interval
-    return {**asdict(forecast), "kept_low": low, "kept_expected": forecast.kept_expected, "kept_high": high}
+    low, high = preview.kept_interval
+    return {**asdict(preview), "kept_low": low, "kept_expected": preview.kept_expected, "kept_high": high}
 
 
-def _certain(forecast: Preview) -> Iterator[str]:
-    yield f"{forecast.num_seen} seen, {forecast.num_kept_before} kept now"
-    for by, reasons in forecast.rejected.items():
+def _certain(preview: Preview) -> Iterator[str]:
+    yield f"{preview.num_seen} seen, {preview.num_kept_before} kept now"
+    for by, reasons in preview.rejected.items():
         yield f"would be rejected: {sum(reasons.values())} by {by} ({_listed(reasons)})"
-    yield f"would be kept: {forecast.num_kept} for certain"
+    yield f"would be kept: {preview.num_kept} for certain"
 
 
-def _undecided(forecast: Preview) -> Iterator[str]:
-    calls = _listed(forecast.calls)
-    if forecast.num_undecided:
-        num = forecast.num_undecided_kept
+def _undecided(preview: Preview) -> Iterator[str]:
+    calls = _listed(preview.calls)
+    if preview.num_undecided:
+        num = preview.num_undecided_kept
         kept = f", {num} of them kept now, for which no shadow sample stands" if num else ""
-        yield f"undecided: {forecast.num_undecided}{kept}; measuring them takes these calls: {calls}"
+        yield f"undecided: {preview.num_undecided}{kept}; measuring them takes these calls: {calls}"
     elif calls:
         yield f"calls: {calls}"
-    if forecast.calls_at_most:
-        yield f"and, once those have measured, at most these: {_listed(forecast.calls_at_most)}"
-    if forecast.num_undecided:
-        low, high = forecast.kept_interval
-        expected = forecast.kept_expected
+    if preview.calls_at_most:
+        yield f"and, once those have measured, at most these: {_listed(preview.calls_at_most)}"
+    if preview.num_undecided:
+        low, high = preview.kept_interval
+        expected = preview.kept_expected
         guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
         yield f"kept in the end: {low} to {high} (95 %), {guess}"
 
 
-def _changes(forecast: Preview) -> Iterator[str]:
-    num = len(forecast.changes)
-    yield f"shards to write anew: {forecast.num_shards}; certain to change sides: {num}"
-    for change in forecast.changes[:NUM_CHANGES_SHOWN]:
+def _changes(preview: Preview) -> Iterator[str]:
+    num = len(preview.changes)
+    yield f"shards to write anew: {preview.num_shards}; certain to change sides: {num}"
+    for change in preview.changes[:NUM_CHANGES_SHOWN]:
         yield f"  {_change(change)}"
     if num > NUM_CHANGES_SHOWN:
         yield f"  ... and {num - NUM_CHANGES_SHOWN} more (--json lists all)"

@@ -48,10 +48,10 @@ def examine(recipe: str) -> list[Finding]:
     return [python, *_cv2(), _torch(), _ray(), *_weights(recipe), _disk(), _memory()]
 
 
-def look_at_python(implementation: str, found: tuple[int, int]) -> Finding:
+def look_at_python(implementation: str, release: tuple[int, int]) -> Finding:
     """Return the finding about an interpreter, such as ("CPython", (3, 11)): how far it is tested."""
-    known = PYTHONS.get(found) if implementation == "CPython" else None
-    fact = f"{implementation} {found[0]}.{found[1]}: {known or 'there is no lock for it'}"
+    known = PYTHONS.get(release) if implementation == "CPython" else None
+    fact = f"{implementation} {release[0]}.{release[1]}: {known or 'there is no lock for it'}"
     tested = [f"{major}.{minor}" for (major, minor), text in PYTHONS.items() if text.startswith("tested")]
     return Finding("python", known is not None, fact, f"use CPython {', '.join(tested[:-1])} or {tested[-1]}")
 
@@ -89,10 +89,10 @@ def _torch_mend(wanted: str | None) -> str:
 
 
 def _ray() -> Finding:
-    found = _version("ray")
-    numbers = tuple(int(part) for part in (found or "0.0").split(".")[:2])
+    installed = _version("ray")
+    numbers = tuple(int(part) for part in (installed or "0.0").split(".")[:2])
     mend = "pip install 'ray>=2.56' (older ones read untrusted Parquet unsafely: CVE-2026-41486, CVE-2026-57516)"
-    return Finding("ray", numbers >= MIN_RAY, str(found), mend)
+    return Finding("ray", numbers >= MIN_RAY, str(installed), mend)
 
 
 def _weights(recipe: str) -> Iterator[Finding]:
@@ -106,12 +106,12 @@ def _weights(recipe: str) -> Iterator[Finding]:
         return
     for name in sorted({name for plan in loaded.measurers for name in plan.module.weights(plan.measure)}):
         try:
-            found = find_weights(name)
+            file = find_weights(name)
         except FaceCaptionError as error:
             is_missing = isinstance(error, MissingWeightsError)
             yield Finding(f"weights {name}", False, "missing" if is_missing else "wrong", str(error), error.exit_code)
         else:
-            yield Finding(f"weights {name}", True, f"{found.path} (sha256 {found.sha256[:12]})")
+            yield Finding(f"weights {name}", True, f"{file.path} (sha256 {file.sha256[:12]})")
     if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.measurers):
         here = importlib.util.find_spec("yolov5_face") is not None
         yield Finding("package yolov5-face (GPL-3.0)", here, "installed" if here else "missing", GPL_BACKEND)

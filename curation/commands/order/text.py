@@ -7,40 +7,42 @@ from curation.commands.order.observe import OrderSample
 from curation.commands.order.proposal import Proposal
 
 
-def tell(found: Proposal, drawn: OrderSample) -> str:
+def tell(proposal: Proposal, drawn: OrderSample) -> str:
     """Return the proposal as text, last of all the lines that a recipe takes."""
-    return "\n".join((*_steps(found, drawn), *_totals(found, drawn), *_caveats(found), f"\n[curate]\n{found.line}"))
+    return "\n".join(
+        (*_steps(proposal, drawn), *_totals(proposal, drawn), *_caveats(proposal), f"\n[curate]\n{proposal.line}")
+    )
 
 
-def values(found: Proposal, drawn: OrderSample) -> dict[str, Any]:
+def values(proposal: Proposal, drawn: OrderSample) -> dict[str, Any]:
     """Return the same as plain values, for JSON."""
     about = {"origin": drawn.origin, "num_refused": drawn.num_refused, "decode_seconds": drawn.decode_seconds}
-    return {**about, **found.values}
+    return {**about, **proposal.values}
 
 
-def _steps(found: Proposal, drawn: OrderSample) -> Iterator[str]:
-    yield f"{drawn.origin}\n{found.num_pictures} readable pictures, {drawn.num_refused} samples without one"
+def _steps(proposal: Proposal, drawn: OrderSample) -> Iterator[str]:
+    yield f"{drawn.origin}\n{proposal.num_pictures} readable pictures, {drawn.num_refused} samples without one"
     yield f"\nproposed, in turn{'':<11}ms a call   measures   rejects   alone it would"
-    for step in found.proposed.steps:
-        alone = f"{found.rejects[step.name]:14.1%}" if step.name in found.rejects else f"{'-':>14}"
-        yield f"{step.name:<24}{1000 * found.seconds[step.name]:13.2f}{step.asked:11.1%}{step.rejected:10.1%}{alone}"
+    for step in proposal.proposed.steps:
+        alone = f"{proposal.rejects[step.name]:14.1%}" if step.name in proposal.rejects else f"{'-':>14}"
+        yield f"{step.name:<24}{1000 * proposal.seconds[step.name]:13.2f}{step.asked:11.1%}{step.rejected:10.1%}{alone}"
 
 
-def _totals(found: Proposal, drawn: OrderSample) -> Iterator[str]:
+def _totals(proposal: Proposal, drawn: OrderSample) -> Iterator[str]:
     yield f"\nCPU ms per readable picture, {1000 * drawn.decode_seconds:.2f} of decoding included"
-    for name, played in (("recipe", found.recipe), ("declared", found.declared), ("proposed", found.proposed)):
+    for name, played in (("recipe", proposal.recipe), ("declared", proposal.declared), ("proposed", proposal.proposed)):
         total = 1000 * (played.seconds + drawn.decode_seconds)
         yield f"{name:<10}{total:11.2f}  {', '.join(played.order)}"
-    value, low, high = found.saving
-    how = "the cheapest of all orders" if found.is_exact else "no single move makes it cheaper"
+    value, low, high = proposal.saving
+    how = "the cheapest of all orders" if proposal.is_exact else "no single move makes it cheaper"
     yield f"the proposed order, {how}, saves {value:.1%} of the measuring (95 %: {low:.1%} to {high:.1%})"
-    yield f"chosen on one half of the pictures, it saves {found.held_out_saving:.1%} on the other"
+    yield f"chosen on one half of the pictures, it saves {proposal.held_out_saving:.1%} on the other"
 
 
-def _caveats(found: Proposal) -> Iterator[str]:
-    if found.proposed.order == found.recipe.order:
+def _caveats(proposal: Proposal) -> Iterator[str]:
+    if proposal.proposed.order == proposal.recipe.order:
         yield "the recipe's own order is the cheapest already"
-    elif not found.is_certain:
+    elif not proposal.is_certain:
         yield "so few pictures do not tell it from the recipe's own: keep that, or take a larger --sample"
-    if idle := [name for name, share in found.rejects.items() if not share]:
+    if idle := [name for name, share in proposal.rejects.items() if not share]:
         yield f"of the sample {' and '.join(idle)} would reject none: how many it does reject is not known from it"

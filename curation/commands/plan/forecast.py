@@ -30,13 +30,13 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path
 from curation.dataset.stages import CURATE, FETCH, LEDGER_NAME, PACK, RANK
 from curation.errors import FaceCaptionError, ShardError, UsageError
+from curation.intervals import Z_95, wilson
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, Spread
 from curation.run.shard_writer import commit_report
 from curation.run.target import Facts, finish, finished
 from curation.storage.publish import FileRecord, digest, publish
 
-Z_95 = 1.959963984540054
 PLANNED = (FETCH.name, CURATE.name, PACK.name)
 FORECAST_NAME = "forecast.json"
 NUM_ROWS_THAT_TELL = 10
@@ -224,21 +224,8 @@ def score_run(run: Path) -> dict[str, dict[str, float | bool]]:
 
 
 def share(num_hits: int, num_trials: int, num_all: int) -> Range:
-    """Return the Wilson interval (JASA 22, 1927) of a share counted on a sample of `num_trials` out of `num_all`.
-
-    The sample's weight is that of an infinite population divided by 1 - num_trials / num_all: all seen, nothing unsure.
-    """
-    if num_trials == 0:
-        return Range(0.0, 0.0, 1.0)
-    fraction = num_hits / num_trials
-    unseen = 1 - num_trials / num_all
-    if unseen <= 0:
-        return Range(fraction, fraction, fraction)
-    weight = num_trials / unseen
-    centre = fraction + Z_95**2 / (2 * weight)
-    half = Z_95 * math.sqrt(fraction * (1 - fraction) / weight + Z_95**2 / (4 * weight**2))
-    scale = 1 + Z_95**2 / weight
-    return Range(fraction, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    """Return a share with its Wilson interval, counted on a sample of `num_trials` out of `num_all`."""
+    return Range(num_hits / num_trials if num_trials else 0.0, *wilson(num_hits, num_trials, num_all=num_all))
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from curation.dataset.stages import CURATE, FORGET, STAGES
 from curation.measure.cascade import QUARANTINE, UNREADABLE
 from curation.storage.publish import sha256_of
 
-"""Stages that a report covers, in the order in which samples flow."""
 REQUIRED_STAGE = CURATE.name
+"""The stage without which there is nothing to report."""
 Counts = tuple[int, int, dict[str, dict[str, int]]]
 """(num_seen, num_kept, rejected_by -> reason -> number), nothing at zero."""
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curation.commands.decide.preview import Preview, add, forecast, opinion
+from curation.commands.decide.preview import Preview, add, opinion, preview_of
 from curation.measure.columns import IDENTITY, ledger_row
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
@@ -58,7 +58,7 @@ def row_of(number: int, recipe: Recipe, **known: Any) -> dict[str, Any]:
 def forecast_of(rows: list[dict[str, Any]], recipe: Recipe, *before: Recipe) -> Preview:
     """Return the forecast over rows of which every column that both recipes have still holds."""
     names = frozenset(plan.name for plan in before[-1].measurers)
-    return forecast("00000", [opinion(row, recipe, names, names) for row in rows], recipe, before, True)
+    return preview_of("00000", [opinion(row, recipe, names, names) for row in rows], recipe, before, True)
 
 
 def test_the_shadow_was_cut_short_in_the_turns_that_measuring_takes(tmp_path: Path) -> None:
