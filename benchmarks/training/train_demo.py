@@ -28,8 +28,9 @@ from facemakeup.data.batch import Batch
 from facemakeup.data.cache import plan_of
 from facemakeup.data.dataset import open_dataset
 from facemakeup.data.order import batch
-from facemakeup.inference.export import load_into_stock, read_export, set_face
+from facemakeup.inference.export import load_into_stock, read_export
 from facemakeup.model.encoders import Encoders
+from facemakeup.model.ip_adapter import set_face
 from facemakeup.train_config import TrainConfig, load_config
 from facemakeup.training.checkpoint import Checkpoint, newest
 from facemakeup.training.export_checkpoint import export_checkpoint

@@ -3,7 +3,7 @@
 import io
 import tarfile
 
-from curation.dataset.tar import BLOCK_BYTES
+from curation.dataset.tar import BLOCK_BYTES, split_name
 from facemakeup.data.shards import Shard, ShardStore
 from facemakeup.faults import SampleFaultError
 
@@ -71,7 +71,4 @@ def _plain_members(span: bytes) -> list[tuple[str, bytes]] | None:
 
 def split(name: str) -> tuple[str, str]:
     """Return key and suffix of a member: WebDataset's rule, cut at the first dot of the base name."""
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    folder, slash, base = name.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    return folder + slash + stem, suffix.lower()
+    return split_name(name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))

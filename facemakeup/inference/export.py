@@ -20,9 +20,7 @@ from facemakeup.config import NUM_TOKENS, ModelConfig
 from facemakeup.faces import posemap
 from facemakeup.inference.model_card import model_card
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.model.ip_adapter import set_face, take_shortcut
-
-__all__ = ["export", "flat_names", "load_into_stock", "read_export", "read_record", "set_face"]
+from facemakeup.model.ip_adapter import take_shortcut
 
 FORMAT_VERSION = 1
 WEIGHTS_NAME = "facemakeup.safetensors"

@@ -47,7 +47,7 @@ from pathlib import Path
 
 from diffusers import {pipeline}
 
-from facemakeup.inference.export import load_into_stock, set_face
+from facemakeup import load_into_stock, set_face
 
 pipe = {pipeline}.from_pretrained({config.base!r})
 load_into_stock(pipe, Path("."))  # load_ip_adapter, and the shortcut without which it is another model

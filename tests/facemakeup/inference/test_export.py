@@ -12,19 +12,12 @@ from cli import app
 from curation.errors import UsageError, VerificationError
 from curation.storage.publish import publish_json, sha256_of
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.inference.export import (
-    RECORD_NAME,
-    WEIGHTS_NAME,
-    export,
-    flat_names,
-    load_into_stock,
-    read_export,
-    set_face,
-)
+from facemakeup.inference.export import RECORD_NAME, WEIGHTS_NAME, export, flat_names, load_into_stock, read_export
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.diffusion import ddim
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.ip_adapter import set_face
 from tests.facemakeup import tiny
 from tests.facemakeup.runs import run, run_config, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
