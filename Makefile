@@ -1,4 +1,4 @@
-# One command checks everything that CI checks: `make test`. `make demo` runs the whole main job on real photos.
+# `make test` checks all that CI checks but other Pythons (`make smoke`); `make demo` runs the whole main job on real photos.
 # PYTHON names the interpreter of a new environment (`make setup PYTHON=python3.13`), VENV its folder.
 PYTHON ?=
 VENV ?= .venv

@@ -25,13 +25,13 @@ def room_of(module: str) -> str:
 
 def reached(arrows: dict[str, set[str]], room: str) -> set[str]:
     """Return every room that can be reached from one."""
-    found: set[str] = set()
+    seen: set[str] = set()
     waiting = [room]
     while waiting:
-        fresh = arrows[waiting.pop()] - found
-        found |= fresh
+        fresh = arrows[waiting.pop()] - seen
+        seen |= fresh
         waiting += fresh
-    return found
+    return seen
 
 
 def num_floors(arrows: dict[str, set[str]], room: str, above: tuple[str, ...] = ()) -> int:
