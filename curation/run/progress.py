@@ -29,6 +29,6 @@ def progress(stage: str, log_json: str | None = None, *, done: str = "committed"
             if not has_failed:
                 bar.advance(shown)
             if has_failed or not console.is_terminal:
-                console.print(tell_outcome(stage, outcome), markup=False, highlight=False)
+                console.print(tell_outcome(stage, outcome), markup=False, highlight=False, soft_wrap=True)
 
         yield on_outcome

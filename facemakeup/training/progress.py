@@ -26,7 +26,7 @@ def steps() -> Iterator[OnStep]:
                 return
             bar.update(shown, description=f"train: loss {at.loss:.4f}")
             if is_main and not console.is_terminal:
-                console.print(tell(at), markup=False, highlight=False)
+                console.print(tell(at), markup=False, highlight=False, soft_wrap=True)
 
         yield on_step
 
