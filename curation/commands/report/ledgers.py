@@ -12,7 +12,6 @@ from curation.dataset.stages import LEDGER_NAME
 from curation.errors import ShardError
 
 NUM_BATCH_ROWS = 8192
-"""The one ledger of a stage that does not keep one per shard."""
 
 
 def ledger_paths(folder: Path, manifest: Manifest) -> list[Path]:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from curation.commands.curate import curate
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest
-from curation.dataset.tar import read_samples
+from curation.dataset.tar import BLOCK_BYTES, members_of, read_samples
 from curation.errors import UsageError
 from curation.images.decode import decode
 from curation.recipe.settings import DecodeLimits
@@ -171,3 +172,19 @@ def test_equal_bytes_at_two_addresses_are_packed_once_with_the_most_captions(tmp
     assert manifest.rejected == {"pack": {"duplicate_bytes": 2}}
     packed = {sample.metadata["url"] for sample in read_samples(tmp_path / "pack" / "jpg-00000.tar")}
     assert packed == {"http://example.org/b.jpg", "http://example.org/c.jpg"}
+
+
+@pytest.mark.parametrize("shard", ["00000", "00002"])
+def test_nothing_is_packed_from_a_curated_tar_that_is_cut_behind_its_last_sample(
+    run: Path, tmp_path: Path, shard: str
+) -> None:
+    recipe = recipe_from(tmp_path)
+    shutil.copytree(run / "curate", tmp_path / "curate")
+    tar = tmp_path / "curate" / f"{shard}.tar"
+    last = members_of(tar)[-1]
+    end = last.offset + BLOCK_BYTES + -(-last.num_bytes // BLOCK_BYTES) * BLOCK_BYTES
+    tar.write_bytes(tar.read_bytes()[:end])
+    packed = read_ledger(run / "pack" / "index.parquet").to_pylist()
+    manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
+    assert set(manifest.failed) == {row["shard"] for row in packed if row["source_shard"] == shard}
+    assert all(f"{tar}: cut: no end-of-archive blocks at byte {end}" in error for error in manifest.failed.values())
