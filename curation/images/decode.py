@@ -30,6 +30,8 @@ PILLOW_NAMES: Mapping[ImageFormat, str] = {name: walker.PILLOW_NAME for name, wa
 
 VERSION = 1
 """Raised whenever the same bytes would give other pixels; what was measured on the old ones is then measured again."""
+IN_DIGESTS: Mapping[str, int] = {"pixels": VERSION} if VERSION > 1 else {}
+"""What every digest of work done on pixels holds; nothing for the first version, which was never written down."""
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from curation.errors import WeightsError
-from curation.images.decode import VERSION as DECODE_VERSION
+from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
 from curation.storage.publish import digest
 from filters.base import Filter
@@ -35,7 +35,6 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
     Two ledgers whose keys agree for a filter hold comparable evidence in that column; when a key changes, that
     column alone must be measured again.
     """
-    pixels = {"pixels": DECODE_VERSION} if DECODE_VERSION > 1 else {}  # the first version was never written down
     keys = {}
     for plan in recipe.measurers:
         needed = [find_weights(name).name for name in plan.module.weights(plan.measure)]
@@ -46,7 +45,7 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
                 "measure": plan.measure.model_dump(mode="json"),
                 "decode": recipe.file.decode.model_dump(mode="json"),
                 "weights": {name: weights[name] for name in needed},
-                **pixels,
+                **IN_DIGESTS,
             }
         )
     return keys

@@ -15,7 +15,6 @@ from curation.storage.publish import TEMP_FOLDER, digest, publish
 from facemakeup.faults import DataError
 
 MAX_OPEN_TARS = 32
-READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

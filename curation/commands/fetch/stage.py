@@ -32,7 +32,7 @@ from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.stages import FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
-from curation.images.decode import VERSION as DECODE_VERSION
+from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
@@ -289,9 +289,8 @@ def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mappi
 
 
 def _inside(settings: FetchSettings, limits: DecodeLimits) -> dict[str, Any]:
-    pixels = {"pixels": DECODE_VERSION} if DECODE_VERSION > 1 else {}  # the first version was never written down
     return {
-        **pixels,
+        **IN_DIGESTS,
         "fetch": settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST),
         "decode": limits.model_dump(mode="json"),
     }
