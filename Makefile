@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/python -m demo.run
 
 test: lint types
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadscope
 
 lint: setup
 	$(BIN)/ruff check .
