@@ -3,7 +3,8 @@
 A reader trusts only what `manifest.json` names; it is written last, so a folder without it is not finished.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,11 @@ def read_report(path: Path) -> ShardReport:
     """Read a done record.
 
     Raises:
-        VerificationError: it is not as it was written.
+        VerificationError: it is not as it was written, or has other fields than this code knows.
     """
-    return _report(read_sealed(path))
+    values = read_sealed(path)
+    with _in_form(path):
+        return _report(values)
 
 
 def write_manifest(folder: Path, manifest: Manifest, recipe: Mapping[str, Any]) -> None:
@@ -164,7 +167,7 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
 
     Raises:
         UsageError: there is none in `folder`, or it belongs to another stage.
-        VerificationError: it is not as it was written.
+        VerificationError: it is not as it was written, or has other fields than this code knows.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
@@ -174,11 +177,25 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
     values = read_sealed(path)
     if values.get("schema_version") not in READABLE:
         raise UsageError(f"{path}: schema_version {values.get('schema_version')!r}; this code reads {READABLE}")
-    if stage is not None and values["stage"] != stage:
-        raise UsageError(f"{path}: written by {values['stage']!r}; expected the output of {stage!r}")
-    shards = tuple(_report(shard) for shard in values.pop("shards"))
-    files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
-    return Manifest(shards=shards, files=files, **values)
+    with _in_form(path):
+        shards = tuple(_report(shard) for shard in values.pop("shards"))
+        files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
+        manifest = Manifest(shards=shards, files=files, **values)
+    if stage is not None and manifest.stage != stage:
+        raise UsageError(f"{path}: written by {manifest.stage!r}; expected the output of {stage!r}")
+    return manifest
+
+
+@contextmanager
+def _in_form(path: Path) -> Iterator[None]:
+    """Name the file whose fields are not those of the values made of them."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise VerificationError(
+            f"{path}: sealed, but not with the fields that this version ({CODE_VERSION}) knows: {error}; "
+            f"read it with the version that wrote it"
+        ) from error
 
 
 def _report(values: Mapping[str, Any]) -> ShardReport:

@@ -88,13 +88,14 @@ def test_nothing_goes_that_is_not_of_our_own_kind(run: Path) -> None:
     write_ledger(run / "curate" / "00011.parquet", [], pa.schema(BASE_FIELDS), {"stage": "pack"})
     write_tar(run / "pack" / "holiday.tar", [("a.jpg", b"x")])
     shutil.copy(run / "curate" / "00000.tar", run / "curate" / "backup-of-00000.tar")
+    write_tar(run / "pack" / "backup-00001.tar", [("a.jpg", b"x")])
     (run / "pack" / "jpg-00008.tar").write_bytes(_tar_of_others())
     leave(run / "photos" / "a.jpg")
     before = files_of(run)
     found = collect(run)
     assert found.removed == ()
     assert files_of(run) == before
-    assert len(found.left) == 9
+    assert len(found.left) == 10
 
 
 def _tar_of_others() -> bytes:
