@@ -13,9 +13,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from cli import app
-from tests.places import ROOT
+from tests.places import PAGES, ROOT
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "backends").rglob("*.md")))
 TEXTS = {page: page.read_text() for page in PAGES}
 FENCED = re.compile(r"^ *```([^\n`]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 CALL = re.compile(r"^(?:facecaptionhq|accelerate launch .*--module cli) (.*)$", re.MULTILINE)

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.places import ROOT
+from tests.places import PAGES, ROOT
 
 FOLDERS = "backends|benchmarks|configs|curation|demo|docs|examples|facemakeup|filters|scripts|tests"
 PACKAGES = "benchmarks|cli|configs|curation|demo|facemakeup|filters|tests"
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
-    *(page for folder in (".github", *FOLDERS.split("|")) for page in sorted((ROOT / folder).rglob("*.md"))),
-]
 INDEX = (ROOT / "benchmarks" / "README.md").read_text()
 
 
