@@ -176,7 +176,8 @@ def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
         raise UsageError(f"{path}: no manifest; the stage that writes {folder} has not finished: run it again")
     values = read_sealed(path)
     if values.get("schema_version") not in READABLE:
-        raise UsageError(f"{path}: schema_version {values.get('schema_version')!r}; this code reads {READABLE}")
+        known = " and ".join(map(str, READABLE))
+        raise UsageError(f"{path}: schema_version {values.get('schema_version')!r}; this code reads {known}")
     with _in_form(path):
         shards = tuple(_report(shard) for shard in values.pop("shards"))
         files = {name: FileRecord(**record) for name, record in values.pop("files").items()}
