@@ -277,8 +277,8 @@ def order(
     from curation.commands.order.text import tell, values
 
     drawn = sample_of(source, loaded, sample, seed)
-    found = propose(drawn.observed, loaded)
-    typer.echo(_json(values(found, drawn)) if as_json else tell(found, drawn))
+    proposal = propose(drawn.observed, loaded)
+    typer.echo(_json(values(proposal, drawn)) if as_json else tell(proposal, drawn))
 
 
 @app.command()
@@ -309,9 +309,9 @@ def verify(
     from curation.run.progress import progress
 
     with progress("verify", done="verified") as on_outcome:
-        found = check(_location(run), _spread(workers, ray_address), on_outcome)
-    typer.echo(_json(found.values) if as_json else tell(found))
-    if not found.ok:
+        verification = check(_location(run), _spread(workers, ray_address), on_outcome)
+    typer.echo(_json(verification.values) if as_json else tell(verification))
+    if not verification.ok:
         raise typer.Exit(EXIT_FAULTS_FOUND)
 
 
@@ -325,8 +325,8 @@ def gc(
     from curation.commands.gc.collect import collect
     from curation.commands.gc.text import tell, values
 
-    found = collect(_location(run), dry_run=dry_run)
-    typer.echo(_json(values(found, dry_run=dry_run)) if as_json else tell(found, dry_run=dry_run))
+    collection = collect(_location(run), dry_run=dry_run)
+    typer.echo(_json(values(collection, dry_run=dry_run)) if as_json else tell(collection, dry_run=dry_run))
 
 
 @app.command()

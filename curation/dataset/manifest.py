@@ -16,7 +16,7 @@ from curation.version import CODE_VERSION
 MANIFEST_NAME = "manifest.json"
 RECIPE_NAME = "recipe.json"
 STATS_SUFFIX = "_stats.json"
-"""Of done records, after the shard's name."""
+"""What the name of a done record adds to its shard's."""
 SCHEMA_VERSION = 2
 READABLE = (1, 2)
 """Versions of manifests that this code reads; the first had no `output_since`."""

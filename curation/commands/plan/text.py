@@ -17,13 +17,13 @@ def tell_scores(scores: Mapping[str, Mapping[str, float | bool]]) -> str:
 
 def _lines(forecast: Forecast) -> Iterator[str]:
     yield f"{forecast.num_rows} rows in {forecast.num_parts} parts; measured on {forecast.num_sampled} of them"
-    for what, found, unit in (
+    for what, figure, unit in (
         ("link rot", forecast.link_rot.times(100), "%"),
         ("pictures that arrive", forecast.num_arriving, ""),
         ("their bytes", forecast.num_bytes.times(1e-9), " GB"),
         ("pictures at the end", forecast.num_final, ""),
     ):
-        yield f"{what:<22}{found.value:,.4g}{unit} (95 %: {found.low:,.4g} to {found.high:,.4g})"
+        yield f"{what:<22}{figure.value:,.4g}{unit} (95 %: {figure.low:,.4g} to {figure.high:,.4g})"
     for stage, figures in forecast.stages.items():
         cost = "" if figures.cost is None else f", cost {figures.cost:,.2f}"
         yield f"{stage:<22}{figures.hours:,.4g} h with {forecast.num_workers} workers{cost}"
