@@ -27,4 +27,6 @@ def main(tars: str, run: str, name: str = "facecaptionhq-4m") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
     main(*sys.argv[1:])

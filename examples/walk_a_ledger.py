@@ -53,7 +53,7 @@ def main(folder: str) -> None:
         score = f'{column}."{name}"'
         measured = database.sql(f"SELECT * FROM ledger WHERE isfinite({score})").create_view("measured")
         print(
-            f"{column}.{name}: {low:g} to {high:g} stays; measured of {len(measured)} of {manifest.num_seen} pictures"
+            f"{column}.{name}: {low:g} to {high:g} stays; measured on {len(measured)} of {manifest.num_seen} pictures"
         )
         if len(measured):
             database.sql(HISTOGRAM.format(score=score)).show()

@@ -68,7 +68,7 @@ def test_a_ledger_tells_verdicts_histograms_and_what_is_nearest_to_a_limit(tmp_p
     lines = ["".join(line.split()) for line in said.splitlines()]
     percent = round(100 * num_grey / len(rows), 1)
     assert f"│colour│mean_channel_std_low│{num_grey}│{percent}│" in lines
-    assert f"colour_scores.mean_channel_std: 2 to inf stays; measured of {len(rows)} of {len(rows)} pictures" in said
+    assert f"colour_scores.mean_channel_std: 2 to inf stays; measured on {len(rows)} of {len(rows)} pictures" in said
     kept = [(row["colour_scores"]["mean_channel_std"], row["key"]) for row in rows if row["kept"]]
     score, key = min(kept)
     assert f"│true│{key}│{round(score, 4)}│{round(score - 2, 4)}│kept│" in lines

@@ -18,7 +18,7 @@ def _lines(story: Story) -> Iterator[str]:
     for part in story.stages:
         yield from ("", *_stage_lines(part))
     if story.criteria:
-        yield from ("", "keep ranges, in the recipe's order")
+        yield from ("", "keep ranges, as the recipe declares them")
         for criterion in story.criteria:
             yield f"  {_criterion(criterion)}"
     for name, why in story.unmeasured.items():
