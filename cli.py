@@ -208,6 +208,7 @@ def decide(
     from curation.commands.decide.stage import decide as run_decide
     from curation.commands.decide.stage import foresee
     from curation.commands.decide.text import tell, values
+    from curation.commands.pack.packs import superseded_packs
     from curation.run.progress import progress
 
     if dry_run:
@@ -218,8 +219,8 @@ def decide(
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run_decide(_location(run), loaded, spread, _location(source) if source else None, on_outcome)
     _conclude(manifest, _location(run), as_json)
-    if (_location(run) / "pack").is_dir():
-        typer.echo("what was packed before follows the old decision: pack again into a new folder", err=True)
+    for packed in superseded_packs(_location(run)):
+        typer.echo(f"{packed} follows an earlier decision: pack again into a new folder", err=True)
 
 
 for trainer_command in (cache, train, export, generate):

@@ -7,8 +7,9 @@ from pathlib import Path
 from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, Manifest, ShardReport, read_manifest, read_report
 from curation.dataset.stages import STAGES
 from curation.errors import UsageError, VerificationError
+from curation.run.derived import derived_of
 from curation.run.target import WORK_NAME
-from curation.storage.paths import filesystem, is_local, named
+from curation.storage.paths import filesystem, is_local, named, resolved
 from curation.storage.publish import read_sealed
 
 
@@ -33,6 +34,24 @@ def stages_of(run: Path) -> tuple[StageFolder, ...]:
     if not places:
         raise UsageError(f"{run}: holds none of the folders {', '.join(STAGES)}, and is no stage's own folder")
     return places
+
+
+def derived_stages(run: Path) -> tuple[StageFolder, ...]:
+    """Return the stage folders that were made from those of a run and lie elsewhere, if they can be reached."""
+    here = resolved(run)
+    return tuple(
+        StageFolder(derived.stage, derived.folder, shown_from(here, derived.folder))
+        for derived in derived_of(run)
+        if derived.stage in STAGES and derived.is_there
+    )
+
+
+def shown_from(run: Path, folder: Path) -> str:
+    """Return how messages name a folder: by its way from the run where it lies in it, else by its address."""
+    try:
+        return folder.relative_to(run).as_posix()
+    except ValueError:
+        return str(folder)
 
 
 def _stage_name(folder: Path) -> str:

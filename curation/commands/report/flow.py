@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.commands.pack.packs import is_superseded, packs_of
 from curation.commands.report.ledgers import batches, ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
-from curation.dataset.stages import CURATE, FORGET, STAGES
+from curation.dataset.stages import CURATE, FORGET, PACK, STAGES
 from curation.measure.cascade import QUARANTINE, UNREADABLE
+from curation.run.folders import StageFolder
 from curation.storage.publish import sha256_of
 
 REQUIRED_STAGE = CURATE.name
@@ -51,20 +53,38 @@ class Check:
 
 
 def read_stages(run: Path) -> tuple[tuple[FinishedStage, ...], tuple[str, ...]]:
-    """Return the finished stages of a run, and the names of the folders that hold an unfinished one.
+    """Return the finished stages of a run, and the names of those that are unfinished or superseded.
 
     Raises:
         UsageError: `curate` is missing, unfinished or another stage's output.
     """
-    stages, unfinished = [], []
+    stages: list[FinishedStage] = []
+    unfinished: list[str] = []
     for name in STAGES:
-        folder = run / name
+        folder: Path | None = run / name
+        if name == PACK.name:
+            folder, superseded = _pack_of(run, next(stage.manifest for stage in stages if stage.name == CURATE.name))
+            unfinished += superseded
+        if folder is None:
+            continue
         if name == REQUIRED_STAGE or (folder / MANIFEST_NAME).is_file():
             manifest = read_manifest(folder, name)
             stages.append(FinishedStage(name, folder, manifest, sha256_of(folder / MANIFEST_NAME)))
         elif folder.is_dir():
             unfinished.append(name)
     return tuple(stages), tuple(unfinished)
+
+
+def _pack_of(run: Path, curated: Manifest) -> tuple[Path | None, list[str]]:
+    """Return the folder that was packed from what is curated now, wherever it lies, and names of those that were not.
+
+    Where there is none, it is the place of one in the run, unless a superseded one lies there.
+    """
+    finished, own = packs_of(run), StageFolder(PACK.name, run / PACK.name, PACK.name)
+    superseded = [place for place, manifest in finished.items() if is_superseded(manifest, curated)]
+    left = [place.folder for place in (*finished, own) if place not in superseded]
+    names = [f"{place.shown} (superseded: made from an earlier state of {CURATE.name})" for place in superseded]
+    return (left[0] if left else None), names
 
 
 def check_stages(stages: Sequence[FinishedStage]) -> tuple[Check, ...]:

@@ -23,38 +23,36 @@ from curation.storage.paths import local_copy
 Records = Mapping[str, StageRecords]
 
 
-def check_flow(stages: Records) -> None:
-    """Hold the counts of each stage against those of the one before it.
+def check_flow(stages: Records, records: StageRecords) -> None:
+    """Hold the counts of a stage against those of the one before it.
 
     What was forgotten later stands as a row in every ledger that it ever entered, kept in none.
     """
-    for name, records in stages.items():
-        before = _before(stages, name)
-        if before is None or records.manifest is None:
-            continue
-        if before.manifest is None:
-            if MANIFEST_NAME not in before.names:
-                before.fault(MANIFEST_NAME, "missing", f"the manifest of a stage that {name} was built on")
-            continue
-        num_forgotten = sum(records.manifest.rejected.get(FORGET, {}).values())
-        came, went = before.manifest.num_kept, records.manifest.num_seen - num_forgotten
-        if came != went and not records.manifest.failed:
-            wrong = f"{records.manifest.num_seen} seen, {num_forgotten} of them forgotten"
-            records.fault(MANIFEST_NAME, wrong, f"the {came} that {before.stage} kept, no more and no less")
+    before = _before(stages, records.stage)
+    if before is None or records.manifest is None:
+        return
+    if before.manifest is None:
+        if MANIFEST_NAME not in before.names:
+            before.fault(MANIFEST_NAME, "missing", f"the manifest of a stage that {records.stage} was built on")
+        return
+    num_forgotten = sum(records.manifest.rejected.get(FORGET, {}).values())
+    came, went = before.manifest.num_kept, records.manifest.num_seen - num_forgotten
+    if came != went and not records.manifest.failed:
+        wrong = f"{records.manifest.num_seen} seen, {num_forgotten} of them forgotten"
+        records.fault(MANIFEST_NAME, wrong, f"the {came} that {before.stage} kept, no more and no less")
 
 
-def check_identities(stages: Records, broken: Container[str]) -> None:
-    """Derive the identities again that depend on the stage before, where that lies in the run.
+def check_identities(stages: Records, records: StageRecords, broken: Container[str]) -> None:
+    """Derive a stage's identities again that depend on the stage before, where that is known.
 
     `broken` names the files that have a fault already; none of them is read.
     """
-    for name, records in stages.items():
-        before, manifest, recipe = _before(stages, name), records.manifest, records.recipe
-        if manifest is None or recipe is None or not records.can_derive:
-            continue
-        check = IDENTITIES.get(name)
-        if check is not None:
-            check(Derived(stages, records, manifest, recipe, before, broken))
+    before, manifest, recipe = _before(stages, records.stage), records.manifest, records.recipe
+    if manifest is None or recipe is None or not records.can_derive:
+        return
+    check = IDENTITIES.get(records.stage)
+    if check is not None:
+        check(Derived(stages, records, manifest, recipe, before, broken))
 
 
 @dataclass(frozen=True)
@@ -142,13 +140,12 @@ def _part_of(selection: Manifest, folder: Path, shard: str) -> Before | None:
     return None if part is None else Before(folder / f"{shard}.parquet", part, part.sha256)
 
 
-def check_packed(stages: Records, broken: Container[str]) -> None:
-    """Hold index and ledger of `pack` against the shards' own rows, and those against what `curate` kept.
+def check_packed(stages: Records, records: StageRecords, broken: Container[str]) -> None:
+    """Hold index and ledger of a `pack` against the shards' own rows, and those against what `curate` kept.
 
     `broken` names the files that have a fault already; none of them is read.
     """
-    records = stages.get(PACK.name)
-    if records is None or records.manifest is None:
+    if records.stage != PACK.name or records.manifest is None:
         return
     names = (INDEX_NAME, LEDGER_NAME)
     if any(f"{records.place.shown}/{name}" in broken or name not in records.manifest.files for name in names):

@@ -1,7 +1,7 @@
 """Derives everything again from what lies on disk, and names each thing that is not as it should be."""
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,12 +10,14 @@ from curation.commands.verify.across import check_flow, check_identities, check_
 from curation.commands.verify.faults import Checked, Fault, Note, Verification
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
 from curation.commands.verify.shards import CheckJob, check_shard
-from curation.dataset.stages import PACK
+from curation.commands.verify.views import views_of
+from curation.dataset.stages import PACK, STAGES
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, tombstones_of
-from curation.run.folders import StageFolder, names_in, stages_of
+from curation.run.derived import derived_of
+from curation.run.folders import StageFolder, derived_stages, names_in, shown_from, stages_of
 from curation.run.lookup import ledgers_of
 from curation.run.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
-from curation.storage.paths import is_local, local_copy
+from curation.storage.paths import is_local, local_copy, named, resolved
 
 
 def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verification:
@@ -24,32 +26,45 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     Raises:
         UsageError: there is no stage here.
     """
-    places = stages_of(run)
-    stages = {place.stage: read_records(place) for place in places}
-    check_flow(stages)
-    jobs = [job for records in stages.values() for job in _jobs(stages, records)]
+    run = named(run)
+    places, derived = stages_of(run), derived_stages(run)
+    views = views_of([read_records(place) for place in places], [read_records(place) for place in derived])
+    every = [view.records for view in views]
+    for view in views:
+        check_flow(view.stages, view.records)
+    jobs = [job for view in views for job in _jobs(view.stages, view.records)]
     outcomes = list(told(run_shards(jobs, check_shard, spread), on_outcome))
     shard_faults = [
         fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)
     ]
-    broken = {
-        fault.file for fault in (*shard_faults, *(fault for records in stages.values() for fault in records.faults))
-    }
+    broken = {fault.file for fault in (*shard_faults, *(fault for records in every for fault in records.faults))}
     if not any(isinstance(outcome, ShardFailure) for outcome in outcomes):
-        check_identities(stages, broken)
-        check_packed(stages, broken)
-    faults = [*(fault for records in stages.values() for fault in records.faults), *shard_faults]
-    notes = [note for records in stages.values() for note in records.notes]
+        for view in views:
+            check_identities(view.stages, view.records, broken)
+            check_packed(view.stages, view.records, broken)
+    faults = [*(fault for records in every for fault in records.faults), *shard_faults]
+    notes = [*(note for records in every for note in records.notes), *_lost_folders(run)]
     if places[0].folder != run:
-        faults += [*_forgotten_faults(run), *_living_faults(run, places, {fault.file for fault in faults})]
+        faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived), {fault.file for fault in faults})]
         if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
                 why = "mend the faults first" if faults else "it lies in an object store"
                 notes.append(Note("report", f"not derived again: {why}"))
             else:
                 faults += check_report(run)
-    sizes = [size for records in stages.values() for size in records.names.values()]
+    sizes = [size for records in every for size in records.names.values()]
     return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+
+
+def _lost_folders(run: Path) -> Iterator[Note]:
+    """Yield what was derived from the run and cannot be looked at from here."""
+    for derived in derived_of(run):
+        card = shown_from(resolved(run), resolved(derived.card))
+        if not derived.is_there:
+            gone = f"names a {derived.stage} at {derived.folder}, which is not there"
+            yield Note(card, f"{gone}; if it is gone for good, remove this file")
+        elif derived.stage not in STAGES:
+            yield Note(card, f"a {derived.stage} lies at {derived.folder}")
 
 
 def _forgotten_faults(run: Path) -> list[Fault]:
@@ -86,7 +101,7 @@ def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:
     return outcome.faults if isinstance(outcome, Checked) else ()
 
 
-def _jobs(stages: dict[str, StageRecords], records: StageRecords) -> list[CheckJob]:
+def _jobs(stages: Mapping[str, StageRecords], records: StageRecords) -> list[CheckJob]:
     place = records.place
     return [
         CheckJob(

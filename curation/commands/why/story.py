@@ -14,7 +14,7 @@ from curation.dataset.tombstones import tombstones_of
 from curation.errors import FaceCaptionError, UsageError
 from curation.measure.columns import known_of
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.run.folders import StageFolder, stages_of
+from curation.run.folders import StageFolder, derived_stages, stages_of
 from curation.run.lookup import LedgerEntry, find_images
 from curation.storage.paths import local_copy
 
@@ -90,12 +90,12 @@ def why(run: Path, identity: str) -> list[Story]:
     Raises:
         UsageError: no stage of the run ever saw it.
     """
-    places = stages_of(run)
+    places = (*stages_of(run), *derived_stages(run))
     images = find_images(places, identity)
     if not images:
         forgotten = " It was forgotten: only its tombstone is left." if tombstones_of(run).names(identity) else ""
         raise UsageError(f"{identity}: no stage of {run} ever saw it (as uid, URL, key or sha256).{forgotten}")
-    manifests = {place.stage: _manifest(place) for place in places}
+    manifests = {place.folder: _manifest(place) for place in places}
     return [_story(rows, manifests) for rows in images]
 
 
@@ -106,19 +106,19 @@ def _manifest(place: StageFolder) -> Manifest | None:
         return None  # not finished yet
 
 
-def _story(rows: Sequence[LedgerEntry], manifests: Mapping[str, Manifest | None]) -> Story:
+def _story(rows: Sequence[LedgerEntry], manifests: Mapping[Path, Manifest | None]) -> Story:
     judged = next((entry for entry in reversed(rows) if entry.place.stage == CURATE.name and entry.row["kept"]), None)
     judged = judged or next((entry for entry in rows if entry.place.stage == CURATE.name), None)
-    recipe = None if judged is None else _recipe(manifests[CURATE.name], str(judged.place.folder))
+    manifest = None if judged is None else manifests[judged.place.folder]
+    recipe = None if judged is None else _recipe(manifest, str(judged.place.folder))
     known = {} if judged is None or recipe is None else known_of(judged.row, recipe)
     unmeasured = {} if judged is None or recipe is None else dict(_unmeasured(judged.row, known, recipe))
     samples = [(entry, sample) for entry in rows if (sample := _sample(entry)) is not None]
     captions, binding = _captions(samples)
-    manifest = manifests.get(CURATE.name)
     return Story(
         uid=rows[0].row["uid"],
         url=next((entry.row["url"] for entry in rows if entry.row["url"]), None),
-        stages=tuple(_stage_part(entry, manifests.get(entry.place.stage)) for entry in rows),
+        stages=tuple(_stage_part(entry, manifests.get(entry.place.folder)) for entry in rows),
         criteria=() if judged is None or recipe is None else tuple(_criteria(judged.row, known, recipe, unmeasured)),
         scores={} if judged is None else _columns(judged.row, "_scores"),
         evidence={} if judged is None else _columns(judged.row, "_evidence"),

@@ -246,7 +246,7 @@ def test_a_stage_that_is_not_finished_is_named_and_not_counted(run: Path) -> Non
     (run / "pack" / "manifest.json").unlink()
     write_report(run)
     assert [stage["stage"] for stage in values_of(run)["stages"]] == ["rank", "fetch", "curate"]
-    assert "Not finished, and so not reported: pack" in Elements(page_of(run)).text
+    assert "Not finished, or superseded, and so not reported: pack" in Elements(page_of(run)).text
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_lies(finished: Path, run: Path) -> None:
