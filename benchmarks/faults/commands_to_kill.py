@@ -112,8 +112,8 @@ def littered(world: Path, web: Path, url: str) -> None:
 
 def work_rank(world: Path) -> None:
     """Rank."""
-    metadata = (world / "input" / f"{name}.parquet" for name in ("facecaption", "laion"))
-    rank(*metadata, world / "run" / "rank", recipe_of(world))
+    tables = world / "input"
+    rank(tables / "facecaption.parquet", tables / "laion.parquet", world / "run" / "rank", recipe_of(world))
 
 
 def work_fetch(world: Path) -> None:

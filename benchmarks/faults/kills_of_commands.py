@@ -216,7 +216,7 @@ def _strike(
     """Kill the command once or more, let it end, and return what is wrong with what lies there then."""
     work, moments = partial(command.work, here), list[float]()
     for number in range(MAX_ATTEMPTS):
-        is_struck = number == 0 or (moments and dice.random() < SECOND_KILL)
+        is_struck = number == 0 or (bool(moments) and dice.random() < SECOND_KILL)
         moment = dice.uniform(0, LATEST * seconds) if is_struck else NEVER
         attempt = hand.attempt(work, moment)
         if attempt.exit_code == -signal.SIGKILL and moment is not NEVER:

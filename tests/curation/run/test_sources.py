@@ -46,6 +46,16 @@ def flip(source: Path) -> None:
     (source / "00001.tar").write_bytes(content)
 
 
+def all_renamed(source: Path) -> None:
+    shutil.rmtree(source)
+    other(source, "a", "b", "c")
+
+
+def everything(source: Path) -> None:
+    (source / "00000.tar").unlink()
+    other(source, "00001", "00002")
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "one is gone": (lambda source: (source / "00001.tar").unlink(), r"1 are gone or renamed: 00001\)"),
     "one has another name": (
@@ -54,12 +64,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "one has other bytes": (flip, r"1 have other bytes: 00001\)"),
     "two have changed places": (swap, r"2 have other bytes: 00000, 00001\)"),
     "all have other bytes": (lambda source: other(source, "00000", "00001"), "2 have other bytes: 00000, 00001"),
-    "all have other names": (
-        lambda source: (shutil.rmtree(source), other(source, "a", "b", "c")), "2 are gone or renamed: 00000, 00001",
-    ),
+    "all have other names": (all_renamed, "2 are gone or renamed: 00000, 00001"),
     "one is gone, another has changed, a third came": (
-        lambda source: ((source / "00000.tar").unlink(), other(source, "00001", "00002")),
-        r"1 are gone or renamed: 00000; 1 have other bytes: 00001",
+        everything, r"1 are gone or renamed: 00000; 1 have other bytes: 00001",
     ),
 }  # fmt: skip
 

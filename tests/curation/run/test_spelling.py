@@ -85,10 +85,11 @@ def test_what_was_forgotten_does_not_come_back_by_another_spelling_of_the_folder
 ) -> None:
     run = tmp_path / "run"
     source, uid = curated(run, recipe)
-    for stage, work in (
-        ("curate", lambda target: curate(source, target, recipe, ALONE)),
-        ("pack", lambda target: pack(tmp_path / "before" / "curate", target, recipe, ALONE)),
-    ):
+    works: dict[str, Callable[[Path], Manifest]] = {
+        "curate": lambda target: curate(source, target, recipe, ALONE),
+        "pack": lambda target: pack(tmp_path / "before" / "curate", target, recipe, ALONE),
+    }
+    for stage, work in works.items():
         (run / stage).mkdir()
         for name in ("links", "disk", "run/deep"):
             if (tmp_path / name).exists() or (tmp_path / name).is_symlink():

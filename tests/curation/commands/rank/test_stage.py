@@ -15,8 +15,9 @@ from curation.commands.rank.stage import LEDGER_SCHEMA, SELECTION_SCHEMA, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.sample import uid_of_url
-from curation.errors import UsageError
+from curation.errors import FaceCaptionError, UsageError
 from tests.curation.shards import bytes_of, recipe_from
+from tests.curation.whole_run import write_metadata
 
 RECIPE = """
 schema_version = 1
@@ -336,3 +337,22 @@ def test_the_ledger_has_the_base_columns_then_the_row_counts(tmp_path: Path) -> 
 )
 def test_a_box_is_four_pixels_with_an_area_or_nothing(text: str | None, box: list[int] | None) -> None:
     assert face_box(text) == box
+
+
+@pytest.mark.parametrize("fault", ["a column is missing", "no parquet at all"])
+def test_a_target_of_a_ranking_that_failed_serves_the_right_tables(tmp_path: Path, fault: str) -> None:
+    recipe = recipe_from(tmp_path, RECIPE.format(rank="top = 6"))
+    facecaption, laion = write_metadata(tmp_path, 6)
+    right = laion.read_bytes()
+    if fault == "a column is missing":
+        pq.write_table(pq.read_table(laion).drop_columns(["URL"]), laion)
+    else:
+        laion.write_bytes(b"PAR1 this is none PAR1")
+    for _ in range(2):
+        with pytest.raises((FaceCaptionError, pa.ArrowException)):
+            rank(facecaption, laion, tmp_path / "rank", recipe)
+    laion.write_bytes(right)
+    assert rank(facecaption, laion, tmp_path / "rank", recipe).num_kept > 0
+    pq.write_table(pq.read_table(laion).slice(1), laion)
+    with pytest.raises(UsageError, match="holds the output of other work"):
+        rank(facecaption, laion, tmp_path / "rank", recipe)
