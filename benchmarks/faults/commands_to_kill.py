@@ -29,7 +29,7 @@ FORGOTTEN = [url_of(number) for number in (0, 3, 7, 17)]
 
 
 @dataclass(frozen=True)
-class Command:
+class KilledCommand:
     """One command, and the world that it is run in."""
 
     name: str
@@ -151,18 +151,18 @@ def work_gc(world: Path) -> None:
     collect(world / "run")
 
 
-COMMANDS: Mapping[str, Command] = MappingProxyType(
+COMMANDS: Mapping[str, KilledCommand] = MappingProxyType(
     {
         command.name: command
         for command in (
-            Command("rank", inputs, work_rank),
-            Command("fetch", selection, work_fetch),
-            Command("curate", without("pack", "curate"), work_curate),
-            Command("pack", without("pack"), work_pack),
-            Command("decide", strictly_decided, work_decide),
-            Command("forget", requests, work_forget),
-            Command("report", whole, work_report),
-            Command("gc", littered, work_gc),
+            KilledCommand("rank", inputs, work_rank),
+            KilledCommand("fetch", selection, work_fetch),
+            KilledCommand("curate", without("pack", "curate"), work_curate),
+            KilledCommand("pack", without("pack"), work_pack),
+            KilledCommand("decide", strictly_decided, work_decide),
+            KilledCommand("forget", requests, work_forget),
+            KilledCommand("report", whole, work_report),
+            KilledCommand("gc", littered, work_gc),
         )
     }
 )

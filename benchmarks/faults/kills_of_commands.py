@@ -32,7 +32,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.commands_to_kill import COMMANDS, Command
+from benchmarks.faults.commands_to_kill import COMMANDS, KilledCommand
 from benchmarks.provenance import RESULTS, commit, machine
 from curation.dataset.manifest import STATS_SUFFIX
 from curation.storage.lease import LEASE_FOLDER
@@ -194,7 +194,7 @@ def campaign(name: str, folder: Path, url: str, num_kills: int, seed: int) -> di
     }
 
 
-def _undisturbed(command: Command, before: Path, place: Path, hand: Smith) -> tuple[dict[str, bytes], float]:
+def _undisturbed(command: KilledCommand, before: Path, place: Path, hand: Smith) -> tuple[dict[str, bytes], float]:
     """Return what the command leaves and how long it takes; it must leave the same twice."""
     ends = []
     for _ in range(3):  # the first one loads what the others need
@@ -210,7 +210,7 @@ def _undisturbed(command: Command, before: Path, place: Path, hand: Smith) -> tu
 
 
 def _strike(
-    command: Command, here: Path, expected: Mapping[str, bytes], seconds: float, dice: random.Random,
+    command: KilledCommand, here: Path, expected: Mapping[str, bytes], seconds: float, dice: random.Random,
     counts: Counter[str], hand: Smith,
 ) -> list[str]:  # fmt: skip
     """Kill the command once or more, let it end, and return what is wrong with what lies there then."""

@@ -78,7 +78,7 @@ class FetchJob:
     lease: Lease | None = None
 
 
-def fetch(
+def fetch(  # long: its options, and the order in which its gates and its shards are one line of work
     source: Path,
     target: Path,
     recipe: Recipe,
@@ -112,7 +112,7 @@ def fetch(
     work_digest = fetch_work(selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"])
     with claimed(target, FETCH, work_digest) as lease:
         register(source, target, FETCH.name, selection.state)
-        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(map(named, hash_lists)), allow_loopback)
+        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(hash_lists), allow_loopback)
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
@@ -137,7 +137,7 @@ def _jobs(
             settings=settings.model_copy(update={"num_host_connections": share}),
             limits=recipe.file.decode,
             guards=recipe.file.curate,
-            hash_lists=hash_lists,
+            hash_lists=tuple(map(named, hash_lists)),
             allow_loopback=allow_loopback,
             lease=lease,
         )

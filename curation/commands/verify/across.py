@@ -52,11 +52,11 @@ def check_identities(stages: Records, records: StageRecords, broken: Container[s
         return
     check = IDENTITIES.get(records.stage)
     if check is not None:
-        check(Derived(stages, records, manifest, recipe, before, broken))
+        check(Rederived(stages, records, manifest, recipe, before, broken))
 
 
 @dataclass(frozen=True)
-class Derived:
+class Rederived:
     """A finished stage whose identities can be derived again, and what they are derived from."""
 
     stages: Records
@@ -69,7 +69,7 @@ class Derived:
     """Files that have a fault already."""
 
 
-def _check_fetched(stage: Derived) -> None:
+def _check_fetched(stage: Rederived) -> None:
     settings, limits = stage.recipe.file.fetch, stage.recipe.file.decode
     lists = stage.manifest.extra.get("safety", {}).get("hash_lists", {})
     for report in stage.manifest.shards:
@@ -83,13 +83,13 @@ def _check_fetched(stage: Derived) -> None:
             stage.records.fault(MANIFEST_NAME, wrong, "that of the selection beside it")
 
 
-def _check_curated(stage: Derived) -> None:
+def _check_curated(stage: Rederived) -> None:
     for report in stage.manifest.shards:
         if (origin := origin_of(stage.stages, CURATE.name, report)) is not None:
             expect_work_id(stage.records, report, curate_id(stage.records, report, origin.sha256))
 
 
-def _check_packed(stage: Derived) -> None:
+def _check_packed(stage: Rederived) -> None:
     if stage.before is not None and stage.before.manifest is not None:
         _check_packing(stage.records, stage.manifest, stage.before, stage.recipe, stage.broken)
 

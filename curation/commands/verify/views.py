@@ -15,26 +15,26 @@ SUPERSEDED = (
 
 
 @dataclass(frozen=True)
-class View:
+class StageView:
     """One stage's records, and those that they are held against by the name of their stage."""
 
     records: StageRecords
     stages: Mapping[str, StageRecords]
 
 
-def views_of(own: Sequence[StageRecords], derived: Sequence[StageRecords]) -> list[View]:
+def views_of(own: Sequence[StageRecords], derived: Sequence[StageRecords]) -> list[StageView]:
     """Return every stage of a run, and those that were derived from it elsewhere, with what each is held against."""
     stages = {records.stage: records for records in own}
     return [_view(stages, records) for records in (*own, *derived)]
 
 
-def _view(stages: Mapping[str, StageRecords], records: StageRecords) -> View:
+def _view(stages: Mapping[str, StageRecords], records: StageRecords) -> StageView:
     alone = {records.stage: records}
     if _is_superseded(stages, records):
         records.note(MANIFEST_NAME, SUPERSEDED)
-        return View(records, alone)
+        return StageView(records, alone)
     before = stages.get(STAGES[records.stage].before or "")
-    return View(records, alone if before is None else {before.stage: before} | alone)
+    return StageView(records, alone if before is None else {before.stage: before} | alone)
 
 
 def _is_superseded(stages: Mapping[str, StageRecords], records: StageRecords) -> bool:
