@@ -474,10 +474,13 @@ def _refuse(error: Exception) -> int:
         if message:  # else it has shown the help
             say(f"{usage.get_usage()}\n{message}" if usage else message, err=True)
         return int(getattr(error, "exit_code", EXIT_USAGE))
-    known = error if isinstance(error, FaceCaptionError) else refusal_of(error)
-    if known is not None:
-        say(f"facecaptionhq: {printable(known)}", err=True)
-        return known.exit_code
+    if isinstance(error, FaceCaptionError):
+        say(f"facecaptionhq: {printable(error)}", err=True)
+        return error.exit_code
+    if (refusal := refusal_of(error)) is not None:
+        stores = "".join(f"{word}: " for word in sys.argv[1:] if "://" in word)
+        say(f"facecaptionhq: {printable(stores)}{printable(refusal)}", err=True)
+        return refusal.exit_code
     say(told_bug(error), err=True)
     say("facecaptionhq: this is a bug in facecaptionhq; please report the lines above", err=True)
     return EXIT_BUG

@@ -7,6 +7,7 @@ A path with a scheme (`s3://bucket/run`) is a `UPath`, which has pathlib's inter
 import errno
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -93,10 +94,19 @@ def refusal_of(error: BaseException) -> StorageError | None:
     kinds = type(error).__mro__
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"no room: {_said(error)}; what is committed stays")
-    if isinstance(error, OSError) or any(kind.__module__.partition(".")[0] in CLIENTS for kind in kinds):
+    modules = [kind.__module__ for kind in kinds] + ([_raised_in(error)] if isinstance(error, ValueError) else [])
+    if isinstance(error, OSError) or any(module.partition(".")[0] in CLIENTS for module in modules):
         hint = next((HINTS[kind.__name__] for kind in kinds if kind.__name__ in HINTS), "what is committed stays")
         return StorageError(f"{_said(error)}; {hint}")
     return None
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the module that raised an error: of a client, a setting of the environment that makes no sense to it."""
+    innermost = None
+    for innermost, _ in traceback.walk_tb(error.__traceback__):
+        pass
+    return "" if innermost is None else str(innermost.f_globals.get("__name__", ""))
 
 
 def _said(error: BaseException) -> str:
