@@ -24,8 +24,8 @@ from curation.run.runner import ShardFailure, Spread
 from tests.curation.shards import RECIPE, colourful, recipe_from, sample_members, write_shard
 from tests.serving import Web, serving
 
-EVIL = "e\x1b[2J\x9b2K\rv\u202ei\u2066l\x7f\nkept by every stage"
-FORGED = "kept by every stage"
+EVIL = "e\x1b[2J\x9b2K\rv\u202ei\u2066l\x7f\nforged: kept by every stage"
+FORGED = "forged"
 ALONE = Spread(num_workers=0)
 
 
@@ -65,7 +65,7 @@ COMMANDS = {
     "decide": (0, ["decide", "{0}/run", "--recipe", "{0}/recipe.toml", "--dry-run"]),
     "order": (0, ["order", "{0}/in", "--recipe", "{0}/recipe.toml", "--sample", "3"]),
     "report": (0, ["report", "{0}/run"]),
-    "verify": (5, ["verify", "{0}/run", "--workers", "0"]),
+    "verify": (0, ["verify", "{0}/run", "--workers", "0"]),
     "gc": (0, ["gc", "{0}/run", "--dry-run"]),
     "why": (0, ["why", "{0}/run", f"http://1.org/{EVIL}"]),
     "why-nobody": (2, ["why", "{0}/run", EVIL]),
@@ -83,6 +83,9 @@ COMMANDS = {
 }
 
 
+SAYS_NOTHING_OF_IT = {"decide", "choice"}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_command_prints_what_would_act_on_a_terminal_or_look_like_a_line_of_its_own(
     evil: Path, capsys: pytest.CaptureFixture[str], name: str
@@ -92,7 +95,7 @@ def test_no_command_prints_what_would_act_on_a_terminal_or_look_like_a_line_of_i
     out = capsys.readouterr()
     said = out.out + out.err
     assert is_harmless(said)
-    assert "\\u001b" in said or "\\x1b" in said
+    assert (FORGED in said) == (name not in SAYS_NOTHING_OF_IT)
     assert not any(line.strip().startswith(FORGED) for line in said.splitlines())
 
 

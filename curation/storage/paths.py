@@ -103,10 +103,8 @@ def refusal_of(error: BaseException) -> StorageError | None:
 
 def _raised_in(error: BaseException) -> str:
     """Return the module that raised an error: of a client, a setting of the environment that makes no sense to it."""
-    innermost = None
-    for innermost, _ in traceback.walk_tb(error.__traceback__):
-        pass
-    return "" if innermost is None else str(innermost.f_globals.get("__name__", ""))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
 
 
 def _said(error: BaseException) -> str:
