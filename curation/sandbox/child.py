@@ -63,7 +63,7 @@ class LoadNothing:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Portion:
     """Every further message: pictures, and what they may take."""
 
     entries: Sequence[Entry]
@@ -75,7 +75,7 @@ Work = Callable[[Sequence[Entry], Decode], list[Measured]]
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Workload:
     """What is to be done with every batch, and within which limits."""
 
     work: Work
@@ -115,7 +115,7 @@ def _lock_in() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _load(request: Load | LoadNothing) -> tuple[Loaded | None, dict[str, Any]]:
+def _load(request: Load | LoadNothing) -> tuple[Workload | None, dict[str, Any]]:
     """Build what is to be done, and see what that takes before any picture comes."""
     curate = request.curate
     _limit_memory(resource.RLIM_INFINITY)
@@ -124,7 +124,7 @@ def _load(request: Load | LoadNothing) -> tuple[Loaded | None, dict[str, Any]]:
     except FaceCaptionError as error:
         return None, {"error": type(error).__name__, "message": str(error)}
     is_bound = curate.device == "cpu" or isinstance(request, LoadNothing)
-    return Loaded(work, curate.max_decode_s, _num_bytes_in_use() if is_bound else None), {}
+    return Workload(work, curate.max_decode_s, _num_bytes_in_use() if is_bound else None), {}
 
 
 def _num_bytes_in_use() -> int:
@@ -146,7 +146,7 @@ def _limit_memory(num_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (within, hard))
 
 
-def _measure(batch: Batch, loaded: Loaded) -> dict[str, Any]:
+def _measure(batch: Portion, loaded: Workload) -> dict[str, Any]:
     def decode_in_time(image_bytes: bytes, limits: DecodeLimits) -> Picture:
         signal.setitimer(signal.ITIMER_PROF, loaded.max_decode_s)
         try:

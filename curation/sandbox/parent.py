@@ -23,7 +23,7 @@ from curation.errors import ShardError
 from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
-from curation.sandbox.child import OUT_OF_CPU, Batch, Load, LoadNothing
+from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing, Portion
 from curation.sandbox.protocol import CellFault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 from curation.sandbox.watcher import SIGNALLED
 
@@ -83,7 +83,7 @@ class Cell:
             try:
                 self._load(load, name)
                 seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
-                answer = self._ask(Batch(tuple(entries), max_mib or load.curate.max_measure_mib), seconds)
+                answer = self._ask(Portion(tuple(entries), max_mib or load.curate.max_measure_mib), seconds)
                 return answer if isinstance(answer, CellFault) else self._measured_in(answer, len(entries), read)
             except BaseException:
                 self._close()
