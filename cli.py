@@ -5,15 +5,14 @@ a recipe answer at once.
 """
 
 import json
-import logging
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curation.printable import printable, say, talk, told_bug
 from facemakeup.commands import cache, export, generate, train
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from curation.run.runner import Spread
 
 EXIT_SOME_SHARDS_FAILED = 1
+EXIT_USAGE = 2
 EXIT_FAULTS_FOUND = 5
 EXIT_WEIGHTS_WRONG = 6
 EXIT_BUG = 70
@@ -109,7 +109,7 @@ def import_(
     from curation.commands.importing.text import tell
 
     imported = import_metadata(source, target, shape_of(shape), ids)
-    typer.echo(_json(vars(imported)) if as_json else tell(imported, target))
+    say(_json(vars(imported)) if as_json else tell(imported, target))
 
 
 @app.command()
@@ -166,7 +166,7 @@ def curate(
     if profile:
         from curation.run.costs import costs, table
 
-        typer.echo(table(costs(_location(target), manifest)), err=True)
+        say(table(costs(_location(target), manifest)), err=True)
     _conclude(manifest, _location(target), as_json)
 
 
@@ -213,14 +213,14 @@ def decide(
 
     if dry_run:
         forecast = foresee(_location(run), loaded)
-        typer.echo(_json(values(forecast)) if as_json else tell(forecast))
+        say(_json(values(forecast)) if as_json else tell(forecast))
         return
     with progress("decide", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run_decide(_location(run), loaded, spread, _location(source) if source else None, on_outcome)
     _conclude(manifest, _location(run), as_json)
     for packed in superseded_packs(_location(run)):
-        typer.echo(f"{packed} follows an earlier decision: pack again into a new folder", err=True)
+        say(f"{packed} follows an earlier decision: pack again into a new folder", err=True)
 
 
 for trainer_command in (cache, train, export, generate):
@@ -264,7 +264,7 @@ def plan(
         source, loaded, _spread(workers, ray_address), seed=seed, num_sampled=sample, price=price,
         waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
     )  # fmt: skip
-    typer.echo(_json(forecast.values) if as_json else tell(forecast))
+    say(_json(forecast.values) if as_json else tell(forecast))
 
 
 @app.command()
@@ -283,7 +283,7 @@ def order(
 
     drawn = sample_of(source, loaded, sample, seed)
     proposal = propose(drawn.observed, loaded)
-    typer.echo(_json(values(proposal, drawn)) if as_json else tell(proposal, drawn))
+    say(_json(values(proposal, drawn)) if as_json else tell(proposal, drawn))
 
 
 @app.command()
@@ -293,12 +293,12 @@ def report(
     """Write one self-contained HTML page about a run, and the same numbers as JSON."""
     from curation.commands.report.write import write_report
 
-    typer.echo(write_report(run))
+    say(write_report(run))
     from curation.commands.plan.forecast import score_run
     from curation.commands.plan.text import tell_scores
 
     if scores := score_run(run):
-        typer.echo(tell_scores(scores))
+        say(tell_scores(scores))
 
 
 @app.command()
@@ -315,7 +315,7 @@ def verify(
 
     with progress("verify", done="verified") as on_outcome:
         verification = check(_location(run), _spread(workers, ray_address), on_outcome)
-    typer.echo(_json(verification.values) if as_json else tell(verification))
+    say(_json(verification.values) if as_json else tell(verification))
     if not verification.ok:
         raise typer.Exit(EXIT_FAULTS_FOUND)
 
@@ -331,7 +331,7 @@ def gc(
     from curation.commands.gc.text import tell, values
 
     collection = collect(_location(run), dry_run=dry_run)
-    typer.echo(_json(values(collection, dry_run=dry_run)) if as_json else tell(collection, dry_run=dry_run))
+    say(_json(values(collection, dry_run=dry_run)) if as_json else tell(collection, dry_run=dry_run))
 
 
 @app.command()
@@ -345,7 +345,7 @@ def why(
     from curation.commands.why.text import tell
 
     stories = ask(_location(run), identity)
-    typer.echo(_json([story.values for story in stories]) if as_json else "\n\n".join(map(tell, stories)))
+    say(_json([story.values for story in stories]) if as_json else "\n\n".join(map(tell, stories)))
 
 
 @app.command()
@@ -362,7 +362,7 @@ def forget(
     from curation.commands.forget.text import tell
 
     path, receipt = take_out(_location(run), read_list(requests))
-    typer.echo(_json(receipt) if as_json else tell(path, receipt))
+    say(_json(receipt) if as_json else tell(path, receipt))
 
 
 @app.command()
@@ -375,7 +375,7 @@ def doctor(
     from curation.commands.doctor.text import tell
 
     findings = examine(recipe)
-    typer.echo(_json([vars(finding) for finding in findings]) if as_json else tell(findings))
+    say(_json([vars(finding) for finding in findings]) if as_json else tell(findings))
     if wrong := [finding.exit_code for finding in findings if not finding.ok]:
         raise typer.Exit(min(wrong))
 
@@ -386,7 +386,7 @@ def models_list(as_json: JsonOption = False) -> None:
     from curation.commands.models.text import tell_catalogue
     from filters.weights import catalogue
 
-    typer.echo(_json([vars(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
+    say(_json([vars(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
 
 
 @models_app.command("pull")
@@ -397,7 +397,7 @@ def models_pull(
     """Fetch weights from their pinned address, and keep them only if their sha256 is the known one."""
     from filters.weights import pull
 
-    typer.echo(pull(name, accept).path)
+    say(pull(name, accept).path)
 
 
 @models_app.command("add")
@@ -409,7 +409,7 @@ def models_add(
     """Record a file of weights with the sha256 that you confirm."""
     from filters.weights import add
 
-    typer.echo(add(file, name, sha256).path)
+    say(add(file, name, sha256).path)
 
 
 @models_app.command("verify")
@@ -419,7 +419,7 @@ def models_verify() -> None:
     from filters.weights import verify_all
 
     statuses = verify_all()
-    typer.echo(tell_statuses(statuses))
+    say(tell_statuses(statuses))
     if any(status.is_wrong for status in statuses):
         raise typer.Exit(EXIT_WEIGHTS_WRONG)
 
@@ -445,9 +445,9 @@ def _spread(workers: int, ray_address: str | None, num_gpus: float = 0.0) -> "Sp
 def _conclude(manifest: "Manifest", target: Path, as_json: bool) -> None:
     from curation.run.text import tell, values
 
-    typer.echo(_json(values(manifest, target)) if as_json else tell(manifest, target))
+    say(_json(values(manifest, target)) if as_json else tell(manifest, target))
     if manifest.failed:
-        typer.echo(f"{len(manifest.failed)} shards failed; run the same command again to retry only them", err=True)
+        say(f"{len(manifest.failed)} shards failed; run the same command again to retry only them", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 
@@ -457,24 +457,38 @@ def _json(values: Any) -> str:
 
 def main() -> None:
     """Run the command line; every error on purpose becomes one message and its own exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    talk()
     try:
-        app()
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        typer.echo("facecaptionhq: interrupted; what is committed stays, run the same command to go on", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the outermost edge: whatever comes here is reported as a bug
-        from filters.base import FaceCaptionError
+        code = _refuse(error)
+    if code == EXIT_INTERRUPTED:
+        say("facecaptionhq: interrupted; what is committed stays, run the same command to go on", err=True)
+    sys.exit(code)
 
-        if isinstance(error, FaceCaptionError):
-            typer.echo(f"facecaptionhq: {error}", err=True)
-            sys.exit(error.exit_code)
-        if isinstance(error, OSError):
-            typer.echo(f"facecaptionhq: {type(error).__name__}: {error}; what is committed stays", err=True)
-            sys.exit(EXIT_SOME_SHARDS_FAILED)
-        traceback.print_exc()
-        typer.echo("facecaptionhq: this is a bug in facecaptionhq; please report the lines above", err=True)
-        sys.exit(EXIT_BUG)
+
+def _refuse(error: Exception) -> int:
+    """Say what an error means to whoever typed the command, and return the exit code."""
+    from curation.storage.paths import refusal_of
+    from filters.base import FaceCaptionError
+
+    if hasattr(error, "format_message"):  # of the parser of the command line
+        usage, message = getattr(error, "ctx", None), printable(error.format_message())
+        if message:  # else it has shown the help
+            say(f"{usage.get_usage()}\n{message}" if usage else message, err=True)
+        return int(getattr(error, "exit_code", EXIT_USAGE))
+    if isinstance(error, FaceCaptionError):
+        say(f"facecaptionhq: {printable(error)}", err=True)
+        return error.exit_code
+    if (refusal := refusal_of(error)) is not None:
+        stores = "".join(f"{word}: " for word in sys.argv[1:] if "://" in word)
+        say(f"facecaptionhq: {printable(stores)}{printable(refusal)}", err=True)
+        return refusal.exit_code
+    say(told_bug(error), err=True)
+    say("facecaptionhq: this is a bug in facecaptionhq; please report the lines above", err=True)
+    return EXIT_BUG
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from curation.printable import say
+
 DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
 
 
@@ -28,9 +30,9 @@ def cache(
     from facemakeup.model.encoders import Encoders
 
     encoders = Encoders.load(loaded.model, device)
-    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: typer.echo(f"cache {shard}: done", err=True))
+    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: say(f"cache {shard}: done", err=True))
     summary = {**done.counts, "faults": count(done.faults)}
-    typer.echo(json.dumps(summary, indent=2) if as_json else f"cache: {summary}")
+    say(json.dumps(summary, indent=2) if as_json else f"cache: {summary}")
 
 
 def train(
@@ -48,7 +50,7 @@ def train(
 
     with steps() as on_step:
         done = run(loaded, data, out, resume, on_step)
-    typer.echo(done.folder)
+    say(done.folder)
 
 
 def export(
@@ -60,7 +62,7 @@ def export(
     from facemakeup.training.export_checkpoint import export_checkpoint
 
     export_checkpoint(checkpoint, target, average=not last)
-    typer.echo(target)
+    say(target)
 
 
 def generate(  # long: what it draws by is a line per option
@@ -115,4 +117,4 @@ def generate(  # long: what it draws by is a line per option
     found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
     finder = validated(FaceFinder, found_by, "generate", "")
     for path in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
-        typer.echo(path)
+        say(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.manifest import Manifest
+from curation.printable import joined
 from curation.run.folders import done_records
 
 PROFILE = "profile"
@@ -79,7 +80,7 @@ def table(spent: Sequence[Cost]) -> str:
     for cost in spent:
         figures = f"{cost.cpu_seconds:>10.1f} {cost.ms_per_picture:>9.2f} {cost.fraction:>6.1%}"
         lines.append(f"{cost.step:16} {cost.num_pictures:>10,} {figures}")
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def cost_values(spent: Sequence[Cost]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 from curation.errors import VerificationError
+from curation.storage.fence import passing
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import (
     TEMP_FOLDER,
@@ -20,6 +21,7 @@ from curation.storage.publish import (
     publish_sealed,
     read_sealed,
     record_of,
+    remove,
     sync_folder,
 )
 
@@ -58,10 +60,11 @@ class Preparation:
 def discard_prepared(run: Path) -> None:
     """Remove what was prepared and never counted, and half-written records."""
     for folder in (run / FORGOTTEN_FOLDER / name for name in (PREPARED_FOLDER, TEMP_FOLDER)):
-        if is_local(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        elif (files := filesystem(folder)[0]).exists(filesystem(folder)[1]):
-            files.rm(filesystem(folder)[1], recursive=True)
+        with passing(folder):
+            if is_local(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif (files := filesystem(folder)[0]).exists(filesystem(folder)[1]):
+                files.rm(filesystem(folder)[1], recursive=True)
 
 
 def commit(preparation: Preparation, receipt: dict[str, Any]) -> None:
@@ -91,13 +94,13 @@ def roll_forward(run: Path) -> Path | None:
         _put_in_place(preparation.path_of(move["file"]), path, FileRecord(**move["new"]))
         folders.add(path.parent)
     for file in values["deletions"]:
-        (run / file).unlink(missing_ok=True)
+        remove(run / file)
     for folder in folders if is_local(run) else ():
         sync_folder(folder)
     receipt = run / FORGOTTEN_FOLDER / f"receipt-{values['receipt']['number']:06d}.json"
     publish_sealed(receipt, values["receipt"])
     discard_prepared(run)
-    journal.unlink()
+    remove(journal)
     return receipt
 
 
@@ -108,9 +111,10 @@ def _put_in_place(prepared: Path, path: Path, record: FileRecord) -> None:
         return
     if record_of(prepared) != record:
         raise VerificationError(f"{prepared}: not what was prepared; right would be sha256 {record.sha256}")
-    if is_local(path):
-        prepared.replace(path)
-    else:
+    with passing(path):
+        if is_local(path):
+            prepared.replace(path)
+            return
         files, name = filesystem(path)
         files.mv(filesystem(prepared)[1], name)
         files.invalidate_cache()

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from curation.run.logs import STDERR, json_log, log_outcome
 from curation.run.runner import OnOutcome, Outcome, ShardFailure
@@ -29,6 +30,6 @@ def progress(stage: str, log_json: str | None = None, *, done: str = "committed"
             if not has_failed:
                 bar.advance(shown)
             if has_failed or not console.is_terminal:
-                console.print(tell_outcome(stage, outcome), markup=False, highlight=False, soft_wrap=True)
+                console.print(Text(tell_outcome(stage, outcome)), soft_wrap=True)
 
         yield on_outcome

@@ -4,20 +4,21 @@ The work itself is an ordinary function of one frozen job. Whatever becomes of a
 nothing is lost because a neighbour failed.
 """
 
-import errno
 import logging
 import os
-import shutil
 import socket
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from curation.dataset.manifest import ShardReport
 from curation.errors import DiskFullError, FaceCaptionError, LeaseError, UsageError
+from curation.storage.fence import fenced
+from curation.storage.lease import Lease
+from curation.storage.paths import refusal_of
+from curation.storage.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ CONNECT_TIMEOUT_S = 10
 
 
 class Job(Protocol):
-    """One shard's work: frozen, picklable, named."""
+    """One shard's work: frozen, picklable, named; what its `lease` covers, where it has one, is fenced."""
 
     @property
     def shard(self) -> str:
@@ -101,18 +102,19 @@ def silent(outcome: Outcome) -> None:
 
 
 def _attempt(work: Callable[[J], ShardReport], job: J) -> Outcome:
+    lease: Lease | None = getattr(job, "lease", None)
     try:
-        return work(job)
+        with nullcontext() if lease is None else fenced(lease.fence):
+            return work(job)
     except (DiskFullError, LeaseError) as error:
         return ShardFailure(job.shard, str(error), stops=type(error)(str(error)))
     except FaceCaptionError as error:
         return ShardFailure(job.shard, str(error))
-    except OSError as error:
-        said = f"{type(error).__name__}: {error}"
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return ShardFailure(job.shard, said, stops=DiskFullError(f"{job.shard}: no room: {said}") if is_full else None)
-    except Exception:  # noqa: BLE001  one shard's bug must not stop the others; the traceback is kept
-        return ShardFailure(job.shard, traceback.format_exc(), is_bug=True)
+    except Exception as error:  # noqa: BLE001  one shard's bug must not stop the others; the traceback is kept
+        refusal = refusal_of(error)
+        if refusal is None:
+            return ShardFailure(job.shard, traceback.format_exc(), is_bug=True)
+        return ShardFailure(job.shard, str(refusal), stops=refusal if isinstance(refusal, DiskFullError) else None)
 
 
 def _run_on_ray(ray: Any, jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
@@ -132,15 +134,21 @@ def _run_on_ray(ray: Any, jobs: Sequence[J], work: Callable[[J], ShardReport], s
 
 
 def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:
-    """Unwrap what Ray brings back; only the loss of the worker itself arrives here as an exception."""
+    """Unwrap what Ray brings back; only the loss of the worker itself arrives here as an exception.
+
+    None of it counts against a picture: a living worker would have said so.
+    """
     try:
         outcome: Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         return ShardFailure(job.shard, f"the task could not run on its worker: {error.cause!r}", is_bug=True)
     except ray.exceptions.OutOfMemoryError:
         return ShardFailure(job.shard, f"the worker was ended {NUM_OOM_RETRIES + 1} times because memory ran out")
+    except ray.exceptions.TaskCancelledError:
+        return ShardFailure(job.shard, "the task was cancelled; run again to go on")
     except ray.exceptions.RayError as error:
-        return ShardFailure(job.shard, f"the worker was lost {NUM_TASK_RETRIES + 1} times: {type(error).__name__}")
+        what = "node" if isinstance(error, ray.exceptions.NodeDiedError) else "worker"
+        return ShardFailure(job.shard, f"the {what} was lost {NUM_TASK_RETRIES + 1} times: {type(error).__name__}")
     return outcome
 
 
@@ -156,18 +164,16 @@ def _ray(spread: Spread) -> Iterator[Any]:
     import ray
 
     common = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    folder = None
-    try:
+    with ExitStack() as stack:
         if spread.ray_address is None:
-            folder = tempfile.mkdtemp(prefix="fchq-")
-            ray.init(address="local", num_cpus=spread.num_workers, include_dashboard=False, _temp_dir=folder, **common)
+            folder = stack.enter_context(scratch_folder("ray"))
+        stack.callback(ray.shutdown)
+        if spread.ray_address is None:
+            own = {"num_cpus": spread.num_workers, "include_dashboard": False, "_temp_dir": str(folder)}
+            ray.init(address="local", **own, **common)
         else:
             _connect(ray, spread.ray_address, common)
         yield ray
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from curation.dataset.ledger import count_rejections, write_ledger
 from curation.dataset.manifest import ShardReport, write_report
 from curation.dataset.tar import TarWriter
+from curation.storage.fence import fenced
 from curation.storage.lease import Lease
 from curation.storage.publish import FileRecord, Staged, publish, refusing, staged
 
@@ -83,6 +84,8 @@ class ShardWriter:
 def shard_writer(target: Path, lease: Lease | None, shard: str, work_id: str) -> Iterator[ShardWriter]:
     """Yield what writes one shard into a folder: `{shard}.tar`, `{shard}.parquet`, and last `{shard}_stats.json`."""
     with ExitStack() as stack:
+        if lease is not None:
+            stack.enter_context(fenced(lease.fence))
         writer = ShardWriter(stack.enter_context(staged(target / f"{shard}.tar")), lease, shard, work_id)
         stack.callback(writer.close)
         yield writer

@@ -26,9 +26,10 @@ from curation.dataset.tombstones import consult
 from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, ShardFailure
+from curation.storage.fence import passing
 from curation.storage.lease import LEASE_FOLDER, Lease, hold
 from curation.storage.paths import is_local
-from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed
+from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed, remove
 
 WORK_NAME = "work.json"
 """Says, from the first moment, which piece of work a folder belongs to."""
@@ -209,15 +210,16 @@ def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
     named = manifest.file_names
     spared = {name for shard in manifest.failed for name in _files_of(target, shard)}
     for name in before - named - spared:
-        (target / name).unlink(missing_ok=True)
+        remove(target / name)
     shards = {report.shard for report in manifest.shards} | set(manifest.failed)
     for path in target.glob(f"*{STATS_SUFFIX}"):
         shard = path.name.removesuffix(STATS_SUFFIX)
         if shard not in shards:
             for name in (*(_files_of(target, shard) - named), path.name):
-                (target / name).unlink(missing_ok=True)
+                remove(target / name)
     if is_local(target) and not manifest.failed:
-        shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)
+        with passing(target / TEMP_FOLDER):
+            shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)
 
 
 def _files_of(target: Path, shard: str) -> set[str]:

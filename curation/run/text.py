@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.manifest import Manifest
+from curation.printable import indented, joined, printable
 from curation.run.runner import Outcome, ShardFailure
 
 VALUES = ("stage", "recipe_name", "recipe_digest", "num_seen", "num_kept", "rejected", "failed")
@@ -15,7 +16,7 @@ def tell(manifest: Manifest, target: Path) -> str:
     for by, reasons in manifest.rejected.items():
         listed = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
         terms.append(f"{sum(reasons.values())} by {by} ({listed})")
-    return f"{' + '.join(terms)}\n{target}"
+    return joined((" + ".join(terms), str(target)))
 
 
 def values(manifest: Manifest, target: Path) -> dict[str, Any]:
@@ -24,7 +25,9 @@ def values(manifest: Manifest, target: Path) -> dict[str, Any]:
 
 
 def tell_outcome(stage: str, outcome: Outcome) -> str:
-    """Return one line about a shard: its counts, or why it failed."""
+    """Return one line about a shard: its counts, or why it failed; of a bug the traceback, too."""
     if isinstance(outcome, ShardFailure):
-        return f"{stage} {outcome.shard}: FAILED: {outcome.error}"
-    return f"{stage} {outcome.shard}: {outcome.num_seen} seen, {outcome.num_kept} kept"
+        if outcome.is_bug:
+            return f"{printable(f'{stage} {outcome.shard}: FAILED:')}\n{indented(outcome.error)}"
+        return printable(f"{stage} {outcome.shard}: FAILED: {outcome.error}")
+    return printable(f"{stage} {outcome.shard}: {outcome.num_seen} seen, {outcome.num_kept} kept")

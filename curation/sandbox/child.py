@@ -1,12 +1,12 @@
 """What runs inside the cell: a child process that decodes and measures, and that anything may happen to.
 
 Pictures come in as they are stored; evidence goes out as JSON, because whoever asked must never unpickle what a
-process says that has met hostile bytes. `curation.sandbox.parent` is the other end.
+process says that has met hostile bytes. `curation.sandbox.parent` is the other end,
+and `curation.sandbox.watcher` stands between.
 """
 
 import ctypes
 import json
-import os
 import resource
 import signal
 import sys
@@ -26,12 +26,11 @@ from curation.measure.arrow import to_struct
 from curation.measure.cascade import Decode, Entry, Measured, measure
 from curation.measure.filter_set import load_bank
 from curation.measure.fingerprint import look_at, phash_of
+from curation.printable import talk
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 
-PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that a process gets when its parent is gone."""
 OUT_OF_CPU = signal.SIGPROF
 """What the kernel sends when the CPU time for decoding is spent; nothing handles it, so it ends the process."""
 MALLOC = {-1: 32 << 20, -3: 16 << 20}
@@ -63,39 +62,52 @@ class LoadNothing:
     curate: CurateSettings
 
 
+@dataclass(frozen=True)
+class Portion:
+    """Every further message: pictures, and what they may take."""
+
+    entries: Sequence[Entry]
+    max_measure_mib: int
+
+
 Work = Callable[[Sequence[Entry], Decode], list[Measured]]
 """What a message loads: from pictures to what came of them."""
 
 
+@dataclass(frozen=True)
+class Workload:
+    """What is to be done with every batch, and within which limits."""
+
+    work: Work
+    max_decode_s: float
+    num_base_bytes: int | None
+    """Memory that was in use before any picture came; None where no bound holds."""
+
+
 def main() -> None:
-    """Answer messages on the inherited socket until the parent is gone; argv holds the socket and the parent's id."""
-    fd, parent = (int(argument) for argument in sys.argv[1:])
-    _lock_in(parent)
-    connection: Connection[Any, Any] = Connection(fd)
-    work, max_decode_s, told = None, 0.0, 0.0
+    """Answer messages on the inherited socket, whose number argv holds, until the worker is gone."""
+    talk()
+    _lock_in()
+    connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    loaded, told = None, 0.0
     with suppress(EOFError, ConnectionError):
         while True:
             request = connection.recv()
             if isinstance(request, Load | LoadNothing):
-                max_decode_s = request.curate.max_decode_s
-                work, answer = _load(request)
+                loaded, answer = _load(request)
             else:
-                assert work is not None
-                answer = _measure(request, work, max_decode_s)
+                assert loaded is not None
+                answer = _measure(request, loaded)
             spent = time.process_time()
             answer["cpu_seconds"], told = spent - told, spent
             connection.send_bytes(json.dumps(answer, default=_scalar).encode())
 
 
-def _lock_in(parent: int) -> None:
-    """Die with the parent, leave no core, be the first whom the kernel ends for memory, and leave Ctrl-C to it."""
+def _lock_in() -> None:
+    """Leave no core, and be the first whom the kernel ends for memory."""
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for parameter, num_bytes in MALLOC.items():
         libc.mallopt(parameter, num_bytes)
-    if os.getppid() != parent:
-        sys.exit()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(OUT_OF_CPU, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {OUT_OF_CPU})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -103,18 +115,20 @@ def _lock_in(parent: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _load(request: Load | LoadNothing) -> tuple[Work | None, dict[str, Any]]:
-    """Build what is to be done, then bound what the pictures may take beside it."""
+def _load(request: Load | LoadNothing) -> tuple[Workload | None, dict[str, Any]]:
+    """Build what is to be done, and see what that takes before any picture comes."""
     curate = request.curate
     _limit_memory(resource.RLIM_INFINITY)
     try:
         work = _work(request)
     except FaceCaptionError as error:
         return None, {"error": type(error).__name__, "message": str(error)}
-    if curate.device == "cpu" or isinstance(request, LoadNothing):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        _limit_memory(pages * resource.getpagesize() + (curate.max_measure_mib << 20))
-    return work, {}
+    is_bound = curate.device == "cpu" or isinstance(request, LoadNothing)
+    return Workload(work, curate.max_decode_s, _num_bytes_in_use() if is_bound else None), {}
+
+
+def _num_bytes_in_use() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
 
 
 def _work(request: Load | LoadNothing) -> Work:
@@ -132,20 +146,24 @@ def _limit_memory(num_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (within, hard))
 
 
-def _measure(entries: Sequence[Entry], work: Work, max_decode_s: float) -> dict[str, Any]:
+def _measure(batch: Portion, loaded: Workload) -> dict[str, Any]:
     def decode_in_time(image_bytes: bytes, limits: DecodeLimits) -> Picture:
-        signal.setitimer(signal.ITIMER_PROF, max_decode_s)
+        signal.setitimer(signal.ITIMER_PROF, loaded.max_decode_s)
         try:
             return decode(image_bytes, limits)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
+    if loaded.num_base_bytes is not None:
+        _limit_memory(loaded.num_base_bytes + (batch.max_measure_mib << 20))
     try:
-        return {"measured": [_plain(measured) for measured in work(entries, decode_in_time)]}
+        return {"measured": [_plain(measured) for measured in loaded.work(batch.entries, decode_in_time)]}
     except Exception as error:  # noqa: BLE001  whatever a detector raises on a picture is a recorded reason
         message = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
         is_memory = isinstance(error, MemoryError) or any(sign in message.lower() for sign in OUT_OF_MEMORY)
         return {"fault": "out_of_memory" if is_memory else "measure_failed", "message": message}
+    finally:
+        _limit_memory(resource.RLIM_INFINITY)
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

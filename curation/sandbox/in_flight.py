@@ -1,7 +1,9 @@
 """Which pictures were in work when a worker was lost: written down before the risky call, read by the next attempt.
 
-The file is a log of single appended lines, since a process that is killed must leave it readable: `!` an attempt
-begins, `+ uid uid ...` these go into work, `-` they came back.
+The log says whom to be careful with and never who did it: workers are killed, nodes are lost and the power fails with
+some picture in work. It is of single appended lines, since a process that is killed must leave it readable: `!` an
+attempt begins, `+ uid uid ...` these go into work, `* uid` this one goes alone with all the memory that a picture may
+have, `-` they came back, `~` they came back and stay suspects: with less memory they failed.
 """
 
 import os
@@ -29,16 +31,17 @@ class Intent:
         self._path = path
         self._descriptor: int | None = None
         lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.is_file() else []
-        self.losses = losses(lines)
-        """uid -> how many times in a row a worker was lost while it was in work."""
+        self.suspects = suspects(lines)
+        """uid -> how many times in a row a worker was lost while it was in work alone with all the memory; 0 for one
+        that was in work in any other way when a worker was lost."""
 
-    def begin(self, uids: Iterable[str]) -> None:
+    def begin(self, uids: Iterable[str], *, with_all_memory: bool = False) -> None:
         """Write that these go into work."""
-        self._append(f"+ {' '.join(uids)}")
+        self._append(f"{'*' if with_all_memory else '+'} {' '.join(uids)}")
 
-    def end(self) -> None:
+    def end(self, *, still_suspect: bool = False) -> None:
         """Write that they came back, whatever became of them."""
-        self._append("-")
+        self._append("~" if still_suspect else "-")
 
     def close(self) -> None:
         """Forget it all: the attempt ends, and the worker is alive."""
@@ -56,18 +59,19 @@ class Intent:
             os.write(self._descriptor, f"{line}\n".encode("ascii"))
 
 
-def losses(lines: Iterable[str]) -> dict[str, int]:
-    """Return uid -> number of attempts in a row that ended while it was in work."""
+def suspects(lines: Iterable[str]) -> dict[str, int]:
+    """Return whom the log makes suspects, as `Intent.suspects` says."""
     counts: dict[str, int] = {}
     in_work: list[str] = []
+    weight = 0
     for line in [*lines, "!"]:
-        if line.startswith("+"):
-            in_work = line[1:].split()
-        elif line == "!":
-            counts |= {uid: counts.get(uid, 0) + 1 for uid in in_work}
-            in_work = []
-        else:
-            for uid in in_work:
+        if line.startswith(("+", "*")):
+            in_work, weight = line[1:].split(), int(line.startswith("*"))
+            continue
+        for uid in in_work:
+            if line == "!":
+                counts[uid] = counts.get(uid, 0) + weight
+            elif line != "~":
                 counts.pop(uid, None)
-            in_work = []
+        in_work = []
     return counts

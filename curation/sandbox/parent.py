@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,8 +23,9 @@ from curation.errors import ShardError
 from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
-from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing
+from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing, Portion
 from curation.sandbox.protocol import CellFault, cpu_seconds, error_named, fault, looked, measured, with_own_work
+from curation.sandbox.watcher import SIGNALLED
 
 LOAD_S = 600.0
 """Seconds that building the filters may take."""
@@ -35,7 +37,7 @@ A batch that is late for no fault of its own is measured again one by one."""
 MAX_ANSWER_BYTES = 256 << 20
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
-START = "from curation.sandbox.child import main; main()"
+START = "from curation.sandbox.watcher import watch; watch(); from curation.sandbox.child import main; main()"
 
 
 class Cell:
@@ -51,33 +53,37 @@ class Cell:
         self._owner = os.getpid()
 
     def measure(
-        self, entries: Sequence[Entry], recipe: Recipe, weights: Mapping[str, str]
+        self, entries: Sequence[Entry], recipe: Recipe, weights: Mapping[str, str], max_mib: int | None = None
     ) -> list[Measured] | CellFault:
-        """Return what came of each entry, or what they did to the cell.
+        """Return what came of each entry, or what they did to the cell; `max_mib` is less memory than the recipe's.
 
         Raises:
             FaceCaptionError: the filters cannot be built: weights, device or backend are wrong.
         """
         curate = recipe.file.curate
-        limits = (curate.device, curate.max_measure_mib, curate.max_decode_s)
-        name = (recipe.curate_digest, recipe.order, limits, dict(weights))
-        return self._answers(entries, Load(recipe, dict(weights)), name, partial(measured, recipe=recipe))
+        name = (recipe.curate_digest, recipe.order, curate.device, curate.max_decode_s, dict(weights))
+        return self._answers(entries, Load(recipe, dict(weights)), name, partial(measured, recipe=recipe), max_mib)
 
     def look(
-        self, entries: Sequence[Entry], limits: DecodeLimits, curate: CurateSettings
+        self, entries: Sequence[Entry], limits: DecodeLimits, curate: CurateSettings, max_mib: int | None = None
     ) -> list[Measured] | CellFault:
         """Return the look of each entry, or what they did to the cell; no filter is loaded."""
         request = LoadNothing(limits, curate)
-        return self._answers(entries, request, request, looked)
+        return self._answers(entries, request, request, looked, max_mib)
 
     def _answers(
-        self, entries: Sequence[Entry], load: Load | LoadNothing, name: Any, read: Callable[[Any], Measured]
+        self,
+        entries: Sequence[Entry],
+        load: Load | LoadNothing,
+        name: Any,
+        read: Callable[[Any], Measured],
+        max_mib: int | None,
     ) -> list[Measured] | CellFault:
         with self._lock:
             try:
                 self._load(load, name)
                 seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
-                answer = self._ask(tuple(entries), seconds)
+                answer = self._ask(Portion(tuple(entries), max_mib or load.curate.max_measure_mib), seconds)
                 return answer if isinstance(answer, CellFault) else self._measured_in(answer, len(entries), read)
             except BaseException:
                 self._close()
@@ -86,7 +92,11 @@ class Cell:
     @property
     def pid(self) -> int | None:
         """Process id of the child, or None where there is none."""
-        return None if self._process is None else self._process.pid
+        if self._process is None:
+            return None
+        watcher = self._process.pid
+        children = Path(f"/proc/{watcher}/task/{watcher}/children").read_text(encoding="ascii").split()
+        return int(children[0]) if children else None
 
     def close(self) -> None:
         """End the child."""
@@ -121,6 +131,7 @@ class Cell:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # whoever harms its own group harms nobody else
             )
         self._connection = Connection(ours.detach())
         self._owner = os.getpid()
@@ -150,12 +161,14 @@ class Cell:
         except subprocess.TimeoutExpired:
             code = 0
         self._close()
-        if code == -OUT_OF_CPU:
+        names = {member.value: member.name for member in signal.Signals}
+        if code < 0:
+            return CellFault("crashed", f"it took along the process that had started it ({names.get(-code, -code)})")
+        if code == SIGNALLED + OUT_OF_CPU:
             return CellFault("timed_out", "more CPU time than max_decode_s")
-        if code == -signal.SIGKILL:
+        if code == SIGNALLED + signal.SIGKILL:
             return CellFault("out_of_memory", "SIGKILL: what the kernel sends when memory runs out")
-        names = {-member.value: member.name for member in signal.Signals}
-        return CellFault("crashed", names.get(code, f"exit status {code}"))
+        return CellFault("crashed", names.get(code - SIGNALLED, f"exit status {code}"))
 
     def _measured_in(
         self, answer: dict[str, Any], num_entries: int, read: Callable[[Any], Measured]
@@ -179,7 +192,8 @@ class Cell:
         if connection is not None:
             connection.close()
         if process is not None and self._owner == os.getpid():
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the watcher and the child, in a session of their own
             process.wait()
 
 

@@ -2,6 +2,9 @@
 
 A batch that fails is measured again one by one, in a new cell where the old one died; the picture that fails once more
 is quarantined by name. Too many of them are no poison but a broken installation, and fail the shard.
+
+Only what a living worker saw counts against a picture. Where an earlier attempt ended with pictures in work, nobody saw
+why, so each of them is measured after its neighbours, alone, in a cell and with little memory; whoever passes is free.
 """
 
 import logging
@@ -20,15 +23,18 @@ from curation.sandbox.in_flight import Intent
 from curation.sandbox.parent import CELL
 from curation.sandbox.protocol import CellFault
 
+LITTLE = 4
+"""A suspect gets this part of `max_measure_mib` first: a picture that fills a machine must not fill it again."""
 MAX_LOSSES = 3
-"""How many workers in a row a picture may take along before it is not tried again. Once proves nothing: a whole batch
-is in work then, and machines die for many reasons. Ray tries a shard four times, so the last attempt finishes it."""
+"""How many workers in a row may be lost while a picture has all the memory, alone, which failed with little just
+before: it is not tried with more again. Ray tries a shard four times, so the last attempt finishes it."""
 NUM_EARLY_SAMPLES = 1000
 """While fewer samples are seen, this stands for their number: a fraction of the first few says nothing."""
 NUM_NAMED = 20
 
 log = logging.getLogger(__name__)
-Ask = Callable[[Sequence[Entry]], list[Measured] | CellFault]
+Ask = Callable[[Sequence[Entry], int | None], list[Measured] | CellFault]
+"""From pictures to what came of them; a number of MiB says that they are suspects, who get no more and go to a cell."""
 
 
 class Quarantine:
@@ -48,7 +54,7 @@ class Quarantine:
             ShardError: more pictures are quarantined than poison explains.
         """
         self._num_seen += len(entries)
-        suspects = [i for i, entry in enumerate(entries) if entry.uid in self._intent.losses]
+        suspects = [i for i, entry in enumerate(entries) if entry.uid in self._intent.suspects]
         others = [i for i in range(len(entries)) if i not in suspects]
         measured = dict(zip(others, self._together([entries[i] for i in others]), strict=True))
         measured |= {i: self._suspect(entries[i]) for i in suspects}
@@ -74,22 +80,28 @@ class Quarantine:
         outcome = self._try(entries) if entries else []
         return [self._alone(entry) for entry in entries] if isinstance(outcome, CellFault) else outcome
 
-    def _suspect(self, entry: Entry) -> Measured:
-        """Measure alone a picture that was in work when a worker was lost, unless it was so too often."""
-        num_losses = self._intent.losses[entry.uid]
-        if num_losses >= MAX_LOSSES:
-            return self._quarantined(
-                entry, CellFault("crashed", f"{num_losses} workers were lost while it was in work")
-            )
-        return self._together([entry])[0]
-
     def _alone(self, entry: Entry) -> Measured:
         outcome = self._try([entry])
         return self._quarantined(entry, outcome) if isinstance(outcome, CellFault) else outcome[0]
 
+    def _suspect(self, entry: Entry) -> Measured:
+        """Measure alone a picture that was in work when a worker was lost: with little memory, then with all."""
+        all_mib, num_losses = self._settings.max_measure_mib, self._intent.suspects[entry.uid]
+        self._intent.begin([entry.uid])
+        outcome = self._ask([entry], all_mib // LITTLE)
+        self._intent.end(still_suspect=isinstance(outcome, CellFault))
+        if isinstance(outcome, CellFault) and num_losses < MAX_LOSSES:
+            self._intent.begin([entry.uid], with_all_memory=True)
+            outcome = self._ask([entry], all_mib)
+            self._intent.end()
+        elif isinstance(outcome, CellFault):
+            lost = f"{num_losses} workers in a row were lost while it had {all_mib} MiB"
+            outcome = CellFault(outcome.reason, f"{outcome.message} (with {all_mib // LITTLE} MiB; {lost})")
+        return self._quarantined(entry, outcome) if isinstance(outcome, CellFault) else outcome[0]
+
     def _try(self, entries: Sequence[Entry]) -> list[Measured] | CellFault:
         self._intent.begin(entry.uid for entry in entries)
-        outcome = self._ask(entries)
+        outcome = self._ask(entries, None)
         self._intent.end()
         return outcome
 
@@ -105,9 +117,9 @@ def quarantine(
 ) -> AbstractContextManager[Quarantine]:
     """Yield what measures the pictures of one shard; the intent goes when the block ends with the worker alive."""
 
-    def ask(entries: Sequence[Entry]) -> list[Measured] | CellFault:
-        if recipe.file.curate.isolate:
-            return CELL.measure(entries, recipe, weights)
+    def ask(entries: Sequence[Entry], mib: int | None) -> list[Measured] | CellFault:
+        if recipe.file.curate.isolate or mib is not None:
+            return CELL.measure(entries, recipe, weights, mib)
         return measure(entries, load_bank(recipe, weights), recipe)
 
     return _watched(ask, shard, recipe.file.curate, intent_path)
@@ -118,8 +130,10 @@ def looking(
 ) -> AbstractContextManager[Quarantine]:
     """Yield what looks at the pictures of one shard, as `quarantine` measures them."""
 
-    def ask(entries: Sequence[Entry]) -> list[Measured] | CellFault:
-        return CELL.look(entries, limits, settings) if settings.isolate else look_at(entries, limits)
+    def ask(entries: Sequence[Entry], mib: int | None) -> list[Measured] | CellFault:
+        if settings.isolate or mib is not None:
+            return CELL.look(entries, limits, settings, mib)
+        return look_at(entries, limits)
 
     return _watched(ask, shard, settings, intent_path)
 

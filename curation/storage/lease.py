@@ -3,24 +3,30 @@
 Leases are files `_lease/000001.json`, `000002.json`, ...; the highest is in force. Taking the next number is an
 exclusive creation, so of any number of runs that try, on a disk or in an object store, exactly one gets it. A holder
 writes a heartbeat; a newcomer that sees none for `TTL_S` on its own clock takes over, and no two clocks are ever
-compared. Before anything is committed the holder looks whether a higher number exists: if so, it was replaced.
+compared. Before any file of the folder changes the holder looks whether a higher number exists: if so, it was
+replaced. On a disk nobody can take over between that look and the change: holders lock `_lease/lock` together for as
+long, and a newcomer locks it alone. In an object store the change itself is conditional (`curation.storage.store`).
 """
 
+import errno
+import fcntl
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.errors import LeaseError, StorageError
+from curation.errors import LeaseError, StorageError, VerificationError
+from curation.storage.fence import Fence, fenced
 from curation.storage.paths import filesystem, is_local
-from curation.storage.publish import create, publish_sealed, read_sealed
+from curation.storage.publish import TEMP_FOLDER, create, publish_sealed, read_sealed
 
 LEASE_FOLDER = "_lease"
 BEAT_S = 5.0
@@ -28,6 +34,12 @@ BEAT_S = 5.0
 TTL_S = 30.0
 """A lease without a heartbeat for so long is free to take."""
 POLL_S = 0.5
+LOCK_NAME = "lock"
+LOCK_POLL_S = 0.01
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL})
+"""What a file system without locks answers."""
+HELD_BY = frozenset({"owner", "host", "machine", "pid", "process_started", "beat", "released"})
+LEASE_NAME = re.compile(r"([0-9]{6,})\.json")
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +51,24 @@ class Lease:
     folder: Path
     number: int
 
+    @property
+    def fence(self) -> Fence:
+        """What every change of the folder's files passes while this run works."""
+        return Fence(self.folder, self.passing)
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Let nobody take over until the block ends, where a lock can hold them back.
+
+        Raises:
+            LeaseError: another run holds the folder now.
+        """
+        with _lock(self.folder, fcntl.LOCK_SH):
+            self.require()
+            yield
+
     def require(self) -> None:
-        """Make sure that nobody has taken over: called before every commit.
+        """Make sure that nobody has taken over.
 
         Raises:
             LeaseError: another run holds the folder now.
@@ -52,9 +80,22 @@ class Lease:
             )
 
 
+def common_fence(root: Path, leases: Sequence[Lease]) -> Fence:
+    """Return the fence of one who holds several folders below `root`: each change passes all of them."""
+
+    @contextmanager
+    def passing() -> Iterator[None]:
+        with ExitStack() as stack:
+            for lease in leases:
+                stack.enter_context(lease.passing())
+            yield
+
+    return Fence(root, passing)
+
+
 @contextmanager
 def hold(folder: Path) -> Iterator[Lease]:
-    """Hold the folder's lease until the block ends; a heartbeat runs meanwhile.
+    """Hold the folder's lease until the block ends; a heartbeat runs meanwhile, and all changes pass its fence.
 
     Raises:
         LeaseError: another run holds it and is alive.
@@ -65,7 +106,8 @@ def hold(folder: Path) -> Iterator[Lease]:
     thread = threading.Thread(target=_beat, args=(lease, owner, stop), name="lease", daemon=True)
     thread.start()
     try:
-        yield lease
+        with fenced(lease.fence):
+            yield lease
     finally:
         stop.set()
         thread.join()
@@ -74,14 +116,49 @@ def hold(folder: Path) -> Iterator[Lease]:
 
 def _take(folder: Path, owner: dict[str, Any]) -> Lease:
     """Create the next number; whoever finds it taken in the meantime looks again at who has it."""
-    if is_local(folder):
-        (folder / LEASE_FOLDER).mkdir(parents=True, exist_ok=True)
+    for stray in strays(folder):
+        log.warning("%s: no lease of ours, and passed over", folder / LEASE_FOLDER / stray)
     while True:
         number = _highest(folder)
         if number and not _is_free(folder, number):
             raise LeaseError(_held(folder, number))
-        if create(_path(folder, number + 1), {**owner, "beat": 0, "released": False}):
-            return Lease(folder, number + 1)
+        with _lock(folder, fcntl.LOCK_EX):
+            if create(_path(folder, number + 1), {**owner, "beat": 0, "released": False}):
+                return Lease(folder, number + 1)
+
+
+@contextmanager
+def _lock(folder: Path, kind: int) -> Iterator[None]:
+    """Lock a local folder together with other holders (LOCK_SH) or alone, to take it over (LOCK_EX).
+
+    Where the file system knows no locks, nobody is held back, as in an object store.
+
+    Raises:
+        LeaseError: a holder that does not go on has locked it.
+    """
+    if not is_local(folder):
+        yield
+        return
+    (folder / LEASE_FOLDER).mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LEASE_FOLDER / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        deadline = time.monotonic() + TTL_S
+        while not _locked(descriptor, kind):
+            if time.monotonic() >= deadline:
+                raise LeaseError(f"{folder}: another run stopped while it was changing a file; end it, or wait for it")
+            time.sleep(LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Try to lock an open file."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in NO_LOCKS
+    return True
 
 
 def _release(lease: Lease, owner: dict[str, Any]) -> None:
@@ -139,13 +216,25 @@ def _held(folder: Path, number: int) -> str:
 
 
 def _highest(folder: Path) -> int:
+    """Return the highest number in a folder, 0 where there is none; other files there are nobody's lease."""
+    return max((int(match[1]) for name in _names(folder) if (match := LEASE_NAME.fullmatch(name))), default=0)
+
+
+def strays(folder: Path) -> list[str]:
+    """Return the names in a folder of leases that no run gives."""
+    own = {LOCK_NAME, TEMP_FOLDER}
+    return sorted(name for name in _names(folder) if name not in own and not LEASE_NAME.fullmatch(name))
+
+
+def _names(folder: Path) -> list[str]:
     place = folder / LEASE_FOLDER
     if is_local(place):
-        names = [path.name for path in place.glob("*.json")] if place.is_dir() else []
-    else:
-        files, name = filesystem(place)
-        names = [str(entry).rpartition("/")[2] for entry in files.ls(name, detail=False)] if files.exists(name) else []
-    return max((int(name.removesuffix(".json")) for name in names if name.endswith(".json")), default=0)
+        return [path.name for path in place.iterdir()] if place.is_dir() else []
+    files, name = filesystem(place)
+    try:
+        return [str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(name, detail=False)]
+    except FileNotFoundError:
+        return []
 
 
 def _remove_older(folder: Path, number: int) -> None:
@@ -164,7 +253,10 @@ def _read(folder: Path, number: int) -> dict[str, Any]:
     path = _path(folder, number)
     if not is_local(path):
         filesystem(path)
-    return read_sealed(path)
+    lease = read_sealed(path)
+    if missing := HELD_BY - lease.keys():
+        raise VerificationError(f"{path}: sealed, but no lease: it lacks {', '.join(sorted(missing))}")
+    return lease
 
 
 def _owner() -> dict[str, Any]:

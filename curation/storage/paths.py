@@ -4,17 +4,30 @@ A path with a scheme (`s3://bucket/run`) is a `UPath`, which has pathlib's inter
 (how bytes become visible, who wins a race) is decided here and in `curation.storage.publish`, nowhere else.
 """
 
+import errno
 import os
 import posixpath
 import re
-import shutil
-import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from curation.errors import UsageError
+from curation.errors import DiskFullError, StorageError, UsageError
+from curation.storage.scratch import scratch_folder
+
+CLIENTS = frozenset({"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
+"""Packages whose errors say what an object store, or the way to it, has against a request."""
+HINTS = {
+    "NoCredentialsError": "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+    "PartialCredentialsError": "half of the credentials is missing; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "ProfileNotFound": "AWS_PROFILE names a profile that is not in the AWS configuration",
+    "EndpointConnectionError": "nobody answers there; is AWS_ENDPOINT_URL right, and the network up?",
+    "ConnectTimeoutError": "nobody answers there; is AWS_ENDPOINT_URL right, and the network up?",
+    "PermissionError": "these credentials may not do that there, or the store does not know them",
+}
+"""What is wrong and what would be right, by the name of an error."""
 
 
 def location(text: str | Path) -> Path:
@@ -92,14 +105,10 @@ def local_copy(path: Path) -> Iterator[Path]:
     if is_local(path):
         yield path
         return
-    folder = tempfile.mkdtemp(prefix="fchq-copy-")
-    try:
-        copy = Path(folder, path.name)
+    with scratch_folder("copy") as folder:
         files, name = filesystem(path)
-        files.get_file(name, str(copy))
-        yield copy
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        files.get_file(name, str(folder / path.name))
+        yield folder / path.name
 
 
 def read_ahead(path: Path | None) -> None:
@@ -115,3 +124,25 @@ def read_ahead(path: Path | None) -> None:
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(handle)
+
+
+def refusal_of(error: BaseException) -> StorageError | None:
+    """Return what a disk or an object store has against a request, as an error of ours in one line; else None."""
+    kinds = type(error).__mro__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"no room: {_said(error)}; what is committed stays")
+    modules = [kind.__module__ for kind in kinds] + ([_raised_in(error)] if isinstance(error, ValueError) else [])
+    if isinstance(error, OSError) or any(module.partition(".")[0] in CLIENTS for module in modules):
+        hint = next((HINTS[kind.__name__] for kind in kinds if kind.__name__ in HINTS), "what is committed stays")
+        return StorageError(f"{_said(error)}; {hint}")
+    return None
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the module that raised an error: of a client, a setting of the environment that makes no sense to it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

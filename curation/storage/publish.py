@@ -2,23 +2,25 @@
 
 On a disk: a temporary file beside the target, fsync, read back, rename, fsync of the folder. In an object store: the
 finished local file is put as one object (a multipart upload shows nothing before it is completed) and read back.
+In a folder that somebody holds, nothing appears and nothing goes but by its holder.
 """
 
 import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from curation.errors import DiskFullError, ShardError, StorageError, VerificationError
+from curation.storage.fence import passing
 from curation.storage.paths import filesystem, is_local
+from curation.storage.scratch import scratch_folder
+from curation.storage.store import put
 
 TEMP_FOLDER = "_tmp"
 SEAL = "seal"
@@ -41,6 +43,7 @@ def publish(path: Path, write: Callable[[Path], object]) -> FileRecord:
 
     Raises:
         ShardError: what lies at `path` afterwards is not what was written.
+        LeaseError: another run took the folder over (`curation.storage.fence`); nothing appeared then.
         DiskFullError: there is no room; nothing appeared then.
         StorageError: the disk or store refused otherwise; nothing was claimed then.
     """
@@ -68,7 +71,8 @@ class Staged:
                 os.fsync(file.fileno())
             record = record_of(self.temp)
             if is_local(self.path):
-                self.temp.replace(self.path)
+                with passing(self.path):
+                    self.temp.replace(self.path)
                 sync_folder(self.path.parent)
             else:
                 _upload(self.temp, self.path, record)
@@ -164,19 +168,14 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield the name of a local file to write, beside a local target or in a folder of its own; it goes afterwards."""
-    if is_local(path):
-        folder = path.parent / TEMP_FOLDER
+    with scratch_folder("put") if not is_local(path) else nullcontext(path.parent / TEMP_FOLDER) as folder:
         folder.mkdir(parents=True, exist_ok=True)
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="fchq-put-"))
-    temp = folder / f"{path.name}.{uuid.uuid4().hex}"
-    try:
-        yield temp
-    finally:
-        with suppress(FileNotFoundError):
-            temp.unlink()
-        if not is_local(path):
-            shutil.rmtree(folder, ignore_errors=True)
+        temp = folder / f"{path.name}.{uuid.uuid4().hex}"
+        try:
+            yield temp
+        finally:
+            with suppress(FileNotFoundError):
+                temp.unlink()
 
 
 def _create_local(path: Path, content: bytes) -> bool:
@@ -207,11 +206,14 @@ def refusing(path: Path) -> Iterator[None]:
 
     Raises:
         DiskFullError: there is no room.
+        LeaseError: another run took a folder on a disk over, and may have tidied up behind this one.
         StorageError: the system says anything else.
     """
     try:
         yield
     except OSError as error:
+        with passing(path) if is_local(path) else nullcontext():
+            pass
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
                 f"{path}: no room to write it ({error.strerror}); nothing is lost: free some space where "
@@ -221,11 +223,19 @@ def refusing(path: Path) -> Iterator[None]:
 
 
 def _upload(temp: Path, path: Path, record: FileRecord) -> None:
-    files, name = filesystem(path)
-    files.put_file(str(temp), name)
-    files.invalidate_cache()
+    put(temp, path)
     if record_of(path) != record:
         raise ShardError(f"{path}: what the store gives back is not what was put there")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        LeaseError: another run took its folder over.
+    """
+    with passing(path):
+        path.unlink(missing_ok=True)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -1,10 +1,16 @@
-"""A DuckDB that may need more than memory: what does not fit goes to a folder, which goes when the work is done."""
+"""Temporary folders that are known as abandoned once their process is gone, and a DuckDB that spills into one.
 
+A folder is locked for as long as its process lives; the kernel lets go of the lock, however that ends.
+"""
+
+import fcntl
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +18,69 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 4
 """More threads would hold more of the memory at a time."""
+PREFIX = "fchq-"
+LOCK_NAME = ".lock"
+MIN_AGE_S = 60.0
+"""A folder that is younger may not be locked yet."""
+
+
+@contextmanager
+def scratch_folder(kind: str) -> Iterator[Path]:
+    """Yield an empty temporary folder (`TMPDIR` says where) that goes when the block ends.
+
+    The name is short, since Ray puts sockets below it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-"))
+    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def abandoned() -> list[Path]:
+    """Return this user's temporary folders whose processes are gone, in order."""
+    folders = sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+    return [folder for folder in folders if _is_own(folder) and not _is_in_use(folder)]
+
+
+def _is_own(folder: Path) -> bool:
+    try:
+        about = folder.lstat()
+        return about.st_uid == os.getuid() and about.st_mtime < time.time() - MIN_AGE_S and _lock_of(folder) is not None
+    except OSError:
+        return False
+
+
+def _lock_of(folder: Path) -> Path | None:
+    lock = folder / LOCK_NAME
+    return lock if not folder.is_symlink() and lock.is_file() and not lock.is_symlink() else None
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether its process lives, or another that it started with the folder's name, such as one of Ray's."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return any(os.fsencode(folder) in command for command in _commands())
+
+
+def _commands() -> Iterator[bytes]:
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(place.name) != os.getpid():
+                yield (place / "cmdline").read_bytes()
+        except OSError:
+            continue
 
 
 @contextmanager
@@ -31,5 +100,5 @@ def database_in(folder: Path, memory_limit: str, **config: Any) -> "Iterator[duc
 @contextmanager
 def scratch_database(memory_limit: str) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open a database as `database_in`, in a temporary folder of its own (`TMPDIR` says where)."""
-    with TemporaryDirectory(prefix="fchq-duckdb-") as folder, database_in(Path(folder), memory_limit) as database:
+    with scratch_folder("duckdb") as folder, database_in(folder, memory_limit) as database:
         yield database

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from curation.dataset.manifest import read_manifest
 from curation.errors import LeaseError, ShardError, StorageError, UsageError
 from curation.run.runner import Spread
 from curation.storage import publish as commit
+from curation.storage import store
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem, location
 from curation.storage.publish import create, publish, record_of
@@ -170,21 +171,30 @@ def test_a_store_that_gives_back_other_bytes_is_not_believed(server: str, monkey
 
 LARGE_UPLOAD = """
 import sys
-from functools import partialmethod
-from s3fs import S3FileSystem
+from curation.storage import store
+from curation.storage.lease import hold
 from curation.storage.publish import publish
 from curation.storage.paths import location
-S3FileSystem._put_file = partialmethod(S3FileSystem._put_file, chunksize=5 << 20)
-publish(location(sys.argv[1]), lambda temp: temp.write_bytes(bytes(range(256)) * (1 << 16)))
+store.PART_BYTES, store.NUM_UPLOADS = 5 << 20, 1
+path = location(sys.argv[1])
+with hold(path.parent):
+    publish(path, lambda temp: temp.write_bytes(bytes(range(256)) * (1 << 16)))
 """
-"""Uploads 16 MiB in parts of 5, the least that S3 takes; s3fs itself would take parts of 50."""
+"""Uploads 16 MiB in parts of 5, the least that S3 takes."""
 
 
 class Failing(Web):
-    """A proxy before the server that answers every third write with 500 or 503, and can stall in mid-upload."""
+    """A proxy before the server that answers every third write with 500 or 503, and can stall in mid-upload.
+
+    It can also be steady, do something just before a request goes on, and lose the answer to one.
+    """
 
     def __init__(self, upstream: str) -> None:
-        self.upstream, self.num_writes = upstream, 0
+        self.upstream, self.num_writes, self.is_steady = upstream, 0, False
+        self.before: dict[str, Callable[[], None]] = {}
+        """End of the path of a PUT -> what to do when it comes, once."""
+        self.lost: set[str] = set()
+        """Ends of paths of PUTs whose first answer is lost."""
         self.stall_at_part: int | None = None
         self.stalled, self.goes_on = threading.Event(), threading.Event()
         super().__init__(Relay)
@@ -198,9 +208,13 @@ class Relay(BaseHTTPRequestHandler):
         body = self._body()
         if self.command in ("PUT", "POST"):
             self.server.num_writes += 1
+            if self.command == "PUT" and (meanwhile := self.server.before.pop(self.path.rpartition("/")[2], None)):
+                meanwhile()
             if self.server.stall_at_part is not None and f"partNumber={self.server.stall_at_part}" in self.path:
                 self.server.stalled.set()
                 self.server.goes_on.wait(120)
+            elif self.server.is_steady:
+                pass
             elif self.server.stall_at_part is None and self.server.num_writes % 3 == 0:
                 self._answer(503 if self.server.num_writes % 2 else 500, {}, b"<Error><Code>SlowDown</Code></Error>")
                 return
@@ -209,6 +223,10 @@ class Relay(BaseHTTPRequestHandler):
         request = Request(self.server.upstream + self.path, data=body, headers=headers, method=self.command)
         try:
             with urlopen(request, timeout=60) as response:
+                if self.path.rpartition("/")[2] in self.server.lost:
+                    self.server.lost.discard(self.path.rpartition("/")[2])
+                    self._answer(500, {}, b"<Error><Code>InternalError</Code></Error>")
+                    return
                 self._answer(response.status, dict(response.headers), response.read())
         except OSError as error:
             code, body = getattr(error, "code", 502), error.read() if hasattr(error, "read") else b""
@@ -272,6 +290,62 @@ def test_a_kill_in_the_middle_of_an_upload_shows_no_object(proxy: Failing, monke
     process.wait()
     proxy.stall_at_part = None
     proxy.goes_on.set()
-    assert objects(bucket) == {}
+    assert "big.tar" not in objects(bucket)
     subprocess.run([sys.executable, "-c", LARGE_UPLOAD, str(bucket / "big.tar")], check=True)
     assert record_of(bucket / "big.tar").num_bytes == 1 << 24
+
+
+def write(content: bytes) -> Callable[[Path], object]:
+    return lambda temp: temp.write_bytes(content)
+
+
+def put_behind(proxy: Failing, bucket: Path, name: str, content: bytes) -> None:
+    """Put an object past the proxy, and past all that this process knows of the bucket."""
+    import boto3
+
+    client = boto3.client("s3", endpoint_url=proxy.upstream)
+    client.put_object(Bucket=str(bucket).removeprefix("s3://").strip("/"), Key=name, Body=content)
+
+
+@pytest.mark.parametrize("before", [None, b"what it replaces"])
+@pytest.mark.parametrize("part_bytes", [1 << 20, 1])
+def test_a_write_that_is_on_its_way_while_another_run_takes_over_changes_nothing(
+    proxy: Failing, monkeypatch: pytest.MonkeyPatch, before: bytes | None, part_bytes: int
+) -> None:
+    """The request of the replaced run passed its look at the lease, and reaches the store after its successor's."""
+    proxy.is_steady = True
+    bucket, address = bucket_at(proxy.address, monkeypatch, "woken"), "00000.tar"
+    monkeypatch.setattr(store, "PART_BYTES", part_bytes)
+    if before is not None:
+        publish(bucket / "out" / address, write(before))
+
+    def take_over() -> None:
+        for name, content in ((address, b"the successor's"), ("_lease/000009.json", b"{}")):
+            put_behind(proxy, bucket, f"out/{name}", content)
+
+    with hold(bucket / "out"), pytest.raises(LeaseError, match="lease 9"):
+        proxy.before[address] = take_over
+        publish(bucket / "out" / address, write(b"x"))
+    assert (bucket / "out" / address).read_bytes() == b"the successor's"
+
+
+def test_a_holder_whose_object_was_changed_by_one_that_it_replaced_writes_it_again(
+    proxy: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.is_steady = True
+    bucket = bucket_at(proxy.address, monkeypatch, "again")
+    with hold(bucket / "out"):
+        proxy.before["a.tar"] = lambda: put_behind(proxy, bucket, "out/a.tar", b"of one that was replaced")
+        publish(bucket / "out" / "a.tar", write(b"ours"))
+        assert (bucket / "out" / "a.tar").read_bytes() == b"ours"
+
+
+def test_an_answer_that_is_lost_on_its_way_is_no_sign_of_another_run(
+    proxy: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.is_steady = True
+    bucket = bucket_at(proxy.address, monkeypatch, "lost")
+    with hold(bucket / "out"):
+        proxy.lost.add("a.tar")
+        publish(bucket / "out" / "a.tar", write(b"ours"))
+    assert not proxy.lost and (bucket / "out" / "a.tar").read_bytes() == b"ours"

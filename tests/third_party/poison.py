@@ -24,6 +24,9 @@ SCORES = ("brightness",)
 NAP_NAME = "FACECAPTIONHQ_NAP_S"
 MISTYPED = 11
 """A poison whose evidence has a bool where a float belongs."""
+KILL_THE_GROUP = 12
+HUNGRY = 13
+"""A picture that does no harm, and needs half of the memory that the recipe of the tests allows."""
 
 
 class Measure(Settings):
@@ -88,6 +91,10 @@ def harm(number: int) -> None:
     elif number == KILL_THE_WORKER:
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(1)
+    elif number == KILL_THE_GROUP:
+        os.killpg(0, signal.SIGKILL)
+    elif number == HUNGRY:
+        np.ones(512 << 20, np.uint8)
     elif number == SLOW:
         time.sleep(60)
     elif number == NAP:

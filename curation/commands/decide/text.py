@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from curation.commands.decide.preview import Change, Preview
+from curation.printable import joined
 from curation.recipe.judge import Verdict
 
 NUM_CHANGES_SHOWN = 20
@@ -12,7 +13,7 @@ NUM_CHANGES_SHOWN = 20
 
 def tell(preview: Preview) -> str:
     """Return the preview as text: what is certain, what must be measured, and who changes sides."""
-    return "\n".join((*_certain(preview), *_undecided(preview), *_changes(preview)))
+    return joined((*_certain(preview), *_undecided(preview), *_changes(preview)))
 
 
 def values(preview: Preview) -> dict[str, Any]:

@@ -160,7 +160,10 @@ def _tell_of_withheld(target: Path, outcomes: Sequence[Outcome]) -> None:
     reports = (outcome for outcome in outcomes if isinstance(outcome, ShardReport))
     num_withheld = sum(report.rejected.get(FETCH.name, {}).get(WITHHELD, 0) for report in reports)
     if num_withheld:
-        log.error(INCIDENT, num_withheld, target / WITHHELD_FOLDER)
+        first, *others = INCIDENT.splitlines()
+        log.error(first, num_withheld, target / WITHHELD_FOLDER)
+        for line in others:
+            log.error(line)
 
 
 def _require_safety(

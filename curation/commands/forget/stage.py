@@ -34,7 +34,8 @@ from curation.dataset.urls import host_of
 from curation.errors import UsageError
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
-from curation.storage.lease import hold
+from curation.storage.fence import fenced
+from curation.storage.lease import common_fence, hold
 from curation.storage.publish import FileRecord, read_sealed, record_of
 from curation.version import CODE_VERSION
 
@@ -55,13 +56,14 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
         raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
     started = time.time()
     with ExitStack() as leases:
-        for place in places:
-            leases.enter_context(hold(place.folder))
+        held = [leases.enter_context(hold(place.folder)) for place in places]
+        leases.enter_context(fenced(common_fence(run, held)))
         roll_forward(run)
         discard_prepared(run)
     left = collect(run).left
     with ExitStack() as leases:
         held = [leases.enter_context(hold(place.folder)) for place in places]
+        leases.enter_context(fenced(common_fence(run, held)))
         sought = seek(places, requests)
         write_tombstones(run, tombstones_of(run) | sought.stones)
         _require_settled(run, places)
@@ -71,8 +73,6 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
             preparation.deletions += [f"{REPORT_FOLDER}/{name}" for name in names_in(run / REPORT_FOLDER)]
         receipt = _receipt(run, requests, sought, stages, preparation, started)
         receipt["left"] = list(left)
-        for lease in held:
-            lease.require()
         commit(preparation, receipt)
         path = roll_forward(run)
     assert path is not None, "the journal was just written"

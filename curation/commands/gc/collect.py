@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from curation.run.derived import DERIVED_FOLDER
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import discard_prepared
 from curation.run.target import WORK_NAME
-from curation.storage.lease import LEASE_FOLDER, TTL_S, hold
+from curation.storage.lease import LEASE_FOLDER, TTL_S, hold, strays
 from curation.storage.paths import filesystem, is_local, local_copy
-from curation.storage.publish import TEMP_FOLDER
+from curation.storage.publish import TEMP_FOLDER, remove
+from curation.storage.scratch import abandoned
 
 OF_ANY_SHARD = re.compile(rf"([^/]+?){REWRITTEN}\.(?:tar|parquet)")
 """What `decide` writes for a shard, whatever the shard is called."""
@@ -80,27 +82,28 @@ def collect(run: Path, *, dry_run: bool = False) -> Collection:
                 _remove_if_empty(place.folder / TEMP_FOLDER)
     if places[0].folder != run and is_local(run):
         removed += _unused_preparations(run, dry_run)
-    return Collection(tuple(removed), tuple(left))
+    return Collection((*removed, *_abandoned(dry_run)), tuple(left))
 
 
 def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
     """Yield what nobody needs with how to remove it; None stands where it is not ours to remove."""
     named, names = _named(place.folder), names_in(place.folder)
     shards = {report.shard for report in reports_of(place.folder)[1]}
+    stray = {f"{LEASE_FOLDER}/{name}" for name in strays(place.folder)}
     for name, num_bytes in names.items():
         path, shown = place.folder / name, f"{place.shown}/{name}"
         if name.startswith(f"{LEASE_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
-            yield Removal(shown, "a heartbeat that a dead run was writing", num_bytes), path.unlink
+            yield Removal(shown, "a heartbeat that a dead run was writing", num_bytes), partial(remove, path)
         if name.startswith(f"{DERIVED_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
-            yield Removal(shown, "a card that a dead run was writing", num_bytes), path.unlink
-        if name in named or name.startswith((f"{LEASE_FOLDER}/", f"{DERIVED_FOLDER}/")):
+            yield Removal(shown, "a card that a dead run was writing", num_bytes), partial(remove, path)
+        if name in named or (name.startswith((f"{LEASE_FOLDER}/", f"{DERIVED_FOLDER}/")) and name not in stray):
             continue
         if name.endswith(".intent") and MANIFEST_NAME not in names:
             continue  # tells the next attempt at an unfinished stage which picture took its worker down
         if name.startswith(f"{TEMP_FOLDER}/"):
-            yield Removal(shown, "a temporary file of a dead run", num_bytes), path.unlink
+            yield Removal(shown, "a temporary file of a dead run", num_bytes), partial(remove, path)
         elif _is_own(place.stage, name, path, shards):
-            yield Removal(shown, "named by no manifest and no done record", num_bytes), path.unlink
+            yield Removal(shown, "named by no manifest and no done record", num_bytes), partial(remove, path)
         else:
             yield Removal(shown, "not of our kind", num_bytes), None
     if not is_local(place.folder):
@@ -189,6 +192,16 @@ def _unused_preparations(run: Path, dry_run: bool) -> list[Removal]:
     if not dry_run:
         discard_prepared(run)
     return [Removal(f"{FORGOTTEN_FOLDER}/{name}", "left by a dead `forget`", size) for name, size in prepared.items()]
+
+
+def _abandoned(dry_run: bool) -> list[Removal]:
+    """Remove what killed processes of this user left in the temporary folder: Ray's folders, copies, spills."""
+    removals = []
+    for folder in abandoned():
+        removals.append(Removal(str(folder), "a temporary folder of a killed run", sum(names_in(folder).values())))
+        if not dry_run:
+            shutil.rmtree(folder, ignore_errors=True)
+    return removals
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from curation.commands.gc.collect import Collection
+from curation.printable import joined
 
 
 def tell(collection: Collection, *, dry_run: bool) -> str:
     """Return a line per thing that went or would go, a line per thing that is left, and the sum of what went."""
-    return "\n".join(_lines(collection, dry_run))
+    return joined(_lines(collection, dry_run))
 
 
 def values(collection: Collection, *, dry_run: bool) -> dict[str, Any]:

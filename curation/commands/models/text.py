@@ -1,25 +1,27 @@
 """The catalogue of weights, and what is here of it, for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from curation.printable import joined
 from filters.weights import WeightsEntry, WeightsStatus
 
 
 def tell_catalogue(entries: Sequence[WeightsEntry]) -> str:
     """Return every entry as four lines: name, what it is, size and licence, hash, and who offers it."""
-    return "\n".join(_entry(entry) for entry in entries)
+    return joined(line for entry in entries for line in _entry(entry))
 
 
 def tell_statuses(statuses: Sequence[WeightsStatus]) -> str:
     """Return one line per entry: where its verified file lies, or what is wrong; merely missing is said apart."""
-    return "\n".join(_status(status) for status in statuses)
+    return joined(_status(status) for status in statuses)
 
 
-def _entry(entry: WeightsEntry) -> str:
-    return (
-        f"{entry.name}\n  {entry.about}\n  {entry.num_bytes:,} bytes, licence: {entry.licence}\n"
-        f"  sha256 {entry.sha256}\n  offered by {entry.url or entry.publisher or entry.distribution}"
-    )
+def _entry(entry: WeightsEntry) -> Iterator[str]:
+    yield entry.name
+    yield f"  {entry.about}"
+    yield f"  {entry.num_bytes:,} bytes, licence: {entry.licence}"
+    yield f"  sha256 {entry.sha256}"
+    yield f"  offered by {entry.url or entry.publisher or entry.distribution}"
 
 
 def _status(status: WeightsStatus) -> str:

@@ -5,12 +5,13 @@ from typing import Any
 
 from curation.commands.order.observe import OrderSample
 from curation.commands.order.proposal import Proposal
+from curation.printable import joined
 
 
 def tell(proposal: Proposal, drawn: OrderSample) -> str:
     """Return the proposal as text, last of all the lines that a recipe takes."""
-    return "\n".join(
-        (*_steps(proposal, drawn), *_totals(proposal, drawn), *_caveats(proposal), f"\n[curate]\n{proposal.line}")
+    return joined(
+        (*_steps(proposal, drawn), *_totals(proposal, drawn), *_caveats(proposal), "", "[curate]", proposal.line)
     )
 
 
@@ -21,15 +22,18 @@ def values(proposal: Proposal, drawn: OrderSample) -> dict[str, Any]:
 
 
 def _steps(proposal: Proposal, drawn: OrderSample) -> Iterator[str]:
-    yield f"{drawn.origin}\n{proposal.num_pictures} readable pictures, {drawn.num_refused} samples without one"
-    yield f"\nproposed, in turn{'':<11}ms a call   measures   rejects   alone it would"
+    yield drawn.origin
+    yield f"{proposal.num_pictures} readable pictures, {drawn.num_refused} samples without one"
+    yield ""
+    yield f"proposed, in turn{'':<11}ms a call   measures   rejects   alone it would"
     for step in proposal.proposed.steps:
         alone = f"{proposal.rejects[step.name]:14.1%}" if step.name in proposal.rejects else f"{'-':>14}"
         yield f"{step.name:<24}{1000 * proposal.seconds[step.name]:13.2f}{step.asked:11.1%}{step.rejected:10.1%}{alone}"
 
 
 def _totals(proposal: Proposal, drawn: OrderSample) -> Iterator[str]:
-    yield f"\nCPU ms per readable picture, {1000 * drawn.decode_seconds:.2f} of decoding included"
+    yield ""
+    yield f"CPU ms per readable picture, {1000 * drawn.decode_seconds:.2f} of decoding included"
     for name, played in (("recipe", proposal.recipe), ("declared", proposal.declared), ("proposed", proposal.proposed)):
         total = 1000 * (played.seconds + drawn.decode_seconds)
         yield f"{name:<10}{total:11.2f}  {', '.join(played.order)}"

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import random
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from curation.run.runner import Outcome, Spread
 from curation.run.shard_writer import commit_report
 from curation.run.target import Facts, finish, finished
 from curation.storage.publish import FileRecord, digest, publish
+from curation.storage.scratch import scratch_folder
 
 PLANNED = (FETCH.name, CURATE.name, PACK.name)
 FORECAST_NAME = "forecast.json"
@@ -163,7 +163,7 @@ def _run(
             if stage == FETCH.name:
                 waiting.append(outcome.run["seconds_waiting"])
 
-    with tempfile.TemporaryDirectory(prefix="fchq-plan-") as name, _in_terms_of(source, folder := Path(name)):
+    with scratch_folder("plan") as folder, _in_terms_of(source, folder):
         _write_selection(folder / "rank", rows, selection, recipe, spread)
         fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, FETCH.name), **options)
         _require_fetched(source, fetched, recipe)

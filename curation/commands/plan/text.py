@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Mapping
 
 from curation.commands.plan.forecast import Forecast
+from curation.printable import joined
 
 
 def tell(forecast: Forecast) -> str:
     """Return the forecast as a table: what arrives and stays with 95 % intervals, then hours and cost by stage."""
-    return "\n".join(_lines(forecast))
+    return joined(_lines(forecast))
 
 
 def tell_scores(scores: Mapping[str, Mapping[str, float | bool]]) -> str:
     """Return a line per figure of `score_run`: what came, and whether it lies within what was forecast."""
-    return "\n".join(_score(name, figures) for name, figures in scores.items())
+    return joined(_score(name, figures) for name, figures in scores.items())
 
 
 def _lines(forecast: Forecast) -> Iterator[str]:

@@ -11,6 +11,7 @@ from curation.commands.report.contents import CASCADE, Report
 from curation.commands.report.funnel import lay_out_funnel
 from curation.commands.report.plots import lay_out_histogram
 from curation.commands.report.sheets import format_limits, format_range, format_score
+from curation.printable import joined
 from curation.recipe.judge import KeepRange
 
 NUM_UID_CHARACTERS = 10
@@ -37,10 +38,16 @@ def render(report: Report) -> str:
     )
 
 
+def _printable(value: Any) -> Any:
+    """Return a text of the world without what would move the cursor of whoever copies it, or turn the line."""
+    return joined(value.split("\n")) if type(value) is str else value
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

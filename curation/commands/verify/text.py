@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 from curation.commands.verify.faults import Verification
+from curation.printable import joined
 
 
 def tell(verification: Verification) -> str:
     """Return a line per fault, a line per note, and the sum of what was looked at."""
-    return "\n".join(_lines(verification))
+    return joined(_lines(verification))
 
 
 def _lines(verification: Verification) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from curation.commands.why.story import CriterionPart, StagePart, Story
+from curation.printable import joined
 
 NUM_DIGITS_SHOWN = 12
 
 
 def tell(story: Story) -> str:
     """Return the story as text, the shortest answer first."""
-    return "\n".join(_lines(story))
+    return joined(_lines(story))
 
 
 def _lines(story: Story) -> Iterator[str]:

@@ -4,17 +4,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from curation.commands.curate import CurateJob, curate, curate_shard
-from curation.errors import LeaseError
+from curation.errors import LeaseError, VerificationError
 from curation.run.runner import Outcome, Spread
 from curation.storage import lease as leases
-from curation.storage.lease import LEASE_FOLDER, Lease, hold
-from curation.storage.publish import publish_sealed, read_sealed
+from curation.storage.fence import fenced
+from curation.storage.lease import LEASE_FOLDER, Lease, common_fence, hold
+from curation.storage.publish import publish, publish_sealed, read_sealed, remove
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 
 HOLD = """
@@ -166,7 +168,7 @@ def test_a_run_that_was_replaced_commits_nothing_more(tmp_path: Path) -> None:
     job = CurateJob("00000", source / "00000.tar", target, recipe, {}, None, Lease(target, 3))
     with pytest.raises(LeaseError, match=r"another run took over \(lease 4\)"):
         curate_shard(job)
-    assert not (target / "00000_stats.json").exists()
+    assert bytes_of(target) == {} and not (target / "00000_stats.json").exists()
     elsewhere(target, 9)
     with pytest.raises(LeaseError, match="lease 9"):
         Lease(target, 3).require()
@@ -208,3 +210,62 @@ def test_of_runs_that_begin_on_one_folder_at_once_each_is_done_or_refused_and_th
         thread.join()
     assert outcomes["done"] >= 1 and outcomes.total() == 3
     assert bytes_of(target) == bytes_of(tmp_path / "whole")
+
+
+def test_whoever_was_replaced_changes_no_file_of_the_folder_and_none_beside_it_is_refused(tmp_path: Path) -> None:
+    folder, beside = tmp_path / "run" / "curate", tmp_path / "run" / "report.json"
+    folder.mkdir(parents=True)
+    with hold(folder) as lease:
+        for name in ("00000.tar", "00001.tar"):
+            publish(folder / name, lambda temp: temp.write_bytes(b"before"))
+        elsewhere(folder, lease.number + 1)
+        with pytest.raises(LeaseError, match="took over"):
+            publish(folder / "00000.tar", lambda temp: temp.write_bytes(b"after"))
+        with pytest.raises(LeaseError, match="took over"):
+            publish_sealed(folder / "manifest.json", {})
+        with pytest.raises(LeaseError, match="took over"):
+            remove(folder / "00001.tar")
+        publish(beside, lambda temp: temp.write_bytes(b"free"))
+    publish(folder / "00002.tar", lambda temp: temp.write_bytes(b"nobody holds it any more"))
+    assert [(folder / f"0000{number}.tar").read_bytes() for number in (0, 1)] == [b"before", b"before"]
+    assert not (folder / "manifest.json").exists() and beside.read_bytes() == b"free"
+
+
+def test_nobody_takes_over_between_the_look_at_the_lease_and_the_change(tmp_path: Path, clock: Clock) -> None:
+    elsewhere(tmp_path, 1)
+    refused = pytest.raises(LeaseError, match="stopped while it was changing a file")
+    with Lease(tmp_path, 1).passing(), refused, hold(tmp_path):
+        pass
+    with hold(tmp_path) as lease, Lease(tmp_path, 2).passing():
+        assert lease.number == 2
+
+
+def test_whoever_holds_several_folders_changes_nothing_beside_them_once_one_is_lost(tmp_path: Path) -> None:
+    with ExitStack() as leases:
+        held = [leases.enter_context(hold(tmp_path / name)) for name in ("curate", "pack")]
+        leases.enter_context(fenced(common_fence(tmp_path, held)))
+        publish_sealed(tmp_path / "forgotten" / "tombstones.json", {})
+        elsewhere(tmp_path / "curate", 2)
+        for path in (tmp_path / "forgotten" / "journal.json", tmp_path / "pack" / "jpg-00000.tar"):
+            with pytest.raises(LeaseError, match="curate: another run took over"):
+                publish_sealed(path, {})
+
+
+def test_a_file_that_is_no_lease_is_passed_over_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    elsewhere(tmp_path, 3)
+    path = tmp_path / LEASE_FOLDER / "000003.json"
+    publish_sealed(path, {**read_sealed(path), "released": True})
+    for name in ("abc.json", "-00005.json", "000009.json.swp", "\u0663.json", "7.json"):
+        (tmp_path / LEASE_FOLDER / name).write_text("{}")
+    with hold(tmp_path) as lease:
+        assert lease.number == 4
+        lease.require()
+    assert caplog.text.count("no lease of ours") == 5 and "abc.json" in caplog.text
+
+
+@pytest.mark.parametrize("content", [{}, {"released": True}, {"beat": 1}])
+def test_a_lease_that_lacks_what_one_says_is_named(tmp_path: Path, content: dict[str, object]) -> None:
+    (tmp_path / LEASE_FOLDER).mkdir()
+    publish_sealed(tmp_path / LEASE_FOLDER / "000003.json", content)
+    with pytest.raises(VerificationError, match=r"000003\.json: sealed, but no lease: it lacks"), hold(tmp_path):
+        pass

@@ -1,6 +1,9 @@
 import os
 import random
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -26,6 +29,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     write_run(run, num_images=10)
     return run
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary folder of the test's own: what other tests left in theirs is none of its business."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    return tmp_path / "t"
 
 
 @pytest.fixture
@@ -165,3 +177,59 @@ def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
     left = files.call_s3("list_multipart_uploads", Bucket=name.rstrip("/"))["Uploads"]
     assert [upload["Key"] for upload in left] == ["run/pack-of-another/jpg-00003.tar"]
     assert verify(target, ALONE).ok
+
+
+HOLD = """
+import sys, time
+from curation.storage.scratch import scratch_folder
+with scratch_folder(sys.argv[1]) as folder:
+    (folder / "session_latest").write_bytes(b"123")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def holder(kind: str) -> tuple["subprocess.Popen[str]", Path]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, kind], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    os.utime(folder, (0, 0))
+    return process, folder
+
+
+def test_temporary_folders_of_killed_processes_are_named_and_go_and_those_of_living_ones_stay(
+    run: Path, scratch: Path
+) -> None:
+    (dead, left), (alive, kept) = holder("ray"), holder("ray")
+    others = [scratch / "fchq-intent-0", scratch / "fchq-young", scratch / "theirs"]
+    for folder in others:
+        leave(folder / "file")
+    (scratch / "fchq-young" / ".lock").touch()
+    (scratch / "fchq-link").symlink_to(kept)
+    try:
+        dead.kill()
+        dead.wait()
+        named = collect(run, dry_run=True).removed
+        assert [(one.file, one.num_bytes) for one in named] == [(str(left), 3)] and left.exists()
+        assert collect(run).removed == named and not left.exists()
+        assert kept.exists() and all(folder.exists() for folder in others)
+        with subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)", str(kept)]
+        ) as child:  # what Ray's processes are told
+            alive.kill()
+            alive.wait()
+            os.utime(kept, (0, 0))
+            assert collect(run).removed == ()
+            child.kill()
+    finally:
+        for process in (dead, alive):
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def test_a_file_among_leases_that_is_none_is_named_and_left(run: Path) -> None:
+    leave(run / "pack" / "_lease" / "abc.json")
+    found = collect(run)
+    assert (found.removed, found.left) == ((), ("pack/_lease/abc.json",))
