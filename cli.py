@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from curation.run.runner import Spread
 
 EXIT_SOME_SHARDS_FAILED = 1
+EXIT_INCOMPLETE = 4
 EXIT_FAULTS_FOUND = 5
 EXIT_WEIGHTS_WRONG = 6
 EXIT_BUG = 70
@@ -349,15 +350,25 @@ def forget(
     requests: Annotated[
         Path, typer.Option("--list", help="One request a line: a URL, uid, sha256 or key, or `domain:NAME`.")
     ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take images out of a run for good; hashed tombstones keep them out, and a receipt says what was done."""
+    from curation.commands.forget.stage import foresee
     from curation.commands.forget.stage import forget as take_out
     from curation.commands.forget.takedowns import read_list
-    from curation.commands.forget.text import tell
+    from curation.commands.forget.text import foretell, not_found, tell
 
-    path, receipt = take_out(_location(run), read_list(requests))
-    typer.echo(_json(receipt) if as_json else tell(path, receipt))
+    listed = read_list(requests)
+    if dry_run:
+        done = foresee(_location(run), listed)
+        typer.echo(_json(done) if as_json else foretell(listed, done))
+    else:
+        path, done = take_out(_location(run), listed)
+        typer.echo(_json(done) if as_json else tell(path, done))
+    if missed := list(not_found(listed, done["requests"])):
+        typer.echo("\n".join(missed), err=True)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 @app.command()

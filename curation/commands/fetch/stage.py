@@ -6,8 +6,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ from curation.commands.fetch.rows import (
 from curation.commands.rank.stage import SELECTION_SCHEMA
 from curation.dataset.ledger import base_row, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
-from curation.dataset.stages import FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
+from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, FORGOTTEN, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
+from curation.dataset.urls import host_of
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
@@ -71,6 +72,8 @@ class FetchJob:
     limits: DecodeLimits
     guards: CurateSettings
     """What looking at one picture may take, and where: as `curate` measures it."""
+    blocked: FileRecord | None = None
+    """The record of what no redirect may lead to, beside the part."""
     hash_lists: tuple[Path, ...] = ()
     allow_loopback: bool = False
     lease: Lease | None = None
@@ -101,6 +104,7 @@ def fetch(
     selection = finished(source, RANK)
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
     del parts[LEDGER_NAME]
+    blocked = selection.files.get(BLOCKED_NAME)
     if not parts:
         raise UsageError(f"{source}: the selection is empty; nothing to fetch")
     safety = _require_safety(source, selection, waiver, hash_lists)
@@ -109,6 +113,7 @@ def fetch(
     work_digest = fetch_work(selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"])
     with claimed(target, FETCH, work_digest) as lease:
         jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(hash_lists), allow_loopback)
+        jobs = [replace(job, blocked=blocked) for job in jobs]
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
@@ -210,11 +215,41 @@ def fetch_part(job: FetchJob) -> ShardReport:
     try:
         urls = [row["url"] for row in part.rows]
         refused = {number: UNSAFE_MINOR for number, row in enumerate(part.rows) if is_unsafe_minor(row)}
-        with download(urls, folder, job.settings, refused=refused, allow_loopback=job.allow_loopback) as downloads:
+        hops = partial(_why_not, part.stones, _blocked(job.part.parent, job.blocked))
+        with download(
+            urls, folder, job.settings, refused=refused, refused_url=hops, allow_loopback=job.allow_loopback
+        ) as downloads:
             _require_net(job, [outcome.reason for outcome in downloads.outcomes])
             return _write_shard(job, work_id, part, downloads, matchers, started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _why_not(stones: Tombstones, blocked: Tombstones, url: str) -> str | None:
+    """Return why a URL must not be asked, whether it is a row's own or one that a redirect leads to."""
+    if stones.reach(url):
+        return FORGOTTEN
+    if blocked.covers(host_of(url)):
+        return "blocked_domain"
+    return "blocked_url" if blocked.reach(url) else None
+
+
+@lru_cache(maxsize=1)
+def _blocked(source: Path, record: FileRecord | None) -> Tombstones:
+    """Return the blocklists that the selection was made with, as hashes.
+
+    Raises:
+        ShardError: they are not those that rank's manifest names: this gate fails closed.
+    """
+    if record is None:
+        return Tombstones()
+    path = source / BLOCKED_NAME
+    if not path.is_file() or sha256_of(path) != record.sha256:
+        raise ShardError(f"{path}: missing, or not the blocklists that rank's manifest names; run rank again")
+    listed: dict[str, set[str]] = {"address": set(), "domain": set()}
+    for row in pq.read_table(path, partitioning=None).to_pylist():
+        listed[row["kind"]].add(row["sha256"])
+    return Tombstones(**{kind: frozenset(hashes) for kind, hashes in listed.items()})
 
 
 def _require_net(job: FetchJob, reasons: Sequence[str | None]) -> None:

@@ -33,7 +33,7 @@ from curation.dataset.tombstones import tombstones_of, write_tombstones
 from curation.dataset.urls import host_of
 from curation.errors import UsageError
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
-from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
+from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, receipts_of, roll_forward
 from curation.storage.lease import hold
 from curation.storage.publish import FileRecord, read_sealed, record_of
 from curation.version import CODE_VERSION
@@ -50,9 +50,7 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
         UsageError: a stage began meanwhile, or shards that no manifest names yet hold what must be forgotten.
         ShardError: a file that must change is not what its records say; nothing was changed then.
     """
-    places = stages_of(run)
-    if places[0].folder == run:
-        raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
+    places = _places(run)
     started = time.time()
     with ExitStack() as leases:
         for place in places:
@@ -79,6 +77,37 @@ def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]
     return path, read_sealed(path)
 
 
+def foresee(run: Path, requests: Sequence[Request]) -> dict[str, Any]:
+    """Return what `forget` would find now, and write nothing.
+
+    Raises:
+        UsageError: `run` is no folder with stage folders.
+        ShardError: a ledger cannot be read.
+    """
+    places = _places(run)
+    sought, known = seek(places, requests), _answered(run)
+    return {
+        "requests": [_answer(request, sought, known) for request in requests],
+        "num_images": len(sought.uids),
+        "uids": sorted(sought.uids),
+        "rows_buried": {place.stage: len(sought.rows.get(place.stage, ())) for place in places},
+    }
+
+
+def _places(run: Path) -> tuple[StageFolder, ...]:
+    places = stages_of(run)
+    if places[0].folder == run:
+        raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
+    return places
+
+
+def _answered(run: Path) -> frozenset[tuple[str, str]]:
+    """Return (kind, sha256) of every request that found something here before."""
+    receipts = (read_sealed(path) for path in receipts_of(run))
+    answers = (answer for receipt in receipts for answer in receipt["requests"])
+    return frozenset((answer["kind"], answer["sha256"]) for answer in answers if answer["num_images"])
+
+
 def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
     """Make sure that nothing alive escapes what the manifests name; the tombstones stand already."""
     if begun := {place.shown for place in stages_of(run)} - {place.shown for place in places}:
@@ -100,7 +129,8 @@ def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
 
 def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: Sought) -> list[StageBurial]:
     """Prepare every stage, each after the one that it was made from."""
-    uids, names = frozenset(sought.uids), sought.urls | {host_of(url) for url in sought.urls} - {""}
+    uids, urls = frozenset(sought.uids), sought.urls | sought.led_to
+    names = urls | {host_of(url) for url in urls} - {""}
     stages = {place.stage: open_stage(place) for place in places}
 
     def told(message: str) -> bool:
@@ -163,7 +193,7 @@ def _receipt(
         "started": started,
         "seconds": round(time.time() - started, 3),
         "code_version": CODE_VERSION,
-        "requests": [_answer(request, sought) for request in requests],
+        "requests": [_answer(request, sought, _answered(run)) for request in requests],
         "num_images": len(sought.uids),
         "rows_buried": {stage.place.stage: stage.num_rows for stage in stages},
         "samples_removed": {stage.place.stage: stage.num_samples for stage in stages if stage.stage.writes_tars},
@@ -172,11 +202,13 @@ def _receipt(
     }
 
 
-def _answer(request: Request, sought: Sought) -> dict[str, Any]:
+def _answer(request: Request, sought: Sought, known: frozenset[tuple[str, str]]) -> dict[str, Any]:
     uids_by_stage = sought.found[request]
     return {
+        "line": request.line,
         "kind": request.kind,
         "sha256": request.hash,
+        "forgotten_before": (request.kind, request.hash) in known,
         "num_images": len(set().union(*uids_by_stage.values())),
         "found_in": {stage: len(uids) for stage, uids in uids_by_stage.items()},
     }

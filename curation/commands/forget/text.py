@@ -1,8 +1,10 @@
-"""What a takedown did, for a terminal."""
+"""What a takedown did, or would do, for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from curation.commands.forget.takedowns import Request
 
 
 def tell(path: Path, receipt: Mapping[str, Any]) -> str:
@@ -13,3 +15,28 @@ def tell(path: Path, receipt: Mapping[str, Any]) -> str:
         f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted\n"
         f"{path}"
     )
+
+
+def foretell(requests: Sequence[Request], forecast: Mapping[str, Any]) -> str:
+    """Return what would go: every request with what it names, and the uids."""
+    rows = ", ".join(f"{number} in {stage}" for stage, number in forecast["rows_buried"].items())
+    lines = [
+        f"{_named(request)}: {answer['num_images']} images"
+        for request, answer in zip(requests, forecast["requests"], strict=True)
+    ]
+    lines += [f"would forget {uid}" for uid in forecast["uids"]]
+    return "\n".join(
+        [*lines, f"would forget {forecast['num_images']} images: rows to bury: {rows}; nothing was written"]
+    )
+
+
+def not_found(requests: Sequence[Request], answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for every request that names nothing here and never did; only for whoever wrote the list."""
+    for request, answer in zip(requests, answers, strict=True):
+        if not answer["num_images"] and not answer["forgotten_before"]:
+            yield f"{_named(request)}: found nothing"
+
+
+def _named(request: Request) -> str:
+    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in request.shown)
+    return f"line {request.line}: {shown} ({request.kind})"
