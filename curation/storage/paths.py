@@ -5,6 +5,7 @@ A path with a scheme (`s3://bucket/run`) is a `UPath`, which has pathlib's inter
 """
 
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -19,22 +20,54 @@ from curation.errors import UsageError
 def location(text: str | Path) -> Path:
     """Return the path that a command line names: plain ones as `Path`, `scheme://...` through fsspec.
 
-    Slashes in a row count as one, as on a disk.
+    Slashes in a row count as one, as on a disk, and `file://` is this disk.
 
     Raises:
         UsageError: no filesystem is known for the scheme, or its package is not installed.
     """
     if not isinstance(text, str) or "://" not in text:
         return Path(text)
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() in ("file", "local"):
+        return Path(rest)
     from upath import UPath
 
-    scheme, _, rest = text.partition("://")
     try:
-        path = UPath(f"{scheme}://{re.sub('/{2,}', '/', rest)}")
+        path = UPath(f"{scheme}://{_plain(rest)}")
         _ = path.fs
     except (ImportError, ValueError) as error:
         raise UsageError(f"{text}: {error}; for s3:// install facecaptionhq[s3]") from error
     return cast("Path", path)
+
+
+def _plain(rest: str) -> str:
+    """Return what follows `scheme://` without empty steps, `.` and `..`, which a store would take for names."""
+    bucket, _, name = re.sub("/{2,}", "/", rest).partition("/")
+    name = posixpath.normpath(f"/{name}").strip("/")
+    return f"{bucket}/{name}" if name not in ("", ".") else bucket
+
+
+def resolved(path: Path) -> Path:
+    """Return the one name of a folder, however it is spelled: absolute, links followed; in a store, its address."""
+    return path.resolve() if is_local(path) else in_same_store(path, cast("Any", path).path)
+
+
+def in_same_store(path: Path, name: str) -> Path:
+    """Return another path of the store that a path lies in, by its name there."""
+    here = cast("Any", path)
+    return cast("Path", type(here)(f"{here.protocol}://{_plain(name.lstrip('/'))}", **here.storage_options))
+
+
+def spellings(path: Path) -> tuple[Path, ...]:
+    """Return a folder as it is named from here, and as it is named where its links lead, if that is elsewhere.
+
+    A stage's folder may be a link to another disk, or be reached by one from anywhere: what belongs to its run lies
+    beside either.
+    """
+    if not is_local(path):
+        return (resolved(path),)
+    named = path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+    return tuple(dict.fromkeys((named, path.resolve())))
 
 
 def is_local(path: Path) -> bool:

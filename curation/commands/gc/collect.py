@@ -23,6 +23,7 @@ from curation.dataset.stages import RANK, REWRITTEN, STAGES
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 from curation.images.containers import WALKERS
+from curation.run.derived import DERIVED_FOLDER
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import discard_prepared
 from curation.run.target import WORK_NAME
@@ -90,7 +91,9 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
         path, shown = place.folder / name, f"{place.shown}/{name}"
         if name.startswith(f"{LEASE_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
             yield Removal(shown, "a heartbeat that a dead run was writing", num_bytes), path.unlink
-        if name in named or name.startswith(f"{LEASE_FOLDER}/"):
+        if name.startswith(f"{DERIVED_FOLDER}/{TEMP_FOLDER}/") and _age_s(path) > TTL_S:
+            yield Removal(shown, "a card that a dead run was writing", num_bytes), path.unlink
+        if name in named or name.startswith((f"{LEASE_FOLDER}/", f"{DERIVED_FOLDER}/")):
             continue
         if name.endswith(".intent") and MANIFEST_NAME not in names:
             continue  # tells the next attempt at an unfinished stage which picture took its worker down

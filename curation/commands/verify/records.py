@@ -24,12 +24,15 @@ from curation.dataset.stages import CURATE, RANK, STAGES
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.measure.filter_set import measurement_keys
 from curation.recipe.recipe import Recipe, recipe_of
+from curation.run.derived import DERIVED_FOLDER
 from curation.run.folders import StageFolder, names_in
 from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
 from filters.weights import find_weights
 
+SEALED_FOLDERS = (f"{LEASE_FOLDER}/", f"{DERIVED_FOLDER}/")
+"""Folders of records that belong to no shard."""
 WHOLE_RECORD = "the record as it was written, which its seal proves"
 
 
@@ -92,7 +95,7 @@ def _read_sealed_files(records: StageRecords) -> None:
         path = folder / name
         if name == MANIFEST_NAME:
             records.manifest = _sealed(records, name, lambda path=path: read_manifest(path.parent))  # type: ignore[misc]
-        elif name == WORK_NAME or (name.startswith(f"{LEASE_FOLDER}/") and name.endswith(".json")):
+        elif name == WORK_NAME or (name.startswith(SEALED_FOLDERS) and name.endswith(".json")):
             sealed = _sealed(records, name, lambda path=path: read_sealed(path))  # type: ignore[misc]
             work = sealed if name == WORK_NAME else work
         elif name.endswith(STATS_SUFFIX) and "/" not in name:
@@ -238,7 +241,7 @@ def _note_others(records: StageRecords) -> None:
     for name in records.names:
         if name.startswith(f"{TEMP_FOLDER}/"):
             records.note(name, "a temporary file; `gc` removes those of dead runs")
-        elif name not in known and not name.startswith(f"{LEASE_FOLDER}/") and not _is_broken_record(records, name):
+        elif name not in known and not name.startswith(SEALED_FOLDERS) and not _is_broken_record(records, name):
             records.note(name, "named by no manifest and no done record; `gc` removes it if it is the stage's own")
     if records.manifest is not None:
         named = {report.shard for report in records.manifest.shards}

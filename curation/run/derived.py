@@ -1,0 +1,123 @@
+"""What was derived from a stage's folder and lies outside its run: each such folder leaves its card with its source.
+
+`SOURCE/_derived/<id>.json` says which stage (or which cache) was made from it, of which state of it, and where that
+lies: seen from the source, which holds where both are moved together, and as a full address. The stages' own places
+in one run (`RUN/pack` beside `RUN/curate`) need no card: they are found by name. Whoever must reach everything that
+was derived (`forget`, `verify`, `why`) asks `derived_of`.
+"""
+
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from curation.dataset.stages import STAGES
+from curation.storage.paths import in_same_store, is_local, location, resolved
+from curation.storage.publish import digest, publish_sealed, read_sealed
+
+DERIVED_FOLDER = "_derived"
+NUM_ID_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Derived:
+    """One folder that was derived from another."""
+
+    stage: str
+    """The stage that wrote it, or what else it is, such as `cache`."""
+    source: Path
+    """The folder that it was derived from."""
+    folder: Path
+    """Where it lies; where it was last known to lie, if it is not there."""
+    is_there: bool
+    made_from: str
+    """What names the state of the source that it was begun from."""
+    card: Path
+    """The file that says so; whoever knows that the folder is gone for good removes it."""
+
+
+def register(source: Path, target: Path, stage: str, made_from: str) -> None:
+    """Leave a card at `source`, a folder that a stage wrote, before anything of it comes into `target`.
+
+    Raises:
+        StorageError: the source cannot be written to: then nobody could find what is derived from it.
+        VerificationError: the card that lies there is not as it was written.
+    """
+    source, target = resolved(source), resolved(target)
+    if target == _own_place(source, stage):
+        return
+    card = source / DERIVED_FOLDER / f"{digest([stage, str(target)])[:NUM_ID_DIGITS]}.json"
+    values = {"stage": stage, "made_from": made_from, "address": str(target), "beside": _from(source, target)}
+    if not card.is_file() or read_sealed(card) != values:
+        publish_sealed(card, values)
+
+
+def derived_of(source: Path) -> tuple[Derived, ...]:
+    """Return what was derived from a stage's folder, or from any stage's folder of a run, and lies elsewhere.
+
+    Raises:
+        VerificationError: a card is not as it was written.
+    """
+    found: dict[tuple[str, Path], Derived] = {}
+    for folder in (source, *(source / name for name in STAGES)):
+        for derived in _cards(folder):
+            found.setdefault((derived.stage, derived.folder), derived)
+    return tuple(found.values())
+
+
+def descendants(source: Path) -> tuple[Derived, ...]:
+    """Return what was derived from a folder or run, and from that, and so on, each once, nearer ones first."""
+    found: dict[Path, Derived] = {}
+    waiting = list(derived_of(source))
+    while waiting:
+        derived = waiting.pop(0)
+        if derived.folder not in found:
+            found[derived.folder] = derived
+            waiting += _around(derived)
+    return tuple(found.values())
+
+
+def _around(derived: Derived) -> tuple[Derived, ...]:
+    """Return what a derived folder led to: what left its card there, and the later stages beside it, as in a run."""
+    folder = derived.folder
+    if derived.stage not in STAGES or folder.name != derived.stage:
+        return derived_of(folder)
+    later = [name for name in STAGES if list(STAGES).index(name) > list(STAGES).index(derived.stage)]
+    beside = [name for name in later if (folder.parent / name).is_dir()]
+    places = (Derived(name, folder, folder.parent / name, True, "", derived.card) for name in beside)
+    return (*places, *derived_of(folder), *(child for name in beside for child in derived_of(folder.parent / name)))
+
+
+def _cards(source: Path) -> Iterator[Derived]:
+    folder = source / DERIVED_FOLDER
+    for card in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        values = read_sealed(card)
+        beside = _join(resolved(source), values["beside"])
+        places = [*([beside] if beside is not None else []), location(values["address"])]
+        there = next((place for place in places if place.is_dir()), None)
+        yield Derived(values["stage"], source, there or places[-1], there is not None, values["made_from"], card)
+
+
+def _own_place(source: Path, stage: str) -> Path | None:
+    """Return where a stage's folder lies in the run of its source; what is no stage has no such place."""
+    return source.parent / stage if stage in STAGES else None
+
+
+def _from(source: Path, target: Path) -> str | None:
+    """Return the way from one folder to another; None where they lie in different stores."""
+    if is_local(source) and is_local(target):
+        return os.path.relpath(target, source)
+    if is_local(source) or is_local(target):
+        return None
+    here, there = cast("Any", source), cast("Any", target)
+    if here.protocol != there.protocol or here.storage_options != there.storage_options:
+        return None
+    return str(posixpath.relpath(there.path, here.path))
+
+
+def _join(source: Path, way: str | None) -> Path | None:
+    if way is None:
+        return None
+    return resolved(source / way) if is_local(source) else in_same_store(source, f"{cast('Any', source).path}/{way}")
