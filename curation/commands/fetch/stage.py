@@ -7,12 +7,13 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from curation.commands.fetch.blocked import blocked_by, why_not
 from curation.commands.fetch.download import Downloads, download, warm_up
 from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
 from curation.commands.fetch.placeholders import find, summary
@@ -29,9 +30,8 @@ from curation.commands.fetch.rows import (
 from curation.commands.rank.stage import SELECTION_SCHEMA
 from curation.dataset.ledger import base_row, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
-from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, FORGOTTEN, LEDGER_NAME, RANK
+from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
-from curation.dataset.urls import host_of
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
@@ -215,7 +215,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
     try:
         urls = [row["url"] for row in part.rows]
         refused = {number: UNSAFE_MINOR for number, row in enumerate(part.rows) if is_unsafe_minor(row)}
-        hops = partial(_why_not, part.stones, _blocked(job.part.parent, job.blocked))
+        hops = partial(why_not, part.stones, blocked_by(job.part.parent, job.blocked))
         with download(
             urls, folder, job.settings, refused=refused, refused_url=hops, allow_loopback=job.allow_loopback
         ) as downloads:
@@ -223,33 +223,6 @@ def fetch_part(job: FetchJob) -> ShardReport:
             return _write_shard(job, work_id, part, downloads, matchers, started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _why_not(stones: Tombstones, blocked: Tombstones, url: str) -> str | None:
-    """Return why a URL must not be asked, whether it is a row's own or one that a redirect leads to."""
-    if stones.reach(url):
-        return FORGOTTEN
-    if blocked.covers(host_of(url)):
-        return "blocked_domain"
-    return "blocked_url" if blocked.reach(url) else None
-
-
-@lru_cache(maxsize=1)
-def _blocked(source: Path, record: FileRecord | None) -> Tombstones:
-    """Return the blocklists that the selection was made with, as hashes.
-
-    Raises:
-        ShardError: they are not those that rank's manifest names: this gate fails closed.
-    """
-    if record is None:
-        return Tombstones()
-    path = source / BLOCKED_NAME
-    if not path.is_file() or sha256_of(path) != record.sha256:
-        raise ShardError(f"{path}: missing, or not the blocklists that rank's manifest names; run rank again")
-    listed: dict[str, set[str]] = {"address": set(), "domain": set()}
-    for row in pq.read_table(path, partitioning=None).to_pylist():
-        listed[row["kind"]].add(row["sha256"])
-    return Tombstones(**{kind: frozenset(hashes) for kind, hashes in listed.items()})
 
 
 def _require_net(job: FetchJob, reasons: Sequence[str | None]) -> None:
