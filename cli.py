@@ -146,6 +146,10 @@ def curate(
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
+    allow_removed: Annotated[
+        bool,
+        typer.Option("--allow-removed", help="Let go of what was made from shards that are gone or have changed."),
+    ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the CPU time went; it stands in the stats in any case.")
     ] = False,
@@ -159,7 +163,7 @@ def curate(
 
     with progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
-        manifest = run(_location(source), _location(target), loaded, spread, on_outcome)
+        manifest = run(_location(source), _location(target), loaded, spread, on_outcome, allow_removed=allow_removed)
     if profile:
         from curation.run.costs import costs, table
 

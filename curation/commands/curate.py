@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.captions import captions_of
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import read_samples, sample_members
@@ -22,13 +23,15 @@ from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
+from curation.run.derived import register
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
+from curation.run.sources import Difference, difference, known_shards, recorded, require_all, with_sha256s
 from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
-from curation.storage.paths import local_copy, read_ahead
+from curation.storage.paths import local_copy, named, read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
 
@@ -61,25 +64,55 @@ class Examined:
     verdict: Verdict
 
 
-def curate(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome: OnOutcome = silent) -> Manifest:
+def curate(
+    source: Path,
+    target: Path,
+    recipe: Recipe,
+    spread: Spread,
+    on_outcome: OnOutcome = silent,
+    *,
+    allow_removed: bool = False,
+) -> Manifest:
     """Curate every shard of `source` into `target`; the manifest is written when every shard had its outcome.
 
+    Shards that came to the source since the last time are added. `allow_removed` lets go of what was made from shards
+    that are gone or have changed; the manifest records it.
+
     Raises:
-        UsageError: there is no shard, or `target` holds the output of another recipe or stage.
+        UsageError: there is no shard, `target` holds the output of another recipe or stage, or of shards that
+            `source` does not hold as they were.
         WeightsError: a detector's weights are missing or not the ones that the catalogue names.
     """
+    source, target = named(source), named(target)
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
     shards = source_shards(source)
     with claimed(target, CURATE, work_digest) as lease:
+        before = read_manifest(target).extra if (target / MANIFEST_NAME).is_file() else {}
+        shards, missing = _held_against(target, shards, recipe, weights, spread)
+        if not allow_removed:
+            require_all(source, target, missing)
+        if (source / MANIFEST_NAME).exists():
+            register(source, target, CURATE.name, read_manifest(source).state)
         soon = [path for path, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
             CurateJob(path.stem, path, target, recipe, weights, sha, lease, ahead)
             for (path, sha), ahead in zip_longest(shards, soon)
         ]
         outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
-        facts = Facts(weights=weights, extra={"curate_digest": recipe.curate_digest})
-        return finish(target, CURATE, recipe, work_digest, outcomes, facts, lease)
+        extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
+        return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
+
+
+def _held_against(
+    target: Path, shards: list[tuple[Path, str | None]], recipe: Recipe, weights: Mapping[str, str], spread: Spread
+) -> tuple[list[tuple[Path, str | None]], Difference]:
+    """Return the shards, of known ones with the sha256, and what `target` holds that they do not give any more."""
+    known, keys = known_shards(target), measurement_keys(recipe, weights)
+    named_shards = [(path.stem, path, sha256) for path, sha256 in shards]
+    named_shards = with_sha256s(named_shards, known, min(max(1, spread.num_workers), os.cpu_count() or 1))
+    missing = difference(known, named_shards, lambda name, sha: curate_work_id_of(name, sha, recipe, keys))
+    return [(path, sha256) for _, path, sha256 in named_shards], missing
 
 
 def curate_work(recipe: Recipe, weights: Mapping[str, str]) -> str:
@@ -130,7 +163,10 @@ def curate_shard(job: CurateJob) -> ShardReport:
         read_ahead(job.ahead)
         source_sha256 = sha256_of(source)
         if job.source_sha256 not in (None, source_sha256):
-            raise ShardError(f"{job.source}: not the bytes that fetch's manifest names; run fetch again")
+            raise ShardError(
+                f"{job.source}: not the bytes that fetch's manifest names, or that lay here when this run began; "
+                f"run fetch, or this, again"
+            )
         if (report := _committed(job, source_sha256)) is not None:
             return report
         return _write_shard(job, source, source_sha256, (started, cpu_started))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import UsageError, VerificationError
-from curation.storage.publish import FileRecord, is_there, publish_json, publish_sealed, read_sealed
+from curation.storage.publish import FileRecord, digest, is_there, publish_json, publish_sealed, read_sealed
 from curation.version import CODE_VERSION
 
 MANIFEST_NAME = "manifest.json"
@@ -20,6 +20,12 @@ STATS_SUFFIX = "_stats.json"
 SCHEMA_VERSION = 2
 READABLE = (1, 2)
 """Versions of manifests that this code reads; the first had no `output_since`."""
+HISTORY = "history"
+"""Key of a manifest's `extra`: the recipes that judged the folder before, oldest first."""
+SUPERSEDED = "superseded"
+"""The states that the folder has had before, oldest first: what was made from one of them is out of date."""
+MADE_FROM = "made_from"
+"""The state of the stage before that the folder was made from."""
 
 Rejections = Mapping[str, Mapping[str, int]]
 """rejected_by -> reason -> number of samples."""
@@ -90,6 +96,11 @@ class Manifest:
     def output_version(self) -> str:
         """What its identities are made with; manifests of the first release say so by their program's version."""
         return self.output_since or self.code_version
+
+    @property
+    def state(self) -> str:
+        """What names the content of all its shards: a digest of their names and their files' sha256s."""
+        return digest([[report.shard, *sorted(r.sha256 for r in report.files.values())] for report in self.shards])
 
     @property
     def file_names(self) -> set[str]:

@@ -16,6 +16,7 @@ from curation.dataset.sample import NUM_UID_BYTES, uid_of_url
 from curation.dataset.stages import FORGET
 from curation.dataset.urls import above, address_of, addresses_of, ascii_host, host_of, is_address, with_scheme
 from curation.errors import UsageError
+from curation.storage.paths import spellings
 from curation.storage.publish import publish_sealed, read_sealed
 
 if TYPE_CHECKING:
@@ -170,10 +171,15 @@ def write_tombstones(run: Path, tombstones: Tombstones) -> None:
 def consult(target: Path) -> Tombstones:
     """Return what must not come into a stage's folder: the tombstones of the run that it lies in.
 
+    Where the folder is a link, or is reached by one, it lies in two runs, and the tombstones of both count.
+
     Raises:
         UsageError: a `forget` was interrupted while it changed the run.
         VerificationError: the tombstones are not as they were written.
     """
-    if (target.parent / FORGOTTEN_FOLDER / JOURNAL_NAME).exists():
-        raise UsageError(f"{target.parent}: a `forget` was interrupted here; run `facecaptionhq forget` again first")
-    return tombstones_of(target.parent)
+    stones = Tombstones()
+    for run in dict.fromkeys(place.parent for place in spellings(target)):
+        if (run / FORGOTTEN_FOLDER / JOURNAL_NAME).exists():
+            raise UsageError(f"{run}: a `forget` was interrupted here; run `facecaptionhq forget` again first")
+        stones |= tombstones_of(run)
+    return stones

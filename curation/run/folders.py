@@ -8,7 +8,7 @@ from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, Manifest, Sha
 from curation.dataset.stages import STAGES
 from curation.errors import UsageError, VerificationError
 from curation.run.target import WORK_NAME
-from curation.storage.paths import filesystem, is_local
+from curation.storage.paths import filesystem, is_local, named
 from curation.storage.publish import read_sealed
 
 
@@ -28,7 +28,7 @@ def stages_of(run: Path) -> tuple[StageFolder, ...]:
         UsageError: there is none.
     """
     if (run / MANIFEST_NAME).exists() or (run / WORK_NAME).exists():
-        return (StageFolder(_stage_name(run), run, run.name),)
+        return (StageFolder(_stage_name(run), run, named(run).name),)
     places = tuple(StageFolder(name, run / name, name) for name in STAGES if (run / name).is_dir())
     if not places:
         raise UsageError(f"{run}: holds none of the folders {', '.join(STAGES)}, and is no stage's own folder")
@@ -44,8 +44,8 @@ def _stage_name(folder: Path) -> str:
             continue
         if stage in STAGES:
             return str(stage)
-    if folder.name in STAGES:
-        return folder.name
+    if (name := named(folder).name) in STAGES:
+        return name
     raise UsageError(f"{folder}: its {WORK_NAME} and {MANIFEST_NAME} do not say which stage wrote it")
 
 

@@ -3,13 +3,15 @@
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from curation.dataset.manifest import (
     MANIFEST_NAME,
+    RECIPE_NAME,
     STATS_SUFFIX,
+    SUPERSEDED,
     Manifest,
     Rejections,
     ShardReport,
@@ -67,10 +69,14 @@ def claimed(target: Path, stage: Stage, work_digest: str) -> Iterator[Lease]:
 def claim(target: Path, stage: Stage, work_digest: str) -> None:
     """Make `target` this work's own folder, so that two pieces of work never mix and nothing foreign is overwritten.
 
+    What other work began and never committed anything of is taken over.
+
     Raises:
         UsageError: it belongs to other work, or holds files that no stage wrote.
     """
     if not _require_own(target, stage, work_digest):
+        for name in (MANIFEST_NAME, RECIPE_NAME):  # of work of which every shard failed
+            (target / name).unlink(missing_ok=True)
         publish_sealed(target / WORK_NAME, {"stage": stage.name, "work_digest": work_digest})
 
 
@@ -86,24 +92,35 @@ def work_of(target: Path) -> dict[str, str] | None:
 
 
 def _require_own(target: Path, stage: Stage, work_digest: str) -> bool:
-    """Return whether the folder is claimed already; refuse one that is not ours to claim, or is being changed."""
+    """Return whether the folder is this work's own; refuse one that is not ours to claim, or is being changed."""
     consult(target)
     names = {path.name for path in target.iterdir()} if target.exists() else set()
     # Listed first, since whoever works here has written work.json before anything else: what is in the list and not
     # followed by it now is nobody's output.
     claim = work_of(target)
     if claim is not None:
-        if claim != {"stage": stage.name, "work_digest": work_digest}:
+        is_own = claim == {"stage": stage.name, "work_digest": work_digest}
+        if not is_own and _has_committed(target):
             can_decide = claim["stage"] == stage.name and stage.can_be_redecided
             how = ", or judge this one anew with `decide`" if can_decide else ""
             raise UsageError(
                 f"{target}: holds the output of other work ({claim['stage']} {claim['work_digest'][:12]}, "
                 f"not {stage.name} {work_digest[:12]}: another recipe, input or version); give another folder{how}"
             )
-        return True
+        return is_own
     if names - OWN_FOLDERS:
         raise UsageError(f"{target}: not empty, and not the output of {stage.name}; give a new folder")
     return False
+
+
+def _has_committed(target: Path) -> bool:
+    """Whether anything in a claimed folder counts: a done shard, or a manifest that names more than failures."""
+    if any(target.glob(f"*{STATS_SUFFIX}")):
+        return True
+    if not (target / MANIFEST_NAME).is_file():
+        return False
+    manifest = read_manifest(target)
+    return bool(manifest.shards) or not manifest.failed
 
 
 def finished(source: Path, stage: Stage) -> Manifest:
@@ -140,6 +157,7 @@ def finish(
         LeaseError: another run took the folder over.
     """
     outcomes = list(outcomes)
+    before = read_manifest(target) if (target / MANIFEST_NAME).is_file() else None
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
     failed = {o.shard: o.error for o in outcomes if isinstance(o, ShardFailure)}
     num_seen, num_kept, rejected = total(reports, facts.rejected_before)
@@ -158,13 +176,23 @@ def finish(
         extra=facts.extra,
         output_since=stage.output_since,
     )
-    _replace_manifest(target, manifest, recipe, lease)
+    manifest = replace(manifest, extra={**manifest.extra, **_superseded(before, manifest)})
+    _replace_manifest(target, manifest, recipe, lease, before.file_names if before is not None else set())
     return manifest
 
 
-def _replace_manifest(target: Path, manifest: Manifest, recipe: Recipe, lease: Lease | None) -> None:
-    """Let a manifest take the place of the last one, and remove what only that one named."""
-    before = read_manifest(target).file_names if (target / MANIFEST_NAME).is_file() else set()
+def _superseded(before: Manifest | None, manifest: Manifest) -> dict[str, list[str]]:
+    """Return the states that the folder has had before, where there are such: what was made of them is out of date."""
+    if before is None:
+        return {}
+    states: list[str] = list(before.extra.get(SUPERSEDED, ()))
+    if before.state != manifest.state and not before.failed:  # with failures, nothing is built on it
+        states.append(before.state)
+    return {SUPERSEDED: states} if states else {}
+
+
+def _replace_manifest(target: Path, manifest: Manifest, recipe: Recipe, lease: Lease | None, before: set[str]) -> None:
+    """Let a manifest take the place of the last one, and remove what only that one named: the files `before`."""
     if lease is not None:
         lease.require()
     write_manifest(target, manifest, recipe.resolved)

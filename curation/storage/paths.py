@@ -58,16 +58,20 @@ def in_same_store(path: Path, name: str) -> Path:
     return cast("Path", type(here)(f"{here.protocol}://{_plain(name.lstrip('/'))}", **here.storage_options))
 
 
+def named(path: Path) -> Path:
+    """Return a folder's name from anywhere: absolute, without `.` and `..`; a link stays one if it is the last step."""
+    if not is_local(path):
+        return resolved(path)
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
 def spellings(path: Path) -> tuple[Path, ...]:
     """Return a folder as it is named from here, and as it is named where its links lead, if that is elsewhere.
 
     A stage's folder may be a link to another disk, or be reached by one from anywhere: what belongs to its run lies
     beside either.
     """
-    if not is_local(path):
-        return (resolved(path),)
-    named = path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
-    return tuple(dict.fromkeys((named, path.resolve())))
+    return tuple(dict.fromkeys((named(path), resolved(path))))
 
 
 def is_local(path: Path) -> bool:

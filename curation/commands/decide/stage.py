@@ -19,7 +19,7 @@ import pyarrow as pa
 from curation.commands.curate import clean, curate_work, curate_work_id, members_as, run_facts
 from curation.commands.decide.preview import Opinion, Preview, add, opinion, preview_of
 from curation.dataset.ledger import read_ledger, write_ledger
-from curation.dataset.manifest import Manifest, ShardReport, committed
+from curation.dataset.manifest import HISTORY, Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import TarWriter, read_samples
@@ -36,11 +36,9 @@ from curation.run.target import Facts, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease, hold
-from curation.storage.paths import local_copy
+from curation.storage.paths import local_copy, named, spellings
 from curation.storage.publish import FileRecord, publish, refusing, sha256_of, staged
 
-HISTORY = "history"
-"""Key of the manifest's facts: the recipes that judged the folder before, oldest first."""
 NUM_NAME_DIGITS = 8
 """Digits of the work id in the names of files that are written anew."""
 
@@ -164,8 +162,10 @@ def recipes_of(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 
 def _folders(run: Path, source: Path | None) -> tuple[Path, Path]:
-    target = run / CURATE.name if (run / CURATE.name).is_dir() else run
-    return target, source or target.parent / FETCH.name
+    """Return the curated folder, and the one that it was curated from: beside it, or where its link leads."""
+    target = named(run / CURATE.name if (run / CURATE.name).is_dir() else run)
+    beside = [place.parent / FETCH.name for place in spellings(target)]
+    return target, named(source or next((folder for folder in beside if folder.is_dir()), beside[0]))
 
 
 def _curated(target: Path, recipe: Recipe) -> Manifest:

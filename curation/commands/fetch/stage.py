@@ -37,6 +37,7 @@ from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
+from curation.run.derived import register
 from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
 from curation.run.target import Facts, claimed, finish, finished
@@ -44,6 +45,7 @@ from curation.sandbox.in_flight import intent_path
 from curation.sandbox.parent import CELL
 from curation.sandbox.quarantine import looking
 from curation.storage.lease import Lease
+from curation.storage.paths import named
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish, sha256_of
 
 log = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ def fetch(
         SafetyError: neither release nor waiver, or a hash list cannot be read; nothing is downloaded then.
         LeaseError: another run holds `target`.
     """
+    source, target = named(source), named(target)
     selection = finished(source, RANK)
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
     del parts[LEDGER_NAME]
@@ -112,7 +115,8 @@ def fetch(
         log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
     work_digest = fetch_work(selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"])
     with claimed(target, FETCH, work_digest) as lease:
-        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(hash_lists), allow_loopback)
+        register(source, target, FETCH.name, selection.state)
+        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(map(named, hash_lists)), allow_loopback)
         jobs = [replace(job, blocked=blocked) for job in jobs]
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()

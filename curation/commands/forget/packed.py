@@ -16,7 +16,7 @@ from curation.commands.pack.stage import (
     place_samples,
 )
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
-from curation.dataset.manifest import Manifest, ShardReport, stats_path
+from curation.dataset.manifest import MADE_FROM, Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
 from curation.dataset.stages import FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.recipe.recipe import Recipe
@@ -63,6 +63,9 @@ def bury_packed(
         files[name] = preparation.put(stage.file(name), stage.manifest.files[name], write)
     rows = rest.select(["kept", "rejected_by", "reason"]).to_pylist()
     changes = {"files": files, "rejected_before": count_rejections(rows), **work}
+    if work and before is not None and before.manifest is not None and MADE_FROM in stage.manifest.extra:
+        state = replace(before.manifest, shards=tuple(before.new.values())).state
+        changes["extra"] = {**stage.manifest.extra, MADE_FROM: state}
     put_records(stage, preparation, told, **changes)
 
 

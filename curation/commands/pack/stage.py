@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.commands.pack.dedup import duplicates_among
 from curation.commands.pack.training_sample import has_face_fields, score_fields, training_sample
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_table
-from curation.dataset.manifest import Manifest, ShardReport, committed
+from curation.dataset.manifest import HISTORY, MADE_FROM, SUPERSEDED, Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FORGET, INDEX_NAME, LEDGER_NAME, PACK
@@ -23,15 +23,18 @@ from curation.dataset.tar import read_samples, sample_members
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
-from curation.recipe.recipe import Recipe
+from curation.recipe.recipe import Recipe, recipe_of
+from curation.run.derived import register
 from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
 from curation.run.target import Facts, claimed, finish, finished
 from curation.storage.lease import Lease
-from curation.storage.paths import local_copy
+from curation.storage.paths import local_copy, named
 from curation.storage.publish import FileRecord, digest, publish
 
 NO_TOMBSTONES = Tombstones()
+CURATED_RECIPE = "curated_recipe_digest"
+"""Key of the manifest's `extra`: the recipe by which the folder was decided that it was packed from."""
 EXTRA_FIELDS = (
     pa.field("source_shard", pa.string(), nullable=False),
     pa.field("source_sha256", pa.string()),
@@ -79,6 +82,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
     Raises:
         UsageError: `source` is not a finished `curate` folder, or `target` holds the output of other work.
     """
+    source, target = named(source), named(target)
     curated = finished(source, CURATE)
     if curated.extra.get("curate_digest") != recipe.curate_digest:
         raise UsageError(
@@ -87,6 +91,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         )
     work_digest = pack_work(curated, recipe)
     with claimed(target, PACK, work_digest) as lease:
+        register(source, target, PACK.name, curated.state)
         placed, rejected = place_samples(source, curated, consult(target))
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
@@ -95,7 +100,11 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         facts = Facts(
             weights=curated.weights,
             files=_write_tables(target, recipe, outcomes, rejected),
-            extra={"schema": sample_fields(recipe), "curated_recipe_digest": curated.recipe_digest},
+            extra={
+                "schema": sample_fields(recipe),
+                CURATED_RECIPE: curated.recipe_digest,
+                MADE_FROM: curated.state,
+            },
             rejected_before=count_rejections(rejected),
         )
         return finish(target, PACK, recipe, work_digest, outcomes, facts, lease)
@@ -104,6 +113,17 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
 def pack_work(curated: Manifest, recipe: Recipe) -> str:
     """Return the digest of all that a packed folder depends on: the curated shards, the recipe, this stage."""
     return digest([PACK.name, [_hashes(report) for report in curated.shards], recipe.digest, PACK.output_since])
+
+
+def is_superseded(packed: Manifest, curated: Manifest) -> bool:
+    """Whether a pack was made from a state that the curated folder had once and has no more."""
+    if packed.work_digest == pack_work(curated, recipe_of(packed.recipe, "the pack's recipe")):
+        return False
+    made_from = packed.extra.get(MADE_FROM)
+    if made_from == curated.state or made_from in curated.extra.get(SUPERSEDED, ()):
+        return made_from != curated.state
+    earlier = {recipe_of(values, "an earlier recipe").digest for values in curated.extra.get(HISTORY, ())}
+    return packed.extra.get(CURATED_RECIPE) in earlier - {curated.recipe_digest}  # of a release that named no states
 
 
 def pack_jobs(

@@ -30,6 +30,7 @@ from curation.dataset.tombstones import consult
 from curation.recipe.settings import RankSettings
 from curation.run.shard_writer import commit_report
 from curation.run.target import Facts, claimed, finish
+from curation.storage.paths import named
 from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def rank(
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work.
         LeaseError: another run holds `target`.
     """
-    settings = recipe.file.rank
+    target, settings = named(target), recipe.file.rank
     blocklist = read_blocklist(safeguards.blocklists)
     inputs = _digests(facecaption, laion, safeguards, blocklist, detections)
     work_id = rank_work(settings, inputs)
@@ -191,7 +192,7 @@ def _clean(
 
 def _named(source: Path, digests: Mapping[str, str]) -> dict[str, str]:
     """Return what names an input on any machine: the last part of its path, and the digest of its files' sha256s."""
-    return {"name": source.name, "digest": digest(dict(digests))}
+    return {"name": named(source).name, "digest": digest(dict(digests))}
 
 
 def rank_work(settings: RankSettings, inputs: Mapping[str, Any]) -> str:

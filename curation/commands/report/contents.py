@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.decide.stage import HISTORY
 from curation.commands.report.choice import choose
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.flow import REQUIRED_STAGE, Check, FinishedStage, check_stages, read_stages
@@ -14,6 +13,7 @@ from curation.commands.report.ledgers import ledger_paths
 from curation.commands.report.proofs import proofs_of
 from curation.commands.report.scores import ScoreSpread, check_verdicts, spread_of
 from curation.commands.report.sheets import Decision, Sheet, Tile, read_sheets
+from curation.dataset.manifest import HISTORY
 from curation.dataset.stages import FETCH, RANK
 from curation.images.decode import REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE

@@ -167,13 +167,15 @@ def test_a_folder_with_foreign_files_is_left_alone(tmp_path: Path) -> None:
     assert bytes_of(source) == before
 
 
-def test_a_shard_whose_source_was_taken_out_leaves_no_trace_after_a_rerun(tmp_path: Path) -> None:
+def test_a_shard_that_the_user_lets_go_of_leaves_no_trace_but_in_the_manifest(tmp_path: Path) -> None:
     source, recipe, target = mixed_source(tmp_path / "in", 2), recipe_from(tmp_path), tmp_path / "out"
     curate(source, target, recipe, ALONE)
     (source / "00001.tar").unlink()
-    curate(source, target, recipe, ALONE)
+    manifest = curate(source, target, recipe, ALONE, allow_removed=True)
     assert sorted(bytes_of(target)) == ["00000.parquet", "00000.tar"]
     assert not (target / TEMP_FOLDER).exists()
+    assert manifest.extra["removed"] == [{"gone": ["00001"], "changed": []}]
+    assert curate(source, target, recipe, ALONE).extra["removed"] == manifest.extra["removed"]
 
 
 def test_a_shard_that_fails_on_a_rerun_keeps_what_it_had_committed(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_a_shard_that_fails_on_a_rerun_keeps_what_it_had_committed(tmp_path: Pat
     curate(source, target, recipe, ALONE)
     whole, content = bytes_of(target), (source / "00001.tar").read_bytes()
     (source / "00001.tar").write_bytes(content[:700])
-    assert list(curate(source, target, recipe, ALONE).failed) == ["00001"]
+    assert list(curate(source, target, recipe, ALONE, allow_removed=True).failed) == ["00001"]
     assert bytes_of(target) == whole and (target / "00001_stats.json").exists()
     (source / "00001.tar").write_bytes(content)
     before = {path: path.stat().st_mtime_ns for path in target.glob("0*")}

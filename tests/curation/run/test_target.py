@@ -4,12 +4,18 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from curation.dataset.stages import CURATE, PACK
+from curation.dataset.manifest import MANIFEST_NAME, ShardReport, write_report
+from curation.dataset.stages import CURATE, PACK, RANK
 from curation.errors import LeaseError, UsageError
-from curation.run.target import claimed, work_of
+from curation.run.runner import ShardFailure
+from curation.run.target import claimed, finish, work_of
+from tests.curation.shards import recipe_from
+
+DONE = ShardReport("00000", "id", 0, 0, {}, {})
 
 
 class Meanwhile:
@@ -58,7 +64,7 @@ def test_who_loses_a_race_for_a_new_folder_is_told_that_another_run_holds_it(tmp
 
 def test_a_folder_of_other_work_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
     with claimed(tmp_path / "run", CURATE, "work"):
-        pass
+        write_report(tmp_path / "run", DONE)
     before = work_of(tmp_path / "run")
     for stage, work in ((CURATE, "other work"), (PACK, "work")):
         with pytest.raises(UsageError, match="holds the output of other work"), claimed(tmp_path / "run", stage, work):
@@ -71,3 +77,37 @@ def test_a_folder_with_files_that_no_stage_wrote_is_refused_untouched(tmp_path: 
     with pytest.raises(UsageError, match="not empty, and not the output of curate"), claimed(tmp_path, CURATE, "work"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("other", [(CURATE, "other work"), (RANK, "work")])
+def test_a_folder_in_which_nothing_was_committed_is_free_for_other_work(tmp_path: Path, other: Any) -> None:
+    with pytest.raises(RuntimeError), claimed(tmp_path / "run", CURATE, "work"):
+        raise RuntimeError
+    with claimed(tmp_path / "run", *other):
+        pass
+    assert work_of(tmp_path / "run") == {"stage": other[0].name, "work_digest": other[1]}
+
+
+def test_so_is_one_whose_manifest_names_failures_alone_and_that_manifest_goes(tmp_path: Path) -> None:
+    run, recipe = tmp_path / "run", recipe_from(tmp_path)
+    with claimed(run, CURATE, "work") as lease:
+        finish(run, CURATE, recipe, "work", [ShardFailure("00000", "no network")], lease=lease)
+    with claimed(run, CURATE, "work"):
+        assert (run / MANIFEST_NAME).exists(), "it is this work's own, and goes on"
+    with claimed(run, CURATE, "other work"):
+        assert work_of(run) == {"stage": "curate", "work_digest": "other work"}
+
+
+def test_a_finished_result_of_nothing_is_a_result(tmp_path: Path) -> None:
+    run, recipe = tmp_path / "run", recipe_from(tmp_path)
+    with claimed(run, PACK, "work") as lease:
+        finish(run, PACK, recipe, "work", [], lease=lease)
+    with pytest.raises(UsageError, match="holds the output of other work"), claimed(run, PACK, "other work"):
+        pass
+
+
+def test_while_work_is_alive_its_folder_is_held_though_nothing_is_committed_yet(tmp_path: Path) -> None:
+    with claimed(tmp_path / "run", CURATE, "work"):
+        with pytest.raises(LeaseError, match="held by another run"), claimed(tmp_path / "run", CURATE, "other work"):
+            pass
+        assert work_of(tmp_path / "run") == {"stage": "curate", "work_digest": "work"}
