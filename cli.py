@@ -354,6 +354,9 @@ def forget(
     requests: Annotated[
         Path, typer.Option("--list", help="One request a line: a URL, uid, sha256 or key, or `domain:NAME`.")
     ],
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="A further folder that was made from the run; may be repeated.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -361,16 +364,16 @@ def forget(
     from curation.commands.forget.stage import foresee
     from curation.commands.forget.stage import forget as take_out
     from curation.commands.forget.takedowns import read_list
-    from curation.commands.forget.text import foretell, not_found, tell
+    from curation.commands.forget.text import foretell, not_found, not_reached, tell
 
-    listed = read_list(requests)
+    listed, folders = read_list(requests), [_location(folder) for folder in also or ()]
     if dry_run:
-        done = foresee(_location(run), listed)
+        done = foresee(_location(run), listed, folders)
         typer.echo(_json(done) if as_json else foretell(listed, done))
     else:
-        path, done = take_out(_location(run), listed)
+        path, done = take_out(_location(run), listed, folders)
         typer.echo(_json(done) if as_json else tell(path, done))
-    if missed := list(not_found(listed, done["requests"])):
+    if missed := [*not_found(listed, done["requests"]), *not_reached(done["not_reached"])]:
         typer.echo("\n".join(missed), err=True)
         raise typer.Exit(EXIT_INCOMPLETE)
 

@@ -131,7 +131,7 @@ def _normal(kind: str, text: str, where: str) -> str:
     if kind == "key":
         return text
     if kind in HEX_DIGITS:
-        value = text.lower() if _is_hex(text, HEX_DIGITS[kind]) else None
+        value: str | None = text.lower() if _is_hex(text, HEX_DIGITS[kind]) else None
     elif kind == "domain":
         value = domain_of(text)
     else:

@@ -253,7 +253,7 @@ def _read_part(job: FetchJob) -> _Part:
     table = pq.read_table(job.part, partitioning=None)
     if not table.schema.equals(SELECTION_SCHEMA):
         raise ShardError(f"{job.part}: not a selection of this version: {table.schema.names}")
-    stones, rows = consult(job.target), table.to_pylist()
+    stones, rows = consult(job.target) | consult(job.part.parent), table.to_pylist()
     is_forgotten = [stones.hold(row["uid"], row["url"]) for row in rows]
     return _Part(
         rows=tuple(row for row, gone in zip(rows, is_forgotten, strict=True) if not gone),

@@ -36,21 +36,24 @@ class Sought:
     """URLs of the images, as the ledgers have them; never written anywhere."""
     led_to: set[str] = field(default_factory=set)
     """Where redirects led from there; never written anywhere."""
-    rows: dict[str, set[str]] = field(default_factory=dict)
-    """Stage -> uids of the rows to bury there."""
+    contents: set[str] = field(default_factory=set)
+    """sha256 of their bytes, in every form that a stage gave them; only hashes of them are written."""
+    rows: dict[Path, set[str]] = field(default_factory=dict)
+    """Stage's folder -> uids of the rows to bury there."""
     found: dict[Request, dict[str, set[str]]] = field(default_factory=dict)
     """Request -> stage -> uids of the rows that it names there."""
 
 
-def seek(places: Sequence[StageFolder], requests: Sequence[Request]) -> Sought:
+def seek(places: Sequence[StageFolder], requests: Sequence[Request], known: frozenset[str] = frozenset()) -> Sought:
     """Return the images that the requests name, with all copies of their content, and the tombstones to write.
 
     Every picture of the run with the very same bytes is meant too, wherever it came from, and every one that asked for
-    the same address, or was led there.
+    the same address, or was led there. `known` are uids that were forgotten before: where they live on, they are meant.
     """
     sought = Sought(found={request: {} for request in requests})
     index = _Index(requests)
     uids, contents, addresses = (index.values(kind) for kind in ("uid", "sha256", "address"))
+    uids |= known
     size = -1
     while size < len(uids) + len(contents) + len(addresses):
         size = len(uids) + len(contents) + len(addresses)
@@ -62,12 +65,13 @@ def seek(places: Sequence[StageFolder], requests: Sequence[Request]) -> Sought:
             for request in index.named_by(row):
                 sought.found[request].setdefault(place.stage, set()).add(row["uid"])
             sought.uids.add(row["uid"])
-            sought.rows.setdefault(place.stage, set()).add(row["uid"])
+            sought.rows.setdefault(place.folder, set()).add(row["uid"])
             sought.urls |= {row["url"]} - {None}
             sought.led_to |= {row["final_url"]} - {None}
             contents |= {row["sha256"], row["source_sha256"]} - {None}
             addresses |= _served_by(row)
         uids |= sought.uids
+    sought.contents = contents
     sought.stones = _tombstones(requests, sought, contents, addresses)
     return sought
 

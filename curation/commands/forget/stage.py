@@ -6,11 +6,13 @@ again, it completes.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.commands.forget.copies import Traces, holdings
 from curation.commands.forget.packed import bury_packed, seats_of
 from curation.commands.forget.prepare import (
     StageBurial,
@@ -23,6 +25,8 @@ from curation.commands.forget.prepare import (
     refresh_curated,
     refresh_fetched,
 )
+from curation.commands.forget.reach import Reach, reach
+from curation.commands.forget.scrub import Scrubbed, scrub
 from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
 from curation.commands.gc.collect import collect
@@ -31,74 +35,100 @@ from curation.dataset.manifest import STATS_SUFFIX
 from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.tombstones import tombstones_of, write_tombstones
 from curation.dataset.urls import host_of
-from curation.errors import UsageError
+from curation.errors import FaceCaptionError, UsageError
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, receipts_of, roll_forward
-from curation.storage.lease import hold
+from curation.storage.lease import Lease, hold
+from curation.storage.paths import resolved
 from curation.storage.publish import FileRecord, read_sealed, record_of
 from curation.version import CODE_VERSION
 
 REPORT_FOLDER = "report"
 
 
-def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]]:
+def forget(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -> tuple[Path, dict[str, Any]]:
     """Forget what the requests name, and return the receipt's path and content: no plain address stands in it.
 
+    What was derived from the run is reached by the cards that it left, wherever it lies, and by `also`. What could not
+    be reached is named in the receipt's `not_reached`; the same call does it later.
+
     Raises:
-        UsageError: `run` is no folder with stage folders.
+        UsageError: `run` is no folder with stage folders, or one of `also` is no folder.
         LeaseError: a stage is at work in one of them.
         UsageError: a stage began meanwhile, or shards that no manifest names yet hold what must be forgotten.
         ShardError: a file that must change is not what its records say; nothing was changed then.
     """
-    places = _places(run)
-    started = time.time()
+    started, found = time.time(), reach(run, also)
+    left = [*_settle(run, found)]
     with ExitStack() as leases:
-        for place in places:
-            leases.enter_context(hold(place.folder))
-        roll_forward(run)
-        discard_prepared(run)
-    left = collect(run).left
-    with ExitStack() as leases:
-        held = [leases.enter_context(hold(place.folder)) for place in places]
-        sought = seek(places, requests)
-        write_tombstones(run, tombstones_of(run) | sought.stones)
-        _require_settled(run, places)
-        preparation = Preparation(run)
-        stages = _prepare(places, preparation, sought)
-        if preparation.moves and (run / REPORT_FOLDER).is_dir():
-            preparation.deletions += [f"{REPORT_FOLDER}/{name}" for name in names_in(run / REPORT_FOLDER)]
-        receipt = _receipt(run, requests, sought, stages, preparation, started)
-        receipt["left"] = list(left)
+        held = [leases.enter_context(hold(place.folder)) for place in found.own]
+        held += _hold_derived(found, leases)
+        before = tombstones_of(run)
+        sought = seek([*found.own, *(place.at for place in found.derived)], requests, before.uids)
+        for base in (run, *found.bases()):
+            write_tombstones(base, tombstones_of(base) | before | sought.stones)
+        _require_settled(run, found.own)
+        prepared = _prepare(run, found, sought)
+        traces = Traces(
+            frozenset(sought.uids) | before.uids, frozenset(sought.urls | sought.led_to), frozenset(sought.contents)
+        )
+        scrubbed = [scrub(copy, traces) for copy in found.copies]
         for lease in held:
             lease.require()
-        commit(preparation, receipt)
-        path = roll_forward(run)
-    assert path is not None, "the journal was just written"
+        path = _commit(run, requests, sought, found, prepared, scrubbed, {"started": started, "left": left})
     return path, read_sealed(path)
 
 
-def foresee(run: Path, requests: Sequence[Request]) -> dict[str, Any]:
+def _settle(run: Path, found: Reach) -> Iterator[str]:
+    """Complete what an earlier call began, remove what dead runs left, and yield what is not ours to remove."""
+    with ExitStack() as leases:
+        for place in found.own:
+            leases.enter_context(hold(place.folder))
+        roll_forward(run)
+        discard_prepared(run)
+    yield from collect(run).left
+    for derived in list(found.derived):
+        try:
+            with hold(derived.at.folder):
+                if derived.base != run:
+                    roll_forward(derived.base)
+                    discard_prepared(derived.base)
+            yield from (f"{derived.base}/{file}" for file in collect(derived.at.folder).left)
+        except (FaceCaptionError, OSError) as error:
+            found.miss(derived, error)
+
+
+def _hold_derived(found: Reach, leases: ExitStack) -> Iterator[Lease]:
+    for place in list(found.derived):
+        try:
+            yield leases.enter_context(hold(place.at.folder))
+        except (FaceCaptionError, OSError) as error:
+            found.miss(place, error)
+
+
+def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -> dict[str, Any]:
     """Return what `forget` would find now, and write nothing.
 
     Raises:
-        UsageError: `run` is no folder with stage folders.
+        UsageError: `run` is no folder with stage folders, or one of `also` is no folder.
         ShardError: a ledger cannot be read.
     """
-    places = _places(run)
-    sought, known = seek(places, requests), _answered(run)
+    found, known = reach(run, also), _answered(run)
+    sought = seek([*found.own, *(place.at for place in found.derived)], requests)
+    traces = Traces(frozenset(sought.uids), frozenset(sought.urls | sought.led_to), frozenset(sought.contents))
+    copies = {
+        str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, whole=copy.kind == "named")]
+        for copy in found.copies
+    }
     return {
         "requests": [_answer(request, sought, known) for request in requests],
         "num_images": len(sought.uids),
         "uids": sorted(sought.uids),
-        "rows_buried": {place.stage: len(sought.rows.get(place.stage, ())) for place in places},
+        "rows_buried": {place.shown: len(sought.rows.get(place.folder, ())) for place in found.own},
+        "places": {place.shown: len(sought.rows.get(place.at.folder, ())) for place in found.derived},
+        "copies": copies,
+        "not_reached": found.not_reached,
     }
-
-
-def _places(run: Path) -> tuple[StageFolder, ...]:
-    places = stages_of(run)
-    if places[0].folder == run:
-        raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
-    return places
 
 
 def _answered(run: Path) -> frozenset[tuple[str, str]]:
@@ -127,19 +157,84 @@ def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
                 )
 
 
-def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: Sought) -> list[StageBurial]:
+@dataclass
+class Prepared:
+    """What is ready to count: per run, its new files and its stages as they will be."""
+
+    by_base: dict[Path, Preparation]
+    stages: dict[Path, list[StageBurial]]
+
+
+def _prepare(run: Path, found: Reach, sought: Sought) -> Prepared:
     """Prepare every stage, each after the one that it was made from."""
     uids, urls = frozenset(sought.uids), sought.urls | sought.led_to
     names = urls | {host_of(url) for url in urls} - {""}
-    stages = {place.stage: open_stage(place) for place in places}
 
     def told(message: str) -> bool:
         return any(name in message for name in names)
 
-    for name, stage in stages.items():
-        before = stages.get(STAGES[name].before or "")
-        BURIALS.get(name, _bury_shards_alone)(stage, before, preparation, uids, told)
-    return list(stages.values())
+    prepared = Prepared({run: Preparation(run)}, {run: []})
+    burials: dict[Path, StageBurial] = {}
+    own = {place.stage: place.folder for place in found.own}
+    for place in found.own:
+        before = burials.get(resolved(own.get(STAGES[place.stage].before or "", Path())))
+        stage = open_stage(place)
+        BURIALS.get(place.stage, _bury_shards_alone)(stage, before, prepared.by_base[run], uids, told)
+        burials[resolved(place.folder)] = stage
+        prepared.stages[run].append(stage)
+    for derived in list(found.derived):
+        preparation = prepared.by_base.setdefault(derived.base, Preparation(derived.base))
+        moves, deletions = list(preparation.moves), list(preparation.deletions)
+        try:
+            before = None if derived.source is None else burials.get(resolved(derived.source))
+            stage = open_stage(derived.at)
+            BURIALS.get(derived.at.stage, _bury_shards_alone)(stage, before, preparation, uids, told)
+        except (FaceCaptionError, OSError) as error:
+            preparation.moves, preparation.deletions = moves, deletions
+            found.miss(derived, error)
+            continue
+        burials[resolved(derived.at.folder)] = stage
+        prepared.stages.setdefault(derived.base, []).append(stage)
+    for base, preparation in prepared.by_base.items():
+        if preparation.moves and (base / REPORT_FOLDER / "report.json").exists():
+            preparation.deletions += [f"{REPORT_FOLDER}/{name}" for name in names_in(base / REPORT_FOLDER)]
+    return prepared
+
+
+def _commit(
+    run: Path,
+    requests: Sequence[Request],
+    sought: Sought,
+    found: Reach,
+    prepared: Prepared,
+    scrubbed: Sequence[Scrubbed],
+    facts: dict[str, Any],
+) -> Path:
+    """Let everything count, this run last: what a kill leaves undone is found again by the same call."""
+    elsewhere = []
+    for base, preparation in prepared.by_base.items():
+        if base == run or not (preparation.moves or preparation.deletions):
+            continue
+        receipt = _receipt(base, requests, sought, prepared.stages.get(base, []), preparation, facts["started"])
+        commit(preparation, receipt)
+        roll_forward(base)
+        elsewhere += [{**one, "folder": str(base)} for one in (*receipt["rewritten"], *receipt["deleted"])]
+    receipt = _receipt(run, requests, sought, prepared.stages[run], prepared.by_base[run], facts["started"])
+    not_reached = {**found.not_reached}
+    for done in scrubbed:
+        elsewhere += [{"folder": done.folder, "file": file} for file in (*done.rewritten, *done.deleted)]
+        not_reached |= {f"{done.folder}/{file}": why for file, why in done.left.items()}
+    searched = [*(place.shown for place in found.own), *(place.shown for place in found.derived)]
+    receipt |= {
+        "left": facts["left"],
+        "searched": [*searched, *(done.folder for done in scrubbed)],
+        "elsewhere": elsewhere,
+        "not_reached": not_reached,
+    }
+    commit(prepared.by_base[run], receipt)
+    path = roll_forward(run)
+    assert path is not None, "the journal was just written"
+    return path
 
 
 def _bury_shards_alone(
@@ -195,8 +290,8 @@ def _receipt(
         "code_version": CODE_VERSION,
         "requests": [_answer(request, sought, _answered(run)) for request in requests],
         "num_images": len(sought.uids),
-        "rows_buried": {stage.place.stage: stage.num_rows for stage in stages},
-        "samples_removed": {stage.place.stage: stage.num_samples for stage in stages if stage.stage.writes_tars},
+        "rows_buried": {stage.place.shown: stage.num_rows for stage in stages},
+        "samples_removed": {stage.place.shown: stage.num_samples for stage in stages if stage.stage.writes_tars},
         "rewritten": [_rewritten(move.file, move.old, move.new) for move in preparation.moves],
         "deleted": [{"file": file, "sha256": record.sha256} for file, record in removed.items()],
     }

@@ -10,9 +10,10 @@ from curation.commands.forget.takedowns import Request
 def tell(path: Path, receipt: Mapping[str, Any]) -> str:
     """Return the counts of a receipt, and last where it lies; no plain address is in it."""
     num_found = sum(answer["num_images"] > 0 for answer in receipt["requests"])
+    elsewhere = f", {len(receipt['elsewhere'])} elsewhere" if receipt.get("elsewhere") else ""
     return (
         f"{len(receipt['requests'])} requests, {num_found} of them found: {receipt['num_images']} images\n"
-        f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted\n"
+        f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted{elsewhere}\n"
         f"{path}"
     )
 
@@ -24,6 +25,8 @@ def foretell(requests: Sequence[Request], forecast: Mapping[str, Any]) -> str:
         f"{_named(request)}: {answer['num_images']} images"
         for request, answer in zip(requests, forecast["requests"], strict=True)
     ]
+    lines += [f"{folder}: {num_rows} rows" for folder, num_rows in forecast["places"].items()]
+    lines += [f"{folder}/{file}: holds one" for folder, files in forecast["copies"].items() for file in files]
     lines += [f"would forget {uid}" for uid in forecast["uids"]]
     return "\n".join(
         [*lines, f"would forget {forecast['num_images']} images: rows to bury: {rows}; nothing was written"]
@@ -37,6 +40,15 @@ def not_found(requests: Sequence[Request], answers: Sequence[Mapping[str, Any]])
             yield f"{_named(request)}: found nothing"
 
 
+def not_reached(places: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for every place where an image may still be."""
+    for place, why in places.items():
+        yield _plain(f"{place}: not reached: {why}")
+
+
 def _named(request: Request) -> str:
-    shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in request.shown)
-    return f"line {request.line}: {shown} ({request.kind})"
+    return _plain(f"line {request.line}: {request.shown} ({request.kind})")
+
+
+def _plain(text: str) -> str:
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -92,7 +92,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
     work_digest = pack_work(curated, recipe)
     with claimed(target, PACK, work_digest) as lease:
         register(source, target, PACK.name, curated.state)
-        placed, rejected = place_samples(source, curated, consult(target))
+        placed, rejected = place_samples(source, curated, consult(target) | consult(source))
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
