@@ -138,7 +138,7 @@ def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Itera
             base_row(
                 row["uid"], row["key"], url=row["url"], sha256=sha256, width=row["width"], height=row["height"],
                 rejected_by=None if arrived else "fetch", reason=None if arrived else "http_404",
-            ) | {"final_url": final_url_of(number)}
+            ) | {"final_url": final_url_of(number), "phash": f"{number + 1:016x}" if arrived else None}
         )  # fmt: skip
         if arrived:
             yield f"{row['key']}.jpg", image_bytes
