@@ -78,6 +78,7 @@ def spellings(run: Path) -> dict[str, str]:
 def build(world: Path) -> None:
     """Write a run and everything that is made from one."""
     recipe = write_run(world / "run", num_images=24)
+    shutil.rmtree(world / "run-input")  # metadata that came from outside is not ours to change
     write_report(world / "run")
     for folder in (world / "run" / "pack2", world / "far" / "packed"):
         pack(world / "run" / "curate", folder, recipe, ALONE)
