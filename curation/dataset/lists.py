@@ -106,10 +106,9 @@ def _entry(text: str, where: str, kinds: Collection[str]) -> tuple[str, str]:
         if kind not in kinds:
             raise UsageError(f"{where}: such a list holds no {kind}: right would be {_choices(kinds)}")
         return kind, _normal(kind, _without_remark(rest), where)
-    kind = _kind_of(text, kinds)
-    if kind is None:
+    if (told := _kind_of(text, kinds)) is None:
         raise UsageError(f"{where}: no {_choices(kinds)}")
-    return kind, _normal(kind, text, where)
+    return told, _normal(told, text, where)
 
 
 def _kind_of(text: str, kinds: Collection[str]) -> str | None:
@@ -130,12 +129,13 @@ def _normal(kind: str, text: str, where: str) -> str:
         raise UsageError(f"{where}: says {kind}: and nothing after it")
     if kind == "key":
         return text
+    value: str | None = None
     if kind in HEX_DIGITS:
-        value: str | None = text.lower() if _is_hex(text, HEX_DIGITS[kind]) else None
+        value = text.lower() if _is_hex(text, HEX_DIGITS[kind]) else None
     elif kind == "domain":
         value = domain_of(text)
-    else:
-        value = normalise_url(with_scheme(text)) if address_of(text) is not None else None
+    elif address_of(text) is not None:
+        value = normalise_url(with_scheme(text))
     if value is None:
         raise UsageError(f"{where}: not a {kind}" if kind != "url" else f"{where}: not an http or https URL")
     return value
