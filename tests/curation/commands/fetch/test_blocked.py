@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from curation.commands.fetch.stage import fetch
+from curation.commands.plan.forecast import plan
 from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import Tombstones, hashed, write_tombstones
 from curation.dataset.urls import address_of
+from curation.errors import ShardError
 from tests.curation.commands.fetch.hostile import HostileServer, hostile
 from tests.curation.commands.fetch.test_http import moves_to, ok, sends
 from tests.curation.shards import colourful, recipe_from
@@ -59,4 +61,6 @@ def test_a_selection_whose_blocklists_were_changed_is_not_fetched(tmp_path: Path
     (tmp_path / "rank" / "blocked.parquet").unlink()
     manifest = fetch(tmp_path / "rank", tmp_path / "fetch", recipe, ALONE, waiver=WAIVER, allow_loopback=True)
     assert "blocklists" in manifest.failed["00000"]
+    with pytest.raises(ShardError, match="blocklists"):
+        plan(tmp_path / "rank", recipe, ALONE, waiver=WAIVER, allow_loopback=True)
     assert server.requests == []
