@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_SOME_SHARDS_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INCOMPLETE = 4
 EXIT_FAULTS_FOUND = 5
 EXIT_WEIGHTS_WRONG = 6
 EXIT_BUG = 70
@@ -354,15 +355,28 @@ def forget(
     requests: Annotated[
         Path, typer.Option("--list", help="One request a line: a URL, uid, sha256 or key, or `domain:NAME`.")
     ],
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="A further folder that was made from the run; may be repeated.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and write nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take images out of a run for good; hashed tombstones keep them out, and a receipt says what was done."""
+    from curation.commands.forget.stage import foresee
     from curation.commands.forget.stage import forget as take_out
     from curation.commands.forget.takedowns import read_list
-    from curation.commands.forget.text import tell
+    from curation.commands.forget.text import foretell, not_found, not_reached, tell
 
-    path, receipt = take_out(_location(run), read_list(requests))
-    say(_json(receipt) if as_json else tell(path, receipt))
+    listed, folders = read_list(requests), [_location(folder) for folder in also or ()]
+    if dry_run:
+        done = foresee(_location(run), listed, folders)
+        say(_json(done) if as_json else foretell(listed, done))
+    else:
+        path, done = take_out(_location(run), listed, folders)
+        say(_json(done) if as_json else tell(path, done))
+    if missed := [*not_found(listed, done["requests"]), *not_reached(done["not_reached"])]:
+        say("\n".join(missed), err=True)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 @app.command()

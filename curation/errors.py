@@ -6,6 +6,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── ShardError                   1  one shard cannot be read or written; names the file; the others go on
  ├── StorageError                 1  a disk or store refuses to write or read; names the file
  │    └── DiskFullError           1  there is no room; the run stops, what is committed stays
+ ├── (no error)                   4  `forget` is done, but a request found nothing or a place was not reached: named
  ├── VerificationError            5  what lies on disk is not what the manifest says
  ├── SafetyError                  6  a gate refuses the run
  ├── LeaseError                  75  another run holds the folder

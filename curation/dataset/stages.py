@@ -13,6 +13,8 @@ LEDGER_NAME = "ledger.parquet"
 """Holds every row of a stage whose rows do not stand in one ledger per shard alone."""
 INDEX_NAME = "index.parquet"
 FINDINGS_NAME = "findings.parquet"
+BLOCKED_NAME = "blocked.parquet"
+"""What no redirect may lead to: the blocklists of `rank`, as hashes, for `fetch`."""
 
 NUMBERED = r"\d{5,}"
 REWRITTEN = r"\.[0-9a-f]{8,}"
@@ -58,7 +60,9 @@ class Stage:
         return (*self.tables, *((LEDGER_NAME,) if self.has_whole_ledger else ()))
 
 
-RANK = Stage(name="rank", before=None, output_since="0.1.0", writes_tars=False, has_whole_ledger=True)
+RANK = Stage(
+    name="rank", before=None, output_since="0.1.0", writes_tars=False, has_whole_ledger=True, tables=(BLOCKED_NAME,)
+)
 FETCH = Stage(
     name="fetch", before="rank", output_since="0.1.0", member_key="key", tables=(FINDINGS_NAME,), follows_shards=True
 )

@@ -1,7 +1,8 @@
 """What was forgotten, as hashes only, and the one rule by which every stage keeps it out for good.
 
-`RUN/forgotten/tombstones.json` names forgotten images by the sha256 of their normalised URL, of their content's
-sha256, and of domains (which stand for their subdomains too). A stage asks for those of the run its target lies in.
+`RUN/forgotten/tombstones.json` names forgotten images by the sha256 of their normalised URL, of what that asks for
+(`address`: one for all spellings of a URL), of their content's sha256, and of domains (which stand for their subdomains
+too). A stage asks for those of the run its target lies in.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from curation.dataset.sample import NUM_UID_BYTES, uid_of_url
 from curation.dataset.stages import FORGET
-from curation.dataset.urls import above, ascii_host, host_of
+from curation.dataset.urls import above, address_of, addresses_of, ascii_host, host_of, is_address, with_scheme
 from curation.errors import UsageError
 from curation.storage.paths import spellings
 from curation.storage.publish import publish_sealed, read_sealed
@@ -27,8 +28,8 @@ TOMBSTONES_NAME = "tombstones.json"
 JOURNAL_NAME = "journal.json"
 """Lies there while a `forget` is changing the run; whoever runs it again completes it."""
 PREPARED_FOLDER = "prepared"
-KINDS = ("uid", "url", "content", "domain")
-IDENTITY = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
+KINDS = ("uid", "url", "address", "content", "domain")
+IDENTITY = ("uid", "key", "url", "final_url", "sha256", "source_sha256", "rejected_by")
 """Columns of a ledger that tell whom a row is about, and whether it is a tombstone."""
 
 
@@ -40,6 +41,8 @@ class Tombstones:
     """Uids as they are: 32 hex digits of a sha256."""
     url: frozenset[str] = field(default_factory=frozenset)
     """sha256 of normalised URLs, in hex; a uid is the first half of one."""
+    address: frozenset[str] = field(default_factory=frozenset)
+    """sha256 of what URLs ask for, in hex: those of images, and those that redirects led to."""
     content: frozenset[str] = field(default_factory=frozenset)
     """sha256 of the sha256 of pictures, in hex."""
     domain: frozenset[str] = field(default_factory=frozenset)
@@ -58,21 +61,31 @@ class Tombstones:
 
     def names(self, identity: str) -> bool:
         """Whether a uid, URL or sha256 is forgotten."""
-        if "://" in identity:
-            return self.hold(uid_of_url(identity), identity)
+        if is_address(identity) and address_of(identity) is not None:
+            return self.hold(uid_of_url(with_scheme(identity)), identity)
         return self.hold(identity.lower(), None, None) or self.hold(None, None, identity.lower())
 
-    def hold(self, uid: str | None, url: str | None = None, *sha256s: str | None) -> bool:
-        """Whether an image is forgotten by its uid, its URL or the URL's host, or any of its contents' sha256s."""
+    def hold(self, uid: str | None, url: str | None = None, *sha256s: str | None, final_url: str | None = None) -> bool:
+        """Whether an image is forgotten by its uid, any of its contents' sha256s, its URL, or where that led."""
         if uid in self.uids or any(sha256 is not None and hashed(sha256) in self.content for sha256 in sha256s):
             return True
-        if url is None or not self.domain:
-            return False  # a URL that is forgotten is so by its uid
-        return self.covers(host_of(url))
+        return self.reach(url) or (final_url is not None and self.reach(final_url))
+
+    def reach(self, url: str | None) -> bool:
+        """Whether a URL, in whatever spelling, or its host is forgotten."""
+        if url is None or not (self.address or self.domain):
+            return False
+        address = address_of(url) if self.address else None
+        return (address is not None and hashed(address) in self.address) or self.covers(host_of(url))
+
+    def hold_row(self, row: Mapping[str, Any]) -> bool:
+        """Whether a ledger's row, whatever of the columns of `IDENTITY` it has, is about a forgotten image."""
+        sha256s = row.get("sha256"), row.get("source_sha256")
+        return self.hold(row["uid"], row["url"], *sha256s, final_url=row.get("final_url"))
 
     def row(self, row: Mapping[str, Any], schema: "pa.Schema") -> dict[str, Any]:
         """Return a ledger's row as it is, or its tombstone where the image is forgotten."""
-        if not self or not self.hold(row["uid"], row["url"], row.get("sha256"), row.get("source_sha256")):
+        if not self or not self.hold_row(row):
             return dict(row)
         from curation.dataset.redaction import buried
 
@@ -99,7 +112,14 @@ class Tombstones:
         import pyarrow as pa
 
         uids, urls = table["uid"].to_pylist(), table["url"].to_pylist()
-        return pa.chunked_array([[self.hold(uid, url) for uid, url in zip(uids, urls, strict=True)]], pa.bool_())
+        asked = addresses_of(table["url"]).to_pylist() if self.address else [None] * len(uids)
+        held = [
+            uid in self.uids
+            or (address is not None and hashed(address) in self.address)
+            or (bool(self.domain) and self.covers(host_of(url)))
+            for uid, url, address in zip(uids, urls, asked, strict=True)
+        ]
+        return pa.chunked_array([held], pa.bool_())
 
     def holds_any(self, ledger: "pa.Table") -> bool:
         """Whether a ledger has a row, alive, of a forgotten image."""
@@ -109,7 +129,7 @@ class Tombstones:
         """Yield the uids of forgotten images that a ledger still tells of."""
         names = [name for name in IDENTITY if name in ledger.schema.names]
         for row in ledger.select(names).to_pylist():
-            if not is_buried(row) and self.hold(row["uid"], row["url"], row["sha256"], row.get("source_sha256")):
+            if not is_buried(row) and self.hold_row(row):
                 yield str(row["uid"])
 
     def covers(self, host: str) -> bool:
@@ -139,7 +159,7 @@ def tombstones_of(run: Path) -> Tombstones:
     if not path.exists():
         return Tombstones()
     values = read_sealed(path)
-    return Tombstones(**{kind: frozenset(values[kind]) for kind in KINDS})
+    return Tombstones(**{kind: frozenset(values.get(kind, ())) for kind in KINDS})
 
 
 def write_tombstones(run: Path, tombstones: Tombstones) -> None:

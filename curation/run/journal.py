@@ -120,7 +120,12 @@ def _put_in_place(prepared: Path, path: Path, record: FileRecord) -> None:
         files.invalidate_cache()
 
 
+def receipts_of(run: Path) -> list[Path]:
+    """Return the receipts of all earlier calls, in no order."""
+    folder = run / FORGOTTEN_FOLDER
+    return list(folder.glob("receipt-*.json")) if folder.is_dir() else []
+
+
 def next_receipt(run: Path) -> int:
     """Return the number that the next receipt takes."""
-    taken = (run / FORGOTTEN_FOLDER).glob("receipt-*.json") if (run / FORGOTTEN_FOLDER).is_dir() else ()
-    return 1 + max((int(path.stem.rpartition("-")[2]) for path in taken), default=0)
+    return 1 + max((int(path.stem.rpartition("-")[2]) for path in receipts_of(run)), default=0)

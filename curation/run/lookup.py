@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import ShardReport
 from curation.dataset.sample import uid_of_url
 from curation.dataset.stages import LEDGER_NAME, STAGES
+from curation.dataset.urls import address_of, addresses_of, is_address, with_scheme
 from curation.errors import UsageError
 from curation.run.folders import StageFolder, reports_of
 from curation.storage.paths import filesystem, is_local, local_copy
@@ -38,6 +40,9 @@ class Wanted:
     uids: frozenset[str] = field(default_factory=frozenset)
     keys: frozenset[str] = field(default_factory=frozenset)
     sha256s: frozenset[str] = field(default_factory=frozenset)
+    addresses: frozenset[str] = field(default_factory=frozenset)
+    """What URLs ask for (`curation.dataset.urls`); a row is found by its own URL, and by where that led."""
+    phashes: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,11 @@ def wanted_by(identity: str) -> Wanted:
     Raises:
         UsageError: it is an address of another kind.
     """
-    if "://" in identity:
-        try:
-            return Wanted(uids=frozenset({uid_of_url(identity)}))
-        except ValueError as error:
-            raise UsageError(f"{identity}: {error}") from error
+    if is_address(identity):
+        address = address_of(identity)
+        if address is None:
+            raise UsageError(f"{identity}: not an http(s) URL")
+        return Wanted(frozenset({uid_of_url(with_scheme(identity))}), addresses=frozenset({address}))
     text = identity.lower()
     if HEX_SHA256.fullmatch(text):
         return Wanted(sha256s=frozenset({text}))
@@ -92,11 +97,25 @@ def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Ledge
         UsageError: the identity is an address of another kind than http(s).
     """
     wanted = wanted_by(identity)
+    wanted = replace(wanted, uids=wanted.uids | _uids_at(places, wanted.addresses))
     rows = find_rows(places, wanted)
     uids = frozenset(entry.row["uid"] for entry in rows)
     if uids and uids != wanted.uids:
         rows = find_rows(places, Wanted(uids=uids))
     return [[entry for entry in rows if entry.row["uid"] == uid] for uid in sorted(uids)]
+
+
+def _uids_at(places: Sequence[StageFolder], addresses: frozenset[str]) -> frozenset[str]:
+    """Return the uids of rows whose URL asks for one of the addresses, or was led there."""
+    found: set[str] = set()
+    for path in (path for place in places for path, _ in ledgers_of(place) if addresses and path.exists()):
+        with local_copy(path) as copy:
+            names = [name for name in ("url", "final_url") if name in pq.read_schema(copy).names]
+            table = read_ledger(copy, ["uid", *names])
+        for name in names:
+            asked = pa.chunked_array([addresses_of(table[name])], pa.string())
+            found |= set(table["uid"].filter(is_in(asked, addresses)).to_pylist())
+    return frozenset(found)
 
 
 def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[LedgerEntry]:

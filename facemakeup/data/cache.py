@@ -18,6 +18,7 @@ from facemakeup.data.prepare import Plan, Preparer, View, identity_key, view_of
 from facemakeup.data.raw_sample import RawSample, raw_sample
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.data.sidecar import Name, Sidecar
+from facemakeup.data.takedowns import CACHE, leave_cards
 from facemakeup.faults import FaultLimit, SampleFault, SampleFaultError, count
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import GIB, TrainConfig
@@ -86,6 +87,7 @@ def fill_cache(
     store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
     index = build_index(find_shards(patterns), store, work / "scans")
     _require_distinct([shard.name for shard in index.shards])
+    leave_cards(index.shards, [(CACHE, Path(config.cache.folder))])
     filler = _Filler(config, index, store, encoders)
     for number in range(state.process_index, len(index.shards), state.num_processes):
         filler.fill(number)

@@ -18,6 +18,7 @@ from curation.dataset.tar import END_OF_ARCHIVE_BYTES
 from curation.storage.publish import publish
 from facemakeup.data.scan import SCAN_VERSION, scan
 from facemakeup.data.shards import Shard, ShardStore, read_text
+from facemakeup.data.takedowns import WORK, leave_cards, require_remembered
 from facemakeup.faults import DataError, SampleFault
 
 PACK_INDEX = "index.parquet"
@@ -72,9 +73,11 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
 
     Raises:
         DataError: not one sample can be used.
+        SafetyError: a sample was forgotten.
     """
     import pyarrow as pa
 
+    leave_cards(shards, [(WORK, scans), (WORK, store.cache)])
     vouched = {folder: _vouched(folder) for folder in {shard.folder for shard in shards}}
     tables, faults = [], []
     for number, shard in enumerate(shards):
@@ -90,6 +93,7 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
         raise DataError(f"no sample can be used in {len(shards)} tars; the first: {shards[0].address}")
     columns = {name: whole[name].to_numpy() for name in ("shard", "offset", "num_bytes", "width", "height")}
     keys = pa.concat_arrays(whole["key"].chunks)
+    require_remembered(shards, keys)
     return TarIndex(tuple(shards), Rows(**columns, key=keys), tuple(faults))
 
 

@@ -80,7 +80,7 @@ class ShardStore:
 
     def __init__(self, cache: Path, max_cache_bytes: int) -> None:
         """Keep where to cache; nothing is opened yet."""
-        self._cache = cache
+        self.cache = cache
         self._max_cache_bytes = max_cache_bytes
         self._open: OrderedDict[str, BinaryIO] = OrderedDict()
 
@@ -99,7 +99,7 @@ class ShardStore:
         filesystem, path = fsspec.core.url_to_fs(shard.address)
         if _is_local(filesystem):
             return Path(path)
-        target = self._cache / f"{shard.identity[:32]}.tar"
+        target = self.cache / f"{shard.identity[:32]}.tar"
         with self._lock():
             if target.is_file():
                 os.utime(target)
@@ -132,7 +132,7 @@ class ShardStore:
             return self.path(shard).open("rb")
 
     def _evict(self, newest: Path) -> None:
-        tars = sorted(self._cache.glob("*.tar"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        tars = sorted(self.cache.glob("*.tar"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         room = self._max_cache_bytes - newest.stat().st_size
         for path in tars:
             if path == newest:
@@ -143,8 +143,8 @@ class ShardStore:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        (self._cache / TEMP_FOLDER).mkdir(parents=True, exist_ok=True)
-        with (self._cache / TEMP_FOLDER / "lock").open("w") as file:
+        (self.cache / TEMP_FOLDER).mkdir(parents=True, exist_ok=True)
+        with (self.cache / TEMP_FOLDER / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -48,6 +48,11 @@ def url_of(number: int) -> str:
     return f"http://host{host}.example.org/photos/{number:06d}.jpg"
 
 
+def final_url_of(number: int) -> str | None:
+    """Return where a redirect served picture `number` from: one in ten was."""
+    return f"https://cdn.example.net/served/{number:06d}.jpg" if number % 10 == 0 else None
+
+
 def caption_of(number: int) -> str:
     """Return the caption of picture `number`, which no other picture has."""
     return f"The face of person number {number:06d} looks to the left."
@@ -133,7 +138,7 @@ def _members(rows: list[dict[str, Any]], entries: list[dict[str, Any]]) -> Itera
             base_row(
                 row["uid"], row["key"], url=row["url"], sha256=sha256, width=row["width"], height=row["height"],
                 rejected_by=None if arrived else "fetch", reason=None if arrived else "http_404",
-            )
+            ) | {"final_url": final_url_of(number), "phash": f"{number + 1:016x}" if arrived else None}
         )  # fmt: skip
         if arrived:
             yield f"{row['key']}.jpg", image_bytes

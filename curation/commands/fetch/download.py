@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.fetch.http import Answer, read_url
+from curation.commands.fetch.http import Answer, Refused, all_may_be_asked, read_url
 from curation.commands.fetch.politeness import Hosts, interleaved
 from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
@@ -96,11 +96,12 @@ def download(
     settings: FetchSettings,
     *,
     refused: Mapping[int, str] = MappingProxyType({}),
+    refused_url: Refused = all_may_be_asked,
     allow_loopback: bool = False,
 ) -> Iterator[Downloads]:
     """Download `urls` into the private `folder`, in as many passes as it takes, and account for each of them.
 
-    `refused` names rows that are not asked for at all, and why.
+    `refused` names rows that are not asked for at all, and why; `refused_url` says so of a URL, that of a redirect too.
 
     Raises:
         ShardError: what img2dataset wrote is not whole, or contradicts itself.
@@ -117,7 +118,9 @@ def download(
             if number > 0:
                 downloads.seconds_waiting += _wait([urls[row] for row in rows], hosts, settings)
             rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
-            tar = _run_pass(urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, downloads)
+            tar = _run_pass(
+                urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, refused_url, downloads
+            )
             stack.enter_context(tar)
             downloads.num_asked.append(len(rows))
             rows = downloads.pending()
@@ -139,6 +142,7 @@ def _run_pass(
     settings: FetchSettings,
     hosts: Hosts,
     allow_loopback: bool,
+    refused_url: Refused,
     downloads: Downloads,
 ) -> tarfile.TarFile:
     """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
@@ -149,7 +153,7 @@ def _run_pass(
     def download_image(request: tuple[int, str], *_: Any) -> tuple[int, io.BytesIO | None, str | None]:
         place, url = request
         asked = time.monotonic()
-        answer = read_url(url, settings, hosts, allow_loopback=allow_loopback)
+        answer = read_url(url, settings, hosts, allow_loopback=allow_loopback, refused=refused_url)
         seconds.append(time.monotonic() - asked)
         answers[place] = replace(answer, body=None)
         return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason

@@ -5,18 +5,18 @@ object with `name`, `digest` and `match`; it comes from a file of hashes, or fro
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
-from curation.errors import SafetyError
+from curation.dataset.lists import read_entries, read_lines
+from curation.errors import SafetyError, UsageError
 from curation.measure.fingerprint import Fingerprint, phash_distance
 
 ENTRY_POINTS = "facecaptionhq.hash_matchers"
 """Group of entry points: each names a function without arguments that returns a `HashMatcher`."""
-LINE = re.compile(r"(?:(?:sha256|md5):)?(?P<exact>[0-9a-f]{64}|[0-9a-f]{32})|phash:(?P<phash>[0-9a-f]{16})")
+KINDS = ("sha256", "md5", "phash")
 PHASH_MAX_DISTANCE = 4
 
 
@@ -48,19 +48,11 @@ class HashList:
             SafetyError: it cannot be read, or a line is no hash: this gate fails closed.
         """
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise SafetyError(f"{path}: the hash list cannot be read: {error}") from error
-        exact: set[str] = set()
-        looks: set[str] = set()
-        for number, line in enumerate(text.splitlines(), 1):
-            entry = line.partition("#")[0].strip().lower()
-            if not entry:
-                continue
-            match = LINE.fullmatch(entry)
-            if match is None:
-                raise SafetyError(f"{path}: line {number}: no sha256, md5 or phash:16 hex digits")
-            (looks if match["phash"] else exact).add(match["phash"] or match["exact"])
+            entries = list(read_entries(read_lines(path), str(path), KINDS))
+        except UsageError as error:
+            raise SafetyError(f"{error} (a hash list)") from error
+        exact = {entry.value for entry in entries if entry.kind != "phash"}
+        looks = {entry.value for entry in entries if entry.kind == "phash"}
         if not exact and not looks:
             raise SafetyError(f"{path}: the hash list is empty; leave the option out if none is wanted")
         self.name = path.name

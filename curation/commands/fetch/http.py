@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -42,6 +42,10 @@ RULES_WITH_VALUES = frozenset({"unavailable_after", "max-snippet", "max-image-pr
 URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
+Refused = Callable[[str], str | None]
+"""Returns why a URL must not be asked, or None."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came of one request: the body, or a stable reason why there is none, and the evidence."""
@@ -65,14 +69,31 @@ class RefusedError(Exception):
         self.reason = reason
 
 
-def read_url(url: str, settings: FetchSettings, hosts: Hosts, *, allow_loopback: bool = False) -> Answer:
-    """Return what `url` answers; never raises for anything that a server or a URL does."""
+def all_may_be_asked(_: str) -> str | None:
+    """Refuse nothing."""
+    return None
+
+
+def read_url(
+    url: str,
+    settings: FetchSettings,
+    hosts: Hosts,
+    *,
+    allow_loopback: bool = False,
+    refused: Refused = all_may_be_asked,
+) -> Answer:
+    """Return what `url` answers; never raises for anything that a server or a URL does.
+
+    `refused` is asked about the URL and about every redirect before a socket is opened.
+    """
     deadline = time.monotonic() + settings.deadline_s
     answer = Answer()
     try:
         with guarded(allow_loopback=allow_loopback):
             for _ in range(settings.max_redirects + 1):
                 here = url if answer.final_url is None else answer.final_url
+                if (reason := refused(here)) is not None:
+                    raise RefusedError(reason, "listed, so not asked")
                 answer = _hop(here, answer.final_url, settings, hosts, deadline, allow_loopback)
                 if answer.status not in REDIRECTS or answer.reason is not None:
                     return answer

@@ -6,13 +6,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from curation.commands.fetch.blocked import blocked_by, why_not
 from curation.commands.fetch.download import Downloads, download, warm_up
 from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
 from curation.commands.fetch.placeholders import find, summary
@@ -29,7 +30,7 @@ from curation.commands.fetch.rows import (
 from curation.commands.rank.stage import SELECTION_SCHEMA
 from curation.dataset.ledger import base_row, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
-from curation.dataset.stages import FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
+from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.images.decode import IN_DIGESTS
@@ -73,6 +74,8 @@ class FetchJob:
     limits: DecodeLimits
     guards: CurateSettings
     """What looking at one picture may take, and where: as `curate` measures it."""
+    blocked: FileRecord | None = None
+    """The record of what no redirect may lead to, beside the part."""
     hash_lists: tuple[Path, ...] = ()
     allow_loopback: bool = False
     lease: Lease | None = None
@@ -104,6 +107,7 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     selection = finished(source, RANK)
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
     del parts[LEDGER_NAME]
+    blocked = selection.files.get(BLOCKED_NAME)
     if not parts:
         raise UsageError(f"{source}: the selection is empty; nothing to fetch")
     safety = _require_safety(source, selection, waiver, hash_lists)
@@ -112,7 +116,8 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     work_digest = fetch_work(selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"])
     with claimed(target, FETCH, work_digest) as lease:
         register(source, target, FETCH.name, selection.state)
-        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(hash_lists), allow_loopback)
+        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(map(named, hash_lists)), allow_loopback)
+        jobs = [replace(job, blocked=blocked) for job in jobs]
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
@@ -217,7 +222,10 @@ def fetch_part(job: FetchJob) -> ShardReport:
     try:
         urls = [row["url"] for row in part.rows]
         refused = {number: UNSAFE_MINOR for number, row in enumerate(part.rows) if is_unsafe_minor(row)}
-        with download(urls, folder, job.settings, refused=refused, allow_loopback=job.allow_loopback) as downloads:
+        hops = partial(why_not, part.stones, blocked_by(job.part.parent, job.blocked))
+        with download(
+            urls, folder, job.settings, refused=refused, refused_url=hops, allow_loopback=job.allow_loopback
+        ) as downloads:
             _require_net(job, [outcome.reason for outcome in downloads.outcomes])
             return _write_shard(job, work_id, part, downloads, matchers, started)
     finally:
@@ -248,7 +256,7 @@ def _read_part(job: FetchJob) -> _Part:
     table = pq.read_table(job.part, partitioning=None)
     if not table.schema.equals(SELECTION_SCHEMA):
         raise ShardError(f"{job.part}: not a selection of this version: {table.schema.names}")
-    stones, rows = consult(job.target), table.to_pylist()
+    stones, rows = consult(job.target) | consult(job.part.parent), table.to_pylist()
     is_forgotten = [stones.hold(row["uid"], row["url"]) for row in rows]
     return _Part(
         rows=tuple(row for row, gone in zip(rows, is_forgotten, strict=True) if not gone),

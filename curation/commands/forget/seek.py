@@ -13,13 +13,14 @@ from curation.commands.forget.takedowns import Request
 from curation.dataset.sample import normalise_url
 from curation.dataset.stages import FORGET
 from curation.dataset.tombstones import Tombstones, hashed
-from curation.dataset.urls import above, host_of
+from curation.dataset.urls import above, address_of, addresses_of, host_of
 from curation.errors import ShardError
 from curation.run.folders import StageFolder
 from curation.run.lookup import Wanted, is_in, ledgers_of
 from curation.storage.paths import local_copy
 
-COLUMNS = ("uid", "key", "url", "sha256", "source_sha256", "rejected_by")
+COLUMNS = ("uid", "key", "url", "final_url", "sha256", "source_sha256", "phash", "rejected_by")
+URLS = ("url", "final_url")
 Row = Mapping[str, Any]
 
 
@@ -33,36 +34,57 @@ class Sought:
     """What must never return."""
     urls: set[str] = field(default_factory=set)
     """URLs of the images, as the ledgers have them; never written anywhere."""
+    led_to: set[str] = field(default_factory=set)
+    """Where redirects led from there; never written anywhere."""
+    contents: set[str] = field(default_factory=set)
+    """sha256 of their bytes, in every form that a stage gave them; only hashes of them are written."""
+    rows: dict[Path, set[str]] = field(default_factory=dict)
+    """Stage's folder -> uids of the rows to bury there."""
     found: dict[Request, dict[str, set[str]]] = field(default_factory=dict)
     """Request -> stage -> uids of the rows that it names there."""
 
 
-def seek(places: Sequence[StageFolder], requests: Sequence[Request]) -> Sought:
+def seek(places: Sequence[StageFolder], requests: Sequence[Request], known: frozenset[str] = frozenset()) -> Sought:
     """Return the images that the requests name, with all copies of their content, and the tombstones to write.
 
-    Every picture of the run with the very same bytes is meant too, wherever it came from.
+    Every picture of the run with the very same bytes is meant too, wherever it came from, and every one that asked for
+    the same address, or was led there. `known` are uids that were forgotten before: where they live on, they are meant.
     """
     sought = Sought(found={request: {} for request in requests})
     index = _Index(requests)
-    keys = frozenset(request.value for request in requests if request.kind == "key")
-    uids = {uid for request in requests if (uid := request.uid) is not None}
-    contents = {request.value for request in requests if request.kind == "sha256"}
+    uids, contents, addresses = (index.values(kind) for kind in ("uid", "sha256", "address"))
+    uids |= known
     size = -1
-    while size < len(uids) + len(contents):
-        size = len(uids) + len(contents)
-        wanted = Wanted(frozenset(uids), keys, frozenset(contents))
-        for place, row in _rows(places, wanted, index.domains):
+    while size < len(uids) + len(contents) + len(addresses):
+        size = len(uids) + len(contents) + len(addresses)
+        wanted = Wanted(
+            frozenset(uids), frozenset(index.values("key")), frozenset(contents), frozenset(addresses),
+            frozenset(index.values("phash")),
+        )  # fmt: skip
+        for place, row in _rows(places, wanted, frozenset(index.values("domain"))):
             for request in index.named_by(row):
                 sought.found[request].setdefault(place.stage, set()).add(row["uid"])
             sought.uids.add(row["uid"])
+            sought.rows.setdefault(place.folder, set()).add(row["uid"])
             sought.urls |= {row["url"]} - {None}
+            sought.led_to |= {row["final_url"]} - {None}
             contents |= {row["sha256"], row["source_sha256"]} - {None}
+            addresses |= _served_by(row)
         uids |= sought.uids
-    sought.stones = _tombstones(requests, sought, contents)
+    sought.contents = contents
+    sought.stones = _tombstones(requests, sought, contents, addresses)
     return sought
 
 
-def _tombstones(requests: Sequence[Request], sought: Sought, contents: Iterable[str]) -> Tombstones:
+def _served_by(row: Row) -> set[str]:
+    """Return the addresses that stand for an image: its own, and the one that a redirect found it at."""
+    urls = [row["url"], row["final_url"] if row["sha256"] is not None else None]
+    return {address for url in urls if (address := address_of(url)) is not None}
+
+
+def _tombstones(
+    requests: Sequence[Request], sought: Sought, contents: Iterable[str], addresses: Iterable[str]
+) -> Tombstones:
     urls = {hashed(request.value) for request in requests if request.kind == "url"}
     for url in sought.urls:
         try:
@@ -72,7 +94,8 @@ def _tombstones(requests: Sequence[Request], sought: Sought, contents: Iterable[
     return Tombstones(
         uid=frozenset(sought.uids | {request.value for request in requests if request.kind == "uid"}),
         url=frozenset(urls),
-        content=frozenset(hashed(sha256) for sha256 in contents),
+        address=frozenset(map(hashed, addresses)),
+        content=frozenset(map(hashed, contents)),
         domain=frozenset(hashed(request.value) for request in requests if request.kind == "domain"),
     )
 
@@ -81,17 +104,25 @@ class _Index:
     """Requests by what they name."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
-        self._by: dict[tuple[str, str], Request] = {}
+        self._by: dict[tuple[str, str], list[Request]] = {}
         for request in requests:
-            kind = "uid" if request.kind == "url" else request.kind
-            self._by[kind, request.uid or request.value] = request
-        self.domains = frozenset(request.value for request in requests if request.kind == "domain")
+            names = [(request.kind, request.value)]
+            if request.address is not None:
+                names = [("address", request.address), ("uid", str(request.uid))]
+            for name in names:
+                self._by.setdefault(name, []).append(request)
+
+    def values(self, kind: str) -> set[str]:
+        """Return what the requests name of one kind."""
+        return {value for name, value in self._by if name == kind}
 
     def named_by(self, row: Row) -> list[Request]:
         """Return the requests that name a row by themselves."""
-        names = [("uid", row["uid"]), ("key", row["key"]), ("sha256", row["sha256"]), ("sha256", row["source_sha256"])]
-        names += [("domain", domain) for domain in above(host_of(row["url"]))] if self.domains else []
-        return list(dict.fromkeys(self._by[name] for name in names if name in self._by))
+        names = [(kind, row[kind]) for kind in ("uid", "key", "phash", "sha256")]
+        names.append(("sha256", row["source_sha256"]))
+        for url in (row[name] for name in URLS if row[name] is not None):
+            names += [("address", address_of(url)), *(("domain", domain) for domain in above(host_of(url)))]
+        return list(dict.fromkeys(request for name in names for request in self._by.get(name, ())))
 
 
 def _rows(
@@ -123,9 +154,15 @@ def _mask(table: pa.Table, wanted: Wanted, domains: frozenset[str]) -> pa.Chunke
     for name in ("sha256", "source_sha256"):
         if name in table.column_names and wanted.sha256s:
             mask = pc.or_(mask, is_in(table[name], wanted.sha256s))
-    if domains:
-        hosts = [host_of(url) for url in table["url"].to_pylist()]
-        covered = {host for host in set(hosts) if not domains.isdisjoint(above(host))}
-        mask = pc.or_(mask, is_in(pa.chunked_array([hosts], pa.string()), covered))
+    if "phash" in table.column_names and wanted.phashes:
+        mask = pc.or_(mask, is_in(table["phash"], wanted.phashes))
+    for name in (name for name in URLS if name in table.column_names):
+        if wanted.addresses:
+            asked = pa.chunked_array([addresses_of(table[name])], pa.string())
+            mask = pc.or_(mask, is_in(asked, wanted.addresses))
+        if domains:
+            hosts = [host_of(url) for url in table[name].to_pylist()]
+            covered = {host for host in set(hosts) if not domains.isdisjoint(above(host))}
+            mask = pc.or_(mask, is_in(pa.chunked_array([hosts], pa.string()), covered))
     living = pc.fill_null(pc.not_equal(table["rejected_by"], FORGET), True)
     return pc.and_(mask, living)

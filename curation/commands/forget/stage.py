@@ -6,77 +6,113 @@ again, it completes.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.forget.packed import bury_packed, seats_of
-from curation.commands.forget.prepare import (
-    StageBurial,
-    Told,
-    bury_selection,
-    bury_shards,
-    find_again,
-    open_stage,
-    put_records,
-    refresh_curated,
-    refresh_fetched,
-)
+from curation.commands.forget.burials import Prepared, prepare
+from curation.commands.forget.copies import Traces, holdings
+from curation.commands.forget.reach import Reach, reach
+from curation.commands.forget.receipt import answer, answered, reached, receipt_of
+from curation.commands.forget.scrub import Scrubbed, scrub
 from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
 from curation.commands.gc.collect import collect
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import STATS_SUFFIX
-from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.tombstones import tombstones_of, write_tombstones
-from curation.dataset.urls import host_of
-from curation.errors import UsageError
-from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
-from curation.run.journal import Preparation, commit, discard_prepared, next_receipt, roll_forward
+from curation.errors import FaceCaptionError, UsageError
+from curation.run.folders import StageFolder, done_records, reports_of, stages_of
+from curation.run.journal import commit, discard_prepared, roll_forward
 from curation.storage.fence import fenced
-from curation.storage.lease import common_fence, hold
-from curation.storage.publish import FileRecord, read_sealed, record_of
-from curation.version import CODE_VERSION
-
-REPORT_FOLDER = "report"
+from curation.storage.lease import Lease, common_fence, hold
+from curation.storage.publish import read_sealed
 
 
-def forget(run: Path, requests: Sequence[Request]) -> tuple[Path, dict[str, Any]]:
+def forget(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -> tuple[Path, dict[str, Any]]:
     """Forget what the requests name, and return the receipt's path and content: no plain address stands in it.
 
+    What was derived from the run is reached by the cards that it left, wherever it lies, and by `also`. What could not
+    be reached is named in the receipt's `not_reached`; the same call does it later.
+
     Raises:
-        UsageError: `run` is no folder with stage folders.
+        UsageError: `run` is no folder with stage folders, or one of `also` is no folder.
         LeaseError: a stage is at work in one of them.
         UsageError: a stage began meanwhile, or shards that no manifest names yet hold what must be forgotten.
         ShardError: a file that must change is not what its records say; nothing was changed then.
     """
-    places = stages_of(run)
-    if places[0].folder == run:
-        raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
-    started = time.time()
+    started, found = time.time(), reach(run, also)
+    left = [*_settle(run, found)]
     with ExitStack() as leases:
-        held = [leases.enter_context(hold(place.folder)) for place in places]
+        held = [leases.enter_context(hold(place.folder)) for place in found.own]
+        leases.enter_context(fenced(common_fence(run, held)))
+        held += _hold_derived(found, leases)
+        before = tombstones_of(run)
+        sought = seek([*found.own, *(place.at for place in found.derived)], requests, before.uids)
+        for base in (run, *found.bases()):
+            write_tombstones(base, tombstones_of(base) | before | sought.stones)
+        _require_settled(run, found.own)
+        prepared = prepare(run, found, sought)
+        traces = _traces(requests, sought, before.uids)
+        scrubbed = [scrub(copy, traces) for copy in found.copies]
+        for lease in held:
+            lease.require()
+        path = _commit(run, found, prepared, scrubbed, Facts(requests, sought, started, left))
+    return path, read_sealed(path)
+
+
+def _settle(run: Path, found: Reach) -> Iterator[str]:
+    """Complete what an earlier call began, remove what dead runs left, and yield what is not ours to remove."""
+    with ExitStack() as leases:
+        held = [leases.enter_context(hold(place.folder)) for place in found.own]
         leases.enter_context(fenced(common_fence(run, held)))
         roll_forward(run)
         discard_prepared(run)
-    left = collect(run).left
-    with ExitStack() as leases:
-        held = [leases.enter_context(hold(place.folder)) for place in places]
-        leases.enter_context(fenced(common_fence(run, held)))
-        sought = seek(places, requests)
-        write_tombstones(run, tombstones_of(run) | sought.stones)
-        _require_settled(run, places)
-        preparation = Preparation(run)
-        stages = _prepare(places, preparation, sought)
-        if preparation.moves and (run / REPORT_FOLDER).is_dir():
-            preparation.deletions += [f"{REPORT_FOLDER}/{name}" for name in names_in(run / REPORT_FOLDER)]
-        receipt = _receipt(run, requests, sought, stages, preparation, started)
-        receipt["left"] = list(left)
-        commit(preparation, receipt)
-        path = roll_forward(run)
-    assert path is not None, "the journal was just written"
-    return path, read_sealed(path)
+    yield from collect(run).left
+    for derived in list(found.derived):
+        try:
+            with hold(derived.at.folder):
+                if derived.base != run:
+                    roll_forward(derived.base)
+                    discard_prepared(derived.base)
+            yield from (f"{derived.base}/{file}" for file in collect(derived.at.folder).left)
+        except (FaceCaptionError, OSError) as error:
+            found.miss(derived, error)
+
+
+def _hold_derived(found: Reach, leases: ExitStack) -> Iterator[Lease]:
+    for place in list(found.derived):
+        try:
+            yield leases.enter_context(hold(place.at.folder))
+        except (FaceCaptionError, OSError) as error:
+            found.miss(place, error)
+
+
+def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return what `forget` would find now, and write nothing.
+
+    Raises:
+        UsageError: `run` is no folder with stage folders, or one of `also` is no folder.
+        ShardError: a ledger cannot be read.
+    """
+    found, known = reach(run, also), answered(run)
+    sought = seek([*found.own, *(place.at for place in found.derived)], requests)
+    traces = _traces(requests, sought)
+    copies = {
+        str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, whole=copy.kind == "named")]
+        for copy in found.copies
+    }
+    return {
+        "requests": [answer(request, sought, known) for request in requests],
+        "num_images": len(sought.uids),
+        "uids": sorted(sought.uids),
+        "rows_buried": {place.shown: len(sought.rows.get(place.folder, ())) for place in found.own},
+        "places": {place.shown: len(sought.rows.get(place.at.folder, ())) for place in found.derived},
+        "copies": copies,
+        "not_reached": found.not_reached,
+    }
 
 
 def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
@@ -98,89 +134,40 @@ def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
                 )
 
 
-def _prepare(places: Sequence[StageFolder], preparation: Preparation, sought: Sought) -> list[StageBurial]:
-    """Prepare every stage, each after the one that it was made from."""
-    uids, names = frozenset(sought.uids), sought.urls | {host_of(url) for url in sought.urls} - {""}
-    stages = {place.stage: open_stage(place) for place in places}
-
-    def told(message: str) -> bool:
-        return any(name in message for name in names)
-
-    for name, stage in stages.items():
-        before = stages.get(STAGES[name].before or "")
-        BURIALS.get(name, _bury_shards_alone)(stage, before, preparation, uids, told)
-    return list(stages.values())
-
-
-def _bury_shards_alone(
-    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
-) -> None:
-    """Prepare a stage of which no more is known than the table of stages says."""
-    bury_shards(stage, before, preparation, uids)
-    put_records(stage, preparation, told)
+def _commit(run: Path, found: Reach, prepared: Prepared, scrubbed: Sequence[Scrubbed], facts: "Facts") -> Path:
+    """Let everything count, this run last: what a kill leaves undone is found again by the same call."""
+    elsewhere: list[dict[str, str]] = []
+    for base, preparation in prepared.by_base.items():
+        if base == run or not (preparation.moves or preparation.deletions):
+            continue
+        receipt = facts.receipt(base, prepared)
+        commit(preparation, receipt)
+        roll_forward(base)
+        elsewhere += [{**one, "folder": str(base)} for one in (*receipt["rewritten"], *receipt["deleted"])]
+    receipt = facts.receipt(run, prepared) | reached(found, scrubbed, elsewhere) | {"left": facts.left}
+    commit(prepared.by_base[run], receipt)
+    path = roll_forward(run)
+    assert path is not None, "the journal was just written"
+    return path
 
 
-def _bury_ranked(
-    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
-) -> None:
-    bury_selection(stage, preparation, uids)
-    put_records(stage, preparation, told)
+@dataclass(frozen=True)
+class Facts:
+    """What every receipt of one call tells."""
+
+    requests: Sequence[Request]
+    sought: Sought
+    started: float
+    left: list[str]
+
+    def receipt(self, base: Path, prepared: Prepared) -> dict[str, Any]:
+        """Return the receipt of one run."""
+        stages, preparation = prepared.stages.get(base, []), prepared.by_base[base]
+        return receipt_of(base, self.requests, self.sought, stages, preparation, self.started)
 
 
-def _bury_fetched(
-    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
-) -> None:
-    bury_shards(stage, before, preparation, uids)
-    refresh_fetched(stage, before)
-    put_records(stage, preparation, told, **find_again(stage, preparation))
-
-
-def _bury_curated(
-    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
-) -> None:
-    bury_shards(stage, before, preparation, uids, seats_of(stage, uids))
-    refresh_curated(stage, before)
-    put_records(stage, preparation, told)
-
-
-BURIALS = {RANK.name: _bury_ranked, FETCH.name: _bury_fetched, CURATE.name: _bury_curated, PACK.name: bury_packed}
-"""Stage -> what prepares all its files, where it has more than shards."""
-
-
-def _receipt(
-    run: Path,
-    requests: Sequence[Request],
-    sought: Sought,
-    stages: Sequence[StageBurial],
-    preparation: Preparation,
-    started: float,
-) -> dict[str, Any]:
-    """Return what is handed to whoever asked: every request by its hash, what was found where, what was rewritten."""
-    removed = {file: record_of(run / file) for file in preparation.deletions if (run / file).exists()}
-    return {
-        "schema_version": 1,
-        "number": next_receipt(run),
-        "started": started,
-        "seconds": round(time.time() - started, 3),
-        "code_version": CODE_VERSION,
-        "requests": [_answer(request, sought) for request in requests],
-        "num_images": len(sought.uids),
-        "rows_buried": {stage.place.stage: stage.num_rows for stage in stages},
-        "samples_removed": {stage.place.stage: stage.num_samples for stage in stages if stage.stage.writes_tars},
-        "rewritten": [_rewritten(move.file, move.old, move.new) for move in preparation.moves],
-        "deleted": [{"file": file, "sha256": record.sha256} for file, record in removed.items()],
-    }
-
-
-def _answer(request: Request, sought: Sought) -> dict[str, Any]:
-    uids_by_stage = sought.found[request]
-    return {
-        "kind": request.kind,
-        "sha256": request.hash,
-        "num_images": len(set().union(*uids_by_stage.values())),
-        "found_in": {stage: len(uids) for stage, uids in uids_by_stage.items()},
-    }
-
-
-def _rewritten(file: str, old: FileRecord, new: FileRecord) -> dict[str, str]:
-    return {"file": file, "old_sha256": old.sha256, "new_sha256": new.sha256}
+def _traces(requests: Sequence[Request], sought: Sought, known: frozenset[str] = frozenset()) -> Traces:
+    """Return what may stand nowhere any more; `known` are uids that were forgotten before."""
+    asked = {request.value for request in requests if request.kind == "url"}
+    texts = sought.urls | sought.led_to | asked
+    return Traces(frozenset(sought.uids) | known, frozenset(texts), frozenset(sought.contents))

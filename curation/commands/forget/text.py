@@ -1,19 +1,51 @@
-"""What a takedown did, for a terminal."""
+"""What a takedown did, or would do, for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.printable import joined
+from curation.commands.forget.takedowns import Request
+from curation.printable import joined, printable
 
 
 def tell(path: Path, receipt: Mapping[str, Any]) -> str:
     """Return the counts of a receipt, and last where it lies; no plain address is in it."""
     num_found = sum(answer["num_images"] > 0 for answer in receipt["requests"])
+    elsewhere = f", {len(receipt['elsewhere'])} elsewhere" if receipt.get("elsewhere") else ""
     return joined(
         (
             f"{len(receipt['requests'])} requests, {num_found} of them found: {receipt['num_images']} images",
-            f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted",
+            f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted{elsewhere}",
             str(path),
         )
     )
+
+
+def foretell(requests: Sequence[Request], forecast: Mapping[str, Any]) -> str:
+    """Return what would go: every request with what it names, and the uids."""
+    rows = ", ".join(f"{number} in {stage}" for stage, number in forecast["rows_buried"].items())
+    lines = [
+        f"{_named(request)}: {answer['num_images']} images"
+        for request, answer in zip(requests, forecast["requests"], strict=True)
+    ]
+    lines += [f"{folder}: {num_rows} rows" for folder, num_rows in forecast["places"].items()]
+    lines += [f"{folder}/{file}: holds one" for folder, files in forecast["copies"].items() for file in files]
+    lines += [f"would forget {uid}" for uid in forecast["uids"]]
+    return joined([*lines, f"would forget {forecast['num_images']} images: rows to bury: {rows}; nothing was written"])
+
+
+def not_found(requests: Sequence[Request], answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for every request that names nothing here and never did; only for whoever wrote the list."""
+    for request, answer in zip(requests, answers, strict=True):
+        if not answer["num_images"] and not answer["forgotten_before"]:
+            yield f"{_named(request)}: found nothing"
+
+
+def not_reached(places: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for every place where an image may still be."""
+    for place, why in places.items():
+        yield printable(f"{place}: not reached: {why}")
+
+
+def _named(request: Request) -> str:
+    return printable(f"line {request.line}: {request.shown} ({request.kind})")

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import random
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +23,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.commands.curate import curate
+from curation.commands.fetch.blocked import blocked_by
 from curation.commands.fetch.stage import UNREACHABLE, fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import LEDGER
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read_report, stats_path
-from curation.dataset.stages import CURATE, FETCH, LEDGER_NAME, PACK, RANK
+from curation.dataset.stages import BLOCKED_NAME, CURATE, FETCH, LEDGER_NAME, PACK, RANK
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.intervals import Z_95, wilson
 from curation.recipe.recipe import Recipe
@@ -164,7 +166,7 @@ def _run(
                 waiting.append(outcome.run["seconds_waiting"])
 
     with scratch_folder("plan") as folder, _in_terms_of(source, folder):
-        _write_selection(folder / "rank", rows, selection, recipe, spread)
+        _write_selection(folder / "rank", rows, source, selection, recipe, spread)
         fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, FETCH.name), **options)
         _require_fetched(source, fetched, recipe)
         curated = curate(folder / "fetch", folder / "curate", recipe, spread, partial(note, CURATE.name))
@@ -275,7 +277,9 @@ def _sampled(parts: Sequence[Path], num_rows: int, num_sampled: int, seed: int) 
     return pa.concat_tables(chosen)
 
 
-def _write_selection(folder: Path, rows: pa.Table, selection: Manifest, recipe: Recipe, spread: Spread) -> None:
+def _write_selection(
+    folder: Path, rows: pa.Table, source: Path, selection: Manifest, recipe: Recipe, spread: Spread
+) -> None:
     """Write the sampled rows as a finished selection, in as many parts as keep the workers busy."""
     num_part_rows = min(recipe.file.rank.rows_per_part, -(-rows.num_rows // (2 * max(1, spread.num_workers))))
     files: dict[str, FileRecord] = {}
@@ -287,7 +291,11 @@ def _write_selection(folder: Path, rows: pa.Table, selection: Manifest, recipe: 
     work = digest(["plan", selection.work_digest, rows.num_rows])
     report = ShardReport(LEDGER, work, rows.num_rows, rows.num_rows, {}, files)
     commit_report(folder, None, report)
-    finish(folder, RANK, recipe, work, [report], Facts(extra=selection.extra))
+    blocked = {name: record for name, record in selection.files.items() if name == BLOCKED_NAME}
+    for name, known in blocked.items():
+        blocked_by(source, known)  # raises where it is not what the manifest names
+        publish(folder / name, partial(shutil.copyfile, source / name))
+    finish(folder, RANK, recipe, work, [report], Facts(files=blocked, extra=selection.extra))
 
 
 def _sizes(folder: Path, fetched: Manifest) -> list[int]:

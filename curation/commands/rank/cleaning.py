@@ -24,6 +24,7 @@ from curation.commands.rank.streams import (
     url_stream,
 )
 from curation.dataset.sample import normalise_url
+from curation.dataset.urls import addresses_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -90,6 +91,27 @@ LAION_CONTENT = (
     "{'url': raw, 'text': text, 'width': width, 'height': height, 'nsfw': nsfw, 'similarity': similarity, "
     "'license': license, 'sample_id': sample_id}"
 )
+
+RELEASE_SQL = "SELECT raw, address_of(raw) AS normal FROM arriving"
+ADDRESSED_SQL = """
+COPY (
+    SELECT uid, address, ('0x' || substr(address::VARCHAR, 1, 2))::INTEGER // {width} AS bucket
+    FROM (
+        SELECT uid, substr(sha256(address_of(url)), 1, 32)::UUID AS address
+        FROM (SELECT uid, any_value(url) AS url FROM read_parquet({files}, hive_partitioning = false) GROUP BY uid)
+    )
+    WHERE address IS NOT NULL
+) TO '{target}' (FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4)
+"""
+LISTED_SQL = """
+COPY (
+    SELECT uid, ('0x' || substr(uid::VARCHAR, 1, 2))::INTEGER // {width} AS bucket
+    FROM read_parquet({asked}, hive_partitioning = false)
+    WHERE address IN (SELECT uid FROM read_parquet({released}, hive_partitioning = false))
+) TO '{target}' (
+    FORMAT parquet, PARTITION_BY (bucket), COMPRESSION lz4, FILENAME_PATTERN 'of-{number}-{{i}}', OVERWRITE_OR_IGNORE
+)
+"""
 
 CLEAN_SQL = """
 COPY (
@@ -162,9 +184,31 @@ def clean_laion(
 
 
 def clean_release(database: "duckdb.DuckDBPyConnection", source: Path, target: Path, num_buckets: int) -> None:
-    """Write the uids of a cleaned release, parquet with a column URL or url, to buckets in the folder `target`."""
-    parts = {"rows": LAION_SQL, "columns": "TRUE AS in_release", "content": "{'url': raw}"}
+    """Write what the URLs of a cleaned release ask for, as a UUID like a uid, to buckets in the folder `target`.
+
+    `source` is parquet with a column URL or url.
+    """
+    parts = {"rows": RELEASE_SQL, "columns": "TRUE AS in_release", "content": "{'url': raw}"}
     _clean(database, target, url_stream(source), parts, num_buckets)
+
+
+def list_released(database: "duckdb.DuckDBPyConnection", folder: Path, num_buckets: int) -> None:
+    """Write the uids of all images that a release holds, by what their URLs ask for, to buckets in `folder`/listed.
+
+    Which uids those are is no matter of a uid's own bucket: rows go to buckets of addresses first.
+    """
+    sources = [path for name in ("facecaption", "laion") for path in sorted((folder / name).glob("bucket=*/*.parquet"))]
+    named = [str(path) for path in sources if path.parent.name != f"bucket={NAMELESS_BUCKET}"]
+    (folder / "listed").mkdir()
+    if not named:
+        return
+    parts = {"files": sql_list(named), "width": 256 // num_buckets}
+    database.execute(ADDRESSED_SQL.format(**parts, target=quoted(folder / "addressed")))
+    for bucket in range(num_buckets):
+        asked, released = bucket_files(folder / "addressed", bucket), bucket_files(folder / "release", bucket)
+        if asked and released:
+            parts = {"asked": sql_list(asked), "released": sql_list(released), "width": 256 // num_buckets}
+            database.execute(LISTED_SQL.format(**parts, target=quoted(folder / "listed"), number=bucket))
 
 
 def num_buckets_for(num_rows: int) -> int:
@@ -192,6 +236,7 @@ def register(database: "duckdb.DuckDBPyConnection") -> None:
         database.create_function(
             name, _on_arrow(function, arrow), [text], result, type="arrow", null_handling="special"
         )
+    database.create_function("address_of", _addresses_of, [text], text, type="arrow", null_handling="special")
 
 
 def usable_url(raw: str | None) -> str | None:
@@ -222,6 +267,11 @@ def face_box(raw: str | None) -> list[int] | None:
     if right <= max(left, 0) or bottom <= max(top, 0):
         return None
     return [left, top, right, bottom]
+
+
+def _addresses_of(column: Any) -> Any:
+    """Return `addresses_of`, under annotations that DuckDB can evaluate."""
+    return addresses_of(column)
 
 
 def _on_arrow(function: Any, kind: pa.DataType) -> Any:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.dataset.sample import uid_of_url
-from curation.dataset.urls import above, ascii_host, host_of, spellings
-from curation.errors import UsageError
+from curation.dataset.lists import read_entries, read_lines
+from curation.dataset.tombstones import hashed
+from curation.dataset.urls import above, host_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,17 +41,18 @@ MINOR_AGE = r"(1[0-7]|[0-9])[ -]?(yo|y/o|yrs?|years?)([ -]?olds?)?"
 MINOR_PATTERN = rf"\b({MINOR_WORDS})\b|(^|[^0-9.]){MINOR_AGE}\b"
 """Words that make a minor possible: read generously, since a miss costs more than a picture."""
 
-HEX_DIGESTS = (32, 64)
+BLOCKLIST_KINDS = ("url", "domain", "md5", "sha256")
+BLOCKED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("kind", "sha256")])
 
 
 @dataclass(frozen=True)
 class Blocklist:
-    """URLs (by uid), domains with all their subdomains, and hex hashes of bytes that are never to be fetched.
+    """Addresses, domains with all their subdomains, and hex hashes of bytes that are never to be fetched.
 
-    Hosts are in ASCII (`curation.dataset.urls`); a URL stands for every spelling of its host.
+    Hosts are in ASCII; an address stands for every spelling of it (`curation.dataset.urls`).
     """
 
-    uids: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
     hashes: frozenset[str] = frozenset()
 
@@ -59,35 +60,28 @@ class Blocklist:
     def digest(self) -> str:
         """Names the content."""
         return hashlib.sha256(
-            repr([sorted(part) for part in (self.uids, self.domains, self.hashes)]).encode()
+            repr([sorted(part) for part in (self.addresses, self.domains, self.hashes)]).encode()
         ).hexdigest()
+
+    def table(self) -> pa.Table:
+        """Return `kind` (`address` or `domain`) and `sha256` of what a fetch must not follow a redirect to."""
+        listed = [("address", name) for name in self.addresses] + [("domain", name) for name in self.domains]
+        rows = sorted((kind, hashed(name)) for kind, name in listed)
+        return pa.Table.from_pylist([dict(zip(BLOCKED_SCHEMA.names, row, strict=True)) for row in rows], BLOCKED_SCHEMA)
 
 
 def read_blocklist(files: Iterable[Path]) -> Blocklist:
-    """Read blocklists: one URL, domain or hex digest per line; empty lines and lines that begin with # say nothing.
+    """Read blocklists: one URL, domain or hex digest per line; empty lines and remarks say nothing.
 
     Raises:
         UsageError: a file is missing, or a line is none of the three: a gate fails closed.
     """
-    uids, domains, hashes = set(), set(), set()
-    for path in files:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeError) as error:
-            raise UsageError(f"{path}: cannot be read as a blocklist: {error}") from error
-        for number, line in enumerate(lines, 1):
-            entry = line.strip()
-            if not entry or entry.startswith("#"):
-                continue
-            if re.fullmatch(r"[0-9a-fA-F]+", entry) and len(entry) in HEX_DIGESTS:
-                hashes.add(entry.lower())
-            elif "://" in entry:
-                uids |= _uids(entry, path, number)
-            elif re.fullmatch(r"[\w.-]+\.\w[\w-]*\.?", entry):
-                domains.add(ascii_host(entry.strip(".")))
-            else:
-                raise UsageError(f"{path}: line {number}: {entry!r} is no URL, domain, md5 or sha256")
-    return Blocklist(frozenset(uids), frozenset(domains), frozenset(hashes))
+    entries = [entry for path in files for entry in read_entries(read_lines(path), str(path), BLOCKLIST_KINDS)]
+    return Blocklist(
+        addresses=frozenset(entry.address for entry in entries if entry.address is not None),
+        domains=frozenset(entry.value for entry in entries if entry.kind == "domain"),
+        hashes=frozenset(entry.value for entry in entries if entry.kind in ("md5", "sha256")),
+    )
 
 
 def possible_minor(*texts: str | None) -> bool:
@@ -106,7 +100,7 @@ def conditions(settings: "RankSettings", *, has_release: bool, has_blocklist: bo
     rules: list[tuple[str, str]] = []
     if has_blocklist:
         rules += [
-            ("uid IN (SELECT uid FROM blocked_uids)", "blocked_url"),
+            ("address IN (SELECT address FROM blocked_addresses)", "blocked_url"),
             ("host IN (SELECT host FROM blocked_hosts)", "blocked_domain"),
             ("sha256 IN (SELECT hash FROM blocked_hashes) OR md5 IN (SELECT hash FROM blocked_hashes)", "blocked_hash"),
         ]
@@ -147,12 +141,11 @@ def register_blocklist(database: "duckdb.DuckDBPyConnection", blocklist: Blockli
     import duckdb
 
     for name, column, values in (
-        ("blocked_uids", "uid", blocklist.uids),
+        ("blocked_addresses", "address", blocklist.addresses),
         ("blocked_hashes", "hash", blocklist.hashes),
     ):
         database.register("listed", pa.table({column: pa.array(sorted(values), pa.string())}))
-        kind = "UUID" if column == "uid" else "VARCHAR"
-        database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {column}::{kind} AS {column} FROM listed")
+        database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {column} FROM listed")
         database.unregister("listed")
 
     def is_blocked(column: pa.ChunkedArray) -> pa.Array:
@@ -164,13 +157,6 @@ def register_blocklist(database: "duckdb.DuckDBPyConnection", blocklist: Blockli
 
 def _is_blocked(place: str, domains: frozenset[str]) -> bool:
     return not domains.isdisjoint(above(host_of(f"http://{place}")))
-
-
-def _uids(url: str, path: Path, number: int) -> set[str]:
-    try:
-        return {uid_of_url(spelling) for spelling in spellings(url)}
-    except ValueError as error:
-        raise UsageError(f"{path}: line {number}: {error}") from error
 
 
 def _minor_re() -> re.Pattern[str]:

@@ -13,6 +13,7 @@ from curation.commands.rank.cleaning import (
     NAMELESS_BUCKET,
     ROWS_PER_FLUSH,
     bucket_files,
+    list_released,
     pattern,
     quoted,
     register,
@@ -77,7 +78,7 @@ SELECT uid, coalesce(laion_images.url, faces.url) AS url, laion_images.* EXCLUDE
     coalesce(facecaptions, '[]') AS facecaptions,
     {num_faces} AS num_faces, {face_side} AS face_side, {face_area} AS face_area,
     {in_release} AS in_release,
-    {host} AS host
+    {host} AS host, {address} AS address
 FROM faces FULL OUTER JOIN laion_images USING (uid) LEFT JOIN captioned USING (uid)
 """
 
@@ -183,8 +184,10 @@ def join(
     )
     for name in ("images", "candidates"):
         (folder / name).mkdir()
+    if has_release:
+        list_released(database, folder, num_buckets)
     for bucket in range(num_buckets):
-        sources = {name: source(folder, name, bucket) for name in ("facecaption", "laion", "release")}
+        sources = {name: source(folder, name, bucket) for name in ("facecaption", "laion", "listed")}
         database.execute(LAION_SQL.format(**sources))
         database.execute(FACES_SQL.format(**sources))
         database.execute(CAPTIONS_SQL.replace("$facecaption", sources["facecaption"]))
@@ -204,10 +207,11 @@ def join(
 def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bool) -> str:
     return JOINED_SQL.format(
         host=HOST_SQL if has_blocklist else "NULL",
+        address="address_of(coalesce(laion_images.url, faces.url))" if has_blocklist else "NULL",
         num_faces="coalesce(found_faces, num_boxes)",
         face_side="coalesce(found_side, box_side)",
         face_area="coalesce(found_area, box_area)",
-        in_release=f"uid IN (SELECT uid FROM {sources['release']})" if has_release else "TRUE",
+        in_release=f"uid IN (SELECT uid FROM {sources['listed']})" if has_release else "TRUE",
     )
 
 
@@ -229,7 +233,7 @@ EMPTY = {
     "NULL::DOUBLE AS similarity, NULL::VARCHAR AS license, NULL::VARCHAR AS sample_id, NULL::DOUBLE AS punsafe, "
     "NULL::DOUBLE AS pwatermark, NULL::INTEGER AS found_faces, NULL::DOUBLE AS found_side, "
     "NULL::DOUBLE AS found_area, NULL::VARCHAR AS sha256, NULL::VARCHAR AS md5 LIMIT 0)",
-    "release": "(SELECT NULL::UUID AS uid LIMIT 0)",
+    "listed": "(SELECT NULL::UUID AS uid LIMIT 0)",
 }
 """A source without rows."""
 

@@ -25,7 +25,7 @@ from curation.commands.rank.join import Cut, find_cut, join, opened, rest, selec
 from curation.commands.rank.streams import file_digests, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
-from curation.dataset.stages import FORGET, FORGOTTEN, LEDGER_NAME, RANK
+from curation.dataset.stages import BLOCKED_NAME, FORGET, FORGOTTEN, LEDGER_NAME, RANK
 from curation.dataset.tombstones import consult
 from curation.recipe.settings import RankSettings
 from curation.run.shard_writer import commit_report
@@ -114,7 +114,9 @@ def rank(
         commit_report(target, lease, report)
         release = None if safeguards.release is None else _named(safeguards.release, inputs["release"])
         extra = {"inputs": inputs, **_facts(cleaned, duplicates, settings, cut), "release": release}
-        return finish(target, RANK, recipe, work_id, [report], Facts(extra=extra), lease)
+        return finish(
+            target, RANK, recipe, work_id, [report], Facts(files=_blocked(target, blocklist), extra=extra), lease
+        )
 
 
 def _facts(
@@ -127,6 +129,15 @@ def _facts(
         "faults": faults,
         "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
     }
+
+
+def _blocked(target: Path, blocklist: Blocklist) -> dict[str, FileRecord]:
+    """Write what `fetch` must not follow a redirect to, where there is such a thing."""
+    table = blocklist.table()
+    if not table.num_rows:
+        return {}
+    write = partial(pq.write_table, table, compression="zstd", version="2.6")
+    return {BLOCKED_NAME: publish(target / BLOCKED_NAME, write)}
 
 
 def _digests(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from curation.commands.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
+from curation.commands.verify.copies import living_copies
 from curation.commands.verify.faults import Checked, Fault, Note, Verification
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
 from curation.commands.verify.shards import CheckJob, check_shard
@@ -46,6 +47,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     notes = [*(note for records in every for note in records.notes), *_lost_folders(run)]
     if places[0].folder != run:
         faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived), {fault.file for fault in faults})]
+        faults += living_copies(run)
         if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
                 why = "mend the faults first" if faults else "it lies in an object store"

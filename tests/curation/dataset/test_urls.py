@@ -1,9 +1,12 @@
-"""A host has one name here, however a URL spells it."""
+"""A host and an address have one name here, however a URL spells it."""
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curation.dataset.tombstones import Tombstones, hashed
-from curation.dataset.urls import above, ascii_host, host_of, spellings
+from curation.dataset.urls import above, address_of, addresses_of, ascii_host, domain_of, host_of
 
 BUCHER = "xn--bcher-kva.example"
 
@@ -49,13 +52,84 @@ def test_a_host_lies_below_every_domain_in_its_name() -> None:
     assert above("a.b.org") == ["a.b.org", "b.org", "org"]
 
 
-def test_a_url_has_one_spelling_for_each_name_of_its_host() -> None:
-    both = {"http://u@bücher.example:81/b?ü", f"http://u@{BUCHER}:81/b?ü"}
-    assert spellings("HTTP://u@BÜCHER.example:81/b?ü#x") == spellings(f"http://u@{BUCHER}:81/b?ü") == both
-    assert spellings("http://a.org:80/x") == {"http://a.org/x"}
-    assert spellings("http://[::1]/x") == {"http://[::1]/x"}
-    with pytest.raises(ValueError, match="not an absolute"):
-        spellings("ftp://a.org/")
+ONE_ADDRESS = (
+    "http://a.org/x%3Ay/3%20c/%C3%A9.jpg?q=%22",
+    "https://a.org/x:y/3 c/é.jpg?q=%22",
+    'HTTP://User:Secret@A.ORG.:80/x%3ay/%33%20c/%c3%A9.jpg?q="',
+    "a.org/x:y/3 c/é.jpg?q=%22#part",
+    "//a.org:443/./no/../x:y/%2E/3 c/é.jpg?q=%22",
+    " https://%61.org/x:y/3 c/%C3%A9%2ejpg?q=%22\n",
+)
+OTHERS = (
+    "http://a.org/x:y/3 c/é.jpg", "http://a.org/X:y/3 c/é.jpg?q=%22", "http://a.org:81/x:y/3 c/é.jpg?q=%22",
+    "http://b.a.org/x:y/3 c/é.jpg?q=%22", "http://a.org/x:y/3+c/é.jpg?q=%22", "http://a.org/x:y/3 c/é.jpg/?q=%22",
+    "http://a.org/x:y/3 c/e\u0301.jpg?q=%22", "http://a.org/x:y/3 c/%E9.jpg?q=%22",
+    "http://a.org/x:y%2F3 c/é.jpg?q=%22",
+)  # fmt: skip
+
+
+def test_what_would_be_sent_is_one_address_however_it_is_spelled() -> None:
+    (address,) = {address_of(url) for url in ONE_ADDRESS}
+    assert address == "//a.org/x:y/3%20c/%C3%A9.jpg?q=%22"
+    assert address not in {address_of(url) for url in OTHERS}
+    assert len({address_of(url) for url in OTHERS}) == len(OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://a.org", "//a.org/"),
+        ("http://a.org/?", "//a.org/"),
+        ("http://a.org?x=1&y=%2b", "//a.org/?x=1&y=%2B"),
+        ("http://a.org/a/../../b/..", "//a.org/"),
+        ("http://a.org/a/./b/.", "//a.org/a/b/"),
+        ("http://a.org/.../.b", "//a.org/.../.b"),
+        ("http://bücher。example。/", f"//{BUCHER}/"),
+        ("http://0x7f.1:8080/", "//127.0.0.1:8080/"),
+        ("http://[0:0::1]:80/", "//[::1]/"),
+        ("http://[::ffff:127.0.0.1]/", "//127.0.0.1/"),
+        ("http://localhost/x", "//localhost/x"),
+        ("UNKNOWN", None), ("", None), (None, None), ("no/domain", None), ("ftp://a.org/", None),
+        ("http://[bad", None), ("http://a.org:99999/", None),
+    ],
+)  # fmt: skip
+def test_an_address_is_in_one_form(url: str | None, address: str | None) -> None:
+    assert address_of(url) == address
+
+
+PIECES = st.text(st.sampled_from("aZ09 é%./?#:@~+&='()[]|<>\\\t\u3002ü"), max_size=12)
+URLS = st.builds(
+    lambda scheme, host, path: f"{scheme}{host}/{path}",
+    st.sampled_from(["http://", "HTTPS://", "//", "", "ftp://"]),
+    st.sampled_from(["a.org", "A.org.", "u@b.example:80", "bücher.example", "1.2.3.4"]) | PIECES,
+    PIECES,
+)
+
+
+@given(URLS)
+def test_an_address_is_its_own_address_and_names_the_host_that_is_asked(url: str) -> None:
+    address = address_of(url)
+    assert address_of(address) == address
+    if address is not None and url.startswith("http"):
+        assert host_of(f"http:{address}") == host_of(url)
+
+
+@given(st.lists(st.none() | URLS | st.sampled_from([*ONE_ADDRESS, *OTHERS]), max_size=8))
+def test_a_column_of_urls_has_the_addresses_that_each_of_them_has(urls: list[str | None]) -> None:
+    column = pa.chunked_array([pa.array(urls, pa.string())])
+    assert addresses_of(column).to_pylist() == [address_of(url) for url in urls]
+
+
+@pytest.mark.parametrize(
+    ("text", "domain"),
+    [
+        ("*.Example.org.", "example.org"), (".example.org", "example.org"), ("http://example.org/", "example.org"),
+        ("bücher.example", BUCHER), ("192.0.2.7", "192.0.2.7"), ("[::1]", "::1"), ("example.org:80", "example.org"),
+        ("example", None), ("a b.org", None), ("a.org/x", None), ("", None), ("a@b.org", None), ("[bad", None),
+    ],
+)  # fmt: skip
+def test_a_domain_is_known_however_it_is_written(text: str, domain: str | None) -> None:
+    assert domain_of(text) == domain
 
 
 @pytest.mark.parametrize("domain", ["xn--bcher-kva.example"])

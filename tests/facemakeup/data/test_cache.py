@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from curation.errors import UsageError
+from curation.run.derived import derived_of
 from facemakeup.config import Recogniser
 from facemakeup.data.batch import Batch
 from facemakeup.data.cache import CacheReport, fill_cache, plan_of, weights_sha256
@@ -76,7 +77,9 @@ def test_filling_again_computes_nothing_and_a_partial_cache_is_completed(
     tars: Path, base: Path, recogniser: Recogniser, encoders: Encoders
 ) -> None:
     config = config_for(base, recogniser, cache={"folder": str(tars / "cache")})
+    (tars / "manifest.json").write_text("{}")  # as if `pack` had written them
     assert filled(tars, config, encoders, "jpg-00000.tar").counts == {"identity_computed": 6, "latents_computed": 12}
+    assert {derived.folder.name for derived in derived_of(tars)} >= {"cache", "scans", "shards"}
     partial = notes(tars, config, encoders)
     assert partial["latents_hit"] + partial["latents_missing"] == 8 and partial["latents_missing"] > 0
     before = {path: path.stat().st_mtime_ns for path in (tars / "cache").glob("*/jpg-00000.tar")}

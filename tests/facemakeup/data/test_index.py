@@ -9,7 +9,9 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.pack.stage import pack
 from curation.dataset.tar import read_samples
-from curation.errors import UsageError
+from curation.dataset.tombstones import Tombstones, write_tombstones
+from curation.errors import SafetyError, UsageError
+from curation.run.derived import derived_of
 from curation.run.runner import Spread
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
@@ -174,3 +176,36 @@ def test_a_tar_that_another_process_pushes_out_of_the_folder_stays_readable_wher
     for store in (one, other):
         store.close()
     memory.rm("/shared", recursive=True)
+
+
+def test_tars_that_hold_what_their_run_forgot_are_refused(tmp_path: Path) -> None:
+    samples = [packed_sample(n) for n in range(4)]
+    write_packed(tmp_path / "run" / "pack", samples, per_shard=2)
+    uid = samples[3][0][0].partition(".")[0]
+    write_tombstones(tmp_path / "run", Tombstones(uid=frozenset({"0" * 32})))
+    assert len(index_of(tmp_path / "run" / "pack")[0]) == 4
+    write_tombstones(tmp_path / "run", Tombstones(uid=frozenset({uid})))
+    with pytest.raises(SafetyError, match=f"holds {uid}, which was forgotten") as raised:
+        index_of(tmp_path / "run" / "pack")
+    assert raised.value.exit_code == 6
+
+
+def test_what_is_made_from_a_pack_leaves_its_card_there_and_foreign_tars_stay_as_they_are(tmp_path: Path) -> None:
+    write_packed(tmp_path / "foreign", [packed_sample(0)])
+    index_of(tmp_path / "foreign")
+    assert not (tmp_path / "foreign" / "_derived").exists()
+    write_packed(tmp_path / "pack", [packed_sample(0)])
+    (tmp_path / "pack" / "manifest.json").write_text("{}")
+    index_of(tmp_path / "pack")
+    made = {(derived.stage, derived.folder.name) for derived in derived_of(tmp_path / "pack")}
+    assert made == {("work", "scans"), ("work", "shards")}
+
+
+def test_a_pack_that_cannot_be_written_to_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_packed(tmp_path / "pack", [packed_sample(0)])
+    (tmp_path / "pack" / "manifest.json").write_text("{}")
+    (tmp_path / "pack" / "_derived").write_text("no folder, so no card can lie in it")
+    assert len(index_of(tmp_path / "pack")[0]) == 1
+    assert "--also" in caplog.text

@@ -11,11 +11,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
 from curation.commands.fetch.stage import fetch
-from curation.commands.forget.stage import forget
+from curation.commands.forget.stage import foresee, forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
@@ -36,7 +38,17 @@ from demo.server import DemoServer, serve
 from tests.curation.buckets import put_run, s3_bucket
 from tests.curation.killing import killing
 from tests.curation.shards import bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
-from tests.curation.whole_run import ALONE, WAIVER, caption_of, files_of, flip_a_bit, url_of, write_metadata, write_run
+from tests.curation.whole_run import (
+    ALONE,
+    WAIVER,
+    caption_of,
+    files_of,
+    final_url_of,
+    flip_a_bit,
+    url_of,
+    write_metadata,
+    write_run,
+)
 
 FETCHING = """
 schema_version = 1
@@ -140,6 +152,37 @@ def test_an_image_is_forgotten_by_whatever_names_it(run: Path, kind: str) -> Non
     assert kind == "domain" or receipt["num_images"] == 1
     assert set(answer["found_in"]) >= {"rank", "fetch"} if kind in ("url", "uid", "key") else answer["found_in"]
     assert verify(run, ALONE).ok
+
+
+SPELLINGS = (
+    "http://host3.example.org/photos/000010.jpg", "https://host3.example.org/photos/000010.jpg#face",
+    "host3.example.org/photos/000010.jpg", "HTTP://Me:pw@HOST3.example.org.:80/./photos/%3000010%2Ejpg",
+    "cdn.example.net/served/000010.jpg", "http://cdn.example.net:443/served/../served/00001%30.jpg",
+)  # fmt: skip
+
+
+def test_every_spelling_of_an_address_and_where_it_led_names_the_image_everywhere(run: Path) -> None:
+    uid, before = uid_of_url(url_of(10)), files_of(run)
+    for line in (*SPELLINGS, "domain:cdn.example.net"):
+        forecast = foresee(run, read_requests([line], "list"))
+        assert uid in forecast["uids"] and len(forecast["uids"]) == (3 if line.startswith("domain") else 1), line
+    for spelling in SPELLINGS:
+        assert [story.uid for story in why(run, spelling)] == [uid], spelling
+    assert files_of(run) == before
+    secrets = [*secrets_of(run, 10), str(final_url_of(10))]
+    receipt = take_out(run, SPELLINGS[-1], "http://cdn.example.net/other")
+    assert [answer["num_images"] for answer in receipt["requests"]] == [1, 0]
+    said = everything_said(run)
+    assert [secret for secret in secrets if secret in said] == []
+    assert all(tombstones_of(run).names(spelling) for spelling in SPELLINGS)
+    assert not tombstones_of(run).names("http://host3.example.org/photos/000003.jpg")
+    assert verify(run, ALONE).faults == ()
+
+
+def test_tombstones_that_an_earlier_release_wrote_are_read(run: Path) -> None:
+    publish_sealed(run / "forgotten" / "tombstones.json", {"uid": [], "url": [hashed(url_of(3))], "content": [],
+                   "domain": []})  # fmt: skip
+    assert tombstones_of(run).names(url_of(3))
 
 
 @pytest.mark.parametrize("number", [GREY, GONE, BELOW_CUT])
@@ -401,14 +444,22 @@ def stop_once_it_counts(run: Path) -> None:
 
 def test_the_command_prints_what_it_did_and_where_the_receipt_lies(run: Path, tmp_path: Path) -> None:
     listed = tmp_path / "requests.txt"
-    listed.write_text(f"{url_of(3)}\ndomain:host2.example.org\nhttp://never.example/a.jpg\n")
-    command = [sys.executable, "-m", "cli", "forget", str(run), "--list", str(listed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    listed.write_text(f"{url_of(3)}\r\ndomain:host2.example.org # all of it\r\nhttp://never.example/\x1b[2Ja.jpg\r\n")
+    command = ["forget", str(run), "--list", str(listed)]
+    before = files_of(run)
+    foreseen = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert foreseen.exit_code == 4 and f"would forget {uid_of_url(url_of(3))}" in foreseen.stdout
+    assert "line 2: domain:host2.example.org (domain): 4 images\n" in foreseen.stdout
+    assert files_of(run) == before
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, done.stderr) == (4, "line 3: http://never.example/\\x1b[2Ja.jpg (url): found nothing\n")
     assert done.stdout.startswith("3 requests, 2 of them found: 5 images\n")
     assert Path(done.stdout.splitlines()[-1]).is_file()
+    listed.write_text(f"{url_of(3)}\ndomain:host2.example.org\n")
+    again = CliRunner().invoke(app, command)
+    assert (again.exit_code, again.stderr) == (0, "")
     listed.write_text("uid:wrong\n")
-    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    wrong = subprocess.run([sys.executable, "-m", "cli", *command], capture_output=True, text=True, check=False)
     assert (wrong.returncode, "line 1: not a uid" in wrong.stderr) == (2, True)
 
 

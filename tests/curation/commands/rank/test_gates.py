@@ -13,9 +13,12 @@ from typer.testing import CliRunner
 from cli import app
 from curation.commands.rank.gates import MINOR_PATTERN, possible_minor, read_blocklist
 from curation.commands.rank.stage import Safeguards, rank
+from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger
 from curation.dataset.sample import uid_of_url
+from curation.dataset.tombstones import hashed
 from curation.errors import UsageError
+from curation.run.runner import Spread
 from tests.curation.commands.rank.oracle import expect
 from tests.curation.commands.rank.test_stage import (
     FACECAPTION,
@@ -187,6 +190,32 @@ def test_what_a_cleaned_release_does_not_hold_is_left_out(tmp_path: Path) -> Non
     pq.write_table(pa.table({"URL": ["HTTP://a.org/0.jpg", "http://a.org/2.jpg#x", None, "UNKNOWN"]}), release)
     found = reasons(tmp_path, images, safe=Safeguards(release=release))
     assert found == {"http://a.org/0.jpg": None, "http://a.org/1.jpg": "not_in_release", "http://a.org/2.jpg": None}
+
+
+def test_lists_and_releases_know_an_address_however_either_side_spells_it(tmp_path: Path) -> None:
+    """Rows and lists each have a spelling of their own; only what would be sent counts."""
+    rows = ["http://a.org/3.jpg", "https://a.org/x%20y.jpg", "http://b.org/./%C3%A9.jpg", "http://me@c.org./z"]
+    listed = ["a.org/%33.jpg", "http://A.org/x y.jpg", "HTTPS://b.org/é.jpg", "https://c.org/./z#x"]
+    others = ["http://a.org/4.jpg", "http://b.org/e.jpg"]
+    (tmp_path / "list.txt").write_text("\ufeff" + "\r\n".join(listed), encoding="utf-8")
+    images = [image(url) for url in rows + others]
+    found = reasons(tmp_path / "a", images, safe=Safeguards(blocklists=[tmp_path / "list.txt"]))
+    assert found == dict.fromkeys(rows, "blocked_url") | dict.fromkeys(others)
+    release = tmp_path / "release.parquet"
+    pq.write_table(pa.table({"URL": listed}), release)
+    found = reasons(tmp_path / "b", images, safe=Safeguards(release=release))
+    assert found == dict.fromkeys(rows) | dict.fromkeys(others, "not_in_release")
+
+
+def test_the_blocklists_go_with_the_selection_as_hashes(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(f"http://a.org/bad.jpg\nblocked.example\n{'ab' * 32}\n")
+    reasons(tmp_path, [image(URL)], safe=Safeguards(blocklists=[tmp_path / "list.txt"]))
+    assert verify(tmp_path, Spread(num_workers=0)).faults == ()
+    rows = pq.read_table(tmp_path / "rank" / "blocked.parquet").to_pylist()
+    assert rows == [
+        {"kind": "address", "sha256": hashed("//a.org/bad.jpg")},
+        {"kind": "domain", "sha256": hashed("blocked.example")},
+    ]
 
 
 def test_an_empty_release_lets_nothing_pass_and_one_without_urls_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Prepares every stage that a `forget` reaches, each after the one that it was made from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.commands.forget.packed import bury_packed, seats_of
+from curation.commands.forget.prepare import (
+    StageBurial,
+    Told,
+    bury_selection,
+    bury_shards,
+    find_again,
+    open_stage,
+    put_records,
+    refresh_curated,
+    refresh_fetched,
+)
+from curation.commands.forget.reach import Reach
+from curation.commands.forget.seek import Sought
+from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
+from curation.dataset.urls import host_of
+from curation.errors import FaceCaptionError
+from curation.run.folders import StageFolder, names_in
+from curation.run.journal import Preparation
+from curation.storage.paths import resolved
+
+REPORT_FOLDER = "report"
+
+
+def _bury_shards_alone(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    """Prepare a stage of which no more is known than the table of stages says."""
+    bury_shards(stage, before, preparation, uids)
+    put_records(stage, preparation, told)
+
+
+def _bury_ranked(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_selection(stage, preparation, uids)
+    put_records(stage, preparation, told)
+
+
+def _bury_fetched(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_shards(stage, before, preparation, uids)
+    refresh_fetched(stage, before)
+    put_records(stage, preparation, told, **find_again(stage, preparation))
+
+
+def _bury_curated(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_shards(stage, before, preparation, uids, seats_of(stage, uids))
+    refresh_curated(stage, before)
+    put_records(stage, preparation, told)
+
+
+BURIALS = {RANK.name: _bury_ranked, FETCH.name: _bury_fetched, CURATE.name: _bury_curated, PACK.name: bury_packed}
+"""Stage -> what prepares all its files, where it has more than shards."""
+
+
+@dataclass
+class Prepared:
+    """What is ready to count: per run, its new files and its stages as they will be."""
+
+    by_base: dict[Path, Preparation]
+    stages: dict[Path, list[StageBurial]]
+
+
+def prepare(run: Path, found: Reach, sought: Sought) -> Prepared:
+    """Prepare every stage, each after the one that it was made from; a derived one that cannot be is missed."""
+    bury = _Burying(run, sought)
+    own = {place.stage: place.folder for place in found.own}
+    for place in found.own:
+        bury.stage(place, run, own.get(STAGES[place.stage].before or ""))
+    for derived in list(found.derived):
+        try:
+            bury.stage(derived.at, derived.base, derived.source)
+        except (FaceCaptionError, OSError) as error:
+            found.miss(derived, error)
+    for base, preparation in bury.prepared.by_base.items():
+        report = base / REPORT_FOLDER
+        if preparation.moves and report.is_dir() and (base == run or (report / "report.json").is_file()):
+            preparation.deletions += [f"{REPORT_FOLDER}/{name}" for name in names_in(report)]
+    return bury.prepared
+
+
+class _Burying:
+    """Prepares one stage after the other, and knows those that are prepared."""
+
+    def __init__(self, run: Path, sought: Sought) -> None:
+        self.prepared = Prepared({run: Preparation(run)}, {run: []})
+        self._burials: dict[Path, StageBurial] = {}
+        self._uids, urls = frozenset(sought.uids), sought.urls | sought.led_to
+        self._names = urls | {host_of(url) for url in urls} - {""}
+
+    def stage(self, place: StageFolder, base: Path, source: Path | None) -> None:
+        """Prepare a stage of the run `base`, made from `source`; what fails leaves nothing that would count."""
+        preparation = self.prepared.by_base.setdefault(base, Preparation(base))
+        moves, deletions = list(preparation.moves), list(preparation.deletions)
+        before = None if source is None else self._burials.get(resolved(source))
+        try:
+            stage = open_stage(place)
+            bury = BURIALS.get(place.stage, _bury_shards_alone)
+            bury(stage, before, preparation, self._uids, self._told)
+        except (FaceCaptionError, OSError):
+            preparation.moves, preparation.deletions = moves, deletions
+            raise
+        self._burials[resolved(place.folder)] = stage
+        self.prepared.stages.setdefault(base, []).append(stage)
+
+    def _told(self, message: str) -> bool:
+        return any(name in message for name in self._names)

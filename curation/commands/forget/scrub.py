@@ -1,0 +1,78 @@
+"""Takes forgotten images out of folders that are no stage's: caches, and what somebody names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.commands.forget.copies import Holding, Traces, holdings, rows_with
+from curation.commands.forget.reach import Copy
+from curation.dataset.tar import copy_without
+from curation.errors import FaceCaptionError
+from curation.storage.paths import local_copy
+from curation.storage.publish import publish
+
+MADE_ANEW = "work"
+"""The kind of folder whose files are copies that are made anew when they are missing, so that they simply go."""
+
+
+@dataclass(frozen=True)
+class Scrubbed:
+    """What became of a folder."""
+
+    folder: str
+    kind: str
+    rewritten: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    """File -> why it still holds, or may hold, an image."""
+
+
+def scrub(copy: Copy, traces: Traces) -> Scrubbed:
+    """Erase every trace in a folder; a tar loses samples, a table rows, and what is made anew goes."""
+    done = Scrubbed(str(copy.folder), copy.kind)
+    for holding in list(holdings(copy.folder, traces, whole=copy.kind == "named")):
+        path = copy.folder / holding.file
+        try:
+            _erase(path, holding, copy.kind, traces, done)
+        except (FaceCaptionError, OSError, pa.ArrowException) as error:
+            done.left[holding.file] = str(error)
+    return done
+
+
+def _erase(path: Path, holding: Holding, kind: str, traces: Traces, done: Scrubbed) -> None:
+    if not holding.is_known:
+        done.left[holding.file] = holding.why
+    elif kind == MADE_ANEW:
+        path.unlink()
+        done.deleted.append(holding.file)
+    elif (write := _rewriting(path, holding, traces)) is not None:
+        with local_copy(path) as whole:
+            publish(path, partial(write, whole))
+        done.rewritten.append(holding.file)
+    else:
+        done.left[holding.file] = "tells of an image, in a form that nothing here can take it out of; remove it"
+
+
+def _rewriting(path: Path, holding: Holding, traces: Traces) -> Callable[[Path, Path], object] | None:
+    """Return what writes a file without the images, from itself to a target; None where nothing can."""
+    if holding.keys:
+        return lambda whole, target: copy_without(whole, target, holding.keys, path)
+    if path.name.endswith(".parquet"):
+        return partial(_drop, words=traces.words)
+    return None
+
+
+def _drop(whole: Path, target: Path, words: frozenset[str]) -> None:
+    with pq.ParquetFile(whole) as came:
+        schema = came.schema_arrow
+        with pq.ParquetWriter(target, schema, compression="zstd", version="2.6") as writer:
+            for number in range(came.num_row_groups):
+                table = came.read_row_group(number, use_threads=False)
+                masks = rows_with(table, words)
+                gone = reduce(pc.or_, masks) if masks else pa.chunked_array([[False] * table.num_rows])
+                writer.write_table(table.filter(pc.invert(gone)).cast(schema))

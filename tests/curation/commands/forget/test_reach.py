@@ -1,0 +1,160 @@
+"""Forgetting follows what was made from a run to wherever it lies, and says what it could not reach."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from cli import app
+from curation.commands.forget.stage import foresee, forget
+from curation.commands.forget.takedowns import read_requests
+from curation.commands.pack.stage import pack
+from curation.commands.verify.check import verify
+from curation.dataset.ledger import read_ledger
+from curation.dataset.sample import uid_of_url
+from curation.dataset.tar import write_tar
+from curation.dataset.tombstones import tombstones_of
+from curation.errors import UsageError
+from curation.recipe.recipe import Recipe, load_recipe
+from curation.run.derived import register
+from curation.storage.lease import hold
+from tests.curation.commands.forget.test_stage import everything_said
+from tests.curation.shards import bytes_of
+from tests.curation.whole_run import ALONE, caption_of, url_of, write_run
+
+NUMBER, OTHER = 0, 3
+UID, OTHER_UID = uid_of_url(url_of(NUMBER)), uid_of_url(url_of(OTHER))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, two more packs of it, a cache, a folder of scans; what is in `loose` no card tells of."""
+    world = tmp_path_factory.mktemp("world")
+    recipe = write_run(world / "run", num_images=6, num_shard_samples=4)
+    for pack_folder in (world / "run" / "pack2", world / "far" / "packed"):
+        pack(world / "run" / "curate", pack_folder, recipe, ALONE)
+    cache, scans, loose = world / "far" / "cache", world / "train" / "scans", world / "loose"
+    members = [
+        (f"{uid}.{variant}.{'ab' * 8}.npy", b"vector of " + uid.encode())
+        for uid in sorted((UID, OTHER_UID))
+        for variant in (0, 1)
+    ]
+    for folder in (cache / "identities-1", scans, loose):
+        folder.mkdir(parents=True)
+    write_tar(cache / "identities-1" / "jpg-00000.tar", members)
+    pq.write_table(pa.table({"key": [UID, OTHER_UID]}), scans / "scan.parquet")
+    pq.write_table(pa.table({"key": [OTHER_UID]}), scans / "other.parquet")
+    register(world / "far" / "packed", cache, "cache", "")
+    register(world / "run" / "pack2", scans, "work", "")
+    pq.write_table(pa.table({"n": [1, 2], "url": [url_of(NUMBER), url_of(OTHER)]}), loose / "export.parquet")
+    write_tar(
+        loose / "copy.tar", [("a.json", json.dumps({"url": url_of(NUMBER)}).encode()), ("a.txt", b"x"), ("b.txt", b"y")]
+    )
+    return world.rename(world.with_name("moved"))
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path) -> Iterator[Path]:
+    """The same at another place: cards know the way from one folder to the other."""
+    shutil.copytree(made, tmp_path / "world")
+    yield tmp_path / "world"
+
+
+def recipe_of(world: Path) -> Recipe:
+    return load_recipe(world / "run-input" / "recipe.toml")
+
+
+def secrets() -> list[str]:
+    return [url_of(NUMBER), caption_of(NUMBER), f"alt text of number {NUMBER:06d}", f"vector of {UID}"]
+
+
+def left_in(*folders: Path) -> list[str]:
+    said = "".join(everything_said(folder) for folder in folders)
+    return [secret for secret in secrets() if secret in said]
+
+
+def test_nothing_is_left_in_any_derived_place_and_the_receipt_names_them_all(world: Path) -> None:
+    run, far = world / "run", world / "far"
+    assert left_in(run / "pack2") and left_in(far / "packed") and left_in(far / "cache")
+    foreseen = foresee(run, read_requests([url_of(NUMBER)], "list"))
+    assert [*foreseen["places"].values()] == [1, 1]
+    assert sorted(file for files in foreseen["copies"].values() for file in files) == [
+        "identities-1/jpg-00000.tar",
+        "scan.parquet",
+    ]
+    _, receipt = forget(run, read_requests([url_of(NUMBER)], "list"))
+    assert left_in(run, far, world / "train") == []
+    places = {str(path) for path in (run / "pack2", far / "packed", far / "cache", world / "train" / "scans")}
+    assert places <= set(receipt["searched"]) and receipt["not_reached"] == {}
+    assert {Path(one["folder"], one["file"]) for one in receipt["elsewhere"]} >= {
+        far / "packed" / "jpg-00000.tar",
+        far / "cache" / "identities-1" / "jpg-00000.tar",
+        world / "train" / "scans" / "scan.parquet",
+    }
+    assert not (world / "train" / "scans" / "scan.parquet").exists()
+    assert (world / "train" / "scans" / "other.parquet").exists()
+    assert f"vector of {OTHER_UID}" in everything_said(far / "cache")
+    assert {row["uid"] for row in read_ledger(far / "packed" / "index.parquet").to_pylist()} == {
+        row["uid"] for row in read_ledger(run / "pack" / "index.parquet").to_pylist()
+    }
+    for folder in (run, far / "packed"):
+        assert verify(folder, ALONE).faults == ()
+    assert tombstones_of(far).names(url_of(NUMBER))
+
+
+def test_packing_again_elsewhere_readmits_nothing_and_is_the_same_pack(world: Path) -> None:
+    forget(world / "run", read_requests([url_of(NUMBER)], "list"))
+    left = bytes_of(world / "far" / "packed")
+    pack(world / "run" / "curate", world / "far" / "packed", recipe_of(world), ALONE)
+    assert bytes_of(world / "far" / "packed") == left
+    pack(world / "run" / "curate", world / "new" / "pack", recipe_of(world), ALONE)
+    assert left_in(world / "new") == []
+
+
+def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(world: Path) -> None:
+    run, listed = world / "run", world / "list.txt"
+    listed.write_text(url_of(NUMBER))
+    shutil.move(world / "far" / "cache", world / "hidden")
+    with hold(world / "far" / "packed"):
+        done = CliRunner().invoke(app, ["forget", str(run), "--list", str(listed)])
+    assert done.exit_code == 4
+    assert f"{world / 'far' / 'packed'}: not reached:" in done.stderr
+    assert "far/cache: not reached: not there" in done.stderr
+    assert left_in(run) == [] and left_in(world / "far" / "packed")
+    wrong = [fault for fault in verify(run, ALONE).faults if str(world / "far" / "packed") in fault.file]
+    assert wrong and all("here all the same" in fault.wrong for fault in wrong)
+    shutil.move(world / "hidden", world / "far" / "cache")
+    assert any("far/cache" in fault.file for fault in verify(run, ALONE).faults)
+    again = CliRunner().invoke(app, ["forget", str(run), "--list", str(listed)])
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert left_in(run, world / "far") == [] and verify(run, ALONE).ok
+
+
+def test_folders_that_no_card_tells_of_are_named(world: Path) -> None:
+    run, loose = world / "run", world / "loose"
+    (loose / "notes.csv").write_text(f"1,{url_of(NUMBER)}\n")
+    (loose / "old.gz").write_bytes(b"\x1f\x8b")
+    shutil.copytree(run / "pack", world / "copied" / "pack")
+    requests = read_requests([url_of(NUMBER)], "list")
+    _, receipt = forget(run, requests, [loose, world / "copied"])
+    assert {Path(file).name for file in receipt["not_reached"]} == {"notes.csv", "old.gz"}
+    (loose / "notes.csv").unlink()
+    assert left_in(loose, world / "copied") == []
+    assert pq.read_table(loose / "export.parquet").to_pylist() == [{"n": 2, "url": url_of(OTHER)}]
+    assert verify(world / "copied", ALONE).ok
+    with pytest.raises(UsageError, match="no such folder"):
+        forget(run, requests, [world / "nowhere"])
+
+
+def test_a_derived_pack_that_is_rotten_does_not_keep_the_run_from_forgetting(world: Path) -> None:
+    tar = world / "far" / "packed" / "jpg-00000.tar"
+    tar.write_bytes(tar.read_bytes()[:-1024])
+    _, receipt = forget(world / "run", read_requests([url_of(NUMBER)], "list"))
+    assert left_in(world / "run") == []
+    assert "not the bytes" in receipt["not_reached"][str(world / "far" / "packed")]
+    assert verify(world / "far" / "packed", ALONE).faults
