@@ -8,24 +8,27 @@ may succeed later is asked for again in a later pass.
 
 import contextlib
 import hashlib
-import io
 import os
 import sys
 import tarfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.fetch.http import Answer, read_url
-from curation.commands.fetch.politeness import Hosts, interleaved
+from curation.commands.fetch.body import SpoolError
+from curation.commands.fetch.http import Answer, Gate, read_url
+from curation.commands.fetch.opt_outs import OptOut
+from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, Hosts, interleaved, scattered
+from curation.commands.fetch.robots import ROBOTS_UNREACHABLE, Robots
 from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
@@ -35,9 +38,12 @@ SHARD = "00000"
 MAX_ROWS = 10**9
 STATUS_SUCCESS = "success"
 LOST = "lost_by_downloader"
-HOST_BACKOFF = "host_backoff"
-RETRYABLE = frozenset({"dns", "timeout", "http_5xx", "http_408", "http_429", HOST_BACKOFF, LOST})
+RETRYABLE = frozenset(
+    {"dns", "timeout", "http_5xx", "http_408", "http_429", HOST_BACKOFF, HOST_UNREACHABLE, ROBOTS_UNREACHABLE, LOST}
+)
 """Reasons that may pass: only these are asked for again."""
+MAX_IDLE_PASSES = 3
+"""Passes in a row in which nobody could be asked, after which the hosts are left alone for good."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,8 @@ class UrlOutcome:
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     final_url: str | None = None
+    opt_out: OptOut | None = None
+    """Who does not want the picture used."""
 
 
 class Downloads:
@@ -64,16 +72,26 @@ class Downloads:
         self.seconds_waiting = 0.0
         """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
         self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
+        self._num_attempts: Counter[int] = Counter()
 
     def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
         """Record what became of a row."""
         self.outcomes[row] = outcome
+        self._num_attempts[row] += outcome.reason != HOST_BACKOFF
         if member is not None:
             self._places[row] = (tar, member)
 
-    def pending(self) -> list[int]:
-        """Return the rows that are worth asking for again."""
-        return [row for row, outcome in enumerate(self.outcomes) if outcome.reason in RETRYABLE]
+    def pending(self, max_attempts: int) -> list[int]:
+        """Return the rows that are worth asking for again; one that was put off for its host's sake was not asked."""
+        return [
+            row
+            for row, outcome in enumerate(self.outcomes)
+            if outcome.reason in RETRYABLE and self._num_attempts[row] < max_attempts
+        ]
+
+    def num_attempts(self, row: int) -> int:
+        """Return how often a row was asked for."""
+        return self._num_attempts[row]
 
     def image_bytes(self, row: int) -> bytes:
         """Return the bytes that arrived for a row.
@@ -97,66 +115,101 @@ def download(
     *,
     refused: Mapping[int, str] = MappingProxyType({}),
     allow_loopback: bool = False,
+    heeds_robots: bool = True,
 ) -> Iterator[Downloads]:
     """Download `urls` into the private `folder`, in as many passes as it takes, and account for each of them.
 
-    `refused` names rows that are not asked for at all, and why.
+    `refused` names rows that are not asked for at all, and why. `heeds_robots` is off under a waiver only.
 
     Raises:
         ShardError: what img2dataset wrote is not whole, or contradicts itself.
+        OSError: the disk does not take what arrives.
     """
     downloads = Downloads(len(urls))
-    hosts = Hosts(settings.num_host_connections, settings.timeout_s)
+    hosts = Hosts(settings.num_host_connections, settings.timeout_s, time.monotonic() + settings.part_deadline_s)
+    robots = Robots(settings, hosts, allow_loopback=allow_loopback) if heeds_robots else None
     for row, reason in refused.items():
         downloads.outcomes[row] = UrlOutcome(None, reason)
-    rows = downloads.pending()
     with ExitStack() as stack:
-        for number in range(settings.num_retries + 1):
-            if not rows:
-                break
+        number = num_idle = 0
+        while rows := _worth_asking(urls, downloads, hosts, settings):
             if number > 0:
                 downloads.seconds_waiting += _wait([urls[row] for row in rows], hosts, settings)
-            rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
-            tar = _run_pass(urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, downloads)
-            stack.enter_context(tar)
+                hosts.begin_pass()
+                if robots is not None:
+                    robots.begin_pass()
+            web = _Web(settings, hosts, robots, allow_loopback, folder / f"pass-{number}")
+            stack.enter_context(_run_pass(urls, rows, web, downloads))
             downloads.num_asked.append(len(rows))
-            rows = downloads.pending()
+            number += 1
+            num_idle = num_idle + 1 if all(downloads.outcomes[row].reason == HOST_BACKOFF for row in rows) else 0
+            if num_idle == MAX_IDLE_PASSES or time.monotonic() >= hosts.ends_at:
+                break
         yield downloads
+
+
+@dataclass(frozen=True)
+class _Web:
+    """What one pass asks with, and where its files lie."""
+
+    settings: FetchSettings
+    hosts: Hosts
+    gate: Gate | None
+    allow_loopback: bool
+    folder: Path
+
+
+def _worth_asking(urls: Sequence[str], downloads: Downloads, hosts: Hosts, settings: FetchSettings) -> list[int]:
+    """Return the rows of the next pass in the order in which they are asked for.
+
+    Those that were asked for least come first; within a host, neighbours in a folder lie apart, so that one tenant's
+    trouble is not met in a row; and those of one host lie far apart.
+    """
+    rows = [row for row in downloads.pending(settings.num_retries + 1) if not _is_given_up(urls, downloads, hosts, row)]
+    rows = sorted(scattered(urls, rows), key=downloads.num_attempts)
+    return [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
+
+
+def _is_given_up(urls: Sequence[str], downloads: Downloads, hosts: Hosts, row: int) -> bool:
+    outcome = downloads.outcomes[row]
+    return outcome.reason == HOST_BACKOFF and hosts.has_given_up(host_of(outcome.final_url or urls[row]))
 
 
 def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
     """Wait before a later pass: the recipe's time, or as long as the most patient host asks for; return how long."""
     silence = max((hosts.silence_s(host) for host in {host_of(url) for url in urls}), default=0.0)
-    seconds = max(settings.retry_wait_s, silence)
+    seconds = min(max(settings.retry_wait_s, silence), max(0.0, hosts.ends_at - time.monotonic()))
     time.sleep(seconds)
     return seconds
 
 
-def _run_pass(
-    urls: Sequence[str],
-    rows: Sequence[int],
-    folder: Path,
-    settings: FetchSettings,
-    hosts: Hosts,
-    allow_loopback: bool,
-    downloads: Downloads,
-) -> tarfile.TarFile:
+def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Downloads) -> tarfile.TarFile:
     """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
+    folder = web.folder
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
     seconds: list[float] = []
+    trouble: list[SpoolError] = []
 
-    def download_image(request: tuple[int, str], *_: Any) -> tuple[int, io.BytesIO | None, str | None]:
+    def download_image(request: tuple[int, str], *_: Any) -> tuple[int, IO[bytes] | None, str | None]:
         place, url = request
         asked = time.monotonic()
-        answer = read_url(url, settings, hosts, allow_loopback=allow_loopback)
+        try:
+            answer = read_url(
+                url, web.settings, web.hosts, gate=web.gate, allow_loopback=web.allow_loopback, folder=folder
+            )
+        except SpoolError as error:
+            trouble.append(error)
+            answer = Answer(reason=LOST)
         seconds.append(time.monotonic() - asked)
-        answers[place] = replace(answer, body=None)
-        return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason
+        answers[place] = replace(answer, stream=None)
+        return place, answer.stream, answer.reason
 
     started = time.monotonic()
-    _run_img2dataset([urls[row] for row in rows], folder, settings, download_image)
-    downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / settings.num_threads)
+    _run_img2dataset([urls[row] for row in rows], folder, web.settings, download_image)
+    if trouble:
+        raise trouble[0].__cause__ or trouble[0]
+    downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
     tar_path = folder / f"{SHARD}.tar"
     table = pq.read_table(folder / f"{SHARD}.parquet", columns=["key", "status", "error_message", "sha256"])
     said = {int(row["key"]): row for row in table.to_pylist()}
@@ -177,7 +230,7 @@ def account(row: Mapping[str, Any] | None, sha256: str | None, answer: Answer) -
     Raises:
         ShardError: the first two contradict each other.
     """
-    seen = UrlOutcome(None, None, answer.message, answer.status, answer.headers, answer.final_url)
+    seen = UrlOutcome(None, None, answer.message, answer.status, answer.headers, answer.final_url, answer.opt_out)
     if row is None or (row["status"] == STATUS_SUCCESS and sha256 is None):
         if sha256 is not None:
             raise ShardError(f"img2dataset stored bytes with sha256 {sha256} but has no row for them")
