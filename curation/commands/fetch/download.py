@@ -27,7 +27,14 @@ import pyarrow.parquet as pq
 from curation.commands.fetch.body import SpoolError
 from curation.commands.fetch.http import Answer, Gate, read_url
 from curation.commands.fetch.opt_outs import OptOut
-from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, Hosts, interleaved, scattered
+from curation.commands.fetch.politeness import (
+    HOST_BACKOFF,
+    HOST_UNREACHABLE,
+    PART_DEADLINE,
+    Hosts,
+    interleaved,
+    scattered,
+)
 from curation.commands.fetch.robots import ROBOTS_UNREACHABLE, Robots
 from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
@@ -42,6 +49,8 @@ RETRYABLE = frozenset(
     {"dns", "timeout", "http_5xx", "http_408", "http_429", HOST_BACKOFF, HOST_UNREACHABLE, ROBOTS_UNREACHABLE, LOST}
 )
 """Reasons that may pass: only these are asked for again."""
+UNASKED = frozenset({HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE})
+"""Reasons for which nobody was asked."""
 MAX_IDLE_PASSES = 3
 """Passes in a row in which nobody could be asked, after which the hosts are left alone for good."""
 
@@ -75,8 +84,10 @@ class Downloads:
         self._num_attempts: Counter[int] = Counter()
 
     def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
-        """Record what became of a row."""
-        self.outcomes[row] = outcome
+        """Record what became of a row; that it was not asked for again does not replace what came of asking."""
+        was_asked = self._num_attempts[row] > 0 and self.outcomes[row].reason not in UNASKED
+        if not (was_asked and outcome.reason in UNASKED):
+            self.outcomes[row] = outcome
         self._num_attempts[row] += outcome.reason != HOST_BACKOFF
         if member is not None:
             self._places[row] = (tar, member)
@@ -88,6 +99,11 @@ class Downloads:
             for row, outcome in enumerate(self.outcomes)
             if outcome.reason in RETRYABLE and self._num_attempts[row] < max_attempts
         ]
+
+    @property
+    def total_attempts(self) -> int:
+        """How often rows were asked for in all."""
+        return self._num_attempts.total()
 
     def num_attempts(self, row: int) -> int:
         """Return how often a row was asked for."""
@@ -139,10 +155,11 @@ def download(
                 if robots is not None:
                     robots.begin_pass()
             web = _Web(settings, hosts, robots, allow_loopback, folder / f"pass-{number}")
+            before = downloads.total_attempts
             stack.enter_context(_run_pass(urls, rows, web, downloads))
             downloads.num_asked.append(len(rows))
             number += 1
-            num_idle = num_idle + 1 if all(downloads.outcomes[row].reason == HOST_BACKOFF for row in rows) else 0
+            num_idle = 0 if downloads.total_attempts > before else num_idle + 1
             if num_idle == MAX_IDLE_PASSES or time.monotonic() >= hosts.ends_at:
                 break
         yield downloads
@@ -165,14 +182,13 @@ def _worth_asking(urls: Sequence[str], downloads: Downloads, hosts: Hosts, setti
     Those that were asked for least come first; within a host, neighbours in a folder lie apart, so that one tenant's
     trouble is not met in a row; and those of one host lie far apart.
     """
-    rows = [row for row in downloads.pending(settings.num_retries + 1) if not _is_given_up(urls, downloads, hosts, row)]
+    rows = [
+        row
+        for row in downloads.pending(settings.num_retries + 1)
+        if not hosts.has_given_up(host_of(downloads.outcomes[row].final_url or urls[row]))
+    ]
     rows = sorted(scattered(urls, rows), key=downloads.num_attempts)
     return [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
-
-
-def _is_given_up(urls: Sequence[str], downloads: Downloads, hosts: Hosts, row: int) -> bool:
-    outcome = downloads.outcomes[row]
-    return outcome.reason == HOST_BACKOFF and hosts.has_given_up(host_of(outcome.final_url or urls[row]))
 
 
 def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:

@@ -36,9 +36,8 @@ def alarm(manifest: Manifest) -> str | None:
     That is: nothing at all, or at least nine tenths of a hundred rows or more were lost for one reason.
     """
     num_asked = manifest.num_seen - sum(manifest.rejected.get(FORGET, {}).values())
-    reasons = [
-        (n, by, reason) for by, counts in manifest.rejected.items() if by != FORGET for reason, n in counts.items()
-    ]
+    own = {by: counts for by, counts in manifest.rejected.items() if by != FORGET}
+    reasons = [(number, by, reason) for by, counts in own.items() for reason, number in counts.items()]
     if not reasons:
         return None
     number, by, reason = max(reasons)
