@@ -77,7 +77,8 @@ WRITERS: Mapping[str, Callable[[bytes], bytes]] = {
     ("xmp", "value"),
     [
         (packet(f'plus:DataMining="{PLUS}DMI-PROHIBITED"'), "DMI-PROHIBITED"),
-        (packet("", f"<plus:DataMining>{PLUS}DMI-PROHIBITED-AIMLTRAINING</plus:DataMining>"), "DMI-PROHIBITED-AIMLTRAINING"),
+        (packet("", f"<plus:DataMining>{PLUS}DMI-PROHIBITED-AIMLTRAINING</plus:DataMining>"),
+         "DMI-PROHIBITED-AIMLTRAINING"),
         (packet("", f'<x1:DataMining xmlns:x1="y" rdf:resource="{PLUS}DMI-PROHIBITED-SEECONSTRAINT"/>'),
          "DMI-PROHIBITED-SEECONSTRAINT"),
         (packet('tdm:reservation="1"'), "tdm:reservation 1"),
