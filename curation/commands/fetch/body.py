@@ -43,7 +43,8 @@ def receive(response: http.client.HTTPResponse, settings: FetchSettings, folder:
     if promised is not None and promised > settings.max_bytes:
         raise RefusedError("too_many_bytes", f"{promised} bytes promised; at most {settings.max_bytes}")
     decoder = _decoder(", ".join(response.headers.get_all("content-encoding", [])), settings.max_bytes)
-    kept: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=None if folder is None else str(folder))
+    where = None if folder is None else str(folder)
+    kept: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=where)  # noqa: SIM115  handed on
     try:
         num_read = _pour(response, decoder, kept, settings.max_bytes)
         if promised is not None and num_read != promised:
