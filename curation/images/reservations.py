@@ -19,11 +19,8 @@ conditions. In UTF-8, as all but the oddest writers have it."""
 TDM_NAMESPACE = b"w3.org/ns/tdm"
 TDM_RESERVED = re.compile(rb"""\breservation(?:\s*=\s*["']\s*1\b|[^<>]{0,200}>\s*1\s*<)""")
 """`tdm:reservation` of TDMRep (W3C CG), as attribute or element."""
-ASSERTION = re.compile(
-    rb"(?:cbor|json)\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71.((?:c2pa|cawg)\.training-mining[\w.]*)\0",
-    re.DOTALL,
-)
-"""Type, toggles and label in the description box of such an assertion (ISO/IEC 19566-5, annex A; C2PA, 11)."""
+ASSERTION = re.compile(rb"jumd.{17}((?:c2pa|cawg)\.training-mining[\w.]*)\0", re.DOTALL)
+"""The description box of such an assertion: content type, toggles, label (ISO/IEC 19566-5, annex A; C2PA, 11)."""
 USES = re.compile(rb"(ai_inference|ai_generative_training|ai_training|data_mining)")
 NOT_OURS = b"ai_inference"
 FORBIDDEN = re.compile(rb"not_?allowed|constrained", re.IGNORECASE)

@@ -46,7 +46,7 @@ def header_opt_out(headers: Message, settings: FetchSettings) -> tuple[str, str]
     if is_opted_out(tags, settings):
         return "x-robots-tag", ", ".join(tags)
     for reservation in headers.get_all("tdm-reservation", []):
-        if "1" in (part.strip() for part in reservation.split(",")):  # TDMRep (W3C CG), 5.1
+        if "1" in re.split(r"[,;\s]+", reservation.strip()):  # TDMRep (W3C CG), 5.1
             return "tdm-reservation", reservation
     for usage in headers.get_all("content-usage", []):
         if forbids_use(usage, settings):

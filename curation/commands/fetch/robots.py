@@ -5,13 +5,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from protego import Protego
 
 from curation.commands.fetch.http import Answer, read_url
 from curation.commands.fetch.opt_outs import OptOut, agents, forbids_use
 from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE, Hosts
+from curation.dataset.urls import ascii_host
 from curation.recipe.settings import FetchSettings
 
 ROBOTS_UNREACHABLE = "robots_unreachable"
@@ -73,8 +74,7 @@ class Robots:
 
     def __call__(self, url: str) -> Answer | None:
         """Return why a URL must not be asked for, or None."""
-        parts = urlsplit(url)
-        address = urlunsplit((parts.scheme.lower(), parts.netloc.rpartition("@")[2].lower(), "/robots.txt", "", ""))
+        address = _address(url)
         with self._lock:
             site = self._sites[address]
         with site.lock:
@@ -107,6 +107,19 @@ class Robots:
             return Rules("", self._settings), None
         reason = reason if reason in NO_WAY and answer.status is None else ROBOTS_UNREACHABLE
         return None, Answer(reason=reason, message=f"{address}: {answer.message}")
+
+
+def _address(url: str) -> str:
+    """Return where the robots.txt of a URL's site lies: one address however the site is spelled.
+
+    Raises:
+        ValueError: the URL has no valid port.
+    """
+    parts = urlsplit(url)
+    scheme, host = parts.scheme.lower(), ascii_host(parts.hostname or "")
+    place = f"[{host}]" if ":" in host else host
+    is_usual = parts.port in (None, {"http": 80, "https": 443}.get(scheme))
+    return f"{scheme}://{place}{'' if is_usual else f':{parts.port}'}/robots.txt"
 
 
 def _usage_as_crawling(text: str, settings: FetchSettings) -> str:

@@ -180,6 +180,17 @@ def test_a_robots_txt_may_move_and_tell_search_engines_not_to_index_it(tmp_path:
         assert outcomes["/a.jpg"].reason == "opted_out"
 
 
+def test_a_site_is_one_however_it_is_spelled(tmp_path: Path) -> None:
+    forbids: Script = lambda connection: connection.send(ok(b"User-agent: *\nDisallow: /"))  # noqa: E731
+    with hostile({"/robots.txt": forbids}) as server:
+        urls = [
+            f"{site}:{server.port}/a.jpg" for site in ("http://localhost", "HTTP://LocalHost.", "http://u:p@localhost")
+        ]
+        with download(urls, tmp_path / "part", SETTINGS, allow_loopback=True) as downloads:
+            assert [outcome.reason for outcome in downloads.outcomes] == ["opted_out"] * 3
+        assert len(server.requests) == 1
+
+
 def test_where_a_redirect_leads_its_own_robots_txt_counts(tmp_path: Path) -> None:
     forbids: Script = lambda connection: connection.send(ok(b"User-agent: *\nDisallow: /"))  # noqa: E731
     with hostile({"/robots.txt": forbids, "/b.jpg": serves}) as other:

@@ -106,6 +106,7 @@ SCRIPTS: dict[str, tuple[Callable[[Connection], None], str | None]] = {
     "/deflate-and-rest": (sends(ok(zlib.compress(PICTURE) + b"rest", "Content-Encoding: deflate")), "bad_encoding"),
     "/gzip-twice": (sends(ok(gzip.compress(gzip.compress(PICTURE)), GZIP, GZIP)), "bad_encoding"),
     "/tdm": (sends(ok(PICTURE, "TDM-Reservation: 1")), "opted_out"),
+    "/tdm-policy": (sends(ok(PICTURE, "tdm-reservation: 1; x=y")), "opted_out"),
     "/tdm-open": (sends(ok(PICTURE, "tdm-reservation: 0")), None),
     "/no-training": (sends(ok(PICTURE, "Content-Usage: search=y, train-ai=n")), "opted_out"),
     "/training": (sends(ok(PICTURE, "Content-Usage: train-ai=y, search=n")), None),
