@@ -105,10 +105,7 @@ def fetch(
         LeaseError: another run holds `target`.
     """
     selection = finished(source, RANK)
-    parts = {name: record for report in selection.shards for name, record in report.files.items()}
-    del parts[LEDGER_NAME]
-    if not parts:
-        raise UsageError(f"{source}: the selection is empty; nothing to fetch")
+    parts = _parts(source, selection)
     safety = _require_safety(source, selection, waiver, hash_lists, robots_waiver)
     if allow_loopback:
         log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
@@ -124,6 +121,14 @@ def fetch(
         _tell_of_withheld(target, outcomes)
         extra = {"safety": safety, "findings": sums}
         return finish(target, FETCH, recipe, work_digest, outcomes, Facts(files=files, extra=extra), lease)
+
+
+def _parts(source: Path, selection: Manifest) -> dict[str, FileRecord]:
+    parts = {name: record for report in selection.shards for name, record in report.files.items()}
+    del parts[LEDGER_NAME]
+    if not parts:
+        raise UsageError(f"{source}: the selection is empty; nothing to fetch")
+    return parts
 
 
 def _jobs(
