@@ -94,10 +94,9 @@ def fetch(
 ) -> Manifest:
     """Download every part of the selection in `source` into `target`; the manifest comes when all had their outcome.
 
-    `waiver` says why a selection may be downloaded that was not held against a cleaned release; it is recorded.
-    `robots_waiver` says why no robots.txt is asked; it is recorded too.
-    `hash_lists` are files of hashes of pictures to withhold. `allow_loopback` lets the downloader connect to this
-    machine itself, for tests and the demo.
+    `waiver` says why a selection may be downloaded that was not held against a cleaned release, `robots_waiver` why no
+    robots.txt is asked; both are recorded. `hash_lists` are files of hashes of pictures to withhold. `allow_loopback`
+    lets the downloader connect to this machine itself, for tests and the demo.
 
     Raises:
         UsageError: `source` is no finished selection, or `target` holds other work.
