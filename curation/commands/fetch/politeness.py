@@ -27,6 +27,8 @@ NUM_REFUSALS = 3
 """Answers `slow down` in a row after which a host that also serves gets silence once more."""
 MAX_REFUSALS = 8
 """The same after which it is given up for this part."""
+NUM_SERVED = 20
+"""Requests in a row that a slowed host serves, after which it is asked as before."""
 FIRST_PAUSE_S = 0.05
 """What the pause between two requests to a slowed host begins with; each refusal doubles it, each picture halves it."""
 
@@ -41,6 +43,7 @@ class _Host:
     is_slowed: bool = False
     serves: bool = False
     """Whether it has served somebody since it first said `slow down`."""
+    num_served: int = 0
     num_refusals: int = 0
     num_failures: int = 0
     silent_until: float = 0.0
@@ -94,7 +97,9 @@ class Hosts:
         with self._lock:
             host = self._hosts[name]
             host.num_failures = host.num_refusals = 0
-            host.serves = host.is_slowed
+            host.serves |= host.is_slowed
+            host.num_served += 1
+            host.is_slowed &= host.num_served < NUM_SERVED
             host.pause_s = host.pause_s / 2 if host.pause_s > FIRST_PAUSE_S / 2 else 0.0
 
     def failed(self, name: str) -> None:
@@ -106,7 +111,7 @@ class Hosts:
         """Slow a host that asked for it: silence for some seconds, or a longer pause where it serves others."""
         with self._lock:
             host, until = self._hosts[name], time.monotonic() + seconds
-            host.is_slowed = True
+            host.is_slowed, host.num_served = True, 0
             host.num_refusals += 1
             if host.serves and host.num_refusals < NUM_REFUSALS:
                 host.pause_s = min(max(FIRST_PAUSE_S, 2 * host.pause_s), seconds, self._longest_wait_s)

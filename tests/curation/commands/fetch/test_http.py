@@ -12,7 +12,7 @@ import pytest
 
 from curation.commands.fetch.http import Answer, is_opted_out, read_url
 from curation.commands.fetch.opt_outs import OptOut
-from curation.commands.fetch.politeness import Hosts, interleaved, retry_after_s
+from curation.commands.fetch.politeness import NUM_SERVED, Hosts, interleaved, retry_after_s
 from curation.dataset.urls import host_of
 from curation.recipe.settings import FetchSettings
 from tests.curation.commands.fetch.hostile import Connection, HostileServer, answer, hostile, ok
@@ -269,6 +269,30 @@ def test_a_host_that_asks_for_silence_gets_it() -> None:
         assert read(server.url("/busy"), settings, hosts).reason == "host_backoff"
         assert len(server.requests) == 3
         assert 15 < hosts.silence_s("127.0.0.1") <= 20
+
+
+def test_a_slowed_host_is_asked_one_by_one_until_it_has_served_long_enough() -> None:
+    hosts = Hosts(2, 60.0)
+
+    def another() -> threading.Thread:
+        def ask() -> None:
+            with hosts.visit("h"):
+                pass
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        return thread
+
+    hosts.back_off("h", 0.0)
+    with hosts.visit("h"):
+        waiting = another()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+    waiting.join()
+    for _ in range(NUM_SERVED):
+        hosts.served("h")
+    with hosts.visit("h"):
+        another().join()
 
 
 def test_a_host_that_asks_for_silence_gets_it_under_every_name_it_is_spelled_by() -> None:
