@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from curation.run.runner import Spread
 
 EXIT_SOME_SHARDS_FAILED = 1
+EXIT_NEXT_TO_NOTHING = 1
 EXIT_USAGE = 2
 EXIT_INCOMPLETE = 4
 EXIT_FAULTS_FOUND = 5
@@ -59,6 +60,9 @@ WaiverOption = Annotated[
 ]
 HashListOption = Annotated[
     list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
+]
+RobotsOption = Annotated[
+    str | None, typer.Option("--robots-waiver", help="Why no robots.txt is asked; without a reason each is respected.")
 ]
 LoopbackOption = Annotated[
     bool, typer.Option("--allow-loopback", help="Let downloads reach this machine itself; for tests and the demo.")
@@ -121,6 +125,7 @@ def fetch(
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     waiver: WaiverOption = None,
+    robots_waiver: RobotsOption = None,
     hash_list: HashListOption = None,
     allow_loopback: LoopbackOption = False,
     log_json: LogOption = None,
@@ -129,14 +134,18 @@ def fetch(
     """Download the selection with img2dataset, original bytes, every row accounted for."""
     loaded = _load(recipe)
     from curation.commands.fetch.stage import fetch as run
+    from curation.commands.fetch.text import alarm
     from curation.run.progress import progress
 
     with progress("fetch", log_json) as on_outcome:
         manifest = run(
             source, target, loaded, _spread(workers, ray_address), on_outcome,
-            waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
+            waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
         )  # fmt: skip
     _conclude(manifest, target, as_json)
+    if (told := alarm(manifest)) is not None:
+        typer.echo(f"facecaptionhq: {told}", err=True)
+        raise typer.Exit(EXIT_NEXT_TO_NOTHING)
 
 
 @app.command()

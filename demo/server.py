@@ -52,7 +52,7 @@ class Route(StrEnum):
 
 @dataclass(frozen=True)
 class DemoServer:
-    """A running server: where it listens, and how often each path was asked for."""
+    """A running server: where it listens, and how often each path but /robots.txt was asked for."""
 
     base_url: str
     requests: Counter[str] = field(default_factory=Counter)
@@ -106,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay silent."""
 
     def do_GET(self) -> None:
+        if self.path == "/robots.txt":
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
         num_requests = self.server.count(self.path)
         address = ADDRESS.fullmatch(self.path)
         if address is None or address["route"] not in set(Route):

@@ -129,6 +129,8 @@ class Web:
         if path == "/-/reset":
             self.asked.clear()
             return _send(writer, "200 OK", b"reset")
+        if path == "/robots.txt":
+            return _send(writer, "404 Not Found", b"")
         self.asked[path] += 1
         _, route, file = path.split("/")
         number = int(file.partition(".")[0])

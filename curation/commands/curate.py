@@ -17,6 +17,7 @@ from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import read_samples, sample_members
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
+from curation.images.reservations import reservation_in
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
@@ -35,6 +36,8 @@ from curation.storage.paths import local_copy, named, read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
 
+OPTED_OUT = "opted_out"
+"""Reason: the picture's own metadata reserves it from training."""
 Measure = Callable[[Sequence[Entry]], list[Measured]]
 
 
@@ -179,6 +182,7 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
     work_id = curate_work_id_of(job.shard, source_sha256, recipe, keys)
     footer = ledger_footer(recipe, keys, source_sha256)
     spent: list[Mapping[str, float]] = []
+    reserved: list[dict[str, str]] = []
     with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         intent = intent_path(job.target, job.shard, work_id)
         with quarantine(recipe, job.weights, job.source, intent) as quarantined:
@@ -186,10 +190,18 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
                 row = stones.row(_row(examined, recipe), schema)
                 shard.add(row, members(examined) if row["kept"] else ())
                 spent.append(examined.measured.seconds)
+                reserved += _reserved(examined)
             quarantined.require(shard.num_rows)
-        return shard.commit(
-            schema, footer, lambda: run_facts(*began, recipe, spent) | {"quarantined": quarantined.found}
-        )
+        found = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {})
+        return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
+
+
+def _reserved(examined: Examined) -> list[dict[str, str]]:
+    """Return where a picture that was turned away for it says that it is reserved."""
+    if examined.verdict.reason != OPTED_OUT:
+        return []
+    found = reservation_in(examined.sample.image_bytes)
+    return [{"uid": examined.uid, **vars(found)}] if found is not None else []
 
 
 def run_facts(
@@ -225,11 +237,13 @@ def examine(samples: Iterable[Sample], shard: str, recipe: Recipe, measure: Meas
     """
     seen: set[str] = set()
     for batch in _batches(samples, shard, recipe.file.curate.num_batch_samples):
-        entries = [Entry(uid, sample.image_bytes) for uid, sample in batch if _turned_away(uid, sample, seen) is None]
+        away = {
+            uid: verdict for uid, sample in batch if (verdict := _turned_away(uid, sample, seen, recipe)) is not None
+        }
+        entries = [Entry(uid, sample.image_bytes) for uid, sample in batch if uid not in away]
         measured = dict(zip((entry.uid for entry in entries), measure(entries) if entries else (), strict=True))
         for uid, sample in batch:
-            verdict = _turned_away(uid, sample, seen)
-            outcome = Measured(refused=verdict) if verdict is not None else measured[uid]
+            outcome = Measured(refused=away[uid]) if uid in away else measured[uid]
             if outcome.refused is None:
                 seen.add(uid)
             yield Examined(sample, uid, outcome, _verdict(outcome, recipe))
@@ -248,11 +262,14 @@ def _batches(samples: Iterable[Sample], shard: str, size: int) -> Iterator[list[
         yield list(batch.items())
 
 
-def _turned_away(uid: str, sample: Sample, seen: set[str]) -> Verdict | None:
+def _turned_away(uid: str, sample: Sample, seen: set[str], recipe: Recipe) -> Verdict | None:
     """Return why a sample is not even looked at, or None."""
     if sample.problem is not None:
         return Verdict(CURATE.name, sample.problem)
-    return Verdict(CURATE.name, "duplicate_uid") if uid in seen else None
+    if uid in seen:
+        return Verdict(CURATE.name, "duplicate_uid")
+    is_free = recipe.file.curate.reservations == "ignore" or reservation_in(sample.image_bytes) is None
+    return None if is_free else Verdict(CURATE.name, OPTED_OUT)
 
 
 def _verdict(measured: Measured, recipe: Recipe) -> Verdict:

@@ -1,10 +1,24 @@
 """The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
 from pydantic import Field
 
 from filters.base import Settings
+
+ADDED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"fetch": frozenset({"part_deadline_s", "content_usage"}), "curate": frozenset({"reservations"})}
+)
+"""Keys by table that came after the first release. At their default they are in no digest, so that what was made
+before keeps its identity."""
+
+
+def without_added(table: str, values: Mapping[str, Any], defaults: Settings) -> dict[str, Any]:
+    """Return a table's plain values for a digest: without the keys of `ADDED` that say what `defaults` say."""
+    usual = defaults.model_dump(mode="json", include=set(ADDED.get(table, ())))
+    return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
 
 class GateSettings(Settings):
@@ -61,9 +75,12 @@ class FetchSettings(Settings):
     max_redirects: int = Field(default=5, ge=0, le=20)
     """How many redirects are followed."""
     num_retries: int = Field(default=2, ge=0, le=10)
-    """Later passes over the URLs of a part whose failure may pass: dns, timeout, 5xx, and hosts that asked to wait."""
+    """How often a URL whose failure may pass (dns, timeout, 408, 429, 5xx) is asked for again, in later passes over the
+    part. A URL that was not asked because its host wanted silence does not count as asked."""
     retry_wait_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     """Seconds before each later pass, and for a host that says `slow down` but not for how long."""
+    part_deadline_s: float = Field(default=7200.0, gt=0.0, le=604_800.0)
+    """Seconds after which no further URL of a part is asked for; the rest is recorded as `part_deadline`."""
     max_retry_after_s: float = Field(default=60.0, ge=0.0, le=3600.0)
     """The longest `Retry-After` that is waited for."""
     num_host_connections: int = Field(default=4, ge=1, le=1024)
@@ -80,7 +97,10 @@ class FetchSettings(Settings):
     user_agent_token: str = Field(default="facecaptionhq", pattern=r"^[a-z0-9-]+$")
     """How the downloader names itself; an `X-Robots-Tag` may address it by this name."""
     opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
-    """Values of the header `X-Robots-Tag` that forbid us a picture."""
+    """Values of the header `X-Robots-Tag` that forbid us a picture; `none` means `noindex`, and `noml` `noai`."""
+    content_usage: Literal["aipref-06", "off"] = "aipref-06"
+    """Version of the vocabulary of usage preferences (`Content-Usage` of responses and in robots.txt) that is heeded:
+    draft-ietf-aipref-vocab-06, or none."""
 
 
 class DecodeLimits(Settings):
@@ -115,6 +135,9 @@ class CurateSettings(Settings):
     """Where the detectors run: `cpu`, `cuda` or `cuda:N`."""
     num_gpus: float = Field(default=0.0, ge=0.0)
     """GPUs that each shard's Ray task asks for; fractions share a GPU between tasks."""
+    reservations: Literal["respect", "ignore"] = "respect"
+    """Whether a picture whose own metadata reserves it from training is rejected (`opted_out`); `ignore` is for whoever
+    holds the rights. `fetch` always respects them."""
     isolate: bool = True
     """Whether pictures are decoded and measured in a process of their own, so that none can take its worker along.
     The limits below hold in there, and in `fetch` too; whom they stop is quarantined by name."""

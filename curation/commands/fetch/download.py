@@ -8,85 +8,46 @@ may succeed later is asked for again in a later pass.
 
 import contextlib
 import hashlib
-import io
 import os
 import sys
 import tarfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.fetch.http import Answer, Refused, all_may_be_asked, read_url
-from curation.commands.fetch.politeness import Hosts, interleaved
+from curation.commands.fetch.body import SpoolError
+from curation.commands.fetch.http import Answer, Gate, read_url
+from curation.commands.fetch.outcomes import LOST, Downloads, UrlOutcome, account
+from curation.commands.fetch.politeness import Hosts, interleaved, scattered
+from curation.commands.fetch.robots import Robots
 from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
 from curation.recipe.settings import FetchSettings
 
+__all__ = ["LOST", "Downloads", "UrlOutcome", "account", "download", "warm_up"]
+
 SHARD = "00000"
 MAX_ROWS = 10**9
-STATUS_SUCCESS = "success"
-LOST = "lost_by_downloader"
-HOST_BACKOFF = "host_backoff"
-RETRYABLE = frozenset({"dns", "timeout", "http_5xx", "http_408", "http_429", HOST_BACKOFF, LOST})
-"""Reasons that may pass: only these are asked for again."""
+Refused = Callable[[str], str | None]
+"""Says why a URL must not be asked for, or None."""
+
+MAX_IDLE_PASSES = 3
+"""Passes in a row in which nobody could be asked, after which the hosts are left alone for good."""
 
 
-@dataclass(frozen=True)
-class UrlOutcome:
-    """What became of one URL: the sha256 of the bytes that arrived, or why none did, and the server's evidence."""
-
-    sha256: str | None
-    reason: str | None
-    message: str | None = None
-    """Detail for a person; not stable."""
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    final_url: str | None = None
-
-
-class Downloads:
-    """Outcomes in the order of the URLs, with access to the bytes that arrived."""
-
-    def __init__(self, num_urls: int) -> None:
-        """Know nothing yet of `num_urls` URLs."""
-        self.outcomes = [UrlOutcome(None, LOST)] * num_urls
-        self.num_asked: list[int] = []
-        """URLs asked for in each pass."""
-        self.seconds_waiting = 0.0
-        """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
-        self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
-
-    def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
-        """Record what became of a row."""
-        self.outcomes[row] = outcome
-        if member is not None:
-            self._places[row] = (tar, member)
-
-    def pending(self) -> list[int]:
-        """Return the rows that are worth asking for again."""
-        return [row for row, outcome in enumerate(self.outcomes) if outcome.reason in RETRYABLE]
-
-    def image_bytes(self, row: int) -> bytes:
-        """Return the bytes that arrived for a row.
-
-        Raises:
-            ShardError: they are not those whose sha256 the outcome names.
-        """
-        tar, member = self._places[row]
-        file = tar.extractfile(member)
-        content = b"" if file is None else file.read()
-        if hashlib.sha256(content).hexdigest() != self.outcomes[row].sha256:
-            raise ShardError(f"{tar.name!s}: row {row} changed after it was read back")
-        return content
+def all_may_be_asked(_: str) -> str | None:
+    """Refuse nothing."""
+    return None
 
 
 @contextmanager
@@ -98,69 +59,109 @@ def download(
     refused: Mapping[int, str] = MappingProxyType({}),
     refused_url: Refused = all_may_be_asked,
     allow_loopback: bool = False,
+    heeds_robots: bool = True,
 ) -> Iterator[Downloads]:
     """Download `urls` into the private `folder`, in as many passes as it takes, and account for each of them.
 
     `refused` names rows that are not asked for at all, and why; `refused_url` says so of a URL, that of a redirect too.
+    `heeds_robots` is off under a waiver only.
 
     Raises:
         ShardError: what img2dataset wrote is not whole, or contradicts itself.
+        OSError: the disk does not take what arrives.
     """
     downloads = Downloads(len(urls))
-    hosts = Hosts(settings.num_host_connections, settings.timeout_s)
+    hosts = Hosts(settings.num_host_connections, settings.timeout_s, time.monotonic() + settings.part_deadline_s)
+    robots = Robots(settings, hosts, allow_loopback=allow_loopback) if heeds_robots else None
     for row, reason in refused.items():
         downloads.outcomes[row] = UrlOutcome(None, reason)
-    rows = downloads.pending()
     with ExitStack() as stack:
-        for number in range(settings.num_retries + 1):
-            if not rows:
-                break
+        number = num_idle = 0
+        while rows := _worth_asking(urls, downloads, hosts, settings):
             if number > 0:
                 downloads.seconds_waiting += _wait([urls[row] for row in rows], hosts, settings)
-            rows = [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
-            tar = _run_pass(
-                urls, rows, folder / f"pass-{number}", settings, hosts, allow_loopback, refused_url, downloads
-            )
-            stack.enter_context(tar)
+                hosts.begin_pass()
+                if robots is not None:
+                    robots.begin_pass()
+            gate = partial(_gate, refused_url, robots)
+            web = _Web(settings, hosts, gate, allow_loopback, folder / f"pass-{number}")
+            before = downloads.total_attempts
+            stack.enter_context(_run_pass(urls, rows, web, downloads))
             downloads.num_asked.append(len(rows))
-            rows = downloads.pending()
+            number += 1
+            num_idle = 0 if downloads.total_attempts > before else num_idle + 1
+            if num_idle == MAX_IDLE_PASSES or time.monotonic() >= hosts.ends_at:
+                break
         yield downloads
+
+
+def _gate(refused_url: Refused, robots: Robots | None, url: str) -> Answer | None:
+    if (reason := refused_url(url)) is not None:
+        return Answer(reason=reason, message="listed, so not asked")
+    return robots(url) if robots is not None else None
+
+
+@dataclass(frozen=True)
+class _Web:
+    """What one pass asks with, and where its files lie."""
+
+    settings: FetchSettings
+    hosts: Hosts
+    gate: Gate | None
+    allow_loopback: bool
+    folder: Path
+
+
+def _worth_asking(urls: Sequence[str], downloads: Downloads, hosts: Hosts, settings: FetchSettings) -> list[int]:
+    """Return the rows of the next pass in the order in which they are asked for.
+
+    Those that were asked for least come first; within a host, neighbours in a folder lie apart, so that one tenant's
+    trouble is not met in a row; and those of one host lie far apart.
+    """
+    rows = [
+        row
+        for row in downloads.pending(settings.num_retries + 1)
+        if not hosts.has_given_up(host_of(downloads.outcomes[row].final_url or urls[row]))
+    ]
+    rows = sorted(scattered(urls, rows), key=downloads.num_attempts)
+    return [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
 
 
 def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
     """Wait before a later pass: the recipe's time, or as long as the most patient host asks for; return how long."""
     silence = max((hosts.silence_s(host) for host in {host_of(url) for url in urls}), default=0.0)
-    seconds = max(settings.retry_wait_s, silence)
+    seconds = min(max(settings.retry_wait_s, silence), max(0.0, hosts.ends_at - time.monotonic()))
     time.sleep(seconds)
     return seconds
 
 
-def _run_pass(
-    urls: Sequence[str],
-    rows: Sequence[int],
-    folder: Path,
-    settings: FetchSettings,
-    hosts: Hosts,
-    allow_loopback: bool,
-    refused_url: Refused,
-    downloads: Downloads,
-) -> tarfile.TarFile:
+def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Downloads) -> tarfile.TarFile:
     """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
+    folder = web.folder
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
     seconds: list[float] = []
+    trouble: list[SpoolError] = []
 
-    def download_image(request: tuple[int, str], *_: Any) -> tuple[int, io.BytesIO | None, str | None]:
+    def download_image(request: tuple[int, str], *_: Any) -> tuple[int, IO[bytes] | None, str | None]:
         place, url = request
         asked = time.monotonic()
-        answer = read_url(url, settings, hosts, allow_loopback=allow_loopback, refused=refused_url)
+        try:
+            answer = read_url(
+                url, web.settings, web.hosts, gate=web.gate, allow_loopback=web.allow_loopback, folder=folder
+            )
+        except SpoolError as error:
+            trouble.append(error)
+            answer = Answer(reason=LOST)
         seconds.append(time.monotonic() - asked)
-        answers[place] = replace(answer, body=None)
-        return place, None if answer.body is None else io.BytesIO(answer.body), answer.reason
+        answers[place] = replace(answer, stream=None)
+        return place, answer.stream, answer.reason
 
     started = time.monotonic()
-    _run_img2dataset([urls[row] for row in rows], folder, settings, download_image)
-    downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / settings.num_threads)
+    _run_img2dataset([urls[row] for row in rows], folder, web.settings, download_image)
+    if trouble:
+        raise trouble[0].__cause__ or trouble[0]
+    downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
     tar_path = folder / f"{SHARD}.tar"
     table = pq.read_table(folder / f"{SHARD}.parquet", columns=["key", "status", "error_message", "sha256"])
     said = {int(row["key"]): row for row in table.to_pylist()}
@@ -173,24 +174,6 @@ def _run_pass(
         outcome = account(said.get(place), arrived.get(place), answers.get(place, Answer()))
         downloads.settle(row, outcome, tar, members.get(place))
     return tar
-
-
-def account(row: Mapping[str, Any] | None, sha256: str | None, answer: Answer) -> UrlOutcome:
-    """Return what became of one URL: img2dataset's row, the hash of the bytes in its tar, and the server's answer.
-
-    Raises:
-        ShardError: the first two contradict each other.
-    """
-    seen = UrlOutcome(None, None, answer.message, answer.status, answer.headers, answer.final_url)
-    if row is None or (row["status"] == STATUS_SUCCESS and sha256 is None):
-        if sha256 is not None:
-            raise ShardError(f"img2dataset stored bytes with sha256 {sha256} but has no row for them")
-        return replace(seen, reason=LOST)
-    if row["status"] != STATUS_SUCCESS:
-        return replace(seen, reason=row["error_message"] or LOST)
-    if sha256 != row["sha256"]:
-        raise ShardError(f"img2dataset saw bytes with sha256 {row['sha256']} and stored others, {sha256}")
-    return replace(seen, sha256=sha256)
 
 
 def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings, download_image: Any) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,20 @@ import pyarrow as pa
 
 from curation.commands.fetch.download import UrlOutcome
 from curation.commands.fetch.hash_lists import HashMatcher, matching
+from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.rank.gates import is_unsafe, possible_minor
 from curation.dataset.ledger import BASE_FIELDS, base_row
 from curation.dataset.stages import FETCH
 from curation.dataset.tar import UNKNOWN_FORMAT, sample_members
 from curation.images.containers import sniff_format
+from curation.images.reservations import reservation_in
 from curation.measure.cascade import QUARANTINE, Entry, Measured
 from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint
 from curation.storage.publish import publish, publish_json
 
 WITHHELD = "withheld"
 WITHHELD_FOLDER = "withheld"
+OPTED_OUT = "opted_out"
 UNSAFE_MINOR = "unsafe_and_possible_minor"
 OWNER_ONLY_FOLDER, OWNER_ONLY_FILE = 0o700, 0o600
 
@@ -37,10 +41,12 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("fetched_height", pa.int32()),
         pa.field("contradicts_size", pa.bool_()),
         pa.field("face_side", pa.float64()),
+        pa.field("opt_out", pa.string()),
     ]
 )
 """`width` and `height` are those of the crawl. `headers` is a JSON object of the response headers in
-`reader.KEPT_HEADERS`, null where no server answered. `face_side` is the shorter side of FaceCaption's largest box in
+`http.KEPT_HEADERS`, null where no server answered. `opt_out` is one of where an opt-out stands, its value, the address
+that said it, and the day; null where none was found. `face_side` is the shorter side of FaceCaption's largest box in
 pixels of the fetched picture. Null where the decode gate refuses the file, or looking at it did harm: `phash` and all
 that needs pixels."""
 
@@ -62,7 +68,8 @@ def examined(
     """Return the ledger's row of one URL; bytes that a hash list names are moved out of everybody's way first.
 
     `lay_aside` takes such bytes: the uid, the bytes, the name of the list. A picture that cannot be looked at without
-    harm is not kept: no list could know it by its look.
+    harm is not kept, and while there is a list, no file that has no look is: no list could judge it. Without a list,
+    what the decode gate refuses is kept, for `curate` to name.
     """
     if outcome.sha256 is None:
         return _ledger_row(row, outcome, None, None)
@@ -72,9 +79,20 @@ def examined(
         lay_aside(row["uid"], image_bytes, matched)
         return base_row(row["uid"], row["key"], rejected_by=FETCH.name, reason=WITHHELD)
     entry = _ledger_row(row, outcome, print_, len(image_bytes))
-    if seen.refused is not None and seen.refused.rejected_by == QUARANTINE:
-        return entry | {"kept": False, "rejected_by": QUARANTINE, "reason": seen.refused.reason}
-    return entry  # what the decode gate refuses is kept, for `curate` to name
+    if seen.refused is not None and (matchers or seen.refused.rejected_by == QUARANTINE):
+        return entry | {"kept": False, "rejected_by": seen.refused.rejected_by, "reason": seen.refused.reason}
+    if (found := reservation_in(image_bytes)) is not None:
+        said = _opt_out(OptOut(found.where, found.value))
+        return entry | {"kept": False, "rejected_by": FETCH.name, "reason": OPTED_OUT, "opt_out": said}
+    return entry
+
+
+def _opt_out(opt_out: OptOut | None) -> str | None:
+    """Return the evidence of an opt-out as the ledger holds it, with today's date (UTC)."""
+    if opt_out is None:
+        return None
+    said = {"where": opt_out.where, "value": opt_out.value, "source": opt_out.source}
+    return json.dumps(said | {"date": datetime.now(UTC).date().isoformat()}, sort_keys=True)
 
 
 def _ledger_row(
@@ -103,6 +121,7 @@ def _ledger_row(
         "fetched_height": None if fetched is None else fetched[1],
         "contradicts_size": contradicts(fetched, crawled),
         "face_side": None if fetched is None or side is None else side * max(fetched) / max(crawled),
+        "opt_out": _opt_out(outcome.opt_out),
     }
 
 

@@ -17,6 +17,7 @@ from curation.commands.fetch.blocked import blocked_by, why_not
 from curation.commands.fetch.download import Downloads, download, warm_up
 from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
 from curation.commands.fetch.placeholders import find, summary
+from curation.commands.fetch.politeness import HOST_UNREACHABLE
 from curation.commands.fetch.rows import (
     LEDGER_SCHEMA,
     UNSAFE_MINOR,
@@ -35,7 +36,7 @@ from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
-from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
+from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings, without_added
 from curation.run.costs import whereabouts
 from curation.run.derived import register
 from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
@@ -54,8 +55,10 @@ INCIDENT = """%d pictures match a hash list and are withheld in %s; do not open,
 Follow your own policy, and report where the law says so: US: NCMEC CyberTipline (18 USC 2258A); UK: IWF; Canada: C3P;
 elsewhere: the hotline of your country (INHOPE). Nothing was reported, and nothing is ever deleted, by this program."""
 NUM_MESSAGES_SHOWN = 20
+ROBOTS_WAIVER = "robots_waiver"
+"""Stands among the manifest's facts on safety only where robots.txt was waived."""
 OUTSIDE_DIGEST = {"num_threads", "num_host_connections", "max_unreachable_fraction"}
-UNREACHABLE = frozenset({"dns", "connection", "timeout"})
+UNREACHABLE = frozenset({"dns", "connection", "timeout", HOST_UNREACHABLE})
 """Reasons that a broken way to the net would give for every row."""
 NUM_ROWS_TO_TELL = 100
 """Fewer rows say nothing about our own way to the net."""
@@ -78,6 +81,7 @@ class FetchJob:
     """The record of what no redirect may lead to, beside the part."""
     hash_lists: tuple[Path, ...] = ()
     allow_loopback: bool = False
+    heeds_robots: bool = True
     lease: Lease | None = None
 
 
@@ -91,12 +95,13 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     waiver: str | None = None,
     hash_lists: Sequence[Path] = (),
     allow_loopback: bool = False,
+    robots_waiver: str | None = None,
 ) -> Manifest:
     """Download every part of the selection in `source` into `target`; the manifest comes when all had their outcome.
 
-    `waiver` says why a selection may be downloaded that was not held against a cleaned release; it is recorded.
-    `hash_lists` are files of hashes of pictures to withhold. `allow_loopback` lets the downloader connect to this
-    machine itself, for tests and the demo.
+    `waiver` says why a selection may be downloaded that was not held against a cleaned release, `robots_waiver` why no
+    robots.txt is asked; both are recorded. `hash_lists` are files of hashes of pictures to withhold. `allow_loopback`
+    lets the downloader connect to this machine itself, for tests and the demo.
 
     Raises:
         UsageError: `source` is no finished selection, or `target` holds other work.
@@ -105,18 +110,19 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     """
     source, target = named(source), named(target)
     selection = finished(source, RANK)
-    parts = {name: record for report in selection.shards for name, record in report.files.items()}
-    del parts[LEDGER_NAME]
+    parts = _parts(source, selection)
     blocked = selection.files.get(BLOCKED_NAME)
-    if not parts:
-        raise UsageError(f"{source}: the selection is empty; nothing to fetch")
-    safety = _require_safety(source, selection, waiver, hash_lists)
+    safety = _require_safety(source, selection, waiver, hash_lists, robots_waiver)
     if allow_loopback:
         log.warning("the downloader may connect to this machine itself (--allow-loopback); never with URLs of others")
-    work_digest = fetch_work(selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"])
+    heeds_robots = ROBOTS_WAIVER not in safety
+    work_digest = fetch_work(
+        selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"], heeds_robots
+    )
     with claimed(target, FETCH, work_digest) as lease:
         register(source, target, FETCH.name, selection.state)
-        jobs = _jobs(source, parts, target, recipe, spread, lease, tuple(map(named, hash_lists)), allow_loopback)
+        lists = tuple(map(named, hash_lists))
+        jobs = _jobs(source, parts, target, recipe, spread, lease, lists, allow_loopback, heeds_robots)
         jobs = [replace(job, blocked=blocked) for job in jobs]
         outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
         lease.require()
@@ -126,9 +132,17 @@ def fetch(  # long: its options, and the order in which its gates and its shards
         return finish(target, FETCH, recipe, work_digest, outcomes, Facts(files=files, extra=extra), lease)
 
 
+def _parts(source: Path, selection: Manifest) -> dict[str, FileRecord]:
+    parts = {name: record for report in selection.shards for name, record in report.files.items()}
+    del parts[LEDGER_NAME]
+    if not parts:
+        raise UsageError(f"{source}: the selection is empty; nothing to fetch")
+    return parts
+
+
 def _jobs(
     source: Path, parts: Mapping[str, FileRecord], target: Path, recipe: Recipe, spread: Spread, lease: Lease,
-    hash_lists: tuple[Path, ...], allow_loopback: bool,
+    hash_lists: tuple[Path, ...], allow_loopback: bool, heeds_robots: bool,
 ) -> list[FetchJob]:  # fmt: skip
     """Return one job per part; the connections that a host allows are shared out among the workers."""
     settings = recipe.file.fetch
@@ -144,6 +158,7 @@ def _jobs(
             guards=recipe.file.curate,
             hash_lists=tuple(map(named, hash_lists)),
             allow_loopback=allow_loopback,
+            heeds_robots=heeds_robots,
             lease=lease,
         )
         for name, record in sorted(parts.items())
@@ -172,9 +187,11 @@ def _tell_of_withheld(target: Path, outcomes: Sequence[Outcome]) -> None:
 
 
 def _require_safety(
-    source: Path, selection: Manifest, waiver: str | None, hash_lists: Sequence[Path]
+    source: Path, selection: Manifest, waiver: str | None, hash_lists: Sequence[Path], robots_waiver: str | None
 ) -> dict[str, Any]:
     """Return what the manifest says of the gates before and after the download."""
+    if robots_waiver is not None and not robots_waiver.strip():
+        raise SafetyError("the waiver for robots.txt gives no reason: --robots-waiver 'REASON', or leave it out")
     release = selection.extra.get("release")
     if release is None and not (waiver or "").strip():
         raise SafetyError(
@@ -184,21 +201,35 @@ def _require_safety(
     if release is None:
         log.warning("downloading links that no cleaned release was held against; waiver: %s", waiver)
     lists = {matcher.name: matcher.digest for matcher in load_matchers(hash_lists)}
-    return {"release": release, "waiver": waiver, "hash_lists": lists}
+    safety = {"release": release, "waiver": waiver, "hash_lists": lists}
+    if robots_waiver is None:
+        return safety
+    log.warning("no robots.txt is asked; waiver: %s", robots_waiver)
+    return safety | {ROBOTS_WAIVER: robots_waiver}
 
 
 def fetch_work(
-    selection_digest: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str]
-) -> str:
+    selection_digest: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str],
+    heeds_robots: bool = True,
+) -> str:  # fmt: skip
     """Return the digest of all that a fetched folder depends on."""
-    return digest([FETCH.name, selection_digest, _inside(settings, limits), dict(hash_lists), FETCH.output_since])
+    gates = _gates(settings, limits, hash_lists, heeds_robots)
+    return digest([FETCH.name, selection_digest, *gates, FETCH.output_since])
 
 
 def fetch_work_id(
-    shard: str, part_sha256: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str]
-) -> str:
-    """Return the identity of one shard's work: its part of the selection, settings, lists of hashes, this stage."""
-    return digest([FETCH.name, shard, part_sha256, _inside(settings, limits), dict(hash_lists), FETCH.output_since])
+    shard: str, part_sha256: str, settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str],
+    heeds_robots: bool = True,
+) -> str:  # fmt: skip
+    """Return the identity of one shard's work: its part of the selection, settings, gates, this stage."""
+    gates = _gates(settings, limits, hash_lists, heeds_robots)
+    return digest([FETCH.name, shard, part_sha256, *gates, FETCH.output_since])
+
+
+def _gates(
+    settings: FetchSettings, limits: DecodeLimits, hash_lists: Mapping[str, str], heeds_robots: bool
+) -> list[Any]:
+    return [_inside(settings, limits), dict(hash_lists), *([] if heeds_robots else [ROBOTS_WAIVER])]
 
 
 def fetch_part(job: FetchJob) -> ShardReport:
@@ -210,7 +241,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
     """
     matchers = load_matchers(job.hash_lists)
     lists = {matcher.name: matcher.digest for matcher in matchers}
-    work_id = fetch_work_id(job.shard, job.sha256, job.settings, job.limits, lists)
+    work_id = fetch_work_id(job.shard, job.sha256, job.settings, job.limits, lists, job.heeds_robots)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     part = _read_part(job)
@@ -224,8 +255,9 @@ def fetch_part(job: FetchJob) -> ShardReport:
         refused = {number: UNSAFE_MINOR for number, row in enumerate(part.rows) if is_unsafe_minor(row)}
         hops = partial(why_not, part.stones, blocked_by(job.part.parent, job.blocked))
         with download(
-            urls, folder, job.settings, refused=refused, refused_url=hops, allow_loopback=job.allow_loopback
-        ) as downloads:
+            urls, folder, job.settings,
+            refused=refused, refused_url=hops, allow_loopback=job.allow_loopback, heeds_robots=job.heeds_robots,
+        ) as downloads:  # fmt: skip
             _require_net(job, [outcome.reason for outcome in downloads.outcomes])
             return _write_shard(job, work_id, part, downloads, matchers, started)
     finally:
@@ -306,6 +338,6 @@ def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mappi
 def _inside(settings: FetchSettings, limits: DecodeLimits) -> dict[str, Any]:
     return {
         **IN_DIGESTS,
-        "fetch": settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST),
+        "fetch": without_added("fetch", settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST), FetchSettings()),
         "decode": limits.model_dump(mode="json"),
     }

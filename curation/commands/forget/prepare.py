@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from curation.commands.curate import curate_work_id_of
 from curation.commands.fetch.placeholders import find, summary
-from curation.commands.fetch.stage import fetch_work_id
+from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work_id
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.dataset.redaction import bury, recount
@@ -231,13 +231,14 @@ def refresh_fetched(stage: StageBurial, before: StageBurial | None) -> None:
     if before is None or selection is None or recipe is None:
         return
     settings, limits, changed = recipe.file.fetch, recipe.file.decode, before.new[selection.shard]
-    lists = {} if stage.manifest is None else stage.manifest.extra.get("safety", {}).get("hash_lists", {})
+    safety = {} if stage.manifest is None else stage.manifest.extra.get("safety", {})
+    lists, heeds_robots = safety.get("hash_lists", {}), ROBOTS_WAIVER not in safety
     for shard, report in stage.new.items():
         old, new = (record.files.get(f"{shard}.parquet") for record in (selection, changed))
         if old is None or new is None:
             continue
-        if report.work_id == fetch_work_id(shard, old.sha256, settings, limits, lists):
-            work_id = fetch_work_id(shard, new.sha256, settings, limits, lists)
+        if report.work_id == fetch_work_id(shard, old.sha256, settings, limits, lists, heeds_robots):
+            work_id = fetch_work_id(shard, new.sha256, settings, limits, lists, heeds_robots)
             stage.new[shard] = replace(report, work_id=work_id)
 
 

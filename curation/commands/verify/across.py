@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.commands.fetch.stage import fetch_work, fetch_work_id
+from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
 from curation.commands.pack.stage import SCHEMA as PACK_SCHEMA
 from curation.commands.pack.stage import pack_jobs, pack_work, pack_work_id, place_samples
 from curation.commands.verify.faults import Fault
@@ -71,13 +71,14 @@ class Rederived:
 
 def _check_fetched(stage: Rederived) -> None:
     settings, limits = stage.recipe.file.fetch, stage.recipe.file.decode
-    lists = stage.manifest.extra.get("safety", {}).get("hash_lists", {})
+    safety = stage.manifest.extra.get("safety", {})
+    lists, heeds_robots = safety.get("hash_lists", {}), ROBOTS_WAIVER not in safety
     for report in stage.manifest.shards:
         if (origin := origin_of(stage.stages, FETCH.name, report)) is not None:
-            work_id = fetch_work_id(report.shard, origin.sha256, settings, limits, lists)
+            work_id = fetch_work_id(report.shard, origin.sha256, settings, limits, lists, heeds_robots)
             expect_work_id(stage.records, report, work_id)
     if stage.before is not None and stage.before.manifest is not None:
-        work = fetch_work(stage.before.manifest.work_digest, settings, limits, lists)
+        work = fetch_work(stage.before.manifest.work_digest, settings, limits, lists, heeds_robots)
         if stage.manifest.work_digest != work:
             wrong = f"work_digest {stage.manifest.work_digest}"
             stage.records.fault(MANIFEST_NAME, wrong, "that of the selection beside it")

@@ -14,6 +14,7 @@ from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 from curation.run.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
+from tests.curation.images.test_reservations import jpeg_with, packet
 from tests.curation.killing import killing
 from tests.curation.shards import (
     RECIPE,
@@ -67,6 +68,19 @@ def test_kept_bytes_and_captions_are_those_that_came_in(tmp_path: Path) -> None:
     (came, _) = read_samples(tmp_path / "in" / "00000.tar")
     assert (kept.image_bytes, kept.caption, kept.metadata) == (came.image_bytes, came.caption, came.metadata)
     assert kept.key == came.uid("00000")
+
+
+def test_a_picture_that_reserves_itself_is_turned_away_unless_the_recipe_says_otherwise(tmp_path: Path) -> None:
+    reserved = jpeg_with(packet('tdm:reservation="1"'))
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1)), sample_members("kept", reserved)])
+    report = curate_shard(job(tmp_path))
+    assert report.rejected == {"curate": {"opted_out": 1}}
+    uid = next(row["uid"] for row in read_ledger(tmp_path / "out" / "00000.parquet").to_pylist() if not row["kept"])
+    assert report.run["opted_out"] == [{"uid": uid, "where": "xmp", "value": "tdm:reservation 1"}]
+    (tmp_path / "out2").mkdir()
+    text = RECIPE.replace("[[filters]]", '[curate]\nreservations = "ignore"\n[[filters]]')
+    free = replace(job(tmp_path), target=tmp_path / "out2", recipe=recipe_from(tmp_path, text))
+    assert curate_shard(free).num_kept == 2
 
 
 def test_a_broken_shard_leaves_nothing_behind_and_is_named(tmp_path: Path) -> None:

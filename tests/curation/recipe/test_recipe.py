@@ -15,6 +15,9 @@ name = "colour"
 keep.mean_channel_std = { min = 2.0 }
 """
 
+FIRST_DIGEST = "32cc1d162427175d31ea1b7cd6c73c4df6e5e0f78bab3922a9e9758a05434161"
+"""Digest of `SMALL` as the first release gave it."""
+
 
 def load(folder: Path, text: str) -> Recipe:
     path = folder / "recipe.toml"
@@ -90,6 +93,16 @@ def test_a_file_that_is_not_there_lists_the_bundled_recipes(tmp_path: Path) -> N
 def test_broken_toml_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe\.toml: not valid TOML: Invalid value"):
         load(tmp_path, "name =")
+
+
+def test_a_key_that_came_later_changes_no_digest_until_it_says_something_else(tmp_path: Path) -> None:
+    assert load(tmp_path, SMALL).digest == FIRST_DIGEST
+    for table, key, other in (("fetch", "content_usage", '"off"'), ("curate", "reservations", '"ignore"')):
+        usual = getattr(load(tmp_path, SMALL).file, table)
+        said = SMALL.replace("[[filters]]", f'[{table}]\n{key} = "{getattr(usual, key)}"\n[[filters]]')
+        assert load(tmp_path, said).digest == FIRST_DIGEST
+        changed = SMALL.replace("[[filters]]", f"[{table}]\n{key} = {other}\n[[filters]]")
+        assert load(tmp_path, changed).digest != FIRST_DIGEST
 
 
 def test_order_and_device_are_outside_the_digest_and_thresholds_inside(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ import gzip
 import threading
 import time
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from curation.commands.fetch.http import Answer, is_opted_out, read_url
-from curation.commands.fetch.politeness import Hosts, interleaved, retry_after_s
+from curation.commands.fetch.opt_outs import OptOut
+from curation.commands.fetch.politeness import NUM_SERVED, Hosts, interleaved, retry_after_s
 from curation.dataset.urls import host_of
 from curation.recipe.settings import FetchSettings
 from tests.curation.commands.fetch.hostile import Connection, HostileServer, answer, hostile, ok
@@ -63,12 +65,52 @@ def thinks(connection: Connection) -> None:
     connection.send(ok(PICTURE))
 
 
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n"
+GZIP = "Content-Encoding: gzip"
 SCRIPTS: dict[str, tuple[Callable[[Connection], None], str | None]] = {
     "/picture": (sends(ok(PICTURE)), None),
     "/thinks": (thinks, None),
     "/no-length": (sends(answer("200 OK") + PICTURE), None),
     "/chunked": (sends(answer("200 OK", "Transfer-Encoding: chunked") + b"800\r\n" + PICTURE + b"\r\n0\r\n\r\n"), None),
     "/gzip": (sends(ok(gzip.compress(PICTURE), "Content-Encoding: gzip")), None),
+    "/early-hints": (sends(HINTS + ok(PICTURE)), None),
+    "/hints-twice": (sends(b"HTTP/1.1 100 Continue\r\n\r\n" + HINTS + HINTS + ok(PICTURE)), None),
+    "/hints-only": (sends(HINTS), "connection"),
+    "/hints-without-end": (lambda connection: connection.drip(HINTS, 0.0), "bad_answer"),
+    "/switching": (sends(answer("101 Switching Protocols", "Upgrade: h2c")), "http_101"),
+    "/partial": (
+        sends(answer("206 Partial Content", "Content-Length: 9", "Content-Range: bytes 0-8/99") + PICTURE[:9]),
+        "partial_body",
+    ),
+    "/partial-unsaid": (sends(answer("206 Partial Content", "Content-Length: 9") + PICTURE[:9]), "partial_body"),
+    "/range": (sends(ok(PICTURE[:9], "Content-Range: bytes 0-8/2048")), "partial_body"),
+    "/delta": (sends(answer("226 IM Used", "Content-Length: 9") + PICTURE[:9]), "partial_body"),
+    "/two-lengths": (sends(ok(PICTURE, "Content-Length: 100")), "bad_answer"),
+    "/two-lengths-in-one": (sends(answer("200 OK", "Content-Length: 100, 2048") + PICTURE), "bad_answer"),
+    "/one-length-twice": (sends(ok(PICTURE, "Content-Length: 2048")), None),
+    "/no-number": (sends(answer("200 OK", "Content-Length: many") + PICTURE), "bad_answer"),
+    "/negative": (sends(answer("200 OK", "Content-Length: -1") + PICTURE), "bad_answer"),
+    "/chunks-and-length": (
+        sends(
+            answer("200 OK", "Transfer-Encoding: chunked", "Content-Length: 99")
+            + b"9\r\n"
+            + PICTURE[:9]
+            + b"\r\n0\r\n\r\n"
+        ),
+        "truncated_body",
+    ),
+    "/two-codings": (sends(answer("200 OK", "Transfer-Encoding: gzip, chunked") + PICTURE), "bad_answer"),
+    "/two-members": (sends(ok(gzip.compress(PICTURE[:99]) + gzip.compress(PICTURE[99:]), GZIP)), "bad_encoding"),
+    "/member-and-rest": (sends(ok(gzip.compress(PICTURE) + b"rest", GZIP)), "bad_encoding"),
+    "/padded-gzip": (sends(ok(gzip.compress(PICTURE) + bytes(9), GZIP)), None),
+    "/deflate-and-rest": (sends(ok(zlib.compress(PICTURE) + b"rest", "Content-Encoding: deflate")), "bad_encoding"),
+    "/gzip-twice": (sends(ok(gzip.compress(gzip.compress(PICTURE)), GZIP, GZIP)), "bad_encoding"),
+    "/tdm": (sends(ok(PICTURE, "TDM-Reservation: 1")), "opted_out"),
+    "/tdm-policy": (sends(ok(PICTURE, "tdm-reservation: 1; x=y")), "opted_out"),
+    "/tdm-open": (sends(ok(PICTURE, "tdm-reservation: 0")), None),
+    "/no-training": (sends(ok(PICTURE, "Content-Usage: search=y, train-ai=n")), "opted_out"),
+    "/training": (sends(ok(PICTURE, "Content-Usage: train-ai=y, search=n")), None),
+    "/second-tag": (sends(ok(PICTURE, "X-Robots-Tag: googlebot: noindex", "X-Robots-Tag: noml")), "opted_out"),
     "/moved": (moves_to("/picture"), None),
     "/moved-for-good": (moves_to("picture", "308 Permanent Redirect"), None),
     "/moved-five-times": (moves_to("/hop-1"), None),
@@ -229,6 +271,30 @@ def test_a_host_that_asks_for_silence_gets_it() -> None:
         assert 15 < hosts.silence_s("127.0.0.1") <= 20
 
 
+def test_a_slowed_host_is_asked_one_by_one_until_it_has_served_long_enough() -> None:
+    hosts = Hosts(2, 60.0)
+
+    def another() -> threading.Thread:
+        def ask() -> None:
+            with hosts.visit("h"):
+                pass
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        return thread
+
+    hosts.back_off("h", 0.0)
+    with hosts.visit("h"):
+        waiting = another()
+        waiting.join(0.1)
+        assert waiting.is_alive()
+    waiting.join()
+    for _ in range(NUM_SERVED):
+        hosts.served("h")
+    with hosts.visit("h"):
+        another().join()
+
+
 def test_a_host_that_asks_for_silence_gets_it_under_every_name_it_is_spelled_by() -> None:
     settings = SETTINGS.model_copy(update={"max_retry_after_s": 30.0})
     with hostile({"/": sends(answer("429 Too Many", "Retry-After: 20"))}) as server:
@@ -258,6 +324,20 @@ def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | Non
         ("googlebot: nofollow, noindex", False),
         ("googlebot: nofollow, facecaptionhq: noai", True),
         ("unavailable_after: 25 Jun 2030 15:00:00 PST, noai", True),
+        ("none", True),
+        ("NONE", True),
+        ("noml", True),
+        ("*: noai", True),
+        ("noarchive; noai", True),
+        ("noarchive noai", True),
+        ("img2dataset: noai", True),
+        ("Img2Dataset : NoIndex", True),
+        ("FaceCaptionHQ/1.0: noai", True),
+        ("googlebot: noindex; *: noai", True),
+        ("googlebot: none", False),
+        ("unavailable_after: Wednesday, 25-Jun-30 15:00:00 PST, noai", True),
+        ("max-snippet: 0, noimageindex", True),
+        ("noarchive, nosnippet", False),
         ("nofollow", False),
         ("", False),
         (":,:", False),
@@ -265,6 +345,29 @@ def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | Non
 )
 def test_an_opt_out_counts_for_all_agents_or_for_ours(header: str, forbids: bool) -> None:
     assert is_opted_out([header], FetchSettings()) is forbids
+
+
+def test_usage_preferences_are_heeded_in_the_version_that_the_recipe_names(server: HostileServer) -> None:
+    assert read(server.url("/no-training"), SETTINGS.model_copy(update={"content_usage": "off"})).reason is None
+    refused = read(server.url("/no-training"))
+    assert refused.opt_out == OptOut("content-usage", "search=y, train-ai=n", server.url("/no-training"))
+
+
+def test_bodies_that_wait_for_their_turn_lie_on_disk() -> None:
+    large = SETTINGS.model_copy(update={"max_bytes": 64 << 20, "timeout_s": 60.0, "deadline_s": 60.0})
+    body = bytes(8 << 20)
+    with hostile({"/": sends(ok(body))}) as server:
+        tracemalloc.start()
+        try:
+            answers = [read(server.url("/"), large) for _ in range(8)]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 3 * len(body)
+    assert [seen.body == body for seen in answers] == [True] * 8
+    for seen in answers:
+        assert seen.stream is not None
+        seen.stream.close()
 
 
 def test_rows_of_one_host_lie_far_apart() -> None:

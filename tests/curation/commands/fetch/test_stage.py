@@ -159,6 +159,8 @@ def test_the_ledger_keeps_the_evidence(tmp_path: Path, server: DemoServer) -> No
     assert json.loads(arrived["headers"])["content-type"] == "image/jpeg"
     assert (arrived["status"], arrived["num_bytes"]) == (200, len(colourful(100)))
     assert json.loads(refused["headers"])["x-robots-tag"] == "noai"
+    opt_out = json.loads(refused["opt_out"])
+    assert (opt_out["where"], opt_out["value"], opt_out["source"]) == ("x-robots-tag", "noai", refused["url"])
     assert moved["final_url"] == arrived["url"]
     assert (missing["status"], missing["num_bytes"]) == (404, None)
 

@@ -1,6 +1,7 @@
 """Safety around the download: no links without a release or a waiver; listed pictures withheld; copies found."""
 
 import hashlib
+import io
 import json
 import logging
 import stat
@@ -21,7 +22,7 @@ from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest
 from curation.dataset.tar import read_samples
-from curation.errors import SafetyError
+from curation.errors import SafetyError, UsageError
 from curation.measure.cascade import Entry
 from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint, look_at, phash_distance
 from curation.recipe.settings import DecodeLimits, FetchSettings
@@ -29,6 +30,7 @@ from curation.run.runner import Spread
 from curation.storage.publish import digest
 from demo.server import DemoServer, serve
 from tests.curation.commands.fetch.test_stage import RECIPE, WAIVER
+from tests.curation.images.test_reservations import PLUS, jpeg_with, packet, png_with
 from tests.curation.shards import colourful, recipe_from
 
 LIMITS = DecodeLimits()
@@ -137,6 +139,71 @@ def test_a_listed_picture_is_withheld_counted_and_shown_nowhere(
     assert "CyberTipline" in caplog.text
     assert server.base_url not in caplog.text
     assert server.base_url not in "".join(path.read_text() for path in folder.glob("*.json"))
+
+
+def disguises() -> dict[str, bytes]:
+    """The same picture in every dress in which the decode gate refuses to look at it, by the gate's reason."""
+    plain = Image.open(io.BytesIO(colourful(0, "PNG")))
+    jpeg, png, dresses = colourful(0), bytearray(colourful(0, "PNG")), {}
+    for kind in ("GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO"):
+        file = io.BytesIO()
+        plain.save(file, kind)
+        dresses[kind] = file.getvalue()
+    for kind in ("WEBP", "PNG"):
+        file = io.BytesIO()
+        plain.save(file, kind, save_all=True, append_images=[plain.transpose(Image.Transpose.ROTATE_90)])
+        dresses[f"animated {kind}"] = file.getvalue()
+    png[-17] ^= 0xFF  # in the checksum of the last IDAT
+    return dresses | {"png": bytes(png), "cut by 2": jpeg[:-2], "cut by 40": jpeg[:-40], "page": b"<html>" + jpeg}
+
+
+def test_what_no_list_can_judge_is_not_kept_while_there_is_one(tmp_path: Path, server: DemoServer) -> None:
+    dresses = disguises()
+    for number, content in enumerate(dresses.values()):
+        (tmp_path / "pictures" / f"disguise-{number}.jpg").write_bytes(content)
+    urls = {name: f"{server.base_url}/images/disguise-{number}.jpg" for number, name in enumerate(dresses)}
+    rows = [{"URL": url} for url in urls.values()]
+    selected(tmp_path, [*rows, *urls_of(server)[1:2]])
+    (tmp_path / "list.txt").write_text(f"phash:{print_of(colourful(0)).phash}")
+    assert run(tmp_path, hash_lists=[tmp_path / "list.txt"]).num_kept == 1
+    ledger = {row["url"]: row for row in rows_of(tmp_path)}
+    found = {name: (ledger[url]["kept"], ledger[url]["rejected_by"]) for name, url in urls.items()}
+    assert found == dict.fromkeys(dresses, (False, "unreadable"))
+    assert ledger[urls["GIF"]]["reason"] == "format_not_allowed"
+    assert ledger[urls["cut by 2"]]["reason"] == "truncated"
+    (kept,) = read_samples(tmp_path / "fetch" / "00000.tar")
+    assert kept.url == urls_of(server)[1]["URL"]
+    (tmp_path / "free").mkdir()
+    selected(tmp_path / "free", [dict(row) for row in rows])
+    assert run(tmp_path / "free").num_kept == len(dresses)
+
+
+@pytest.mark.parametrize("name", ["jpg", "png"])
+def test_a_picture_that_reserves_itself_is_not_kept_and_the_ledger_says_where(
+    tmp_path: Path, server: DemoServer, name: str
+) -> None:
+    xmp = packet(f'plus:DataMining="{PLUS}DMI-PROHIBITED-AIMLTRAINING"')
+    picture = jpeg_with(xmp) if name == "jpg" else png_with(xmp, packed=True)
+    (tmp_path / "pictures" / f"reserved.{name}").write_bytes(picture)
+    selected(tmp_path, [{"URL": f"{server.base_url}/images/reserved.{name}"}, *urls_of(server, 1)])
+    assert run(tmp_path).num_kept == 1
+    free, reserved = sorted(rows_of(tmp_path), key=lambda row: str(row["url"]))
+    assert (reserved["rejected_by"], reserved["reason"]) == ("fetch", "opted_out")
+    said = json.loads(reserved["opt_out"])
+    assert said | {"date": ""} == {"where": "xmp", "value": "DMI-PROHIBITED-AIMLTRAINING", "source": None, "date": ""}
+    assert len(said["date"]) == len("2026-11-30")
+    assert free["opt_out"] is None
+
+
+def test_a_waiver_for_robots_txt_needs_a_reason_is_recorded_and_is_other_work(
+    tmp_path: Path, server: DemoServer
+) -> None:
+    selected(tmp_path, urls_of(server, 1))
+    with pytest.raises(SafetyError, match="gives no reason"):
+        run(tmp_path, robots_waiver=" ")
+    assert run(tmp_path, robots_waiver="our own server").extra["safety"]["robots_waiver"] == "our own server"
+    with pytest.raises(UsageError, match="other work"):
+        run(tmp_path)
 
 
 def test_another_hash_list_is_other_work(tmp_path: Path, server: DemoServer) -> None:
