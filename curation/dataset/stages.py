@@ -58,7 +58,7 @@ class Stage:
         return (*self.tables, *((LEDGER_NAME,) if self.has_whole_ledger else ()))
 
 
-RANK = Stage(name="rank", before=None, output_since="0.1.0", writes_tars=False, has_whole_ledger=True)
+RANK = Stage(name="rank", before=None, output_since="0.3.0", writes_tars=False, has_whole_ledger=True)
 FETCH = Stage(
     name="fetch", before="rank", output_since="0.1.0", member_key="key", tables=(FINDINGS_NAME,), follows_shards=True
 )

@@ -59,12 +59,12 @@ class Notes:
 def plain(column: pa.Array) -> pa.Array:
     """Return the same values without what changes none of them: extension types, dictionaries, run ends, views."""
     kind = column.type
+    if isinstance(kind, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
     if isinstance(kind, pa.BaseExtensionType):
         return plain(column.storage)
-    if pt.is_dictionary(kind):
-        return plain(column.dictionary_decode())
-    if pt.is_run_end_encoded(kind):
-        return plain(pc.run_end_decode(column))
+    if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
+        return plain(column.dictionary_decode() if pt.is_dictionary(kind) else pc.run_end_decode(column))
     if pt.is_string_view(kind):
         return column.cast(pa.string())
     if pt.is_binary_view(kind) or pt.is_fixed_size_binary(kind) or pt.is_large_binary(kind):
@@ -128,7 +128,7 @@ def text_lists(column: Column, notes: Notes) -> pa.Array:
     if pt.is_string(column.type) or pt.is_large_string(column.type) or pt.is_binary(column.type):
         column = _decoded(column, notes)
         return _each(column.to_pylist(), kind, _read_text_list, notes, "broken")
-    if is_list(column.type):
+    if is_list(column.type) and is_text(column.type.value_type):
         try:
             found = column.cast(kind)
             found.validate(full=True)
@@ -138,6 +138,11 @@ def text_lists(column: Column, notes: Notes) -> pa.Array:
             if not pc.any(pc.match_substring(found.values, NUL)).as_py():
                 return found
     return _each(_values(column, notes), kind, as_text_list, notes, "broken")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text, or null alone."""
+    return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind) or pt.is_null(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -156,9 +161,11 @@ def _is_nan(value: Any) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """Return a value as text that is UTF-8; what is neither text nor a number is written as JSON."""
+    """Return a value as text that is UTF-8: of a list of one text that text, of other nested values JSON."""
     if value is None or _is_nan(value):
         return None
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | bytes):
+        (value,) = value
     if isinstance(value, bytes):
         text = value.decode()
     elif isinstance(value, str):
