@@ -1,4 +1,4 @@
-"""Odd tables: text with every kind of odd line, Parquet of odd types or damaged, folders of both, for import and rank."""
+"""Odd tables: text with every kind of odd line, Parquet of odd types or damaged, folders, for import and rank."""
 
 import bz2
 import gzip
@@ -51,8 +51,8 @@ OBJECTS = (
     b'{"url": "\\u0000"}', b"[" * 5000, b'{"url": NaN}', b'{"url": "x", "text": {"a": [1]}}',
 )  # fmt: skip
 COLUMNS = (
-    "URL", "Url", "TEXT", "WIDTH", "HEIGHT", "NSFW", "Nsfw", "p_unsafe", "nsfw_score_opennsfw2", "similarity", "LICENSE",
-    "SAMPLE_ID", "pwatermark", "sha256", "caption", "other",
+    "URL", "Url", "TEXT", "WIDTH", "HEIGHT", "NSFW", "Nsfw", "p_unsafe", "nsfw_score_opennsfw2", "similarity",
+    "LICENSE", "SAMPLE_ID", "pwatermark", "sha256", "caption", "other",
 )  # fmt: skip
 VALUES: tuple[Callable[[int], pa.Array], ...] = (
     lambda n: pa.array([2**64 - 1] * n, pa.uint64()),
@@ -73,7 +73,7 @@ VALUES: tuple[Callable[[int], pa.Array], ...] = (
     lambda n: pa.array([datetime(2020, 1, 1, tzinfo=UTC)] * n),
     lambda n: pa.array([2**62] * n).cast(pa.timestamp("us")),
     lambda n: pa.array([True] * n),
-    lambda n: pa.nulls(n),
+    pa.nulls,
     lambda n: pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\xff" * 16] * n, pa.binary(16))),
     lambda n: pa.array([f"http://a.org/{i}" for i in range(n)]),
 )
