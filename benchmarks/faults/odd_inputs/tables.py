@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.faults.odd_inputs.case import Case
-from curation.commands.importing.convert import import_metadata
+from curation.commands.importing.convert import Shape, import_metadata
 from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
 from curation.errors import FaceCaptionError
@@ -102,12 +102,13 @@ def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
 
 def imported(table: Table, place: Path) -> int:
     """Import a table; the rows written and those counted as lost."""
-    shape = "facecaption" if table.num_rows % 3 == 0 else "laion"
+    shape: Shape = "facecaption" if table.num_rows % 3 == 0 else "laion"
     try:
         result = import_metadata(str(table.path), place / "out.parquet", shape)
     except FaceCaptionError as error:
         return _refused(error, table, place)
-    return pq.read_metadata(place / "out.parquet").num_rows + sum(result.lost_rows.values())
+    num_written: int = pq.read_metadata(place / "out.parquet").num_rows
+    return num_written + sum(result.lost_rows.values())
 
 
 def ranked(table: Table, place: Path) -> int:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,8 @@ import pyarrow.types as pt
 
 from curation.commands.importing.faults import Faults
 
-Column = pa.Array | list[Any]
+Column: TypeAlias = Any
+"""An Arrow array, or a list of Python values."""
 LARGEST_EXACT_FLOAT = 2.0**53
 LARGEST_INT64 = 2**63 - 1
 FAILURES = (pa.ArrowException, ValueError, TypeError, OverflowError, ArithmeticError, AttributeError)
@@ -287,7 +288,7 @@ def _utf8(text: bytes | None, place: int, notes: Notes) -> str | None:
 def _loose(column: Column, notes: Notes) -> list[Any]:
     """Return what may be written as text as Python values."""
     if isinstance(column, list):
-        return column
+        return list(column)
     if pt.is_string(column.type) or pt.is_large_string(column.type) or pt.is_binary(column.type):
         column = _decoded(column, notes)
     return list(_values(column, notes))

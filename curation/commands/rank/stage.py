@@ -177,6 +177,9 @@ def _clean(
     counts["facecaption"] = clean_facecaption(database, facecaption, *folders, buckets)
     if release is not None:
         clean_release(database, release, temp / "release", buckets)
+    for name, found in counts.items():
+        for fault, example in found.examples.items():
+            log.warning("%s: %s: %d (first: %s)", name, fault, found.faults[fault], example)
     return _Cleaned(
         num_buckets=buckets,
         counts={name: counts[name] for name in ("facecaption", "laion")},
