@@ -6,7 +6,7 @@ from pathlib import Path
 
 from curation.commands.importing.lines import suffix_of
 
-TAR = ".tar"
+TAR, LIST = ".tar", ".txt"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ def listing(folder: Path, suffixes: Collection[str], beside: Path | None = None)
     """List the files of a folder whose suffix is one of `suffixes`, in any case.
 
     `beside` is a file that is about to be written, and so no source. Tars are read where no other table lies there, or
-    where they are img2dataset's, whose tables bear their names; of such a pair the tar is read.
+    where they are img2dataset's, whose tables bear their names; of such a pair the tar is read. Lists of URLs are read
+    where nothing else lies there: beside tables, a `.txt` is more likely a note.
     """
     found = Listing([])
     for path in sorted(folder.iterdir()):
@@ -31,10 +32,12 @@ def listing(folder: Path, suffixes: Collection[str], beside: Path | None = None)
         else:
             found.files.append(path)
     tars = {path.stem for path in found.files if suffix_of(path)[0] == TAR}
-    tables = {path.stem for path in found.files if suffix_of(path)[0] != TAR}
+    tables = {path.stem for path in found.files if suffix_of(path)[0] not in (TAR, LIST)}
     for path in found.files[:]:
-        is_tar = suffix_of(path)[0] == TAR
-        if is_tar and tables and not tars & tables:
+        is_tar, is_list = (suffix_of(path)[0] == suffix for suffix in (TAR, LIST))
+        if is_list and (tars or tables):
+            found.left_out[path.name] = "a text beside tables; give it on its own if it lists URLs"
+        elif is_tar and tables and not tars & tables:
             found.left_out[path.name] = "a tar beside tables that are not its own"
         elif not is_tar and path.stem in tars:
             found.left_out[path.name] = "its rows stand in the tar of the same name"

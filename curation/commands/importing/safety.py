@@ -100,7 +100,7 @@ def _note_unknown(words: pa.Array, values: pa.Array, notes: Notes) -> None:
 
 def _label(value: Any) -> str:
     """Return a value that may be told: a short word or a number; anything longer may be a caption or an address."""
-    text = str(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     is_label = len(text) <= LONGEST_LABEL and all(letter.isalnum() or letter in "._- +" for letter in text)
     return text if is_label else type(value).__name__
 

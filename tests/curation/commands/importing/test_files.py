@@ -44,13 +44,13 @@ def test_strays_hide_nothing_and_are_named(folder: Path) -> None:
     parquet(folder / "A.PARQUET", {"url": URLS})
     (folder / "b.CSV").write_text("url\nhttp://a.org/3\n")
     write_shard(folder, "stray", [sample_members("9", colourful(9))])
-    for name in ("._A.PARQUET", ".DS_Store", "_SUCCESS", "_metadata", "README.md"):
+    for name in ("._A.PARQUET", ".DS_Store", "_SUCCESS", "_metadata", "README.md", "LICENSE.txt"):
         (folder / name).write_bytes(b"\0\5\x16\7")
     (folder / "more").mkdir()
     urls, result = read(folder)
     assert urls == [*URLS, "http://a.org/3"]
     assert set(result.left_out) == {
-        "stray.tar", "._A.PARQUET", ".DS_Store", "_SUCCESS", "_metadata", "README.md", "more",
+        "stray.tar", "._A.PARQUET", ".DS_Store", "_SUCCESS", "_metadata", "README.md", "more", "LICENSE.txt",
     }  # fmt: skip
     assert "not read: .DS_Store: hidden" in tell(result, Path("out.parquet"))
 

@@ -92,3 +92,9 @@ def test_who_says_nothing_of_safety_is_not_called_safe() -> None:
     assert is_unsafe("UNKNOWN", None)
     assert not is_unsafe("UNLIKELY", None)
     assert not is_unsafe(None, 0.1)
+
+
+def test_an_unknown_value_in_text_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("url,nsfw\na,unlikely\nb,dubious\n")
+    result = import_metadata(str(tmp_path / "in.csv"), tmp_path / "out.parquet")
+    assert result.examples == {"nsfw_unknown": "in.csv line 3: dubious"}
