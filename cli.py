@@ -85,6 +85,9 @@ def rank(
     detections: Annotated[
         Path | None, typer.Option("--detections", help="Faces by SAMPLE_ID: parquet made from sample2detect_*.pth.")
     ] = None,
+    waiver: Annotated[
+        str | None, typer.Option("--waiver", help="Why gates may let pass what no column says anything of.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
@@ -92,9 +95,8 @@ def rank(
     from curation.commands.rank.stage import Safeguards
     from curation.commands.rank.stage import rank as run
 
-    _conclude(
-        run(facecaption, laion, target, loaded, Safeguards(release, blocklist or ()), detections), target, as_json
-    )
+    safeguards = Safeguards(release, blocklist or (), waiver)
+    _conclude(run(facecaption, laion, target, loaded, safeguards, detections), target, as_json)
 
 
 @app.command("import")

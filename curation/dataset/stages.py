@@ -61,7 +61,7 @@ class Stage:
 
 
 RANK = Stage(
-    name="rank", before=None, output_since="0.1.0", writes_tars=False, has_whole_ledger=True, tables=(BLOCKED_NAME,)
+    name="rank", before=None, output_since="0.3.0", writes_tars=False, has_whole_ledger=True, tables=(BLOCKED_NAME,)
 )
 FETCH = Stage(
     name="fetch", before="rank", output_since="0.3.0", member_key="key", tables=(FINDINGS_NAME,), follows_shards=True

@@ -24,7 +24,8 @@ def without_added(table: str, values: Mapping[str, Any], defaults: Settings) -> 
 class GateSettings(Settings):
     """What metadata alone must say of an image before it is downloaded; a gate that is not set lets everything pass.
 
-    A gate on a column lets an image pass whose row has no value there; blocklists and a cleaned release do not.
+    Where no row at all has a value for a gate, `rank` stops unless there is a waiver. Where some have, a row without
+    one passes and is counted; only the gate of safety (`nsfw`, `max_punsafe`) leaves it out, as `nsfw_unknown`.
     """
 
     min_side_px: int | None = Field(default=None, ge=1)
@@ -38,7 +39,8 @@ class GateSettings(Settings):
     max_num_faces: int | None = Field(default=None, ge=1)
     """Faces by the detections, else boxes by FaceCaption."""
     nsfw: tuple[str, ...] = ("NSFW",)
-    """Values of LAION's NSFW column that are left out."""
+    """Words on safety that are left out: `NSFW`, `UNSURE`, `UNLIKELY`; what tables write is read as one of these, and
+    a value that is none of them is left out in any case."""
     max_punsafe: float | None = Field(default=0.5, ge=0.0, le=1.0)
     """LAION's probability of being unsafe."""
     max_pwatermark: float | None = Field(default=None, ge=0.0, le=1.0)

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curation.errors import UsageError
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -88,13 +90,31 @@ def database_in(folder: Path, memory_limit: str, **config: Any) -> "Iterator[duc
     """Open a database inside `folder` that stays within `memory_limit` and spills into the same folder."""
     import duckdb
 
-    limits = {
-        "memory_limit": memory_limit,
-        "temp_directory": str(folder / "spill"),
-        "threads": min(MAX_THREADS, os.cpu_count() or 1),
-    }
-    with duckdb.connect(folder / "scratch.duckdb", config={**limits, **config}) as database:
-        yield database
+    with _plainly_named(folder) as place:
+        limits = {
+            "memory_limit": memory_limit,
+            "temp_directory": str(place / "spill"),
+            "threads": min(MAX_THREADS, os.cpu_count() or 1),
+        }
+        with duckdb.connect(place / "scratch.duckdb", config={**limits, **config}) as database:
+            yield database
+
+
+@contextmanager
+def _plainly_named(folder: Path) -> Iterator[Path]:
+    """Yield the folder, or a temporary one where DuckDB would take the name of a database apart at `?`.
+
+    Raises:
+        UsageError: the path holds a backslash, which DuckDB takes for a slash wherever it writes.
+    """
+    path = str(folder.resolve())
+    if "\\" in path:
+        raise UsageError(f"{folder}: a backslash in a path cannot be worked with; give the folder another name")
+    if "?" not in path:
+        yield folder
+        return
+    with scratch_folder("duckdb") as beside:
+        yield beside
 
 
 @contextmanager

@@ -9,18 +9,22 @@ so that the order of the input files changes nothing.
 import json
 import math
 import re
-from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.commands.importing.faults import Faults
 from curation.commands.rank.streams import (
     LARGEST_SIDE_PX,
+    Stream,
+    detection_stream,
     facecaption_stream,
     has_sample_ids,
     laion_stream,
-    parquet_files,
     url_stream,
 )
 from curation.dataset.sample import normalise_url
@@ -79,7 +83,7 @@ SELECT named.*, num_faces AS found_faces, face_side AS found_side, face_area AS 
 FROM ({rows}) AS named
 LEFT JOIN (
     SELECT "SAMPLE_ID", max(num_faces) AS num_faces, max(face_side) AS face_side, max(face_area) AS face_area
-    FROM read_parquet({files}) GROUP BY "SAMPLE_ID"
+    FROM detections GROUP BY "SAMPLE_ID"
 ) AS detected ON detected."SAMPLE_ID" = TRY_CAST(named.sample_id AS BIGINT)
 """
 LAION_COLUMNS_SQL = """
@@ -140,14 +144,24 @@ FROM cleaned
 """
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What cleaning one source counted."""
+
+    num_rows: int
+    faults: Mapping[str, int]
+    examples: Mapping[str, str]
+    """Fault -> file and row of the first one, where a value could not be read at all."""
+
+
 def clean_facecaption(
     database: "duckdb.DuckDBPyConnection", source: Path, target: Path, laion: Path, num_buckets: int
-) -> tuple[int, dict[str, int]]:
+) -> Counts:
     """Write the rows of `source` to buckets in the folder `target`; return their number and the faults by name.
 
     `laion` is the cleaned other side: where `source` has a column SAMPLE_ID, that decides before the URL.
     """
-    faults: Counter[str] = Counter()
+    faults = Faults()
     rows = FACECAPTION_SQL
     if has_sample_ids(source) and any(laion.glob("*/*.parquet")):
         rows = BY_SAMPLE_ID_SQL.format(rows=FACECAPTION_SQL, laion=quoted(pattern(laion, "*/*.parquet")))
@@ -163,16 +177,18 @@ def clean_facecaption(
 
 def clean_laion(
     database: "duckdb.DuckDBPyConnection", source: Path, target: Path, num_buckets: int, detections: Path | None = None
-) -> tuple[int, dict[str, int]]:
+) -> Counts:
     """Write the rows of `source` to buckets in the folder `target`; return their number and the faults by name.
 
     `detections` is parquet that `import` made of `sample2detect_*.pth`: faces by SAMPLE_ID.
     """
-    faults: Counter[str] = Counter({"sample_id_float": 0, "sample_id_inexact": 0})
+    faults = Faults()
+    faults.update({"sample_id_float": 0, "sample_id_inexact": 0})
     rows = UNDETECTED_SQL.format(rows=LAION_SQL)
     if detections is not None:
-        files = [str(path) for path in parquet_files(detections)]
-        rows = DETECTED_SQL.format(rows=LAION_SQL, files=sql_list(files))
+        rows = DETECTED_SQL.format(rows=LAION_SQL)
+        with streaming(database, "arriving", detection_stream(detections)):
+            database.execute("CREATE OR REPLACE TEMP TABLE detections AS SELECT * FROM arriving")
     _clean(
         database,
         target,
@@ -284,12 +300,11 @@ def _on_arrow(function: Any, kind: pa.DataType) -> Any:
 def _clean(
     database: "duckdb.DuckDBPyConnection",
     target: Path,
-    arriving: pa.RecordBatchReader,
+    arriving: Stream,
     parts: dict[str, str],
     num_buckets: int,
 ) -> None:
     """Write a stream of rows to buckets."""
-    database.register("arriving", arriving)
     sql = CLEAN_SQL.format(
         **{name: _with_constants(part) for name, part in parts.items()},
         source=target.name,
@@ -297,20 +312,34 @@ def _clean(
         nameless=NAMELESS_BUCKET,
         width=256 // num_buckets,
     )
-    database.execute(sql)
-    database.unregister("arriving")
+    with streaming(database, "arriving", arriving):
+        database.execute(sql)
 
 
-def _counted(
-    database: "duckdb.DuckDBPyConnection", folder: Path, query: str, faults: Counter[str]
-) -> tuple[int, dict[str, int]]:
+@contextmanager
+def streaming(database: "duckdb.DuckDBPyConnection", name: str, stream: Stream) -> Iterator[None]:
+    """Let DuckDB read a stream by that name; an error of the stream is raised as it was, not as DuckDB retells it."""
+    import duckdb
+
+    database.register(name, stream.reader)
+    try:
+        yield
+    except duckdb.Error:
+        if stream.errors:
+            raise stream.errors[0] from None
+        raise
+    finally:
+        database.unregister(name)
+
+
+def _counted(database: "duckdb.DuckDBPyConnection", folder: Path, query: str, faults: Faults) -> Counts:
     if not any(folder.glob("*/*.parquet")):
-        return 0, dict(sorted(faults.items()))
+        return Counts(0, faults.named, faults.examples)
     database.read_parquet(pattern(folder, "*/*.parquet"), hive_partitioning=False).create_view("cleaned", replace=True)
     result = database.sql(query)
     counts = {name: int(count) for name, count in zip(result.columns, result.fetchall()[0], strict=True)}
     num_rows = counts.pop("num_rows")
-    return num_rows, dict(sorted((counts | faults).items()))
+    return Counts(num_rows, dict(sorted((counts | faults).items())), faults.examples)
 
 
 def _with_constants(sql: str) -> str:

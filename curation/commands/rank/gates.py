@@ -5,13 +5,14 @@ The rule on possible minors and the blocklists cannot be switched off by a recip
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curation.commands.importing.safety import NSFW, UNKNOWN, UNSURE, word_of
 from curation.dataset.lists import read_entries, read_lines
 from curation.dataset.tombstones import hashed
 from curation.dataset.urls import above, host_of
@@ -29,7 +30,7 @@ RANK_KEYS = {
 }
 """The recipe's key -> an expression over joined images; the larger ranks first, null cannot be ranked."""
 
-UNSAFE_WORDS = ("NSFW", "UNSURE")
+UNSAFE_WORDS = (NSFW, UNKNOWN, UNSURE)
 UNSAFE_PROBABILITY = 0.2
 MINOR_WORDS = (
     "child|children|childhood|kid|kids|minor|minors|underage|preteen|pre-teen|tween|teen|teens|teenage|teenager|"
@@ -43,6 +44,10 @@ MINOR_PATTERN = rf"\b({MINOR_WORDS})\b|(^|[^0-9.]){MINOR_AGE}\b"
 
 BLOCKLIST_KINDS = ("url", "domain", "md5", "sha256")
 BLOCKED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("kind", "sha256")])
+HEX_DIGESTS = (32, 64)
+SAFETY_GATE = "nsfw"
+"""The gate of all columns of safety together: words and probabilities."""
+SAYS_NOTHING = "(nsfw IS NULL AND punsafe IS NULL)"
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,19 @@ def possible_minor(*texts: str | None) -> bool:
 
 
 def is_unsafe(nsfw: str | None, punsafe: float | None) -> bool:
-    """Return whether LAION's own columns call an image unsafe, or are unsure."""
+    """Return whether the metadata calls an image unsafe, is unsure, or says nothing of it."""
+    if nsfw is None and punsafe is None:
+        return True
     return nsfw in UNSAFE_WORDS or (punsafe is not None and punsafe > UNSAFE_PROBABILITY)
 
 
-def conditions(settings: "RankSettings", *, has_release: bool, has_blocklist: bool) -> list[tuple[str, str]]:
-    """Return (SQL condition, reason) over joined images, in order: the first that holds names why one is left out."""
+def conditions(
+    settings: "RankSettings", *, has_release: bool, has_blocklist: bool, blind: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Return (SQL condition, reason) over joined images, in order: the first that holds names why one is left out.
+
+    `blind` names gates that a waiver lets be, since no row has a value for them.
+    """
     gates = settings.gates
     rules: list[tuple[str, str]] = []
     if has_blocklist:
@@ -107,20 +119,22 @@ def conditions(settings: "RankSettings", *, has_release: bool, has_blocklist: bo
     if has_release:
         rules.append(("NOT in_release", "not_in_release"))
     words = ", ".join(f"'{word}'" for word in UNSAFE_WORDS)
-    is_unsafe = f"nsfw IN ({words}) OR punsafe > {UNSAFE_PROBABILITY}"
+    is_unsafe = f"nsfw IN ({words}) OR punsafe > {UNSAFE_PROBABILITY} OR {SAYS_NOTHING}"
     may_be_minor = f"regexp_matches(lower(concat_ws(' ', caption, facecaptions)), '{MINOR_PATTERN}')"
     rules.append((f"CASE WHEN {is_unsafe} THEN {may_be_minor} ELSE FALSE END", "unsafe_and_possible_minor"))
-    rules += _from_columns(gates)
+    rules += _from_columns(gates, blind)
     rules.append(("area IS NULL", "no_size"))
     if settings.key != "image_area":
         rules.append(("face_side IS NULL", "no_face_box"))
     return rules
 
 
-def _from_columns(gates: "GateSettings") -> list[tuple[str, str]]:
-    nsfw = ", ".join("'" + value.replace("'", "''") + "'" for value in gates.nsfw)
+def _from_columns(gates: "GateSettings", blind: Collection[str]) -> list[tuple[str, str]]:
+    nsfw = ", ".join(f"'{word_of(value)}'" for value in gates.nsfw)
+    is_unknown = f"nsfw = '{UNKNOWN}'" + ("" if SAFETY_GATE in blind else f" OR {SAYS_NOTHING}")
     limits: Sequence[tuple[Any, str, str]] = (
         (gates.nsfw or None, f"nsfw IN ({nsfw})", "nsfw"),
+        (True if SAFETY_GATE in active_gates(gates) else None, is_unknown, "nsfw_unknown"),
         (gates.max_punsafe, f"punsafe > {gates.max_punsafe}", "punsafe_high"),
         (gates.max_pwatermark, f"pwatermark > {gates.max_pwatermark}", "pwatermark_high"),
         (gates.min_side_px, f"least(width, height) < {gates.min_side_px}", "side_too_small"),
@@ -134,6 +148,25 @@ def _from_columns(gates: "GateSettings") -> list[tuple[str, str]]:
         (gates.min_face_side_px, f"face_side < {gates.min_face_side_px}", "face_too_small"),
     )
     return [(condition, reason) for limit, condition, reason in limits if limit is not None]
+
+
+def active_gates(gates: "GateSettings") -> dict[str, str]:
+    """Return gate -> SQL over cleaned rows of LAION that is null where a row has no value for it.
+
+    Sizes are missing: a row without them is left out in any case.
+    """
+    on = {
+        SAFETY_GATE: bool(gates.nsfw) or gates.max_punsafe is not None,
+        "max_pwatermark": gates.max_pwatermark is not None,
+    }
+    sql = {SAFETY_GATE: "coalesce(nsfw, punsafe::VARCHAR)", "max_pwatermark": "pwatermark"}
+    return {gate: sql[gate] for gate, is_on in on.items() if is_on}
+
+
+def active_face_gates(gates: "GateSettings") -> list[str]:
+    """Return the gates that judge by faces, of which detections or boxes must know."""
+    names = ("min_face_side_px", "min_num_faces", "max_num_faces")
+    return [name for name in names if getattr(gates, name) is not None]
 
 
 def register_blocklist(database: "duckdb.DuckDBPyConnection", blocklist: Blocklist) -> None:

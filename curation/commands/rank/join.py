@@ -1,6 +1,6 @@
 """The queries that join both metadata sources bucket by bucket, pass the gates, and cut; DuckDB does it on disk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,15 +169,17 @@ def join(
     blocklist: Blocklist,
     num_buckets: int,
     has_release: bool,
+    blind: Collection[str] = (),
 ) -> None:
     """Join `folder`/facecaption and `folder`/laion bucket by bucket, and decide who may be ranked.
 
+    `blind` names gates that are waived.
     Leaves the views `images` (every image, narrow) and `candidates` (those that may be ranked, with all that is known).
     """
     has_blocklist = blocklist != Blocklist()
     if has_blocklist:
         register_blocklist(database, blocklist)
-    gates = conditions(settings, has_release=has_release, has_blocklist=has_blocklist)
+    gates = conditions(settings, has_release=has_release, has_blocklist=has_blocklist, blind=blind)
     decided = DECIDED_SQL.format(
         gates="\n    ".join(f"WHEN {condition} THEN '{reason}'" for condition, reason in gates),
         key=RANK_KEYS[settings.key],
@@ -201,7 +203,7 @@ def join(
         database.execute(IMAGES_SQL.format(target=quoted(folder / "images" / f"{bucket:03d}.parquet")))
         database.execute(CANDIDATES_SQL.format(target=quoted(folder / "candidates" / f"{bucket:03d}.parquet")))
     for name in ("images", "candidates"):
-        database.read_parquet(pattern(folder / name, "*.parquet")).create_view(name)
+        database.read_parquet(pattern(folder / name, "*.parquet"), hive_partitioning=False).create_view(name)
 
 
 def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bool) -> str:
@@ -254,7 +256,7 @@ def rest(database: "duckdb.DuckDBPyConnection", folder: Path, cut: Cut | None, n
     """Yield the ledger rows of all images that were left out, in order of uid, and last those without an address."""
     is_kept = "FALSE" if cut is None else cut.condition
     for file in sorted((folder / "images").glob("*.parquet")):
-        images = f"read_parquet({sql_list([str(file)])}) AS images"
+        images = f"read_parquet({sql_list([str(file)])}, hive_partitioning = false) AS images"
         yield from chunks(database, REST_SQL.format(is_kept=is_kept, images=images), num_rows)
     sources = {name: source(folder, name, NAMELESS_BUCKET) for name in ("facecaption", "laion")}
     yield from chunks(database, NAMELESS_SQL.format(**sources), num_rows)

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.rank.cleaning import clean_facecaption, clean_laion, clean_release, num_buckets_for
+from curation.commands.rank.blindness import look
+from curation.commands.rank.cleaning import Counts, clean_facecaption, clean_laion, clean_release, num_buckets_for
 from curation.commands.rank.gates import Blocklist, read_blocklist
 from curation.commands.rank.join import Cut, find_cut, join, opened, rest, selected
-from curation.commands.rank.streams import file_digests, num_rows_of
+from curation.commands.rank.streams import file_digests, left_out, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.stages import BLOCKED_NAME, FORGET, FORGOTTEN, LEDGER_NAME, RANK
@@ -73,6 +74,8 @@ class Safeguards:
     """Parquet with a column URL or url: a cleaned release of the metadata; what is not in it is left out."""
     blocklists: Sequence[Path] = ()
     """Text files of URLs, domains and hashes, one a line."""
+    waiver: str | None = None
+    """Why gates may let everything pass that no row has a value for; recorded."""
 
 
 def rank(
@@ -91,6 +94,7 @@ def rank(
 
     Raises:
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work.
+        SafetyError: a gate has no column to judge by, and there is no waiver.
         LeaseError: another run holds `target`.
     """
     target, settings = named(target), recipe.file.rank
@@ -106,14 +110,15 @@ def rank(
         try:
             with opened(temp) as database:
                 cleaned = _clean(database, temp, facecaption, laion, safeguards.release, detections)
-                join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release)
+                sight = look(database, temp, settings.gates, safeguards.waiver)
+                join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release, sight.blind)
                 cut = find_cut(database, settings.top)
                 report, duplicates = _write(database, temp, target, settings, work_id, cut)
         finally:
             shutil.rmtree(temp)
         commit_report(target, lease, report)
         release = None if safeguards.release is None else _named(safeguards.release, inputs["release"])
-        extra = {"inputs": inputs, **_facts(cleaned, duplicates, settings, cut), "release": release}
+        extra = {"inputs": inputs, **_facts(cleaned, duplicates, settings, cut), "release": release, **sight.facts}
         return finish(
             target, RANK, recipe, work_id, [report], Facts(files=_blocked(target, blocklist), extra=extra), lease
         )
@@ -123,10 +128,12 @@ def _facts(
     cleaned: "_Cleaned", duplicates: Mapping[str, int], settings: RankSettings, cut: Cut | None
 ) -> dict[str, Any]:
     """Return what the manifest says of the rows that came, and where the selection ends."""
-    faults = {source: named | {"duplicate_row": duplicates[source]} for source, named in cleaned.faults.items()}
+    counts = cleaned.counts
     return {
-        **{f"num_{source}_rows": number for source, number in cleaned.num_rows.items()},
-        "faults": faults,
+        **{f"num_{source}_rows": found.num_rows for source, found in counts.items()},
+        "faults": {name: {**found.faults, "duplicate_row": duplicates[name]} for name, found in counts.items()},
+        "fault_examples": {name: dict(found.examples) for name, found in counts.items()},
+        "left_out": cleaned.left_out,
         "cut": {} if cut is None else {"key": settings.key, "value": cut.value, "uid": cut.uid},
     }
 
@@ -159,10 +166,10 @@ class _Cleaned:
     """Both sources in buckets, and what was found wrong with their rows."""
 
     num_buckets: int
-    num_rows: Mapping[str, int]
+    counts: Mapping[str, Counts]
     """By source: `facecaption`, `laion`."""
-    faults: Mapping[str, dict[str, int]]
-    """Source -> fault -> number of rows."""
+    left_out: Mapping[str, Mapping[str, str]]
+    """Source -> name in its folder -> why it is not read."""
     has_release: bool
     """Whether a cleaned release lies beside them."""
 
@@ -177,17 +184,29 @@ def _clean(
 ) -> _Cleaned:
     """Write every source to buckets below `temp`; LAION first, since FaceCaption may name its rows by SAMPLE_ID."""
     buckets = num_buckets_for(num_rows_of(facecaption) + num_rows_of(laion))
-    num_laion, faulty_laion = clean_laion(database, laion, temp / "laion", buckets, detections)
+    counts = {"laion": clean_laion(database, laion, temp / "laion", buckets, detections)}
     folders = temp / "facecaption", temp / "laion"
-    num_facecaption, faulty_facecaption = clean_facecaption(database, facecaption, *folders, buckets)
+    counts["facecaption"] = clean_facecaption(database, facecaption, *folders, buckets)
     if release is not None:
         clean_release(database, release, temp / "release", buckets)
+    for name, found in counts.items():
+        for fault, example in found.examples.items():
+            log.warning("%s: %s: %d (first: %s)", name, fault, found.faults[fault], example)
     return _Cleaned(
         num_buckets=buckets,
-        num_rows={"facecaption": num_facecaption, "laion": num_laion},
-        faults={"facecaption": faulty_facecaption, "laion": faulty_laion},
+        counts={name: counts[name] for name in ("facecaption", "laion")},
+        left_out=_left_out({"facecaption": facecaption, "laion": laion}),
         has_release=release is not None,
     )
+
+
+def _left_out(sources: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Return what lies beside the tables and is not read, and say so."""
+    found = {name: left_out(source) for name, source in sources.items()}
+    for name, source in sources.items():
+        for file, why in found[name].items():
+            log.warning("%s: not read: %s: %s", source, file, why)
+    return {name: files for name, files in found.items() if files}
 
 
 def _named(source: Path, digests: Mapping[str, str]) -> dict[str, str]:

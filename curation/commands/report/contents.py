@@ -102,6 +102,16 @@ class Report:
         return {source: self._ranking[f"num_{source}_rows"] for source in self.faults}
 
     @property
+    def blind_gates(self) -> tuple[str, ...]:
+        """Gates of `rank` that no row had a value for, and that a waiver let be."""
+        return tuple(self._ranking.get("blind_gates", ()))
+
+    @property
+    def waiver(self) -> str:
+        """Why they were let be."""
+        return self._ranking.get("waiver") or ""
+
+    @property
     def _ranking(self) -> Mapping[str, Any]:
         return next((stage.manifest.extra for stage in self.stages if stage.name == RANK.name), {})
 
@@ -164,6 +174,8 @@ def report_values(report: Report) -> dict[str, Any]:
         "costs_of": report.costs_of,
         "metadata_faults": report.faults,
         "num_metadata_rows": report.num_metadata_rows,
+        "blind_gates": list(report.blind_gates),
+        "waiver": report.waiver,
         "weights": [vars(weights) for weights in report.weights],
     }
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from cli import app
 from curation.commands.importing.convert import TARGETS, import_metadata
 from curation.commands.importing.laion_pth import DETECTIONS, IDS, OTHER_SHAPE, REFUSED, convert_pth
-from curation.commands.rank.stage import rank
+from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.manifest import read_manifest
 from curation.errors import SafetyError, UsageError
 from tests.curation.commands.rank.test_stage import RECIPE
@@ -138,7 +138,10 @@ def test_what_was_imported_can_be_ranked(tmp_path: Path) -> None:
     import_metadata(str(tmp_path / "l.csv"), tmp_path / "l.parquet")
     import_metadata(str(tmp_path / "f.jsonl"), tmp_path / "f.parquet", "facecaption")
     recipe = recipe_from(tmp_path, RECIPE.format(rank=""))
-    manifest = rank(tmp_path / "f.parquet", tmp_path / "l.parquet", tmp_path / "rank", recipe)
+    with pytest.raises(SafetyError, match="no row has a value for nsfw"):
+        rank(tmp_path / "f.parquet", tmp_path / "l.parquet", tmp_path / "rank", recipe)
+    waived = Safeguards(waiver="a list of our own")
+    manifest = rank(tmp_path / "f.parquet", tmp_path / "l.parquet", tmp_path / "rank", recipe, waived)
     assert (manifest.num_kept, manifest.rejected) == (1, {"rank": {"url_unusable": 1}})
     assert read_manifest(tmp_path / "rank").extra["faults"]["laion"]["no_size"] == 0
 

@@ -415,3 +415,13 @@ def test_the_recipe_stands_on_the_page_as_the_run_resolved_it(finished: Path) ->
     manifest = read_manifest(finished / "curate")
     assert manifest.recipe_digest in text and "chroma_floor" in text and "Keeps colour." in text
     assert RECIPE.splitlines()[2].split('"')[1] in text
+
+
+def test_gates_that_had_nothing_to_judge_by_are_named_with_their_waiver(run: Path) -> None:
+    assert values_of(run)["blind_gates"] == []
+    blind = {"blind_gates": ["nsfw"], "waiver": "<b>pictures of our own</b>"}
+    edit_manifest(run / "rank", lambda value: value["extra"].update(blind))
+    write_report(run)
+    assert (values_of(run)["blind_gates"], values_of(run)["waiver"]) == (["nsfw"], blind["waiver"])
+    assert "No metadata says what nsfw would judge by" in page_of(run)
+    assert "&lt;b&gt;pictures of our own&lt;/b&gt;" in page_of(run)
