@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from curation.storage import lease
+
 Work = Callable[[], object]
 NEVER = -1
 
@@ -73,6 +75,7 @@ def _forked(step: int, work: Work) -> tuple[int, int]:
     if (pid := os.fork()) == 0:
         code = 1
         try:
+            lease.BEAT_S = 3600.0  # heartbeats are moments, too, and come when the clock on the wall says so
             clock = _Clock(step)
             clock.patch()
             work()

@@ -301,7 +301,7 @@ def write(content: bytes) -> Callable[[Path], object]:
 
 def put_behind(proxy: Failing, bucket: Path, name: str, content: bytes) -> None:
     """Put an object past the proxy, and past all that this process knows of the bucket."""
-    import boto3
+    import boto3  # type: ignore[import-untyped]  # it has no stubs
 
     client = boto3.client("s3", endpoint_url=proxy.upstream)
     client.put_object(Bucket=str(bucket).removeprefix("s3://").strip("/"), Key=name, Body=content)

@@ -290,7 +290,7 @@ def test_a_run_whose_group_is_ended_three_times_with_the_same_picture_in_work_qu
         process = subprocess.Popen(
             command(tmp_path, recipe.path), env=environment, start_new_session=True, stderr=subprocess.DEVNULL
         )
-        wait_for(lambda n=attempt: marks.exists() and marks.read_text().count("\n") > n, process)  # type: ignore[misc]
+        wait_for(lambda n=attempt: marks.exists() and marks.read_text().count("\n") > n, process)
         os.killpg(process.pid, number)
         assert process.wait() != 0
     monkeypatch.setenv(NAP_NAME, "0")
