@@ -12,8 +12,10 @@ from typing import Any
 from curation.dataset.captions import captions_of
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
+from curation.dataset.sources import SourceShard, TarShard, shards_in, source_layout
 from curation.dataset.stages import CURATE, FETCH
-from curation.dataset.tar import read_samples, sample_members
+from curation.dataset.tar import sample_members
+from curation.dataset.tar.read import samples_of
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.measure.cascade import Entry, Measured
@@ -28,9 +30,12 @@ from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
-from curation.storage.paths import local_copy, read_ahead
+from curation.storage.paths import read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
+
+MAX_BATCH_BYTES = 64 << 20
+"""Encoded bytes of the pictures that are handed over together."""
 
 Measure = Callable[[Sequence[Entry]], list[Measured]]
 
@@ -40,7 +45,7 @@ class CurateJob:
     """All that one shard's work depends on."""
 
     shard: str
-    source: Path
+    source: SourceShard
     target: Path
     recipe: Recipe
     weights: Mapping[str, str]
@@ -72,10 +77,10 @@ def curate(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcom
     work_digest = curate_work(recipe, weights)
     shards = source_shards(source)
     with claimed(target, CURATE, work_digest) as lease:
-        soon = [path for path, _ in shards[max(1, spread.num_workers) :]]
+        soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
-            CurateJob(path.stem, path, target, recipe, weights, sha, lease, ahead)
-            for (path, sha), ahead in zip_longest(shards, soon)
+            CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead)
+            for (shard, sha), ahead in zip_longest(shards, soon)
         ]
         outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
         facts = Facts(weights=weights, extra={"curate_digest": recipe.curate_digest})
@@ -97,21 +102,16 @@ def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapp
     return digest([CURATE.name, shard, source_sha256, recipe.curate_digest, dict(keys), CURATE.output_since])
 
 
-def source_shards(source: Path) -> list[tuple[Path, str | None]]:
-    """Return the tars of a folder in order of name, each with the sha256 that a manifest of `fetch` names, if any.
+def source_shards(source: Path) -> list[tuple[SourceShard, str | None]]:
+    """Return the shards of a source in order of name, each with the sha256 that a manifest of `fetch` names, if any.
 
     Raises:
-        UsageError: the folder is missing, holds no tar, or is one that `fetch` has not finished.
+        UsageError: the source is missing, holds nothing that could be read, or is one that `fetch` has not finished.
     """
-    if not source.is_dir():
-        raise UsageError(f"{source}: no such folder; give a folder of WebDataset tars (NNNNN.tar)")
     if (source / WORK_NAME).exists() or (source / MANIFEST_NAME).exists():
         tars = ((report, report.file(source, ".tar")) for report in finished(source, FETCH).shards)
-        return [(tar, report.files[tar.name].sha256) for report, tar in tars]
-    shards = sorted(source.glob("*.tar"))
-    if not shards:
-        raise UsageError(f"{source}: no *.tar in this folder; give a folder of WebDataset tars (NNNNN.tar)")
-    return [(path, None) for path in shards]
+        return [(TarShard(tar.stem, tar), report.files[tar.name].sha256) for report, tar in tars]
+    return [(shard, None) for shard in shards_in(source)]
 
 
 def curate_shard(job: CurateJob) -> ShardReport:
@@ -122,15 +122,15 @@ def curate_shard(job: CurateJob) -> ShardReport:
         LeaseError: another run took the target over.
     """
     started, cpu_started = time.time(), time.process_time()
-    if not job.source.is_file():
-        raise UsageError(f"{job.source}: no such shard")
+    if not job.source.path.exists():
+        raise UsageError(f"{job.source.path}: no such shard")
     if job.source_sha256 is not None and (report := _committed(job, job.source_sha256)) is not None:
         return report
-    with local_copy(job.source) as source:
+    with job.source.opened() as source:
         read_ahead(job.ahead)
         source_sha256 = sha256_of(source)
         if job.source_sha256 not in (None, source_sha256):
-            raise ShardError(f"{job.source}: not the bytes that fetch's manifest names; run fetch again")
+            raise ShardError(f"{job.source.path}: not the bytes that fetch's manifest names; run fetch again")
         if (report := _committed(job, source_sha256)) is not None:
             return report
         return _write_shard(job, source, source_sha256, (started, cpu_started))
@@ -143,16 +143,19 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
     work_id = curate_work_id_of(job.shard, source_sha256, recipe, keys)
     footer = ledger_footer(recipe, keys, source_sha256)
     spent: list[Mapping[str, float]] = []
+    layout = source_layout(job.source, source)
+    skipped = {"skipped": dict(sorted(layout.skipped.items()))} if layout.skipped else {}
     with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         intent = intent_path(job.target, job.shard, work_id)
-        with quarantine(recipe, job.weights, job.source, intent) as quarantined:
-            for examined in examine(read_samples(source, shown=job.source), job.shard, recipe, quarantined.measure):
+        with quarantine(recipe, job.weights, job.source.path, intent) as quarantined:
+            samples = samples_of(layout, source, job.source.path)
+            for examined in examine(samples, job.shard, recipe, quarantined.measure):
                 row = stones.row(_row(examined, recipe), schema)
                 shard.add(row, members(examined) if row["kept"] else ())
                 spent.append(examined.measured.seconds)
             quarantined.require(shard.num_rows)
         return shard.commit(
-            schema, footer, lambda: run_facts(*began, recipe, spent) | {"quarantined": quarantined.found}
+            schema, footer, lambda: run_facts(*began, recipe, spent) | {"quarantined": quarantined.found} | skipped
         )
 
 
@@ -200,14 +203,19 @@ def examine(samples: Iterable[Sample], shard: str, recipe: Recipe, measure: Meas
 
 
 def _batches(samples: Iterable[Sample], shard: str, size: int) -> Iterator[list[tuple[str, Sample]]]:
-    """Yield the samples with their uids in batches in which no uid stands twice."""
+    """Yield the samples with their uids in batches in which no uid stands twice, each of so many bytes at most.
+
+    A picture that is larger goes alone.
+    """
     batch: dict[str, Sample] = {}
+    num_bytes = 0
     for sample in samples:
-        uid = sample.uid(shard)
-        if len(batch) == size or uid in batch:
+        uid, num_more = sample.uid(shard), len(sample.image_bytes)
+        if batch and (len(batch) == size or uid in batch or num_bytes + num_more > MAX_BATCH_BYTES):
             yield list(batch.items())
-            batch = {}
+            batch, num_bytes = {}, 0
         batch[uid] = sample
+        num_bytes += num_more
     if batch:
         yield list(batch.items())
 

@@ -10,6 +10,7 @@ from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
+from curation.dataset.sources import TarShard
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 from curation.run.runner import Spread
@@ -36,7 +37,7 @@ def rejections(path: Path) -> dict[str, str | None]:
 def job(tmp_path: Path, name: str = "00000") -> CurateJob:
     target = tmp_path / "out"
     target.mkdir(exist_ok=True)
-    return CurateJob(name, tmp_path / "in" / f"{name}.tar", target, recipe_from(tmp_path), {})
+    return CurateJob(name, TarShard(name, tmp_path / "in" / f"{name}.tar"), target, recipe_from(tmp_path), {})
 
 
 def test_the_ledger_accounts_for_every_sample(tmp_path: Path) -> None:
@@ -226,11 +227,12 @@ def test_hostile_metadata_costs_no_other_sample(tmp_path: Path, metadata: bytes)
 
 
 def test_names_that_are_not_utf8_are_named_in_the_manifest_all_the_same(tmp_path: Path) -> None:
-    name = os.fsdecode(b"\xff.jpg")
-    write_shard(tmp_path / "in", "00000", [[(name, colourful(1)), (name, colourful(2))]])
+    name = os.fsdecode(b"\xff")
+    apart = [(f"{name}.jpg", colourful(1)), ("b.jpg", colourful(2)), (f"{name}.txt", b"x")]
+    write_shard(tmp_path / "in", "00000", [apart])
     write_shard(tmp_path / "in", "00001", [[(os.fsdecode(b"\xff.txt"), b"no picture")]])
     manifest = curate(tmp_path / "in", tmp_path / "out", recipe_from(tmp_path), ALONE)
-    assert "comes twice" in manifest.failed["00000"]
+    assert "stand apart" in manifest.failed["00000"]
     assert manifest.rejected == {"curate": {"no_image": 1}}
     assert read_manifest(tmp_path / "out").failed == manifest.failed
 
