@@ -10,10 +10,10 @@ from typing import Any
 from curation.dataset.sources.made import PackedTar, RowShard
 from curation.dataset.sources.pictures import folder_of, picture_shards
 from curation.dataset.sources.rows import count_rows, has_pictures
-from curation.dataset.sources.shard import NUM_SHARD_SAMPLES, SourceShard, TarShard
+from curation.dataset.sources.shard import NUM_SHARD_SAMPLES, SourceShard, TarShard, UnreadableShard
 from curation.dataset.tar.names import stray
 from curation.dataset.tar.texts import parse_object
-from curation.errors import UsageError
+from curation.errors import ShardError, UsageError
 from curation.storage.paths import filesystem, is_local, local_copy
 from curation.storage.publish import read_sealed
 
@@ -98,11 +98,15 @@ def _of_files(folder: Path, files: Sequence[str]) -> list[SourceShard]:
     return shards
 
 
-def _row_shards(name: str, path: Path) -> Iterator[RowShard]:
-    with local_copy(path) as local:
-        if not has_pictures(local, path):
-            raise UsageError(f"{path}: no column of it holds pictures; `import` reads tables of links")
-        num_rows = count_rows(local, path)
+def _row_shards(name: str, path: Path) -> Iterator[SourceShard]:
+    try:
+        with local_copy(path) as local:
+            if not has_pictures(local, path):
+                raise UsageError(f"{path}: no column of it holds pictures; `import` reads tables of links")
+            num_rows = count_rows(local, path)
+    except ShardError as error:
+        yield UnreadableShard(f"{name}-00000", path, str(error))
+        return
     for number, first in enumerate(range(0, num_rows, NUM_SHARD_SAMPLES)):
         yield RowShard(f"{name}-{number:05d}", path, first, min(NUM_SHARD_SAMPLES, num_rows - first))
 
@@ -113,11 +117,15 @@ def _tables(source: Path, files: Sequence[str]) -> list[str]:
     named = {folder + name for folder, state in saved.items() for name in _data_files(state)}
     tables = [file for file in files if _ends(file, TABLES)]
     tables = [file for file in tables if file in named or _folder(file) not in saved]
-    for file in tables:
-        with local_copy(source / file) as local:
-            if has_pictures(local, source / file):
-                return tables
-    return []
+    return tables if any(_may_hold_pictures(source / file) for file in tables) else []
+
+
+def _may_hold_pictures(path: Path) -> bool:
+    try:
+        with local_copy(path) as local:
+            return has_pictures(local, path)
+    except ShardError:
+        return True
 
 
 def _folder(file: str) -> str:

@@ -25,23 +25,32 @@ def count_rows(local: Path, shown: Path) -> int:
     """Return how many rows a file has; of Parquet by its footer.
 
     Raises:
-        UsageError: it cannot be read.
+        ShardError: it cannot be read.
     """
     try:
         if local.suffix.lower() == ".parquet":
             with pq.ParquetFile(local) as parquet:
-                return int(parquet.metadata.num_rows)
+                return _stated_rows(parquet.metadata)
         with _arrow(local) as batches:
             return sum(batch.num_rows for batch in batches)
     except FAULTS as error:
-        raise UsageError(f"{shown}: cannot be read: {error}") from error
+        raise ShardError(f"{shown}: cannot be read: {error}") from error
+
+
+def _stated_rows(metadata: Any) -> int:
+    """Return how many rows a footer states, in sum and by group of rows; ValueError where the two differ."""
+    parts = sum(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    if parts != metadata.num_rows:
+        raise ValueError(f"its footer states {metadata.num_rows} rows, and {parts} in its parts")
+    return int(parts)
 
 
 def has_pictures(local: Path, shown: Path) -> bool:
     """Whether a column of the file holds encoded pictures.
 
     Raises:
-        UsageError: it cannot be read, or several columns may hold them and no name says which.
+        ShardError: it cannot be read.
+        UsageError: several columns may hold them, and no name says which.
     """
     try:
         if local.suffix.lower() == ".parquet":
@@ -49,8 +58,8 @@ def has_pictures(local: Path, shown: Path) -> bool:
                 return bool(picture_columns(parquet.schema_arrow, shown))
         with _arrow(local) as batches:
             return bool(picture_columns(batches.schema, shown))
-    except pa.ArrowException as error:
-        raise UsageError(f"{shown}: cannot be read: {error}") from error
+    except FAULTS as error:
+        raise ShardError(f"{shown}: cannot be read: {error}") from error
 
 
 def picture_columns(schema: pa.Schema, shown: Path) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Protocol
 from curation.dataset.sample import Sample
 from curation.dataset.sources.counts import held_against_counts
 from curation.dataset.tar.read import Layout, layout_of, samples_of
+from curation.errors import ShardError
 from curation.storage.paths import local_copy
 
 NUM_SHARD_SAMPLES = 1000
@@ -51,6 +52,25 @@ class TarShard:
         """Yield it, or a copy of it."""
         with local_copy(self.path) as tar:
             yield tar
+
+
+@dataclass(frozen=True)
+class UnreadableShard:
+    """What should have been a shard: it fails with its reason, and the others go on."""
+
+    name: str
+    path: Path
+    reason: str
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Yield nothing.
+
+        Raises:
+            ShardError: always.
+        """
+        raise ShardError(self.reason)
+        yield self.path  # makes this a generator
 
 
 def source_layout(shard: SourceShard, tar: Path) -> Layout:

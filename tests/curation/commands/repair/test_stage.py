@@ -109,10 +109,8 @@ def test_whatever_stood_in_a_tar_its_repair_is_read_with_every_picture(
     read = list(read_samples(folder / "out/00000.tar"))
     assert {sample.image_bytes for sample in read if sample.image_bytes} == pictures
     assert not {"duplicate_key", "several_images"} & {sample.problem for sample in read}
-    assert Counter(names(folder / "out/00000.tar")).most_common(1)[:1] in (
-        [],
-        [(names(folder / "out/00000.tar")[0], 1)],
-    )
+    written = names(folder / "out/00000.tar")
+    assert len(set(written)) == len(written)
 
 
 def _is_picture(name: str) -> bool:

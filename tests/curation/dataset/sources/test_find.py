@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import random
 import shutil
 import tarfile
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_a_folder_is_cut_into_shards_in_order_of_name(tmp_path: Path, monkeypatc
     by_shard: dict[str, list[str]] = {}
     for shard, key, _, _ in samples(tmp_path / "in"):
         by_shard.setdefault(shard, []).append(key[0])
-    assert ["".join(keys) for keys in by_shard.values()] == ["01", "23", "45", "678", "9"]
+    assert ["".join(keys) for keys in by_shard.values()] == ["01", "23", "456", "789"]
 
 
 def test_a_folder_gives_the_same_tars_each_time(tmp_path: Path) -> None:
@@ -179,10 +180,9 @@ def test_a_long_end_is_believed_where_the_count_agrees(tmp_path: Path) -> None:
 def hub(folder: Path, rows: list[dict[str, object]]) -> Path:
     """Write rows as the Hub has data sets with pictures."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    columns = {
-        "image": pa.array([{"bytes": row["image"], "path": "x.jpg"} if row["image"] else None for row in rows], image)
-    }
-    columns |= {name: pa.array([row[name] for row in rows]) for name in rows[0] if name != "image"}
+    cells = [{"bytes": row["image"], "path": "x.jpg"} if row["image"] else None for row in rows]
+    columns = {"image": pa.array(cells, image), "n": pa.array([row["n"] for row in rows], pa.uint64())}
+    columns |= {name: pa.array([row[name] for row in rows]) for name in ("text", "Url")}
     folder.mkdir(parents=True)
     pq.write_table(pa.table(columns), folder / "train-00000-of-00001.parquet", row_group_size=3)
     return folder
@@ -242,10 +242,16 @@ def test_a_table_of_links_is_no_source_of_pictures(tmp_path: Path) -> None:
         shards_in(tmp_path / "x.parquet")
 
 
+def test_a_table_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    hub(tmp_path / "set", [{**row, "image": colourful(1)} for row in ROWS])
+    (tmp_path / "set" / "broken.parquet").write_bytes(b"PAR1 and no more")
+    manifest = curate(tmp_path / "set", tmp_path / "out", recipe_from(tmp_path), ALONE)
+    assert manifest.num_seen == len(ROWS)
+    assert "broken.parquet: cannot be read" in manifest.failed["broken-00000"]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_damaged_table_never_gives_fewer_rows_in_silence(tmp_path: Path, seed: int) -> None:
-    import random
-
     folder = hub(tmp_path / "set", [{**row, "image": colourful(1)[:200]} for row in ROWS])
     (path,) = folder.iterdir()
     content, dice = bytearray(path.read_bytes()), random.Random(seed)
