@@ -36,12 +36,13 @@ MAX_SIZE_DIGITS = 20
 
 
 class TarFaultError(ValueError):
-    """A tar is not whole: the message says what is wrong, `offset` where it begins."""
+    """A tar is not whole: the message says what is wrong, `offset` where it begins, `name` in which member."""
 
-    def __init__(self, message: str, offset: int) -> None:
-        """Keep where in the file it is, in bytes."""
+    def __init__(self, message: str, offset: int, name: str = "") -> None:
+        """Keep where in the file it is, in bytes, and the name of the member that is cut, if one is."""
         super().__init__(message)
         self.offset = offset
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Walk:
             size = 0
         if start + size > self.num_bytes:
             left = max(self.num_bytes - start, 0)
-            raise TarFaultError(f"cut: member {name!r} claims {size} bytes, and {left} are left", self.end)
+            raise TarFaultError(f"cut: member {name!r} claims {size} bytes, and {left} are left", self.end, name)
         self.num_members += 1
         self.num_names_bytes += len(name)
         if self.num_members > MAX_MEMBERS or self.num_names_bytes > MAX_NAMES_BYTES:
