@@ -1,6 +1,5 @@
 """Walks a tar once, header by header, and says where its samples lie and which of them cannot be used."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from curation.dataset.tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES, METADATA_SUFFIX
 from curation.dataset.tar.headers import DIRECTORY, FILE, TarFaultError, Walk
 from curation.dataset.tar.names import stray
+from curation.dataset.tar.texts import parse_object
 from facemakeup.data.members import members_of, split
 from facemakeup.data.shards import Shard
 from facemakeup.faults import SampleFault
@@ -36,11 +36,8 @@ def scan(shard: Shard, path: Path) -> tuple[list[dict[str, Any]], list[SampleFau
 
 def _stated_size(metadata: bytes) -> tuple[int, int]:
     """Return the picture's width and height as its .json member has them, 0 where it does not."""
-    try:
-        fields = json.loads(metadata)
-        width, height = fields["width"], fields["height"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0, 0
+    fields = parse_object(metadata) or {}
+    width, height = fields.get("width"), fields.get("height")
     return (width, height) if type(width) is int and type(height) is int and min(width, height) > 0 else (0, 0)
 
 
