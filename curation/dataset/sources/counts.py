@@ -59,7 +59,8 @@ def stated_count(tar: Path) -> tuple[int, str] | None:
 
 def _of_stats(path: Path, _: str) -> int | None:
     values = _json(path)
-    return next((values[key] for key in STATED_IN_STATS if type(values.get(key)) is int), None)
+    counts: list[int] = [values[key] for key in STATED_IN_STATS if type(values.get(key)) is int]
+    return counts[0] if counts else None
 
 
 def _of_sizes(path: Path, name: str) -> int | None:

@@ -136,23 +136,23 @@ def _arrow(local: Path) -> Iterator[Any]:
 def _is_binary(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(kind[number].name == "bytes" and _is_binary(kind[number].type) for number in range(kind.num_fields))
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _members(key: str, batch: pa.RecordBatch, place: int, pictures: list[int]) -> Iterator[tuple[str, bytes]]:
     """Yield picture, metadata and caption of a row; of a row with several pictures, a sample for each."""
     names = batch.schema.names
-    found = {names[number]: content for number in pictures if (content := _bytes(batch.column(number)[place]))}
+    found = {number: content for number in pictures if (content := _bytes(batch.column(number)[place]))}
     fields = {
         name: _plain(batch.column(number)[place])
         for number, name in reversed(list(enumerate(names)))
         if not _is_binary(batch.schema.types[number])
     }
     caption, metadata = _caption(fields), json.dumps(_flat(fields), sort_keys=True, default=str).encode()
-    for name, content in (found or {"": None}).items():
-        own = key if len(found) < 2 else f"{key}_{name}"
-        if content is not None:
-            yield f"{own}.img", content
+    for number in found or (-1,):
+        own = key if len(found) < 2 else f"{key}_{number}"
+        if number in found:
+            yield f"{own}.img", found[number]
         yield f"{own}.{METADATA_SUFFIX}", metadata
         if caption is not None:
             yield f"{own}.{CAPTION_SUFFIX}", caption.encode("utf-8", "replace")

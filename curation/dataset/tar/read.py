@@ -103,7 +103,7 @@ def _samples(file: BinaryIO, group: Group, max_text_bytes: int) -> Iterator[Samp
         json_problem = "broken_metadata"
     pictures = group.pictures
     of_all = "duplicate_key" if group.is_repeated else "several_images" if len(pictures) > 1 else None
-    for picture in pictures or [None]:
+    for picture in pictures or (None,):
         content, picture_problem = _picture(file, picture)
         problem = of_all or picture_problem or text_problem or json_problem
         yield Sample(group.key, content, parsed, fields or {}, problem)

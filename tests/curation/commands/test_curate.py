@@ -1,11 +1,14 @@
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import curation.commands.curate
 from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
@@ -131,6 +134,31 @@ def test_batching_changes_no_byte(tmp_path: Path) -> None:
         curate(source, target, recipe_from(tmp_path, text), ALONE)
         outputs.append(bytes_of(target))
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_a_batch_holds_no_more_bytes_than_it_may_and_that_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path)
+    curate(source, tmp_path / "one", recipe, ALONE)
+    sizes: list[list[int]] = []
+    batches = curation.commands.curate._batches
+
+    def watched(*arguments: Any) -> Iterator[Any]:
+        for batch in batches(*arguments):
+            sizes.append([len(sample.image_bytes) for _, sample in batch])
+            yield batch
+
+    monkeypatch.setattr("curation.commands.curate._batches", watched)
+    monkeypatch.setattr("curation.commands.curate.MAX_BATCH_BYTES", 2400)
+    curate(source, tmp_path / "two", recipe, ALONE)
+    assert all(sum(batch) <= 2400 or len(batch) == 1 for batch in sizes) and max(map(len, sizes)) > 1
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+
+
+def test_what_was_skipped_stands_in_the_done_record(tmp_path: Path) -> None:
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1)), [(".DS_Store", b""), ("README", b"")]])
+    assert curate_shard(job(tmp_path)).run["skipped"] == {"hidden": 1, "no_suffix": 1}
 
 
 def test_a_rerun_measures_nothing_and_changes_nothing(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_what_a_tar_makes_us_remember_does_not_grow_with_what_it_holds(tmp_path:
             info.size = size
             file.addfile(info)  # the header alone: the content is a hole
             file.offset += -(-size // 512) * 512
-            file.fileobj.seek(file.offset)  # type: ignore[union-attr]
+            file.fileobj.seek(file.offset)
     done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True)
     grown, problems = done.stdout.split(maxsplit=1)
     assert problems.strip() == "['metadata_too_large', 'image_too_large']"

@@ -227,9 +227,10 @@ def test_a_data_set_that_datasets_saved_is_curated_by_one_command(tmp_path: Path
 
 def test_rows_with_several_pictures_are_a_sample_for_each(tmp_path: Path) -> None:
     table = pa.table({"jpg": [b"1", None, b"3"], "png": [None, b"2", b"4"], "txt": ["a", "b", "c"]})
+    table = table.append_column("jpg", pa.array([None, None, b"5"]))
     pq.write_table(table, tmp_path / "x.parquet")
     assert [(content, caption) for _, _, content, caption in samples(tmp_path / "x.parquet")] == [
-        (b"1", "a"), (b"2", "b"), (b"3", "c"), (b"4", "c"),
+        (b"1", "a"), (b"2", "b"), (b"3", "c"), (b"4", "c"), (b"5", "c"),
     ]  # fmt: skip
 
 
