@@ -142,7 +142,7 @@ def _files_below(source: Path) -> Iterator[str]:
     """Yield the path of every file below a folder, but for folders that a stage of ours wrote."""
     if not is_local(source):
         files, root = filesystem(source)
-        found = [name.removeprefix(root.strip("/")).strip("/") for name in map(str, files.find(root))]
+        found = [name.strip("/").removeprefix(root.strip("/")).strip("/") for name in files.find(root)]
         ours = tuple(file.removesuffix(OURS) for file in found if file.endswith("/" + OURS))
         yield from (file for file in found if not file.startswith(ours))
         return

@@ -18,6 +18,7 @@ from curation.dataset.sources import shards_in, source_samples
 from curation.dataset.tar import read_samples, write_tar
 from curation.errors import ShardError, UsageError
 from curation.run.runner import Spread
+from curation.storage.paths import location
 from curation.storage.publish import sha256_of
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard
 
@@ -86,6 +87,23 @@ def test_a_folder_gives_the_same_tars_each_time(tmp_path: Path) -> None:
         with shard.opened() as tar:
             sums.add(sha256_of(tar))
     assert len(sums) == 1
+
+
+def test_sources_in_a_store_are_read_as_those_on_a_disk(tmp_path: Path) -> None:
+    store = location("memory://test_find")
+    for place in (store / "pictures", tmp_path / "pictures"):
+        files = {"sub/b.jpg": b"2", "a.jpg": b"1", "a.txt": b"x", ".hidden.jpg": b"", "out/work.json": b""}
+        for name, content in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(content)
+        (place / "out" / "c.jpg").write_bytes(b"3")
+    assert samples(store / "pictures") == samples(tmp_path / "pictures") == [
+        ("00000", "a", b"1", "x"), ("00000", "sub/b", b"2", None),
+    ]  # fmt: skip
+    hub(tmp_path / "set", ROWS)
+    (store / "set").mkdir()
+    (store / "set" / "x.parquet").write_bytes(next((tmp_path / "set").iterdir()).read_bytes())
+    assert [sample[2] for sample in samples(store / "set")] == [row["image"] or b"" for row in ROWS]
 
 
 def test_names_that_no_tar_header_holds_are_shortened_and_stay_apart(tmp_path: Path) -> None:
