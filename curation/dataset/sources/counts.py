@@ -59,13 +59,12 @@ def stated_count(tar: Path) -> tuple[int, str] | None:
 
 def _of_stats(path: Path, _: str) -> int | None:
     values = _json(path)
-    counts: list[int] = [values[key] for key in STATED_IN_STATS if type(values.get(key)) is int]
-    return counts[0] if counts else None
+    return next((int(values[key]) for key in STATED_IN_STATS if type(values.get(key)) is int), None)
 
 
 def _of_sizes(path: Path, name: str) -> int | None:
-    number = _json(path).get(name)
-    return number if type(number) is int else None
+    number: Any = _json(path).get(name)
+    return int(number) if type(number) is int else None
 
 
 def _of_table(path: Path, _: str) -> int | None:

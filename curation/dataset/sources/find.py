@@ -53,17 +53,14 @@ def shards_in(source: Path) -> list[SourceShard]:
     return shards
 
 
-def _tars_beside(folder: Path) -> list[Path]:
-    """Return the tars that lie directly in a folder, packed ones too, in order of name."""
-    names = sorted(path.name for path in folder.iterdir() if _ends(path.name, (*TAR, *PACKED)))
-    return [folder / name for name in names if not stray(name)]
-
-
 def _of_folder(source: Path) -> list[SourceShard]:
     if (source / REPAIR_NAME).is_file() and not read_sealed(source / REPAIR_NAME)["is_finished"]:
         raise UsageError(f"{source}: its repair was interrupted; run the same `repair` again first")
-    if tars := _tars_beside(source):
-        return _of_files(source, [path.name for path in tars])
+    beside = sorted(path.name for path in source.iterdir() if not stray(path.name))
+    if tars := [name for name in beside if _ends(name, (*TAR, *PACKED))]:
+        if loose := folder_of(beside).samples:
+            log.warning("%s: its tars are read; %d loose pictures are left out", source, len(loose))
+        return _of_files(source, tars)
     files = sorted(file for file in _files_below(source) if not stray(file))
     if tars_below := [file for file in files if _ends(file, (*TAR, *PACKED))]:
         return _of_files(source, tars_below)
@@ -115,6 +112,8 @@ def _tables(source: Path, files: Sequence[str]) -> list[str]:
     """Return the tables among files, where one of them holds pictures; of a saved data set, those that it names."""
     saved = {file.removesuffix(SAVED_STATE): source / file for file in files if Path(file).name == SAVED_STATE}
     named = {folder + name for folder, state in saved.items() for name in _data_files(state)}
+    if gone := sorted(named.difference(files)):
+        raise UsageError(f"{source / gone[0]}: not here, and {SAVED_STATE} beside it names it")
     tables = [file for file in files if _ends(file, TABLES)]
     tables = [file for file in tables if file in named or _folder(file) not in saved]
     return tables if any(_may_hold_pictures(source / file) for file in tables) else []
@@ -135,7 +134,9 @@ def _folder(file: str) -> str:
 def _data_files(state: Path) -> list[str]:
     entries: Any = (parse_object(state.read_bytes()) or {}).get("_data_files")
     names = [entry.get("filename") for entry in entries or () if isinstance(entry, dict)]
-    return [name for name in names if isinstance(name, str)]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{state}: does not name the files of a data set (`_data_files`); save it anew")
+    return names
 
 
 def _files_below(source: Path) -> Iterator[str]:

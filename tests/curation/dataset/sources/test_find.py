@@ -243,6 +243,27 @@ def test_a_data_set_that_datasets_saved_is_curated_by_one_command(tmp_path: Path
     assert [(sample.image_bytes, sample.caption) for sample in kept] == [(colourful(n), "abc"[n]) for n in range(3)]
 
 
+def test_a_file_that_a_saved_data_set_names_and_lacks_is_missed(tmp_path: Path) -> None:
+    hub(tmp_path / "set", [{**row, "image": colourful(1)} for row in ROWS])
+    state = tmp_path / "set" / "state.json"
+    state.write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    with pytest.raises(UsageError, match=r"data-00000-of-00001\.arrow: not here"):
+        shards_in(tmp_path / "set")
+    state.write_text("{")
+    with pytest.raises(UsageError, match=r"state\.json: does not name the files"):
+        shards_in(tmp_path / "set")
+
+
+def test_pictures_that_lie_beside_tars_are_said_to_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_shard(tmp_path / "in", "00000", [sample_members("a", b"1")])
+    write(tmp_path / "in", {"b.jpg": b"2", "00000_stats.json": b'{"successes": 1}'})
+    with caplog.at_level(logging.WARNING):
+        assert len(samples(tmp_path / "in")) == 1
+    assert "its tars are read; 1 loose pictures are left out" in caplog.text
+
+
 def test_rows_with_several_pictures_are_a_sample_for_each(tmp_path: Path) -> None:
     table = pa.table({"jpg": [b"1", None, b"3"], "png": [None, b"2", b"4"], "txt": ["a", "b", "c"]})
     table = table.append_column("jpg", pa.array([None, None, b"5"]))
