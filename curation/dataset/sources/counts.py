@@ -74,7 +74,7 @@ def _of_table(path: Path, _: str) -> int | None:
         if "kept" in names:
             return sum(bool(kept) for kept in table.read(["kept"])["kept"].to_pylist())
         if "status" in names:
-            return sum(status == "success" for status in table.read(["status"])["status"].to_pylist())
+            return sum(bool(status == "success") for status in table.read(["status"])["status"].to_pylist())
     return None
 
 

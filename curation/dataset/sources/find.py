@@ -133,8 +133,9 @@ def _folder(file: str) -> str:
 
 def _data_files(state: Path) -> list[str]:
     entries: Any = (parse_object(state.read_bytes()) or {}).get("_data_files")
-    names = [entry.get("filename") for entry in entries or () if isinstance(entry, dict)]
-    if not names or not all(isinstance(name, str) for name in names):
+    listed = [entry.get("filename") for entry in entries or () if isinstance(entry, dict)]
+    names = [name for name in listed if isinstance(name, str)]
+    if not names or names != listed:
         raise UsageError(f"{state}: does not name the files of a data set (`_data_files`); save it anew")
     return names
 
