@@ -152,7 +152,9 @@ def fetch(
 
 @app.command()
 def curate(
-    source: Annotated[str, typer.Argument(help="Folder of img2dataset-style tars, such as `fetch` writes.")],
+    source: Annotated[
+        str, typer.Argument(help="What `fetch` wrote; or tars, one tar, a folder of pictures, Parquet with pictures.")
+    ],
     target: Annotated[str, typer.Argument(help="Folder for the curated shards and ledgers.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     workers: WorkersOption = NUM_CORES,
@@ -180,6 +182,23 @@ def curate(
 
         say(table(costs(_location(target), manifest)), err=True)
     _conclude(manifest, _location(target), as_json)
+
+
+@app.command()
+def repair(
+    source: Annotated[str, typer.Argument(help="Folder of tars, or one tar, that cannot be read as it is.")],
+    target: Annotated[str, typer.Argument(help="New folder for the repaired tars.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write damaged or disordered tars anew: samples together, strays out, no picture lost that is in them."""
+    from curation.commands.repair.stage import repair as run
+    from curation.commands.repair.text import tell, values
+
+    repaired = run(_location(source), _location(target))
+    typer.echo(_json(values(repaired)) if as_json else tell(repaired))
+    if any(shard.losses for shard in repaired):
+        typer.echo("some tars are not whole: get these anew where you can", err=True)
+        raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 
 @app.command()

@@ -49,11 +49,16 @@ def test_changelog_and_citation_are_of_the_version_that_is_built() -> None:
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+def _module(path: Path) -> str:
+    """Return what `python -m` takes for a script."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__main__")
+
+
 def test_the_index_of_benchmarks_names_every_script_once_and_only_results_that_are_there() -> None:
     rows = [line.split("|") for line in INDEX.splitlines() if line.startswith("|") and "`benchmarks." in line]
     paths = [path.relative_to(ROOT) for path in (ROOT / "benchmarks").rglob("*.py") if "__main__" in path.read_text()]
     own = [path for path in paths if path.parent.name != "inside"]  # those run in a peer's environment, called by it
-    assert sorted(row[2].strip(" `") for row in rows) == sorted(".".join(path.with_suffix("").parts) for path in own)
+    assert sorted(row[2].strip(" `") for row in rows) == sorted(_module(path) for path in own)
     results = {name for row in rows for name in re.findall(r"`(\w+\.json)`", row[4])}
     assert results == {path.name for path in (ROOT / "benchmarks" / "results").glob("*.json")}
 

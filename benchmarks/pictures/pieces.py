@@ -18,7 +18,7 @@ def first_samples(corpus: Path, number: int) -> list[Sample]:
     Raises:
         UsageError: the folder holds fewer.
     """
-    stream = chain.from_iterable(read_samples(path) for path, _ in source_shards(corpus))
+    stream = chain.from_iterable(read_samples(shard.path) for shard, _ in source_shards(corpus))
     whole = list(islice((sample for sample in stream if sample.problem is None), number))
     if len(whole) < number:
         raise UsageError(f"{corpus}: holds {len(whole)} whole samples, and {number} are asked for")

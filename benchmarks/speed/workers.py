@@ -15,6 +15,7 @@ from benchmarks.speed.floor import Floor
 from benchmarks.speed.obvious import Obvious
 from benchmarks.variants import variant
 from curation.commands.curate import CurateJob, curate_shard
+from curation.dataset.sources import TarShard
 from curation.measure.filter_set import weights_of
 from curation.recipe.recipe import load_recipe
 from curation.sandbox.parent import CELL
@@ -139,7 +140,7 @@ def _curating(recipe_text: str) -> Callable[[Path], ShardCost]:
 
     def work(tar: Path) -> ShardCost:
         with tempfile.TemporaryDirectory(prefix="throughput-") as folder:
-            job = CurateJob(tar.stem, tar, Path(folder), recipe, weights)
+            job = CurateJob(tar.stem, TarShard(tar.stem, tar), Path(folder), recipe, weights)
             before, pid = _cpu_of(CELL.pid), CELL.pid
             cpu, wall = time.process_time(), time.perf_counter()
             report = curate_shard(job)

@@ -13,8 +13,10 @@ from typing import Any
 from curation.dataset.captions import captions_of
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.sample import Sample
+from curation.dataset.sources import SourceShard, TarShard, shards_in, source_layout
 from curation.dataset.stages import CURATE, FETCH
-from curation.dataset.tar import read_samples, sample_members
+from curation.dataset.tar import sample_members
+from curation.dataset.tar.read import samples_of
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.images.reservations import reservation_in
@@ -27,14 +29,17 @@ from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import register
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
-from curation.run.sources import Difference, difference, known_shards, recorded, require_all, with_sha256s
+from curation.run.sources import Difference, Known, difference, known_shards, recorded, require_all, with_sha256s
 from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
-from curation.storage.paths import local_copy, named, read_ahead
+from curation.storage.paths import named, read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
+
+MAX_BATCH_BYTES = 64 << 20
+"""Encoded bytes of the pictures that are handed over together."""
 
 OPTED_OUT = "opted_out"
 """Reason: the picture's own metadata reserves it from training."""
@@ -46,7 +51,7 @@ class CurateJob:
     """All that one shard's work depends on."""
 
     shard: str
-    source: Path
+    source: SourceShard
     target: Path
     recipe: Recipe
     weights: Mapping[str, str]
@@ -97,10 +102,10 @@ def curate(
             require_all(source, target, missing)
         if (source / MANIFEST_NAME).exists():
             register(source, target, CURATE.name, read_manifest(source).state)
-        soon = [path for path, _ in shards[max(1, spread.num_workers) :]]
+        soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
-            CurateJob(path.stem, path, target, recipe, weights, sha, lease, ahead)
-            for (path, sha), ahead in zip_longest(shards, soon)
+            CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead)
+            for (shard, sha), ahead in zip_longest(shards, soon)
         ]
         outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
@@ -108,14 +113,12 @@ def curate(
 
 
 def _held_against(
-    target: Path, shards: list[tuple[Path, str | None]], recipe: Recipe, weights: Mapping[str, str], spread: Spread
-) -> tuple[list[tuple[Path, str | None]], Difference]:
+    target: Path, shards: list[Known], recipe: Recipe, weights: Mapping[str, str], spread: Spread
+) -> tuple[list[Known], Difference]:
     """Return the shards, of known ones with the sha256, and what `target` holds that they do not give any more."""
     known, keys = known_shards(target), measurement_keys(recipe, weights)
-    named_shards = [(path.stem, path, sha256) for path, sha256 in shards]
-    named_shards = with_sha256s(named_shards, known, min(max(1, spread.num_workers), os.cpu_count() or 1))
-    missing = difference(known, named_shards, lambda name, sha: curate_work_id_of(name, sha, recipe, keys))
-    return [(path, sha256) for _, path, sha256 in named_shards], missing
+    shards = with_sha256s(shards, known, min(max(1, spread.num_workers), os.cpu_count() or 1))
+    return shards, difference(known, shards, lambda name, sha: curate_work_id_of(name, sha, recipe, keys))
 
 
 def curate_work(recipe: Recipe, weights: Mapping[str, str]) -> str:
@@ -133,21 +136,16 @@ def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapp
     return digest([CURATE.name, shard, source_sha256, recipe.curate_digest, dict(keys), CURATE.output_since])
 
 
-def source_shards(source: Path) -> list[tuple[Path, str | None]]:
-    """Return the tars of a folder in order of name, each with the sha256 that a manifest of `fetch` names, if any.
+def source_shards(source: Path) -> list[tuple[SourceShard, str | None]]:
+    """Return the shards of a source in order of name, each with the sha256 that a manifest of `fetch` names, if any.
 
     Raises:
-        UsageError: the folder is missing, holds no tar, or is one that `fetch` has not finished.
+        UsageError: the source is missing, holds nothing that could be read, or is one that `fetch` has not finished.
     """
-    if not source.is_dir():
-        raise UsageError(f"{source}: no such folder; give a folder of WebDataset tars (NNNNN.tar)")
     if (source / WORK_NAME).exists() or (source / MANIFEST_NAME).exists():
         tars = ((report, report.file(source, ".tar")) for report in finished(source, FETCH).shards)
-        return [(tar, report.files[tar.name].sha256) for report, tar in tars]
-    shards = sorted(source.glob("*.tar"))
-    if not shards:
-        raise UsageError(f"{source}: no *.tar in this folder; give a folder of WebDataset tars (NNNNN.tar)")
-    return [(path, None) for path in shards]
+        return [(TarShard(tar.stem, tar), report.files[tar.name].sha256) for report, tar in tars]
+    return [(shard, None) for shard in shards_in(source)]
 
 
 def curate_shard(job: CurateJob) -> ShardReport:
@@ -158,16 +156,16 @@ def curate_shard(job: CurateJob) -> ShardReport:
         LeaseError: another run took the target over.
     """
     started, cpu_started = time.time(), time.process_time()
-    if not job.source.is_file():
-        raise UsageError(f"{job.source}: no such shard")
+    if not job.source.path.exists():
+        raise UsageError(f"{job.source.path}: no such shard")
     if job.source_sha256 is not None and (report := _committed(job, job.source_sha256)) is not None:
         return report
-    with local_copy(job.source) as source:
+    with job.source.opened() as source:
         read_ahead(job.ahead)
         source_sha256 = sha256_of(source)
         if job.source_sha256 not in (None, source_sha256):
             raise ShardError(
-                f"{job.source}: not the bytes that fetch's manifest names, or that lay here when this run began; "
+                f"{job.source.path}: not the bytes that fetch's manifest names, or that lay here when this run began; "
                 f"run fetch, or this, again"
             )
         if (report := _committed(job, source_sha256)) is not None:
@@ -183,16 +181,19 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
     footer = ledger_footer(recipe, keys, source_sha256)
     spent: list[Mapping[str, float]] = []
     reserved: list[dict[str, str]] = []
+    layout = source_layout(job.source, source)
+    skipped = {"skipped": dict(sorted(layout.skipped.items()))} if layout.skipped else {}
     with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         intent = intent_path(job.target, job.shard, work_id)
-        with quarantine(recipe, job.weights, job.source, intent) as quarantined:
-            for examined in examine(read_samples(source, shown=job.source), job.shard, recipe, quarantined.measure):
+        with quarantine(recipe, job.weights, job.source.path, intent) as quarantined:
+            samples = samples_of(layout, source, job.source.path)
+            for examined in examine(samples, job.shard, recipe, quarantined.measure):
                 row = stones.row(_row(examined, recipe), schema)
                 shard.add(row, members(examined) if row["kept"] else ())
                 spent.append(examined.measured.seconds)
                 reserved += _reserved(examined)
             quarantined.require(shard.num_rows)
-        found = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {})
+        found = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
         return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
 
 
@@ -250,14 +251,19 @@ def examine(samples: Iterable[Sample], shard: str, recipe: Recipe, measure: Meas
 
 
 def _batches(samples: Iterable[Sample], shard: str, size: int) -> Iterator[list[tuple[str, Sample]]]:
-    """Yield the samples with their uids in batches in which no uid stands twice."""
+    """Yield the samples with their uids in batches in which no uid stands twice, each of so many bytes at most.
+
+    A picture that is larger goes alone.
+    """
     batch: dict[str, Sample] = {}
+    num_bytes = 0
     for sample in samples:
-        uid = sample.uid(shard)
-        if len(batch) == size or uid in batch:
+        uid, num_more = sample.uid(shard), len(sample.image_bytes)
+        if batch and (len(batch) == size or uid in batch or num_bytes + num_more > MAX_BATCH_BYTES):
             yield list(batch.items())
-            batch = {}
+            batch, num_bytes = {}, 0
         batch[uid] = sample
+        num_bytes += num_more
     if batch:
         yield list(batch.items())
 

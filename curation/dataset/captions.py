@@ -1,11 +1,11 @@
 """Which caption describes which face: FaceCaption's box is matched to the detected face, so a trainer can know."""
 
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.dataset.tar.texts import parse_json
 from filters import boxes
 from filters.boxes import Box
 
@@ -108,8 +108,8 @@ def _scaled(box: Box | None, scale: tuple[float, float]) -> Box:
 def _facecaptions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     facecaptions = metadata.get("facecaptions")
     try:
-        entries = json.loads(facecaptions) if isinstance(facecaptions, str) else facecaptions
-    except (ValueError, RecursionError):
+        entries = parse_json(facecaptions) if isinstance(facecaptions, str) else facecaptions
+    except ValueError:
         return []
     if not isinstance(entries, list):
         return []

@@ -19,7 +19,7 @@ class Sample:
     """One picture as it lies in a shard: still encoded, its bytes never changed."""
 
     key: str
-    """Name in the source shard, up to the first dot of the base name (WebDataset's rule)."""
+    """Name in the source shard, without the suffix that says what a member is."""
     image_bytes: bytes
     """The encoded picture; empty where the shard holds none (see `problem`)."""
     caption: str | None
@@ -27,7 +27,8 @@ class Sample:
     metadata: Mapping[str, Any]
     """Content of the `.json` member; empty where there is none."""
     problem: str | None = None
-    """Why the sample is not whole (`no_image`, `several_images`, `broken_caption`, `broken_metadata`), else None."""
+    """Why it is not used (`no_image`, `several_images`, `duplicate_key`, `not_a_file`, `image_too_large`; `broken_` or
+    `_too_large` with `caption` or `metadata`), else None."""
 
     @cached_property
     def url(self) -> str | None:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, read_manifest, read_report, stats_path
-from curation.errors import UsageError, VerificationError
-from curation.storage.paths import local_copy
+from curation.dataset.sources import SourceShard
+from curation.errors import ShardError, UsageError, VerificationError
 from curation.storage.publish import sha256_of
 
 REMOVED = "removed"
 """Key of a manifest's `extra`: what was let go by `--allow-removed`, one entry for each time, oldest first."""
 NUM_SHOWN = 20
 
-SourceShard = tuple[str, Path, str | None]
-"""Name of a shard, its tar, and its sha256 where that is known."""
+Known = tuple[SourceShard, str | None]
+"""A shard of a source, and its sha256 where that is known."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,25 @@ def _work_id(path: Path) -> str | None:
         return None
 
 
-def with_sha256s(shards: Sequence[SourceShard], wanted: Collection[str], num_threads: int) -> list[SourceShard]:
+def with_sha256s(shards: Sequence[Known], wanted: Collection[str], num_threads: int) -> list[Known]:
     """Return the shards with the sha256 of those that are wanted; one that cannot be read stays without."""
-    unknown = [(name, path) for name, path, sha256 in shards if name in wanted and sha256 is None]
+    unknown = [shard for shard, sha256 in shards if shard.name in wanted and sha256 is None]
     with ThreadPoolExecutor(max(1, num_threads)) as pool:
-        found = dict(
-            zip((name for name, _ in unknown), pool.map(_sha256_of, (path for _, path in unknown)), strict=True)
-        )
-    return [(name, path, found.get(name, sha256)) for name, path, sha256 in shards]
+        found = dict(zip((shard.name for shard in unknown), pool.map(_sha256_of, unknown), strict=True))
+    return [(shard, found.get(shard.name, sha256)) for shard, sha256 in shards]
 
 
-def _sha256_of(path: Path) -> str | None:
+def _sha256_of(shard: SourceShard) -> str | None:
     try:
-        with local_copy(path) as copy:
+        with shard.opened() as copy:
             return sha256_of(copy)
-    except OSError:
+    except (OSError, ShardError):
         return None
 
 
-def difference(
-    known: Mapping[str, str], shards: Sequence[SourceShard], work_id: Callable[[str, str], str]
-) -> Difference:
+def difference(known: Mapping[str, str], shards: Sequence[Known], work_id: Callable[[str, str], str]) -> Difference:
     """Return which known shards no source gives any more; `work_id` makes one of a shard's name and sha256."""
-    sha256s = {name: sha256 for name, _, sha256 in shards}
+    sha256s = {shard.name: sha256 for shard, sha256 in shards}
     gone = tuple(sorted(known.keys() - sha256s.keys()))
     changed = tuple(
         name for name in sorted(known.keys() & sha256s.keys())

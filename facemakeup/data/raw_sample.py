@@ -1,6 +1,5 @@
 """One sample as it lies in a tar that `pack` wrote, read without forgiving anything."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from curation.dataset.tar import CAPTION_SUFFIX, IMAGE_SUFFIXES, METADATA_SUFFIX
+from curation.dataset.tar.texts import parse_json
 from curation.images.decode import UnreadableError, decode
 from curation.recipe.settings import DecodeLimits
 from facemakeup.data.shards import sha256_hex
@@ -87,8 +87,8 @@ def _fields(members: Mapping[str, bytes]) -> dict[str, Any]:
     if METADATA_SUFFIX not in members:
         raise SampleFaultError("no_metadata", ", ".join(sorted(members)))
     try:
-        fields = json.loads(members[METADATA_SUFFIX].decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(members[METADATA_SUFFIX].decode("utf-8"))
+    except ValueError as error:
         raise SampleFaultError("broken_metadata", str(error)) from error
     if not isinstance(fields, dict):
         raise SampleFaultError("broken_metadata", f"a {type(fields).__name__}, not an object")

@@ -1,18 +1,19 @@
 """Walks a tar once, header by header, and says where its samples lie and which of them cannot be used."""
 
-import json
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.dataset.tar import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, IMAGE_SUFFIXES, MAX_MEMBER_BYTES, METADATA_SUFFIX
+from curation.dataset.tar import IMAGE_SUFFIXES, MAX_MEMBER_BYTES, METADATA_SUFFIX
+from curation.dataset.tar.headers import DIRECTORY, FILE, TarFaultError, Walk
+from curation.dataset.tar.names import stray
+from curation.dataset.tar.texts import parse_object
 from facemakeup.data.members import members_of, split
 from facemakeup.data.shards import Shard
 from facemakeup.faults import SampleFault
 
-SCAN_VERSION = 1
+SCAN_VERSION = 2
 """Raised when a scan would give other rows."""
 
 
@@ -35,11 +36,8 @@ def scan(shard: Shard, path: Path) -> tuple[list[dict[str, Any]], list[SampleFau
 
 def _stated_size(metadata: bytes) -> tuple[int, int]:
     """Return the picture's width and height as its .json member has them, 0 where it does not."""
-    try:
-        fields = json.loads(metadata)
-        width, height = fields["width"], fields["height"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return 0, 0
+    fields = parse_object(metadata) or {}
+    width, height = fields.get("width"), fields.get("height")
     return (width, height) if type(width) is int and type(height) is int and min(width, height) > 0 else (0, 0)
 
 
@@ -79,28 +77,20 @@ def _groups(path: Path) -> Iterator[tuple[str, list[str], int, int, str]]:
 
 def _headers(path: Path) -> Iterator[tuple[str, int, int, str]]:
     """Yield name, first and last byte of each member; last, where the tar is torn, why."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:") as tar:
-            previous = 0
-            while (info := tar.next()) is not None:
-                end = info.offset_data + -(-info.size // BLOCK_BYTES) * BLOCK_BYTES
-                if info.size > MAX_MEMBER_BYTES or not (info.isreg() or info.isdir()):
-                    yield (
-                        info.name,
-                        previous,
-                        end,
-                        f"{info.name} is no regular file of at most {MAX_MEMBER_BYTES} bytes",
-                    )
+    with path.open("rb") as file:
+        walk = Walk(file, path.stat().st_size)
+        try:
+            for member in walk.members():
+                if member.kind == DIRECTORY or stray(member.name):
+                    continue
+                torn = ""
+                if member.num_bytes > MAX_MEMBER_BYTES or member.kind != FILE:
+                    torn = f"{member.name} is no regular file of at most {MAX_MEMBER_BYTES} bytes"
+                yield member.name, member.offset, walk.end, torn
+                if torn:
                     return
-                if info.offset_data + info.size > size:
-                    yield info.name, previous, end, f"{info.name} is cut at byte {size}"
-                    return
-                if info.isreg():
-                    yield info.name, info.offset, end, ""
-                previous = tar.offset
-            raw.seek(previous)
-            if raw.read(END_OF_ARCHIVE_BYTES) != bytes(END_OF_ARCHIVE_BYTES):
-                yield "", previous, previous, f"no end-of-archive blocks at byte {previous}"
-    except (tarfile.TarError, OSError, UnicodeError, ValueError) as error:
-        yield "", size, size, f"{type(error).__name__}: {error}"
+            walk.require_end()
+        except TarFaultError as error:
+            yield error.name, walk.end, walk.end, str(error)
+        except OSError as error:
+            yield "", walk.end, walk.end, f"{type(error).__name__}: {error}"

@@ -40,11 +40,11 @@ def test_the_same_seed_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> Non
 
 @with_gold
 def test_curate_takes_the_tars_and_the_manifest_says_what_is_in_them(corpus: Path) -> None:
-    ((path, sha256),) = source_shards(corpus)
+    ((shard, sha256),) = source_shards(corpus)
     assert sha256 is None
     with (corpus / MANIFEST).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    for sample, row in zip(read_samples(path), rows, strict=True):
+    for sample, row in zip(read_samples(shard.path), rows, strict=True):
         assert (sample.problem, sample.key, sample.uid("00000")) == (None, row["key"], row["uid"])
         assert hashlib.sha256(sample.image_bytes).hexdigest() == row["sha256"] == sample.metadata["sha256"]
         picture = decode(sample.image_bytes, DecodeLimits())

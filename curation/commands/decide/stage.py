@@ -16,11 +16,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.commands.curate import clean, curate_work, curate_work_id, members_as, run_facts
+from curation.commands.curate import (
+    MAX_BATCH_BYTES,
+    clean,
+    curate_work,
+    curate_work_id,
+    members_as,
+    run_facts,
+    source_shards,
+)
 from curation.commands.decide.preview import Opinion, Preview, add, opinion, preview_of
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import HISTORY, Manifest, ShardReport, committed
 from curation.dataset.sample import Sample
+from curation.dataset.sources import SourceShard, source_samples
 from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import TarWriter, read_samples
 from curation.dataset.tombstones import consult
@@ -50,8 +59,8 @@ class DecideJob:
     shard: str
     report: ShardReport
     """The record of the shard as it is now."""
-    source: Path | None
-    """The tar that was curated; needed only where something must be measured or comes back."""
+    source: SourceShard | None
+    """The shard that was curated; needed only where something must be measured or comes back."""
     target: Path
     recipe: Recipe
     weights: Mapping[str, str]
@@ -181,10 +190,18 @@ def _curated(target: Path, recipe: Recipe) -> Manifest:
 def _jobs(
     manifest: Manifest, target: Path, source: Path | None, recipe: Recipe, weights: Mapping[str, str]
 ) -> list[DecideJob]:
+    there = _sources(source) if source else {}
     return [
-        DecideJob(report.shard, report, source / f"{report.shard}.tar" if source else None, target, recipe, weights)
-        for report in manifest.shards
+        DecideJob(report.shard, report, there.get(report.shard), target, recipe, weights) for report in manifest.shards
     ]
+
+
+def _sources(source: Path) -> dict[str, SourceShard]:
+    """Return the shards of what was curated, by name; none where it is gone, since few decisions ask for them."""
+    try:
+        return {shard.name: shard for shard, _ in source_shards(source)}
+    except UsageError:
+        return {}
 
 
 def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> tuple[dict[int, Measured], list[dict[str, str]]]:
@@ -207,7 +224,7 @@ def _measure(job: DecideJob, ledger: Ledger, work_id: str) -> tuple[dict[int, Me
             measured |= dict(zip((i for i, _ in batch), quarantined.measure(entries), strict=True))
         quarantined.require(len(ledger.opinions))
     if missing := wanted.keys() - measured.keys():
-        raise ShardError(f"{job.source}: lacks {len(missing)} of {len(wanted)} samples that must be measured again")
+        raise ShardError(f"{_shown(job)}: lacks {len(missing)} of {len(wanted)} samples that must be measured again")
     return measured, quarantined.found
 
 
@@ -216,29 +233,37 @@ def _source(job: DecideJob, ledger: Ledger, rows: Mapping[int, Any]) -> Iterator
     numbers: dict[str, deque[int]] = defaultdict(deque)
     for i, judged in enumerate(ledger.opinions):
         numbers[judged.row["key"]].append(i)
-    if job.source is None or not job.source.is_file():
+    if job.source is None or not job.source.path.exists():
         raise ShardError(
-            f"{job.source}: not here, but {len(rows)} samples of shard {job.shard} must be read from it; "
+            f"{_shown(job)}: not here, but {len(rows)} samples of shard {job.shard} must be read from it; "
             f"name the folder that was curated with --source"
         )
-    with local_copy(job.source) as tar:
+    with job.source.opened() as tar:
         if sha256_of(tar) != ledger.source_sha256:
-            raise ShardError(f"{job.source}: not the tar that shard {job.shard} was curated from")
-        for sample in read_samples(tar, shown=job.source):
+            raise ShardError(f"{job.source.path}: not the tar that shard {job.shard} was curated from")
+        for sample in source_samples(job.source, tar):
             waiting = numbers.get(clean(sample.key))
             if waiting and (i := waiting.popleft()) in rows:
                 if hashlib.sha256(sample.image_bytes).hexdigest() != ledger.opinions[i].row["sha256"]:
-                    raise ShardError(f"{job.source}: {sample.key}: its bytes are not those that the ledger names")
+                    raise ShardError(f"{job.source.path}: {sample.key}: its bytes are not those that the ledger names")
                 yield i, sample
+
+
+def _shown(job: DecideJob) -> Path | str:
+    """Return what errors call the shard that was curated."""
+    return job.source.path if job.source is not None else f"source of shard {job.shard}"
 
 
 def _batches(stream: Iterator[tuple[int, Sample]], size: int) -> Iterator[list[tuple[int, Sample]]]:
     batch: list[tuple[int, Sample]] = []
-    for numbered in stream:
-        batch.append(numbered)
-        if len(batch) == size:
+    num_bytes = 0
+    for number, sample in stream:
+        num_more = len(sample.image_bytes)
+        if batch and (len(batch) == size or num_bytes + num_more > MAX_BATCH_BYTES):
             yield batch
-            batch = []
+            batch, num_bytes = [], 0
+        batch.append((number, sample))
+        num_bytes += num_more
     if batch:
         yield batch
 
@@ -299,10 +324,10 @@ def _tar(job: DecideJob, ledger: Ledger, rows: Sequence[Mapping[str, Any]], stem
             left = ((after[s.key], s.key, s) for s in read_samples(tar, after.keys(), shown=path))
             return {name: _write(job.target / name, left, path, len(after))}
     samples = ((kept[i]["format"], kept[i]["uid"], sample) for i, sample in _source(job, ledger, kept))
-    return {name: _write(job.target / name, samples, job.source, len(after))}
+    return {name: _write(job.target / name, samples, _shown(job), len(after))}
 
 
-def _write(path: Path, samples: Iterator[tuple[str, str, Sample]], where: Path | None, num_samples: int) -> FileRecord:
+def _write(path: Path, samples: Iterator[tuple[str, str, Sample]], where: Path | str, num_samples: int) -> FileRecord:
     """Publish a tar of samples, each with its format and uid, that must be as many as are kept."""
     num_written = 0
     with staged(path) as file, refusing(path), closing(TarWriter(file.temp)) as tar:

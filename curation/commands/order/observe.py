@@ -18,8 +18,8 @@ from curation.commands.order.replay import Observed
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.dataset.sample import Sample
+from curation.dataset.sources import SourceShard, source_samples
 from curation.dataset.stages import CURATE
-from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.measure.cascade import DECODE, Entry, Measured, in_shadow, measure, missing
 from curation.measure.columns import footer_of
@@ -29,7 +29,6 @@ from curation.run.costs import costs
 from curation.run.target import finished
 from curation.sandbox.parent import CELL
 from curation.sandbox.protocol import CellFault
-from curation.storage.paths import local_copy
 
 MAX_SHARDS = 32
 """Shards that are read for a sample; of a larger folder these are drawn by chance."""
@@ -62,7 +61,7 @@ def sample_of(source: Path, recipe: Recipe, num_pictures: int, seed: int) -> Ord
 
 
 def _of_tars(source: Path, recipe: Recipe, num_pictures: int, seed: int) -> OrderSample:
-    shards = [path for path, _ in source_shards(source)]
+    shards = [shard for shard, _ in source_shards(source)]
     chosen, num_seen = _drawn(shards, num_pictures, seed)
     measured = _measured(chosen, recipe)
     observed = tuple(Observed(picture.evidence, picture.seconds) for picture in measured)
@@ -156,10 +155,10 @@ def _require_same(path: Path, recipe: Recipe, weights: dict[str, str]) -> None:
             )
 
 
-def _drawn(shards: Sequence[Path], num_samples: int, seed: int) -> tuple[list[tuple[str, Sample]], int]:
+def _drawn(shards: Sequence[SourceShard], num_samples: int, seed: int) -> tuple[list[tuple[str, Sample]], int]:
     """Return that many samples of the shards with their uids, each as likely as any other, and how many were seen."""
     dice = random.Random(seed)
-    drawn = sorted(dice.sample(shards, min(len(shards), MAX_SHARDS)))
+    drawn = sorted(dice.sample(shards, min(len(shards), MAX_SHARDS)), key=lambda shard: (shard.path, shard.name))
     chosen: list[tuple[str, Sample]] = []
     num_seen = 0
     for uid, sample in _samples(drawn):
@@ -170,12 +169,12 @@ def _drawn(shards: Sequence[Path], num_samples: int, seed: int) -> tuple[list[tu
     return chosen, num_seen
 
 
-def _samples(shards: Sequence[Path]) -> Iterator[tuple[str, Sample]]:
-    for path in shards:
-        with local_copy(path) as tar:
-            for sample in read_samples(tar, shown=path):
+def _samples(shards: Sequence[SourceShard]) -> Iterator[tuple[str, Sample]]:
+    for shard in shards:
+        with shard.opened() as tar:
+            for sample in source_samples(shard, tar):
                 if sample.problem is None:
-                    yield sample.uid(path.stem), sample
+                    yield sample.uid(shard.name), sample
 
 
 def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Measured]:

@@ -10,6 +10,7 @@ from curation.dataset.captions import captions_of
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH, PACK, STAGES
 from curation.dataset.tar import members_of, picture_name, read_samples
+from curation.dataset.tar.names import stray
 from curation.errors import ShardError
 from curation.images.containers import sniff_format
 
@@ -22,6 +23,9 @@ def tar_findings(tar: Path, shown: Path, stage: str, shard: str, rows: Sequence[
     expected = {row[column]: row for row in rows or () if row["kept"]}
     keys: list[str] = []
     try:
+        for member in members_of(tar, shown):
+            if stray(member.name):
+                yield "", f"holds {member.name!r}, which is no sample's", "only what the ledger keeps"
         for sample in read_samples(tar, shown=shown):
             keys.append(sample.key)
             if rows is None:

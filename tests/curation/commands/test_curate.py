@@ -1,15 +1,19 @@
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import curation.commands.curate
 from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
+from curation.dataset.sources import TarShard
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 from curation.run.runner import Spread
@@ -37,7 +41,7 @@ def rejections(path: Path) -> dict[str, str | None]:
 def job(tmp_path: Path, name: str = "00000") -> CurateJob:
     target = tmp_path / "out"
     target.mkdir(exist_ok=True)
-    return CurateJob(name, tmp_path / "in" / f"{name}.tar", target, recipe_from(tmp_path), {})
+    return CurateJob(name, TarShard(name, tmp_path / "in" / f"{name}.tar"), target, recipe_from(tmp_path), {})
 
 
 def test_the_ledger_accounts_for_every_sample(tmp_path: Path) -> None:
@@ -146,6 +150,31 @@ def test_batching_changes_no_byte(tmp_path: Path) -> None:
     assert outputs[0] == outputs[1] == outputs[2]
 
 
+def test_a_batch_holds_no_more_bytes_than_it_may_and_that_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path)
+    curate(source, tmp_path / "one", recipe, ALONE)
+    sizes: list[list[int]] = []
+    batches = curation.commands.curate._batches
+
+    def watched(*arguments: Any) -> Iterator[Any]:
+        for batch in batches(*arguments):
+            sizes.append([len(sample.image_bytes) for _, sample in batch])
+            yield batch
+
+    monkeypatch.setattr("curation.commands.curate._batches", watched)
+    monkeypatch.setattr("curation.commands.curate.MAX_BATCH_BYTES", 2400)
+    curate(source, tmp_path / "two", recipe, ALONE)
+    assert all(sum(batch) <= 2400 or len(batch) == 1 for batch in sizes) and max(map(len, sizes)) > 1
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+
+
+def test_what_was_skipped_stands_in_the_done_record(tmp_path: Path) -> None:
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1)), [(".DS_Store", b""), ("README", b"")]])
+    assert curate_shard(job(tmp_path)).run["skipped"] == {"hidden": 1, "no_suffix": 1}
+
+
 def test_a_rerun_measures_nothing_and_changes_nothing(tmp_path: Path) -> None:
     source, recipe, target = mixed_source(tmp_path / "in"), recipe_from(tmp_path), tmp_path / "out"
     curate(source, target, recipe, ALONE)
@@ -242,11 +271,12 @@ def test_hostile_metadata_costs_no_other_sample(tmp_path: Path, metadata: bytes)
 
 
 def test_names_that_are_not_utf8_are_named_in_the_manifest_all_the_same(tmp_path: Path) -> None:
-    name = os.fsdecode(b"\xff.jpg")
-    write_shard(tmp_path / "in", "00000", [[(name, colourful(1)), (name, colourful(2))]])
+    name = os.fsdecode(b"\xff")
+    apart = [(f"{name}.jpg", colourful(1)), ("b.jpg", colourful(2)), (f"{name}.txt", b"x")]
+    write_shard(tmp_path / "in", "00000", [apart])
     write_shard(tmp_path / "in", "00001", [[(os.fsdecode(b"\xff.txt"), b"no picture")]])
     manifest = curate(tmp_path / "in", tmp_path / "out", recipe_from(tmp_path), ALONE)
-    assert "comes twice" in manifest.failed["00000"]
+    assert "stand apart" in manifest.failed["00000"]
     assert manifest.rejected == {"curate": {"no_image": 1}}
     assert read_manifest(tmp_path / "out").failed == manifest.failed
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import CurateJob, curate, curate_shard
+from curation.dataset.sources import TarShard
 from curation.errors import LeaseError, VerificationError
 from curation.run.runner import Outcome, Spread
 from curation.storage import lease as leases
@@ -165,7 +166,7 @@ def test_the_heart_beats_while_the_folder_is_held_and_numbers_only_grow(
 def test_a_run_that_was_replaced_commits_nothing_more(tmp_path: Path) -> None:
     source, recipe, target = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path), tmp_path / "out"
     elsewhere(target, 4)
-    job = CurateJob("00000", source / "00000.tar", target, recipe, {}, None, Lease(target, 3))
+    job = CurateJob("00000", TarShard("00000", source / "00000.tar"), target, recipe, {}, None, Lease(target, 3))
     with pytest.raises(LeaseError, match=r"another run took over \(lease 4\)"):
         curate_shard(job)
     assert bytes_of(target) == {} and not (target / "00000_stats.json").exists()

@@ -91,6 +91,19 @@ def test_what_a_scan_cannot_use_is_counted_by_reason_and_the_rest_is_read(tmp_pa
     assert all("foreign-0.tar" in str(fault) for fault in index.faults)
 
 
+def test_strays_and_keys_with_dots_are_read_as_curate_reads_them(tmp_path: Path) -> None:
+    dotted = [(f"22.05{name[name.index('.') :]}", content) for name, content in packed_sample(0)]
+    for form in (tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "foreign-0.tar", "w", format=form) as tar:
+            for name, content in [(".DS_Store", b"x"), *dotted, ("README", b"x"), ("._22.06.jpg", b"x")]:
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime = len(content), 1.5
+                tar.addfile(info, io.BytesIO(content))
+        index, store = index_of(tmp_path)
+        ((key, members),) = contents(index, store)
+        assert (key, index.faults, members["jpg"]) == ("22.05", (), dict(dotted)["22.05.jpg"])
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.55, 0.8, 0.999])
 def test_a_tar_that_is_cut_anywhere_gives_its_whole_samples_and_one_named_fault(tmp_path: Path, cut: float) -> None:
     (path,) = write_packed(tmp_path, [packed_sample(n) for n in range(4)])

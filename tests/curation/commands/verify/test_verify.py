@@ -211,6 +211,10 @@ def doubled_member(members: list[tuple[str, bytes]]) -> None:
     members.insert(1, members[0])
 
 
+def stray_member(members: list[tuple[str, bytes]]) -> None:
+    members.append((".DS_Store", b"x"))
+
+
 @pytest.mark.parametrize("stage", ["fetch", "curate"])
 @pytest.mark.parametrize(
     ("edit", "message"),
@@ -219,7 +223,8 @@ def doubled_member(members: list[tuple[str, bytes]]) -> None:
         (drop_a_sample, "is not in the tar"),
         (add_a_sample, "which its ledger does not keep"),
         (other_order, "stand in another order"),
-        (doubled_member, "comes twice"),
+        (doubled_member, "duplicate_key"),
+        (stray_member, "holds '.DS_Store', which is no sample's"),
     ],
 )
 def test_a_tar_that_is_not_what_its_ledger_keeps_is_found_though_its_hash_is_right(

@@ -1,0 +1,1 @@
+"""Tars that cannot be read as they are, written anew."""
