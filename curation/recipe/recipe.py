@@ -15,7 +15,14 @@ from curation.recipe.filter_plan import FilterPlan, FilterStanza, ScreenPlan, cr
 from curation.recipe.joint_scores import JOINT_SCORES
 from curation.recipe.judge import Criterion, KeepRange
 from curation.recipe.screens import may_hold
-from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings, PackSettings, RankSettings
+from curation.recipe.settings import (
+    CurateSettings,
+    DecodeLimits,
+    FetchSettings,
+    PackSettings,
+    RankSettings,
+    without_added,
+)
 from curation.recipe.validation import validated
 from curation.storage.publish import digest
 from filters.base import Settings
@@ -131,7 +138,8 @@ class Recipe:
     @staticmethod
     def _inside(resolved: Mapping[str, Any]) -> dict[str, Any]:
         curate = {key: value for key, value in resolved["curate"].items() if key not in OUTSIDE_DIGEST}
-        return {**resolved, "curate": curate}
+        pack = without_added("pack", resolved["pack"], PackSettings())
+        return {**resolved, "curate": curate, "pack": pack}
 
 
 def load_recipe(path: Path | str) -> Recipe:

@@ -1,6 +1,8 @@
 """The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -136,11 +138,26 @@ class CurateSettings(Settings):
 class PackSettings(Settings):
     """How the final shards are cut."""
 
-    num_shard_samples: int = Field(default=1000, ge=1, le=100_000)
-    """Samples per final shard; the last of each series holds the rest."""
+    max_shard_bytes: int = Field(default=1 << 30, ge=1)
+    """A final shard ends before the sample with which it would be larger, by the sizes of the fetched pictures."""
+    num_shard_samples: int = Field(default=100_000, ge=1, le=100_000)
+    """Most samples of a final shard; the last one holds the rest."""
+    shuffle_seed: int = Field(default=0, ge=0)
+    """Decides the order of the packed samples."""
     metadata: Literal["strip", "keep"] = "strip"
     """`strip` losslessly removes all metadata but orientation and ICC, and trailing bytes; `keep` keeps every byte."""
     min_caption_box_iou: float = Field(default=0.5, gt=0.0, le=1.0)
     """A FaceCaption box is bound to the detected face of greatest IoU, if that reaches this."""
     max_caption_characters: int = Field(default=2000, ge=1)
     """Captions are cut here, after control characters are removed and Unicode is composed (NFC)."""
+
+
+ADDED: Mapping[str, frozenset[str]] = MappingProxyType({"pack": frozenset({"max_shard_bytes", "shuffle_seed"})})
+"""Keys by table that came after the first release. At their default they are in no digest, so that what was made
+before keeps its identity."""
+
+
+def without_added(table: str, values: Mapping[str, Any], defaults: Settings) -> dict[str, Any]:
+    """Return a table's plain values for a digest: without the keys of `ADDED` that say what `defaults` say."""
+    usual = defaults.model_dump(mode="json", include=set(ADDED.get(table, ())))
+    return {key: value for key, value in values.items() if key not in usual or value != usual[key]}

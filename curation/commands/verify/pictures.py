@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.commands.pack.members import picture_offsets
 from curation.commands.verify.rows import Finding, Row
 from curation.dataset.captions import captions_of
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH, PACK, STAGES
-from curation.dataset.tar import members_of, picture_name, read_samples
+from curation.dataset.tar import members_of, read_samples
 from curation.errors import ShardError
 from curation.images.containers import sniff_format
 
@@ -92,8 +93,8 @@ FACTS = {FETCH.name: _fetched, CURATE.name: _curated, PACK.name: _packed}
 
 def _place_findings(tar: Path, shown: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """Yield the rows whose offset is not that of their picture's tar header."""
-    headers = {member.name: member.offset for member in members_of(tar, shown)}
+    headers = picture_offsets({member.name: member.offset for member in members_of(tar, shown)})
     for row in rows:
-        offset = headers.get(picture_name(row["key"], row["format"]))
+        offset = headers.get(row["key"])
         if row["kept"] and row["offset"] != offset:
             yield row["uid"], f"offset {row['offset']}", f"{offset}, where its picture's tar header stands"
