@@ -1,4 +1,4 @@
-"""The names of a packed sample's members: those of every other stage, but for the picture, which has one name for all."""
+"""The names of a packed sample's members: those of every other stage, but the picture's, which is one for all."""
 
 from collections.abc import Iterator, Mapping
 

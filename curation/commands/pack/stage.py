@@ -22,6 +22,7 @@ from curation.commands.pack.training_sample import has_face_fields, score_fields
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
+from curation.dataset.rights import rights_of
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CARD_NAME, CURATE, FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.dataset.tar import read_samples
@@ -46,6 +47,9 @@ EXTRA_FIELDS = (
     pa.field("num_bytes", pa.int64()),
     pa.field("caption_source", pa.string()),
     pa.field("caption_binding", pa.string()),
+    pa.field("license", pa.string()),
+    pa.field("author", pa.string()),
+    pa.field("rights_json", pa.string()),
 )
 SCHEMA = pa.schema([*BASE_FIELDS, *EXTRA_FIELDS])
 """Columns of `ledger.parquet` and `index.parquet`; `offset` is that of the picture's tar header, in bytes."""
@@ -234,6 +238,7 @@ def _row(seat: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapp
         seat.uid, seat.uid, url=measured["url"], sha256=fields["sha256"],
         width=measured["width"], height=measured["height"],
     )  # fmt: skip
+    rights = rights_of(sample.metadata)
     return {
         **base,
         "source_shard": seat.source_shard,
@@ -242,6 +247,9 @@ def _row(seat: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapp
         "num_bytes": fields["num_bytes"],
         "caption_source": fields["caption_source"],
         "caption_binding": fields["caption_binding"],
+        "license": rights.license,
+        "author": rights.author,
+        "rights_json": rights.as_json,
     }
 
 
@@ -259,7 +267,7 @@ def _rejected_row(row: Mapping[str, Any], shard: str, reason: str) -> dict[str, 
 
 
 def _no_place() -> dict[str, Any]:
-    return dict.fromkeys(("shard", "offset", "num_bytes", "caption_source", "caption_binding"))
+    return dict.fromkeys(column.name for column in EXTRA_FIELDS)
 
 
 def _hashes(report: ShardReport) -> list[Any]:

@@ -63,12 +63,15 @@ def _fetched(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]
 
 def _curated(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
     url = None if sample.url is None else sample.url.encode("utf-8", "replace").decode()
+    told = {name: value for name, value in sample.metadata.items() if name == "facecaptions"}
+    counts = [len(captions_of(sample.caption, metadata)) for metadata in (sample.metadata, told)]
+    # The second is the count of releases before 0.3.0, which did not look for captions elsewhere in the metadata.
     return {
         "uid": (sample.uid(shard), row["uid"]),
         "url": (url, row["url"]),
         "num_bytes": (len(sample.image_bytes), row["num_bytes"]),
         "format": (sniff_format(sample.image_bytes), row["format"]),
-        "num_captions": (len(captions_of(sample.caption, sample.metadata)), row["num_captions"]),
+        "num_captions": (row["num_captions"] if row["num_captions"] in counts else counts[0], row["num_captions"]),
     }
 
 

@@ -54,7 +54,7 @@ def leave_leavings(run: Path) -> list[str]:
     return [
         "curate/00007.3fa9c2d1.parquet", "curate/00007.3fa9c2d1.tar", "curate/_tmp/00000.tar.abc",
         "fetch/_tmp/00000.def/part/00000.jpg", "forgotten/prepared/curate/00000.tar",
-        "pack/_lease/_tmp/000001.json.abc", "pack/00009.tar",
+        "pack/00009.tar", "pack/_lease/_tmp/000001.json.abc",
     ]  # fmt: skip
 
 

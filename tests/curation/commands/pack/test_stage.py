@@ -183,3 +183,26 @@ def test_nothing_is_packed_from_a_curated_tar_that_is_cut_behind_its_last_sample
     manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
     assert set(manifest.failed) == {row["shard"] for row in packed if row["source_shard"] == shard}
     assert all(f"{tar}: cut: no end-of-archive blocks at byte {end}" in error for error in manifest.failed.values())
+
+
+def test_captions_licence_and_author_that_stand_in_the_json_alone_reach_the_packed_json_and_the_index(
+    tmp_path: Path,
+) -> None:
+    def sample(key: str, seed: int, **told: object) -> list[tuple[str, bytes]]:
+        picture, metadata, _ = sample_members(key, colourful(seed))
+        return [picture, (metadata[0], json.dumps(json.loads(metadata[1]) | told).encode())]
+
+    told = {"caption": "of the json", "LICENSE": "CC BY 2.0", "Author": "Ann"}
+    write_shard(tmp_path / "in", "00000", [sample("a", 1, **told), sample("b", 2, caption=None, TEXT="in text")])
+    recipe = recipe_from(tmp_path)
+    curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
+    assert pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE).num_kept == 2
+    packed = {s.metadata["url"][-5:]: s for s in read_samples(tmp_path / "pack" / "00000.tar")}
+    index = {row["url"][-5:]: row for row in read_ledger(tmp_path / "pack" / "index.parquet").to_pylist()}
+    a, b = (packed[key] for key in ("a.jpg", "b.jpg"))
+    assert (a.caption, b.caption) == ("of the json", "in text")
+    assert (a.metadata["license"], a.metadata["author"]) == ("CC BY 2.0", "Ann")
+    assert json.loads(a.metadata["rights_json"]) == {"Author": "Ann", "LICENSE": "CC BY 2.0"}
+    assert (b.metadata["license"], b.metadata["author"], b.metadata["rights_json"]) == ("unknown", "unknown", "{}")
+    assert [index["a.jpg"][name] for name in ("license", "author")] == ["CC BY 2.0", "Ann"]
+    assert [index["b.jpg"][name] for name in ("license", "author", "rights_json")] == [None] * 3
