@@ -2,9 +2,9 @@
 
     python -m benchmarks.training.readers_outside [--out benchmarks/results/readers_outside.json]
 
-Each reader gets 18 samples in two tars with the settings that its own documentation shows first, `datasets` beside them the
-files that `pack` leaves and, but for `no card`, the card that it writes. Figures are how many samples came back and how many
-of these with pixels. Daft, which decodes nothing by itself, is asked where it is installed what it takes the picture for.
+Each reader gets 18 samples in two tars with the settings that its own documentation shows first, beside them such files
+as `pack` leaves and, but for `no card`, the card that it writes. Figures are how many samples came back and how many of
+these with pixels. Daft, which decodes nothing by itself, is asked where it is installed what it takes the picture for.
 """
 
 import argparse
