@@ -34,12 +34,12 @@ NAMES: Mapping[str, Callable[[str], str]] = {
 """What a picture is called -> its suffix, by its format."""
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 NUM_TARS, NUM_SAMPLES = 2, 9
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 def write_folder(folder: Path, suffix_of: Callable[[str], str], *, has_card: bool) -> None:
     """Write tars, and beside them files such as `pack` leaves."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for tar in range(NUM_TARS):
         members = []
         for number in range(tar * NUM_SAMPLES, (tar + 1) * NUM_SAMPLES):
@@ -75,7 +75,7 @@ def read_ray(folder: Path) -> Iterable[Mapping[str, Any]]:
     """Read as Ray Data shows it."""
     import ray.data
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     return ray.data.read_webdataset(sorted(str(tar) for tar in folder.glob("*.tar"))).take_all()  # type: ignore[no-any-return]
 
 
@@ -100,18 +100,24 @@ def count(reader: str, folder: Path) -> dict[str, Any]:
     return {"samples": len(rows), "pictures": sum(with_pixels)}
 
 
-def asked(reader: str, folder: Path) -> dict[str, Any]:
-    """Return what a reader gives, asked in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.training.readers_outside", "--ask", reader, str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer in {TIMEOUT_S} s"}
-    last = (done.stdout.strip().splitlines() or [""])[-1]
-    if done.returncode == 0:
-        answer: dict[str, Any] = json.loads(last)
-        return answer
-    return {"error": (done.stderr.strip().splitlines() or ["?"])[-1][:200]}
+def answers(reader: str, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return what a reader gives of each folder, or the last line of what it says."""
+    found: list[dict[str, Any]] = []
+    for folder in folders:
+        try:
+            found.append(count(reader, folder))
+        except Exception as error:  # noqa: BLE001  whatever a stranger's library raises is the figure
+            lines = [line for line in f"{type(error).__name__}: {error}".splitlines() if line.strip()]
+            found.append({"error": next((line for line in lines if "ValueError" in line), lines[0])[:160]})
+    return found
+
+
+def asked(reader: str, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the same, asked in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.training.readers_outside", "--ask", reader, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
 
 
 def measure() -> dict[str, Any]:
@@ -122,13 +128,15 @@ def measure() -> dict[str, Any]:
             versions[reader] = version(reader)
         except PackageNotFoundError:
             continue
-    table: dict[str, dict[str, Any]] = {}
-    for name, suffix_of in NAMES.items():
-        with tempfile.TemporaryDirectory(prefix="readers-") as folder:
-            tars = Path(folder, "tars")
-            write_folder(tars, suffix_of, has_card=not name.endswith("no card"))
-            table[name] = {reader: asked(reader, tars) for reader in versions}
-            print(name, table[name], flush=True)
+    table: dict[str, dict[str, Any]] = {name: {} for name in NAMES}
+    with tempfile.TemporaryDirectory(prefix="readers-") as temporary:
+        folders = [Path(temporary, f"{number}", "tars") for number in range(len(NAMES))]
+        for folder, (name, suffix_of) in zip(folders, NAMES.items(), strict=True):
+            write_folder(folder, suffix_of, has_card=not name.endswith("no card"))
+        for reader in versions:
+            for name, found in zip(NAMES, asked(reader, folders), strict=True):
+                table[name][reader] = found
+            print(reader, *(row[reader] for row in table.values()), sep="\n  ", flush=True)
     return {"num_samples": NUM_TARS * NUM_SAMPLES, "versions": versions, "pictures_by_name": table}
 
 
@@ -136,10 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.readers_outside", description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "readers_outside.json")
-    parser.add_argument("--ask", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--ask", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.ask:
-        print(json.dumps(count(options.ask[0], Path(options.ask[1]))))
+        print(json.dumps(answers(options.ask[0], [Path(folder) for folder in options.ask[1:]])))
         return 0
     os.environ["HF_HUB_OFFLINE"] = "1"
     result = measure() | {"machine": machine(), "commit": commit()}
