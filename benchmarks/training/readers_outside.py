@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.ask:
         print(json.dumps(answers(options.ask[0], [Path(folder) for folder in options.ask[1:]])))
         return 0
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ |= {"HF_HUB_OFFLINE": "1", "RAY_raylet_start_wait_time_s": "300"}
     result = measure() | {"machine": machine(), "commit": commit()}
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0

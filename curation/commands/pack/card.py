@@ -20,6 +20,6 @@ its caption `.txt`. Every picture has the member name `.{PICTURE_SUFFIX}`, so th
 every reader; the bytes are JPEG, PNG or WEBP, and `format` in the metadata says which. Decoders that look at the bytes
 (Pillow, OpenCV, torchvision's `decode_image`) read them all.
 
-Pictures may be turned by EXIF, be CMYK, have an alpha channel or a wide-gamut profile. `open_picture` of `curation` makes
-of the bytes the upright 8-bit sRGB that the trainer sees.
+Pictures may be turned by EXIF, be CMYK, have an alpha channel or a wide-gamut profile. `open_picture` of `curation`
+makes of the bytes the upright 8-bit sRGB that the trainer sees.
 """
