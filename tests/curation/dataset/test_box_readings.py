@@ -41,7 +41,7 @@ def test_a_box_of_stored_pixels_is_turned_as_the_decoder_turns_the_picture(orien
     box, crawled = stored_box(orientation)
     large: Box = (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
     first, *_ = readings((WIDTH, HEIGHT), (crawled[0] * scale, crawled[1] * scale), orientation)
-    assert (first.pixels, first.box(large)) == ("stored", pytest.approx(UPRIGHT))
+    assert first.pixels == "stored" and first.box(large) == pytest.approx(UPRIGHT)
 
 
 @pytest.mark.parametrize("as_upright", [False, True])
@@ -53,7 +53,7 @@ def test_a_caption_is_bound_under_the_reading_that_meets_a_face_and_says_which(
     for size in (crawled, (WIDTH, HEIGHT)):  # crawlers tell either
         caption = Caption("her", "facecaption", UPRIGHT if as_upright else box)
         binding = bind([caption], [UPRIGHT], (WIDTH, HEIGHT), size, 0.5, orientation)
-        assert binding is not None and (binding.status, binding.iou) == ("bound", pytest.approx(1.0))
+        assert binding is not None and binding.status == "bound" and binding.iou == pytest.approx(1.0)
         assert binding.pixels == ("upright" if as_upright and orientation != 1 else "stored")
 
 
