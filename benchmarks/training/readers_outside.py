@@ -1,6 +1,6 @@
 """Asks readers outside what they take of tars with JPEG, PNG and WEBP mixed, for each way to name the picture.
 
-    python -m benchmarks.training.readers_outside [--out benchmarks/results/readers_outside.json]
+    python -m benchmarks.training.readers_outside [--out FILE]
 
 Each reader gets 18 samples in two tars with the settings that its own documentation shows first, beside them such files
 as `pack` leaves and, but for `no card`, the card that it writes. Figures are how many samples came back and how many of
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.provenance import RESULTS, commit, machine
+from benchmarks.provenance import commit, machine
 from curation.commands.pack.card import CARD
 from curation.dataset.tar import write_tar
 
@@ -143,7 +143,7 @@ def measure() -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.readers_outside", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS / "readers_outside.json")
+    parser.add_argument("--out", type=Path, help="where the figures are kept, too")
     parser.add_argument("--ask", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.ask:
@@ -151,7 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     os.environ |= {"HF_HUB_OFFLINE": "1", "RAY_raylet_start_wait_time_s": "300"}
     result = measure() | {"machine": machine(), "commit": commit()}
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+    if options.out is not None:
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
