@@ -7,8 +7,8 @@ from functools import partial
 import pyarrow as pa
 
 from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, whole_file
+from curation.commands.pack.placement import Placed
 from curation.commands.pack.stage import (
-    Placed,
     pack_jobs,
     pack_work,
     pack_work_id,
