@@ -15,6 +15,7 @@ release. Names are loaded when they are first asked for, so importing this packa
     pack(run / "curate", run / "pack", recipe, two)
     write_report(run)                                       # -> the path of the page
 
+    open_picture(image_bytes)                               # a packed picture as the trainer sees it: upright sRGB
     read_manifest(run / "curate").shards[0].files           # what a finished folder holds
     read_ledger(run / "curate/00000.parquet").to_pylist()   # one row for every sample that ever entered
     why(run, uid)[0].stages                                 # -> a Story per image: every score, every limit
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from curation.commands.why.story import Story, why
     from curation.dataset.ledger import read_ledger
     from curation.dataset.manifest import Manifest, ShardReport, read_manifest
+    from curation.images.open_picture import open_picture
     from curation.recipe.recipe import Recipe, load_recipe
     from curation.run.runner import Spread
     from curation.storage.paths import location
@@ -66,6 +68,7 @@ __all__ = [
     "forget",
     "load_recipe",
     "location",
+    "open_picture",
     "pack",
     "plan",
     "rank",
@@ -93,6 +96,7 @@ _HOMES = {
     "commands.why.story": ("Story", "why"),
     "dataset.ledger": ("read_ledger",),
     "dataset.manifest": ("Manifest", "ShardReport", "read_manifest"),
+    "images.open_picture": ("open_picture",),
     "recipe.recipe": ("Recipe", "load_recipe"),
     "run.runner": ("Spread",),
     "storage.paths": ("location",),

@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write_shards(source: Path, target: Path, num_samples: int) -> list[str]:
     """Write `num_samples` samples made of the source's JPEGs, and return the tars' paths."""
-    photos = [sample for path in sorted(source.glob("jpg-*.tar")) for sample in read_samples(path)]
+    samples = (sample for path in sorted(source.glob("*.tar")) for sample in read_samples(path))
+    photos = [sample for sample in samples if sample.metadata["format"] == "jpg"]
     target.mkdir()
     paths = []
     numbered = enumerate(islice(cycle(photos), num_samples))

@@ -175,7 +175,11 @@ def curate_shard(job: CurateJob) -> ShardReport:
 
 def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[float, float]) -> ShardReport:
     """Read, measure, judge, add: the way of every sample of a shard, in order."""
-    recipe, stones, schema = job.recipe, consult(job.target) | consult(job.source.parent), ledger_schema(job.recipe)
+    recipe, stones, schema = (
+        job.recipe,
+        consult(job.target) | consult(job.source.path.parent),
+        ledger_schema(job.recipe),
+    )
     keys = measurement_keys(recipe, job.weights)
     work_id = curate_work_id_of(job.shard, source_sha256, recipe, keys)
     footer = ledger_footer(recipe, keys, source_sha256)

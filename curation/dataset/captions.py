@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.dataset.box_readings import Pixels, Size, readings
 from curation.dataset.tar.texts import parse_json
 from filters import boxes
 from filters.boxes import Box
 
-MAX_ASPECT_CHANGE = 0.02
-"""Relative change of aspect ratio up to which a picture counts as a resized copy of the one that was boxed."""
-
 MAX_COORDINATE = 2**31
 """No picture is larger; what claims to be is no box. NaN and infinities fail the comparison too."""
+CAPTION_KEYS = ("caption", "captions", "text", "alt_text", "alt", "title", "description")
+"""Where in its metadata a sample without a usable `.txt` may have a caption, likeliest first; matched without case."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Caption:
 
     text: str
     source: str
-    """`facecaption` (describes the face in `box`), `laion` (alt text), or `text` (the shard's `.txt` member)."""
+    """`facecaption` (describes the face in `box`), `laion` (alt text), or `text` (the source's own)."""
     box: Box | None = None
     """The face it describes, in pixels of the picture as it was when crawled."""
 
@@ -36,6 +36,8 @@ class Binding:
     """`bound` to face number `face`; otherwise why not: `no_box`, `no_face`, `no_match`, `size_mismatch`."""
     face: int | None = None
     iou: float = 0.0
+    pixels: Pixels | None = None
+    """Of which pixels the box is, as stored or upright; None where nothing is bound."""
 
 
 def clean_caption(text: str, max_characters: int) -> str:
@@ -49,36 +51,42 @@ def clean_caption(text: str, max_characters: int) -> str:
 def captions_of(caption: str | None, metadata: Mapping[str, Any]) -> tuple[Caption, ...]:
     """Return every usable caption of a sample, FaceCaption's first, in the order they came.
 
+    `caption` is the text of its `.txt`; where that says nothing, the first of `CAPTION_KEYS` that holds a text, or a
+    list of texts, takes its place.
     `metadata["facecaptions"]` is the JSON list that `rank` writes: `{"id", "caption", "box": [x1, y1, x2, y2] | null}`.
     """
     candidates = [Caption(entry["caption"], "facecaption", _box(entry.get("box"))) for entry in _facecaptions(metadata)]
-    if caption is not None:
-        candidates.append(Caption(caption, "laion" if "facecaptions" in metadata else "text"))
+    source = "laion" if "facecaptions" in metadata else "text"
+    candidates += [Caption(text, source) for text in _usable(caption) or _named_otherwise(metadata)]
     return tuple(candidate for candidate in candidates if clean_caption(candidate.text, 1))
 
 
 def bind(
-    captions: Sequence[Caption], faces: Sequence[Box], size: tuple[int, int], crawled: tuple[int, int], min_iou: float
+    captions: Sequence[Caption],
+    faces: Sequence[Box],
+    size: Size,
+    crawled: Size,
+    min_iou: float,
+    orientation: int = 1,
 ) -> Binding | None:
     """Choose the caption to train on; None where there is no caption at all.
 
-    Each FaceCaption box is scaled from the crawled to the decoded size (width, height) and matched to the detected
-    face of greatest IoU; the best match of at least `min_iou` wins. Otherwise the alt text is taken, or else the
-    first caption, and the status says why nothing is bound.
+    Each FaceCaption box is turned as EXIF says (`box_readings`), scaled from the crawled to the decoded size (width,
+    height) and matched to the detected face of greatest IoU; the best match of at least `min_iou` wins. Otherwise the
+    alt text is taken, or else the first caption, and the status says why nothing is bound.
     """
-    boxed = [caption for caption in captions if caption.box is not None]
-    scale = _scale(size, crawled)
-    if boxed and faces and scale is not None:
-        matches = [
-            (boxes.iou(_scaled(caption.box, scale), face), -i, -j)
-            for i, caption in enumerate(boxed)
-            for j, face in enumerate(faces)
-            if caption.box is not None
-        ]
-        iou, i, j = max(matches)
-        if iou >= min_iou:
-            return Binding(boxed[-i], "bound", -j, iou)
-    status = _why_unbound(bool(boxed), bool(faces), scale is not None)
+    boxed = [(caption, caption.box) for caption in captions if caption.box is not None]
+    ways = readings(size, crawled, orientation)
+    matches = [
+        (boxes.iou(way.box(box), face), -w, -i, -j)
+        for w, way in enumerate(ways)
+        for i, (_, box) in enumerate(boxed)
+        for j, face in enumerate(faces)
+    ]
+    iou, w, i, j = max(matches, default=(0.0, 0, 0, 0))
+    if iou >= min_iou:
+        return Binding(boxed[-i][0], "bound", -j, iou, ways[-w].pixels)
+    status = _why_unbound(bool(boxed), bool(faces), bool(ways))
     general = [caption for caption in captions if caption.source != "facecaption"]
     unboxed = [caption for caption in captions if caption.box is None]
     for choice in (general, unboxed, captions):
@@ -95,14 +103,18 @@ def _why_unbound(has_box: bool, has_face: bool, same_shape: bool) -> str:
     return "no_match" if same_shape else "size_mismatch"
 
 
-def _scale(size: tuple[int, int], crawled: tuple[int, int]) -> tuple[float, float] | None:
-    across, down = size[0] / crawled[0], size[1] / crawled[1]
-    return (across, down) if abs(across / down - 1) <= MAX_ASPECT_CHANGE else None
+def _named_otherwise(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the captions under the likeliest name that holds any."""
+    for key in CAPTION_KEYS:
+        for name in sorted(metadata):
+            if name.casefold() == key and (texts := _usable(metadata[name])):
+                return texts
+    return []
 
 
-def _scaled(box: Box | None, scale: tuple[float, float]) -> Box:
-    assert box is not None
-    return box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1]
+def _usable(value: Any) -> list[str]:
+    texts = value if isinstance(value, list) else [value]
+    return [text for text in texts if isinstance(text, str) and clean_caption(text, 1)]
 
 
 def _facecaptions(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:

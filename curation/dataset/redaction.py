@@ -12,12 +12,20 @@ STAYS = frozenset({"uid", "source_shard", "num_facecaption_rows", "num_laion_row
 """Columns that say nothing of the image but its hash, where it stood, and how many metadata rows it had."""
 STAYS_IF_KEPT = frozenset({"format", "num_captions"})
 """Columns by which `pack` knows that a forgotten row held a place in a final shard, so that the others keep theirs."""
+NUM_BLOCK_BYTES = 16 << 10
+
+
+def coarse_size(num_bytes: int) -> int:
+    """Return a size rounded up to whole blocks of 16 KiB: all that is left of that of a forgotten picture."""
+    return -(-num_bytes // NUM_BLOCK_BYTES) * NUM_BLOCK_BYTES
 
 
 def buried(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
     """Return the tombstone of a row: its payload null, or empty where the column cannot be null."""
     stays = STAYS | STAYS_IF_KEPT if row["kept"] else STAYS
     empty = {column.name: row[column.name] if column.name in stays else _empty(column) for column in schema}
+    if row["kept"] and empty.get("num_captions") is not None:  # a row of `curate`: `pack` cuts by its size
+        empty["num_bytes"] = coarse_size(row["num_bytes"])
     return {**empty, "kept": False, "rejected_by": FORGET, "reason": FORGOTTEN}
 
 

@@ -15,6 +15,8 @@ INDEX_NAME = "index.parquet"
 FINDINGS_NAME = "findings.parquet"
 BLOCKED_NAME = "blocked.parquet"
 """What no redirect may lead to: the blocklists of `rank`, as hashes, for `fetch`."""
+CARD_NAME = "README.md"
+"""The card that says to readers outside what of a folder is data."""
 
 NUMBERED = r"\d{5,}"
 REWRITTEN = r"\.[0-9a-f]{8,}"
@@ -36,7 +38,7 @@ class Stage:
     member_key: str = "uid"
     """Column of its ledger by which the members of its tars are named."""
     is_by_format: bool = False
-    """Whether its shards are series of one image format each (`jpg-00000`) and not numbers alone (`00000`)."""
+    """Whether its shards were once series of one image format each (`jpg-00000`): such names are its own, too."""
     follows_shards: bool = False
     """Whether each shard is made of the one of the same name before it: each sample kept there has a row here."""
     has_whole_ledger: bool = False
@@ -50,7 +52,8 @@ class Stage:
 
     def may_write(self, file: str, formats: Collection[str]) -> bool:
         """Whether a file has a name that this stage gives; `formats` are the image formats that there are."""
-        shard = rf"(?:{'|'.join(map(re.escape, formats))})-{NUMBERED}" if self.is_by_format else NUMBERED
+        series = rf"(?:(?:{'|'.join(map(re.escape, formats))})-)?" if self.is_by_format else ""
+        shard = f"{series}{NUMBERED}"
         form = rf"{shard}(?:{REWRITTEN})?\.(?:tar|parquet)" if self.writes_tars else rf"{shard}\.parquet"
         return file in self.own_tables or re.fullmatch(form, file) is not None
 
@@ -68,8 +71,8 @@ FETCH = Stage(
 )
 CURATE = Stage(name="curate", before="fetch", output_since="0.1.0", can_be_redecided=True, follows_shards=True)
 PACK = Stage(
-    name="pack", before="curate", output_since="0.1.0", is_by_format=True,
-    has_whole_ledger=True, tables=(INDEX_NAME,), rejects_before_shards=True,
+    name="pack", before="curate", output_since="0.3.0", is_by_format=True,
+    has_whole_ledger=True, tables=(INDEX_NAME, CARD_NAME), rejects_before_shards=True,
 )  # fmt: skip
 
 _TABLE = {stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)}

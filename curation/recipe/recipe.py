@@ -138,8 +138,12 @@ class Recipe:
     @staticmethod
     def _inside(resolved: Mapping[str, Any]) -> dict[str, Any]:
         curate = {key: value for key, value in resolved["curate"].items() if key not in OUTSIDE_DIGEST}
-        curate = without_added("curate", curate, CurateSettings())
-        return {**resolved, "curate": curate, "fetch": without_added("fetch", resolved["fetch"], FetchSettings())}
+        return {
+            **resolved,
+            "curate": without_added("curate", curate, CurateSettings()),
+            "fetch": without_added("fetch", resolved["fetch"], FetchSettings()),
+            "pack": without_added("pack", resolved["pack"], PackSettings()),
+        }
 
 
 def load_recipe(path: Path | str) -> Recipe:

@@ -9,7 +9,11 @@ from pydantic import Field
 from filters.base import Settings
 
 ADDED: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"fetch": frozenset({"part_deadline_s", "content_usage"}), "curate": frozenset({"reservations"})}
+    {
+        "fetch": frozenset({"part_deadline_s", "content_usage"}),
+        "curate": frozenset({"reservations"}),
+        "pack": frozenset({"max_shard_bytes", "shuffle_seed"}),
+    }
 )
 """Keys by table that came after the first release. At their default they are in no digest, so that what was made
 before keeps its identity."""
@@ -161,8 +165,12 @@ class CurateSettings(Settings):
 class PackSettings(Settings):
     """How the final shards are cut."""
 
-    num_shard_samples: int = Field(default=1000, ge=1, le=100_000)
-    """Samples per final shard; the last of each series holds the rest."""
+    max_shard_bytes: int = Field(default=1 << 30, ge=1)
+    """A final shard ends before the sample with which it would be larger, by the sizes of the fetched pictures."""
+    num_shard_samples: int = Field(default=100_000, ge=1, le=100_000)
+    """Most samples of a final shard; the last one holds the rest."""
+    shuffle_seed: int = Field(default=0, ge=0)
+    """Decides the order of the packed samples."""
     metadata: Literal["strip", "keep"] = "strip"
     """`strip` losslessly removes all metadata but orientation and ICC, and trailing bytes; `keep` keeps every byte."""
     min_caption_box_iou: float = Field(default=0.5, gt=0.0, le=1.0)

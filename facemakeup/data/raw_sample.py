@@ -9,7 +9,8 @@ import numpy as np
 
 from curation.dataset.tar import CAPTION_SUFFIX, IMAGE_SUFFIXES, METADATA_SUFFIX
 from curation.dataset.tar.texts import parse_json
-from curation.images.decode import UnreadableError, decode
+from curation.images.decode import UnreadableError
+from curation.images.open_picture import open_picture
 from curation.recipe.settings import DecodeLimits
 from facemakeup.data.shards import sha256_hex
 from facemakeup.faces.align import Landmarks
@@ -39,7 +40,7 @@ class RawSample:
             SampleFaultError: the decode gate refuses them, or they are not as many as stated.
         """
         try:
-            rgb = decode(self.image_bytes, limits).rgb
+            rgb = open_picture(self.image_bytes, limits)
         except UnreadableError as error:
             raise SampleFaultError("unreadable", str(error)) from error
         if rgb.shape[:2] != (self.height, self.width):

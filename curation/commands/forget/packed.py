@@ -7,9 +7,8 @@ from functools import partial
 import pyarrow as pa
 
 from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, whole_file
+from curation.commands.pack.placement import Placed
 from curation.commands.pack.stage import (
-    SCHEMA,
-    Placed,
     pack_jobs,
     pack_work,
     pack_work_id,
@@ -54,7 +53,7 @@ def bury_packed(
     rest = _rest(stage, uids, [tables.pop(shard) for shard in empty])
     for shard in empty:
         _take_out(stage, shard, preparation)
-    packed = pa.concat_tables([*tables.values()] or [SCHEMA.empty_table()])
+    packed = pa.concat_tables([*tables.values()] or [rest.schema.empty_table()])
     footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     ledger, index = pa.concat_tables([packed, rest]), packed.filter(packed["kept"])
     files = dict(stage.manifest.files)

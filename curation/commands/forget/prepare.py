@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from curation.commands.curate import curate_work_id_of
 from curation.commands.fetch.placeholders import find, summary
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work_id
+from curation.commands.pack.members import picture_offsets
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
 from curation.dataset.redaction import bury, recount
 from curation.dataset.stages import FINDINGS_NAME, FORGET, LEDGER_NAME, STAGES, Stage
-from curation.dataset.tar import copy_without, picture_name
+from curation.dataset.tar import copy_without
 from curation.errors import ShardError
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.folders import StageFolder, reports_of
@@ -217,9 +218,8 @@ def _said(footer: Mapping[bytes, bytes]) -> dict[str, str]:
 
 def _with_offsets(table: pa.Table, offsets: Mapping[str, int]) -> pa.Table:
     """Return the rows of a packed shard with the places that their pictures have now."""
-    places = [
-        offsets.get(picture_name(row["key"], row["format"])) for row in table.select(["key", "format"]).to_pylist()
-    ]
+    pictures = picture_offsets(offsets)
+    places = [pictures.get(key) for key in table["key"].to_pylist()]
     column = table.schema.get_field_index("offset")
     return table.set_column(column, table.schema.field("offset"), pa.array(places, pa.int64()))
 

@@ -5,6 +5,7 @@ What goes where is planned from the ledgers alone; then every final shard is a j
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,14 +13,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.commands.pack.card import CARD
 from curation.commands.pack.dedup import duplicates_among
+from curation.commands.pack.members import packed_members
+from curation.commands.pack.placement import Placed, cut
+from curation.commands.pack.spool import Spool
 from curation.commands.pack.training_sample import has_face_fields, score_fields, training_sample
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_table
 from curation.dataset.manifest import HISTORY, MADE_FROM, SUPERSEDED, Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
+from curation.dataset.rights import rights_of
 from curation.dataset.sample import Sample
-from curation.dataset.stages import CURATE, FORGET, INDEX_NAME, LEDGER_NAME, PACK
-from curation.dataset.tar import read_samples, sample_members
+from curation.dataset.stages import CARD_NAME, CURATE, FORGET, INDEX_NAME, LEDGER_NAME, PACK
+from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
@@ -44,22 +50,12 @@ EXTRA_FIELDS = (
     pa.field("num_bytes", pa.int64()),
     pa.field("caption_source", pa.string()),
     pa.field("caption_binding", pa.string()),
+    pa.field("license", pa.string()),
+    pa.field("author", pa.string()),
+    pa.field("rights_json", pa.string()),
 )
 SCHEMA = pa.schema([*BASE_FIELDS, *EXTRA_FIELDS])
 """Columns of `ledger.parquet` and `index.parquet`; `offset` is that of the picture's tar header, in bytes."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """One kept sample on its way into a final shard."""
-
-    uid: str
-    source_shard: str
-    row: int
-    """Row of the source shard's ledger."""
-    format: ImageFormat
-    is_forgotten: bool = False
-    """Whether it only holds the place of a forgotten sample, so that all others keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class PackJob:
 
 
 def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome: OnOutcome = silent) -> Manifest:
-    """Pack a curated folder into `{format}-NNNNN.tar`, `index.parquet`, `ledger.parquet` and a manifest.
+    """Pack a curated folder into `NNNNN.tar`, `index.parquet`, `ledger.parquet`, a card and a manifest.
 
     Raises:
         UsageError: `source` is not a finished `curate` folder, or `target` holds the output of other work.
@@ -133,14 +129,14 @@ def pack_jobs(
     inputs = {report.shard: replace(report, run={}) for report in curated.shards}
     return [
         PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
-        for shard, chunk in cut(placed, recipe.file.pack.num_shard_samples)
+        for shard, chunk in cut(placed, recipe.file.pack)
         if not all(seat.is_forgotten for seat in chunk)
     ]
 
 
 def without_a_shard(placed: Sequence[Placed], recipe: Recipe) -> list[dict[str, Any]]:
     """Return the ledger rows of forgotten samples that would fill a final shard alone: it is not written."""
-    chunks = (chunk for _, chunk in cut(placed, recipe.file.pack.num_shard_samples))
+    chunks = (chunk for _, chunk in cut(placed, recipe.file.pack))
     return [_vacant_row(seat) for chunk in chunks if all(seat.is_forgotten for seat in chunk) for seat in chunk]
 
 
@@ -157,7 +153,7 @@ def pack_work_id(job: PackJob) -> str:
 def _write_tables(
     target: Path, recipe: Recipe, outcomes: Sequence[Outcome], rejected: Sequence[Mapping[str, Any]]
 ) -> dict[str, FileRecord]:
-    """Write the index of the packed samples, and the ledger that also names those that stay out."""
+    """Write the index of the packed samples, the ledger that also names those that stay out, and the card."""
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
     footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
@@ -166,6 +162,7 @@ def _write_tables(
     return {
         INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed.filter(packed["kept"]), footer)),
         LEDGER_NAME: publish(target / LEDGER_NAME, lambda temp: write_table(temp, ledger, footer)),
+        CARD_NAME: publish(target / CARD_NAME, lambda temp: temp.write_text(CARD, encoding="utf-8")),
     }
 
 
@@ -181,7 +178,7 @@ def place_samples(
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     duplicates = duplicates_among(source, curated)
-    columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_captions"]
+    columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_bytes", "num_captions"]
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
         for number, row in enumerate(rows):
@@ -190,19 +187,12 @@ def place_samples(
                 continue
             reason = duplicates.get((report.shard, number)) if row["num_captions"] else "no_caption"
             if reason is None:
-                placed.append(Placed(row["uid"], report.shard, number, row["format"], is_forgotten))
+                image_format, size = sys.intern(row["format"]), row["num_bytes"] or 0
+                placed.append(Placed(row["uid"], report.shard, number, image_format, size, is_forgotten))
             else:
                 rejected_row = _rejected_row(row, report.shard, reason)
                 rejected.append(buried(rejected_row, SCHEMA) if is_forgotten else rejected_row)
     return placed, rejected
-
-
-def cut(placed: Sequence[Placed], num_shard_samples: int) -> Iterator[tuple[str, tuple[Placed, ...]]]:
-    """Yield (shard name, its samples): one series per image format, every shard full but the last of its series."""
-    for image_format in sorted({seat.format for seat in placed}):
-        series = [seat for seat in placed if seat.format == image_format]
-        for number, start in enumerate(range(0, len(series), num_shard_samples)):
-            yield f"{image_format}-{number:05d}", tuple(series[start : start + num_shard_samples])
 
 
 def sample_fields(recipe: Recipe) -> dict[str, Any]:
@@ -221,37 +211,23 @@ def pack_shard(job: PackJob) -> ShardReport:
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     footer = {"stage": PACK.name, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
-    samples = _with_evidence(job)
-    with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
+    with Spool() as spool, shard_writer(job.target, job.lease, job.shard, work_id) as shard:
+        for seat, sample, measured in _with_evidence(job):
+            image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)
+            fields = training_sample(sample, measured, image_bytes, job.recipe)
+            spool.put(seat, _row(seat, sample, measured, fields), _members(seat, image_bytes, fields))
         for seat in job.placed:
             if seat.is_forgotten:
                 shard.add(_vacant_row(seat))
                 continue
-            sample, measured = _next_of(samples, seat, job)
-            image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)
-            fields = training_sample(sample, measured, image_bytes, job.recipe)
-            row = _row(seat, sample, measured, fields) | {
-                "shard": job.shard,
-                "offset": shard.offset,
-                "num_bytes": len(image_bytes),
-            }
-            shard.add(row, _members(seat, image_bytes, fields))
+            row, members = spool.take(seat)
+            shard.add({**row, "shard": job.shard, "offset": shard.offset}, members)
         return shard.commit(SCHEMA, footer, dict)
 
 
 def _members(seat: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
     metadata = json.dumps(fields, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-    return sample_members(seat.uid, seat.format, image_bytes, metadata, str(fields["caption"]))
-
-
-def _next_of(
-    samples: Iterator[tuple[Placed, Sample, Mapping[str, Any]]], seat: Placed, job: PackJob
-) -> tuple[Sample, Mapping[str, Any]]:
-    """Return the next sample, which must be the one that is placed next."""
-    here, sample, measured = next(samples)
-    if here is not seat:
-        raise ShardError(f"{job.source}: {sample.key} stands before {seat.uid}, in another order than in its ledger")
-    return sample, measured
+    return packed_members(seat.uid, image_bytes, metadata, str(fields["caption"]))
 
 
 def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
@@ -282,13 +258,18 @@ def _row(seat: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapp
         seat.uid, seat.uid, url=measured["url"], sha256=fields["sha256"],
         width=measured["width"], height=measured["height"],
     )  # fmt: skip
+    rights = rights_of(sample.metadata)
     return {
         **base,
         "source_shard": seat.source_shard,
         "source_sha256": hashlib.sha256(sample.image_bytes).hexdigest(),
         "format": seat.format,
+        "num_bytes": fields["num_bytes"],
         "caption_source": fields["caption_source"],
         "caption_binding": fields["caption_binding"],
+        "license": rights.license,
+        "author": rights.author,
+        "rights_json": rights.as_json,
     }
 
 
@@ -306,7 +287,7 @@ def _rejected_row(row: Mapping[str, Any], shard: str, reason: str) -> dict[str, 
 
 
 def _no_place() -> dict[str, Any]:
-    return dict.fromkeys(("shard", "offset", "num_bytes", "caption_source", "caption_binding"))
+    return dict.fromkeys(column.name for column in EXTRA_FIELDS)
 
 
 def _hashes(report: ShardReport) -> list[Any]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from curation.dataset.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
+from curation.dataset.rights import UNKNOWN, rights_of
 from curation.dataset.sample import Sample
 from curation.errors import ShardError
+from curation.images.containers import read_container
 from curation.measure.arrow import from_struct
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.recipe import Recipe
@@ -34,8 +36,10 @@ def training_sample(sample: Sample, measured: Mapping[str, Any], image_bytes: by
     faces = _confident_faces(measured, recipe)
     size = (int(measured["width"]), int(measured["height"]))
     crawled = _crawled_size(sample.metadata, size)
-    captions = captions_of(sample.caption, sample.metadata)
-    binding = bind(captions, [face.box for face in faces], size, crawled, settings.min_caption_box_iou)
+    captions, rights = captions_of(sample.caption, sample.metadata), rights_of(sample.metadata)
+    orientation = read_container(sample.image_bytes, measured["format"]).orientation
+    face_boxes = [face.box for face in faces]
+    binding = bind(captions, face_boxes, size, crawled, settings.min_caption_box_iou, orientation)
     if binding is None:
         raise ShardError(f"{sample.key}: the ledger counts captions but none is there")
     fields: dict[str, Any] = {
@@ -45,7 +49,10 @@ def training_sample(sample: Sample, measured: Mapping[str, Any], image_bytes: by
         "caption_source": binding.caption.source,
         "caption_binding": binding.status,
         "captions": [clean_caption(caption.text, settings.max_caption_characters) for caption in captions],
-        "captions_json": _captions_json(captions, binding, crawled),
+        "captions_json": _captions_json(captions, binding, crawled, orientation),
+        "license": rights.license or UNKNOWN,
+        "author": rights.author or UNKNOWN,
+        "rights_json": rights.as_json or "{}",
         "format": measured["format"],
         "width": size[0],
         "height": size[1],
@@ -81,7 +88,7 @@ def _crawled_size(metadata: Mapping[str, Any], size: tuple[int, int]) -> tuple[i
     return size
 
 
-def _captions_json(captions: tuple[Caption, ...], binding: Binding, crawled: tuple[int, int]) -> str:
+def _captions_json(captions: tuple[Caption, ...], binding: Binding, crawled: tuple[int, int], orientation: int) -> str:
     listed = [
         {
             "text": caption.text,
@@ -91,7 +98,10 @@ def _captions_json(captions: tuple[Caption, ...], binding: Binding, crawled: tup
         }
         for caption in captions
     ]
-    return json.dumps({"crawled_size": list(crawled), "captions": listed}, sort_keys=True, allow_nan=False)
+    told = {
+        "crawled_size": list(crawled), "orientation": orientation, "box_pixels": binding.pixels, "captions": listed
+    }  # fmt: skip
+    return json.dumps(told, sort_keys=True, allow_nan=False)
 
 
 def score_fields(recipe: Recipe) -> tuple[dict[str, list[str]], list[str]]:

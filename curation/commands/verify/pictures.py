@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.commands.pack.members import picture_offsets
 from curation.commands.verify.rows import Finding, Row
 from curation.dataset.captions import captions_of
 from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH, PACK, STAGES
-from curation.dataset.tar import members_of, picture_name, read_samples
+from curation.dataset.tar import members_of, read_samples
 from curation.dataset.tar.names import stray
 from curation.errors import ShardError
 from curation.images.containers import sniff_format
@@ -66,12 +67,15 @@ def _fetched(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]
 
 def _curated(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]:
     url = None if sample.url is None else sample.url.encode("utf-8", "replace").decode()
+    told = {name: value for name, value in sample.metadata.items() if name == "facecaptions"}
+    counts = [len(captions_of(sample.caption, metadata)) for metadata in (sample.metadata, told)]
+    # The second is the count of releases before 0.3.0, which did not look for captions elsewhere in the metadata.
     return {
         "uid": (sample.uid(shard), row["uid"]),
         "url": (url, row["url"]),
         "num_bytes": (len(sample.image_bytes), row["num_bytes"]),
         "format": (sniff_format(sample.image_bytes), row["format"]),
-        "num_captions": (len(captions_of(sample.caption, sample.metadata)), row["num_captions"]),
+        "num_captions": (row["num_captions"] if row["num_captions"] in counts else counts[0], row["num_captions"]),
     }
 
 
@@ -96,8 +100,8 @@ FACTS = {FETCH.name: _fetched, CURATE.name: _curated, PACK.name: _packed}
 
 def _place_findings(tar: Path, shown: Path, rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """Yield the rows whose offset is not that of their picture's tar header."""
-    headers = {member.name: member.offset for member in members_of(tar, shown)}
+    headers = picture_offsets({member.name: member.offset for member in members_of(tar, shown)})
     for row in rows:
-        offset = headers.get(picture_name(row["key"], row["format"]))
+        offset = headers.get(row["key"])
         if row["kept"] and row["offset"] != offset:
             yield row["uid"], f"offset {row['offset']}", f"{offset}, where its picture's tar header stands"

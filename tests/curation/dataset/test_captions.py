@@ -83,3 +83,21 @@ def test_a_clean_caption_is_one_encodable_line_and_cleaning_again_changes_nothin
 
 def test_hostile_characters_leave_a_caption() -> None:
     assert clean_caption("a\ud800b\x00c\u202ed\te\u0301", 100) == "a?bcd \u00e9"
+
+
+@pytest.mark.parametrize(
+    ("caption", "metadata", "texts"),
+    [
+        ("of the .txt", {"caption": "of the .json"}, ["of the .txt"]),
+        (None, {"caption": "of the .json", "text": "other"}, ["of the .json"]),
+        (" \n", {"Caption": "of the .json"}, ["of the .json"]),
+        (None, {"caption": None, "TEXT": "alt text"}, ["alt text"]),
+        (None, {"caption": "", "captions": ["a", None, " ", "b"]}, ["a", "b"]),
+        (None, {"title": "a title", "alt": "alt text"}, ["alt text"]),
+        (None, {"caption": 7, "url": "http://a.org"}, []),
+    ],
+)
+def test_a_caption_is_found_where_the_source_keeps_it(
+    caption: str | None, metadata: dict[str, object], texts: list[str]
+) -> None:
+    assert [found.text for found in captions_of(caption, metadata)] == texts

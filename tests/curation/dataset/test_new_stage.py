@@ -79,7 +79,7 @@ def test_it_is_verified_told_reported_collected_and_forgotten_like_every_other(t
     told = why(run, kept["uid"])[0].stages[-1]
     assert (told.stage, told.kept) == ("thin", True)
     assert write_report(run).is_file()
-    (run / "thin" / "jpg-00009.tar").write_bytes((run / "thin" / "jpg-00000.tar").read_bytes())
+    (run / "thin" / "jpg-00009.tar").write_bytes((run / "thin" / "00000.tar").read_bytes())
     assert [removal.file for removal in collect(run).removed] == ["thin/jpg-00009.tar"]
     before = read_manifest(run / "thin")
     forget(run, read_requests([kept["uid"]], "a list"))

@@ -29,8 +29,16 @@ def test_each_stage_reads_what_the_one_before_it_wrote() -> None:
         (CURATE, ["00012.tar", "00012.0123abcd.parquet"], ["findings.parquet", "jpg-00000.tar", "00012.tar.bak"]),
         (
             PACK,
-            ["jpg-00000.tar", "png-00001.parquet", "index.parquet", "ledger.parquet"],
-            ["00000.tar", "jpg-0.tar", "backup-00001.tar"],
+            [
+                "00000.tar",
+                "00001.parquet",
+                "jpg-00000.tar",
+                "png-00001.parquet",
+                "index.parquet",
+                "ledger.parquet",
+                "README.md",
+            ],
+            ["0.tar", "jpg-0.tar", "backup-00001.tar"],
         ),
     ],
     ids=lambda value: getattr(value, "name", ""),

@@ -21,7 +21,7 @@ from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.manifest import read_manifest
-from curation.dataset.stages import CURATE, STAGES, Stage
+from curation.dataset.stages import CARD_NAME, CURATE, STAGES, Stage
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
@@ -112,7 +112,7 @@ def _digest(folder: Path) -> str:
     for name in sorted(manifest.file_names):
         if name.endswith(".parquet"):
             lines += [_line(row, uids) for row in pq.read_table(folder / name, partitioning=None).to_pylist()]
-        else:
+        elif name != CARD_NAME:
             lines += [
                 _line({"key": s.key, "sha256": _sha256(s.image_bytes), "json": s.metadata, "txt": s.caption}, uids)
                 for s in read_samples(folder / name)

@@ -58,7 +58,7 @@ def leave_leavings(run: Path) -> list[str]:
     leave(run / "curate" / "_tmp" / "00000.tar.abc")
     leave(run / "fetch" / "_tmp" / "00000.def" / "part" / "00000.jpg", age_s=7200)
     leave(run / "pack" / "_lease" / "_tmp" / "000001.json.abc", age_s=60)
-    write_tar(run / "pack" / "jpg-00009.tar", [("a.jpg", b"x")])
+    write_tar(run / "pack" / "00009.tar", [("a.jpg", b"x")])
     write_tar(run / "curate" / "00007.3fa9c2d1.tar", [])
     table = run / "curate" / "00007.3fa9c2d1.parquet"
     write_ledger(table, [], pa.schema(BASE_FIELDS), {"stage": "curate"})
@@ -66,7 +66,7 @@ def leave_leavings(run: Path) -> list[str]:
     return [
         "curate/00007.3fa9c2d1.parquet", "curate/00007.3fa9c2d1.tar", "curate/_tmp/00000.tar.abc",
         "fetch/_tmp/00000.def/part/00000.jpg", "forgotten/prepared/curate/00000.tar",
-        "pack/_lease/_tmp/000001.json.abc", "pack/jpg-00009.tar",
+        "pack/00009.tar", "pack/_lease/_tmp/000001.json.abc",
     ]  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_nothing_goes_that_is_not_of_our_own_kind(run: Path) -> None:
     write_tar(run / "pack" / "holiday.tar", [("a.jpg", b"x")])
     shutil.copy(run / "curate" / "00000.tar", run / "curate" / "backup-of-00000.tar")
     write_tar(run / "pack" / "backup-00001.tar", [("a.jpg", b"x")])
-    (run / "pack" / "jpg-00008.tar").write_bytes(_tar_of_others())
+    (run / "pack" / "00008.tar").write_bytes(_tar_of_others())
     leave(run / "photos" / "a.jpg")
     before = files_of(run)
     found = collect(run)
@@ -142,9 +142,9 @@ def test_shards_that_are_done_in_an_unfinished_stage_stay(run: Path) -> None:
 
 def test_a_shard_whose_done_record_is_rotten_stays(run: Path) -> None:
     (run / "pack" / "manifest.json").unlink()
-    flip_a_bit(run / "pack" / "jpg-00001_stats.json", random.Random(1))
-    assert not [one.file for one in collect(run).removed if "jpg-00001" in one.file]
-    assert (run / "pack" / "jpg-00001.tar").exists()
+    flip_a_bit(run / "pack" / "00001_stats.json", random.Random(1))
+    assert not [one.file for one in collect(run).removed if "00001" in one.file]
+    assert (run / "pack" / "00001.tar").exists()
 
 
 def test_where_a_manifest_is_broken_nothing_is_removed(run: Path) -> None:
@@ -168,14 +168,14 @@ def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
     target = bucket / "run" / "pack"
     files, name = filesystem(bucket)
     put_run(run / "pack", target)
-    for key in ("run/pack/jpg-00003.tar", "run/pack-of-another/jpg-00003.tar"):
+    for key in ("run/pack/00003.tar", "run/pack-of-another/00003.tar"):
         files.call_s3("create_multipart_upload", Bucket=name.rstrip("/"), Key=key)
     with monkeypatch.context() as patience:  # moto says of every upload that it began in 2010
         patience.setattr("curation.commands.gc.collect.TTL_S", timedelta(days=36_500).total_seconds())
         assert collect(target).removed == ()
-    assert [one.file for one in collect(target).removed] == ["pack/jpg-00003.tar"]
+    assert [one.file for one in collect(target).removed] == ["pack/00003.tar"]
     left = files.call_s3("list_multipart_uploads", Bucket=name.rstrip("/"))["Uploads"]
-    assert [upload["Key"] for upload in left] == ["run/pack-of-another/jpg-00003.tar"]
+    assert [upload["Key"] for upload in left] == ["run/pack-of-another/00003.tar"]
     assert verify(target, ALONE).ok
 
 

@@ -127,7 +127,7 @@ def test_of_two_pictures_of_one_address_the_one_with_the_larger_face_is_packed(t
     curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
     manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
     assert manifest.rejected == {"pack": {"duplicate_uid": 1}}
-    (packed,) = read_samples(tmp_path / "pack" / "png-00000.tar")
+    (packed,) = read_samples(tmp_path / "pack" / "00000.tar")
     assert (packed.metadata["width"], packed.caption) == (512, "caption of b")
     (left_out,) = (row for row in read_ledger(tmp_path / "pack" / "ledger.parquet").to_pylist() if not row["kept"])
     assert (left_out["source_shard"], left_out["width"]) == ("00000", 256)

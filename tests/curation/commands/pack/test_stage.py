@@ -29,12 +29,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_kept_sample_is_packed_once_in_series_of_one_format(run: Path) -> None:
+def test_every_kept_sample_is_packed_once_in_one_series_of_all_formats(run: Path) -> None:
     manifest = read_manifest(run / "pack", "pack")
     assert (manifest.num_seen, manifest.num_kept) == (12, 12)
-    assert {r.shard: r.num_kept for r in manifest.shards} == {
-        "jpg-00000": 4, "jpg-00001": 4, "jpg-00002": 1, "png-00000": 3,
-    }  # fmt: skip
+    assert {r.shard: r.num_kept for r in manifest.shards} == {"00000": 4, "00001": 4, "00002": 4}
     curated = {s.key for shard in sorted((run / "curate").glob("*.tar")) for s in read_samples(shard)}
     packed = [s.key for shard in sorted((run / "pack").glob("*.tar")) for s in read_samples(shard)]
     assert len(packed) == len(set(packed)) and set(packed) == curated
@@ -46,7 +44,7 @@ def test_the_index_finds_every_picture_by_offset(run: Path) -> None:
     for row in index:
         with (run / "pack" / f"{row['shard']}.tar").open("rb") as tar:
             tar.seek(row["offset"])
-            assert tar.read(100).rstrip(b"\0").decode() == f"{row['key']}.{row['format']}"
+            assert tar.read(100).rstrip(b"\0").decode() == f"{row['key']}.jpg"
             tar.seek(row["offset"] + 512)
             assert decode(tar.read(row["num_bytes"]), DecodeLimits()).width == row["width"]
 
@@ -74,24 +72,21 @@ def test_webdataset_reads_every_field(run: Path) -> None:
     expected = [sample for path in shards for sample in read_samples(Path(path))]
     assert [sample["__key__"] for sample in loaded] == [sample.key for sample in expected]
     for sample, wanted in zip(loaded, expected, strict=True):
-        assert sample.get("jpg", sample.get("png")) == wanted.image_bytes
+        assert sample["jpg"] == wanted.image_bytes
         assert sample["txt"].decode() == wanted.caption == wanted.metadata["caption"]
         assert json.loads(sample["json"]) == wanted.metadata
 
 
-@pytest.mark.parametrize("series", ["jpg", "png"])
-def test_hugging_face_datasets_reads_every_field_equal(run: Path, series: str, tmp_path: Path) -> None:
+def test_hugging_face_datasets_takes_the_folder_as_it_lies_and_every_field_equal(run: Path, tmp_path: Path) -> None:
     import datasets
 
-    files = sorted(str(path) for path in (run / "pack").glob(f"{series}-*.tar"))
-    loaded = datasets.load_dataset(
-        "webdataset", data_files={"train": files}, split="train", cache_dir=str(tmp_path / "cache")
-    )
-    expected = [sample for path in files for sample in read_samples(Path(path))]
-    assert len(loaded) == len(expected)
+    loaded = datasets.load_dataset(str(run / "pack"), split="train", cache_dir=str(tmp_path / "cache"))
+    expected = [sample for path in sorted((run / "pack").glob("*.tar")) for sample in read_samples(path)]
+    assert len(loaded) == len(expected) == 12
+    assert {wanted.metadata["format"] for wanted in expected} == {"jpg", "png"}
     for row, wanted in zip(loaded, expected, strict=True):
         assert (row["__key__"], row["txt"], row["json"]) == (wanted.key, wanted.caption, wanted.metadata)
-        assert np.array_equal(np.array(row[series]), decode(wanted.image_bytes, DecodeLimits()).rgb)
+        assert np.array_equal(np.array(row["jpg"]), decode(wanted.image_bytes, DecodeLimits()).rgb)
 
 
 def test_workers_and_reruns_change_no_byte(run: Path, tmp_path: Path, ray_address: str) -> None:
@@ -130,7 +125,7 @@ def test_metadata_goes_and_coded_pixels_stay_unless_the_recipe_keeps_every_byte(
         recipe = recipe_from(tmp_path, RECIPE.replace("[pack]", f'[pack]\nmetadata = "{metadata}"'))
         curate(tmp_path / "in", tmp_path / f"curate-{metadata}", recipe, ALONE)
         pack(tmp_path / f"curate-{metadata}", tmp_path / metadata, recipe, ALONE)
-        (stored[metadata],) = read_samples(tmp_path / metadata / "jpg-00000.tar")
+        (stored[metadata],) = read_samples(tmp_path / metadata / "00000.tar")
     assert stored["keep"].image_bytes == comment
     assert b"secret" not in stored["strip"].image_bytes and tail not in stored["strip"].image_bytes
     keep, strip = (decode(stored[name].image_bytes, DecodeLimits()).rgb for name in ("keep", "strip"))
@@ -170,7 +165,7 @@ def test_equal_bytes_at_two_addresses_are_packed_once_with_the_most_captions(tmp
     curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
     manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
     assert manifest.rejected == {"pack": {"duplicate_bytes": 2}}
-    packed = {sample.metadata["url"] for sample in read_samples(tmp_path / "pack" / "jpg-00000.tar")}
+    packed = {sample.metadata["url"] for sample in read_samples(tmp_path / "pack" / "00000.tar")}
     assert packed == {"http://example.org/b.jpg", "http://example.org/c.jpg"}
 
 
@@ -188,3 +183,26 @@ def test_nothing_is_packed_from_a_curated_tar_that_is_cut_behind_its_last_sample
     manifest = pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE)
     assert set(manifest.failed) == {row["shard"] for row in packed if row["source_shard"] == shard}
     assert all(f"{tar}: cut: no end-of-archive blocks at byte {end}" in error for error in manifest.failed.values())
+
+
+def test_captions_licence_and_author_that_stand_in_the_json_alone_reach_the_packed_json_and_the_index(
+    tmp_path: Path,
+) -> None:
+    def sample(key: str, seed: int, **told: object) -> list[tuple[str, bytes]]:
+        picture, metadata, _ = sample_members(key, colourful(seed))
+        return [picture, (metadata[0], json.dumps(json.loads(metadata[1]) | told).encode())]
+
+    told = {"caption": "of the json", "LICENSE": "CC BY 2.0", "Author": "Ann"}
+    write_shard(tmp_path / "in", "00000", [sample("a", 1, **told), sample("b", 2, caption=None, TEXT="in text")])
+    recipe = recipe_from(tmp_path)
+    curate(tmp_path / "in", tmp_path / "curate", recipe, ALONE)
+    assert pack(tmp_path / "curate", tmp_path / "pack", recipe, ALONE).num_kept == 2
+    packed = {s.metadata["url"][-5:]: s for s in read_samples(tmp_path / "pack" / "00000.tar")}
+    index = {row["url"][-5:]: row for row in read_ledger(tmp_path / "pack" / "index.parquet").to_pylist()}
+    a, b = (packed[key] for key in ("a.jpg", "b.jpg"))
+    assert (a.caption, b.caption) == ("of the json", "in text")
+    assert (a.metadata["license"], a.metadata["author"]) == ("CC BY 2.0", "Ann")
+    assert json.loads(a.metadata["rights_json"]) == {"Author": "Ann", "LICENSE": "CC BY 2.0"}
+    assert (b.metadata["license"], b.metadata["author"], b.metadata["rights_json"]) == ("unknown", "unknown", "{}")
+    assert [index["a.jpg"][name] for name in ("license", "author")] == ["CC BY 2.0", "Ann"]
+    assert [index["b.jpg"][name] for name in ("license", "author", "rights_json")] == [None] * 3

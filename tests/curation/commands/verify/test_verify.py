@@ -245,7 +245,7 @@ def packed_twice(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("name", "edit", "where", "message"),
     [
-        ("jpg-00000.parquet", wrong_offset, "pack/jpg-00000.tar", "where its picture's tar header stands"),
+        ("00000.parquet", wrong_offset, "pack/00000.tar", "where its picture's tar header stands"),
         ("index.parquet", wrong_offset, "pack/index.parquet", "not those of the shards"),
         ("index.parquet", packed_twice, "pack/index.parquet", "packed twice"),
         ("ledger.parquet", lambda rows: rows.pop(), "pack/ledger.parquet", "kept by curate in"),
@@ -306,18 +306,18 @@ def test_a_selection_that_is_not_what_its_ledger_keeps_is_found(run: Path) -> No
 def test_what_nobody_names_is_a_note_and_no_fault(run: Path) -> None:
     (run / "curate" / "_tmp").mkdir()
     (run / "curate" / "_tmp" / "00000.tar.abc").write_bytes(b"half")
-    (run / "pack" / "jpg-00009.tar").write_bytes(b"orphan")
+    (run / "pack" / "00009.tar").write_bytes(b"orphan")
     found = verify(run, ALONE)
     assert found.ok
-    assert [note.file for note in found.notes] == ["curate/_tmp/00000.tar.abc", "pack/jpg-00009.tar"]
+    assert [note.file for note in found.notes] == ["curate/_tmp/00000.tar.abc", "pack/00009.tar"]
 
 
 def test_an_unfinished_stage_is_verified_by_its_done_records(run: Path) -> None:
     (run / "pack" / "manifest.json").unlink()
     found = verify(run, ALONE)
     assert found.ok and any("has not finished" in note.what for note in found.notes)
-    flip_a_bit(run / "pack" / "jpg-00001.tar", random.Random(3))
-    assert named(verify(run, ALONE), "pack/jpg-00001.tar")
+    flip_a_bit(run / "pack" / "00001.tar", random.Random(3))
+    assert named(verify(run, ALONE), "pack/00001.tar")
     (run / "fetch" / "manifest.json").unlink()
     assert "missing" in named(verify(run, ALONE), "fetch/manifest.json")[0]
 

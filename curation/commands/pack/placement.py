@@ -1,0 +1,71 @@
+"""Which kept sample goes into which final shard, and in what order: a pure function of the seats and the recipe.
+
+Source shards are put into an order drawn from the seed and taken a window at a time; the samples of a window are
+shuffled together, and the row of all windows is cut where a shard has its bytes. So no shard holds the large pictures,
+and a source shard is read for those final shards alone that its window fills, whatever the size of the dataset.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from curation.dataset.redaction import coarse_size
+from curation.images.containers import ImageFormat
+from curation.recipe.settings import PackSettings
+
+NUM_WINDOW_SHARDS = 16
+"""Source shards whose samples are shuffled together; each is read once for every final shard that its window fills."""
+NUM_OTHER_BYTES = 4096
+"""About what a sample takes in a tar beside its picture: three headers, metadata, caption."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One kept sample on its way into a final shard."""
+
+    uid: str
+    source_shard: str
+    row: int
+    """Row of the source shard's ledger."""
+    format: ImageFormat
+    num_bytes: int = 0
+    """Bytes of the picture as fetched; coarse, or 0 where nobody knows, once it is forgotten."""
+    is_forgotten: bool = False
+    """Whether it only holds the place of a forgotten sample, so that all others keep theirs."""
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes in a tar; the same before and after it is forgotten."""
+        return coarse_size(self.num_bytes) + NUM_OTHER_BYTES
+
+
+def shuffled(placed: Sequence[Placed], seed: int) -> Iterator[Placed]:
+    """Yield the seats in the order in which they are packed."""
+    shards: dict[str, list[Placed]] = {}
+    for seat in placed:
+        shards.setdefault(seat.source_shard, []).append(seat)
+    names = sorted(shards, key=lambda name: (_drawn(seed, name), name))
+    for first in range(0, len(names), NUM_WINDOW_SHARDS):
+        window = chain.from_iterable(shards.pop(name) for name in names[first : first + NUM_WINDOW_SHARDS])
+        yield from sorted(window, key=lambda seat: (_drawn(seed, seat.uid), seat.source_shard, seat.row))
+
+
+def cut(placed: Sequence[Placed], settings: PackSettings) -> Iterator[tuple[str, tuple[Placed, ...]]]:
+    """Yield (shard name, its samples in order): every shard but the last is as full as the settings let it be."""
+    number, weight = 0, 0
+    chunk: list[Placed] = []
+    for seat in shuffled(placed, settings.shuffle_seed):
+        is_full = weight + seat.weight > settings.max_shard_bytes or len(chunk) == settings.num_shard_samples
+        if chunk and is_full:
+            yield f"{number:05d}", tuple(chunk)
+            number, weight, chunk = number + 1, 0, []
+        chunk.append(seat)
+        weight += seat.weight
+    if chunk:
+        yield f"{number:05d}", tuple(chunk)
+
+
+def _drawn(seed: int, name: str) -> bytes:
+    """Return eight bytes that look drawn by lot and depend on seed and name alone."""
+    return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
