@@ -12,8 +12,8 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import Tombstones, hashed, write_tombstones
 from curation.dataset.urls import address_of
 from curation.errors import ShardError
-from tests.curation.commands.fetch.hostile import HostileServer, hostile
-from tests.curation.commands.fetch.test_http import moves_to, ok, sends
+from tests.curation.commands.fetch.hostile import HostileServer, hostile, ok
+from tests.curation.commands.fetch.test_http import moves_to, sends
 from tests.curation.shards import colourful, recipe_from
 from tests.curation.whole_run import ALONE, WAIVER, write_metadata
 
