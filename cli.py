@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -381,18 +382,21 @@ def models_list(as_json: JsonOption = False) -> None:
     from curation.commands.models.text import tell_catalogue
     from filters.weights import catalogue
 
-    typer.echo(_json([vars(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
+    typer.echo(_json([asdict(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
 
 
 @models_app.command("pull")
 def models_pull(
     name: Annotated[str, typer.Argument(help="Name in the catalogue.")],
     accept: Annotated[bool, typer.Option("--accept", help="Accept the terms that the entry names.")] = False,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Folder or address that holds the same files; sha256 still counts.")
+    ] = None,
 ) -> None:
     """Fetch weights from their pinned address, and keep them only if their sha256 is the known one."""
-    from filters.weights import pull
+    from filters.pulling import pull
 
-    typer.echo(pull(name, accept).path)
+    typer.echo(pull(name, accept, mirror).path)
 
 
 @models_app.command("add")

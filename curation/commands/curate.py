@@ -68,9 +68,9 @@ def curate(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcom
         UsageError: there is no shard, or `target` holds the output of another recipe or stage.
         WeightsError: a detector's weights are missing or not the ones that the catalogue names.
     """
+    shards = source_shards(source)
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
-    shards = source_shards(source)
     with claimed(target, CURATE, work_digest) as lease:
         soon = [path for path, _ in shards[max(1, spread.num_workers) :]]
         jobs = [

@@ -16,9 +16,10 @@ def tell_statuses(statuses: Sequence[WeightsStatus]) -> str:
 
 
 def _entry(entry: WeightsEntry) -> str:
+    offered = " and ".join(entry.addresses) or entry.publisher or entry.distribution
     return (
         f"{entry.name}\n  {entry.about}\n  {entry.num_bytes:,} bytes, licence: {entry.licence}\n"
-        f"  sha256 {entry.sha256}\n  offered by {entry.url or entry.publisher or entry.distribution}"
+        f"  sha256 {entry.sha256}\n  offered by {offered}"
     )
 
 

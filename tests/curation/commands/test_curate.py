@@ -11,7 +11,8 @@ from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
 from curation.dataset.tar import read_samples
-from curation.errors import ShardError, UsageError
+from curation.errors import ShardError, UsageError, WeightsError
+from curation.recipe.recipe import load_recipe
 from curation.run.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
 from tests.curation.killing import killing
@@ -67,6 +68,20 @@ def test_kept_bytes_and_captions_are_those_that_came_in(tmp_path: Path) -> None:
     (came, _) = read_samples(tmp_path / "in" / "00000.tar")
     assert (kept.image_bytes, kept.caption, kept.metadata) == (came.image_bytes, came.caption, came.metadata)
     assert kept.key == came.uid("00000")
+
+
+def test_all_missing_weights_are_named_at_once_but_a_missing_source_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wanting = load_recipe("published-literal")
+    with pytest.raises(UsageError, match="no such folder"):
+        curate(tmp_path / "in", tmp_path / "out", wanting, ALONE)
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1))])
+    with pytest.raises(WeightsError, match=r"lbpcascade_animeface(.|\n)*yolov5n-face"):
+        curate(tmp_path / "in", tmp_path / "out", wanting, ALONE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_shard_leaves_nothing_behind_and_is_named(tmp_path: Path) -> None:
