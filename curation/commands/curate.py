@@ -16,6 +16,7 @@ from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import read_samples, sample_members
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
+from curation.images.decode import require_decoders
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
@@ -69,6 +70,7 @@ def curate(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcom
         WeightsError: a detector's weights are missing or not the ones that the catalogue names.
     """
     shards = source_shards(source)
+    require_decoders(recipe.file.decode)
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
     with claimed(target, CURATE, work_digest) as lease:

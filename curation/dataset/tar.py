@@ -13,7 +13,7 @@ from typing import Any
 from curation.dataset.sample import Sample
 from curation.errors import ShardError
 
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bin", "gif", "bmp", "tif", "tiff", "img"})
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "avif", "bin", "gif", "bmp", "tif", "tiff", "img"})
 """Member suffixes that hold a picture; what it really is, its bytes say."""
 UNKNOWN_FORMAT = "bin"
 """Suffix of a picture whose bytes are those of no format known here."""

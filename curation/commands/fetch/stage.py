@@ -32,7 +32,7 @@ from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.stages import FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
-from curation.images.decode import IN_DIGESTS
+from curation.images.decode import IN_DIGESTS, require_decoders
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
@@ -99,6 +99,7 @@ def fetch(
         LeaseError: another run holds `target`.
     """
     selection = finished(source, RANK)
+    require_decoders(recipe.file.decode)
     parts = {name: record for report in selection.shards for name, record in report.files.items()}
     del parts[LEDGER_NAME]
     if not parts:

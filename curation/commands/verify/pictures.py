@@ -11,7 +11,7 @@ from curation.dataset.sample import Sample
 from curation.dataset.stages import CURATE, FETCH, PACK, STAGES
 from curation.dataset.tar import members_of, picture_name, read_samples
 from curation.errors import ShardError
-from curation.images.containers import sniff_format
+from curation.images.containers import WALKERS, sniff_format
 
 PACKED_FIELDS = ("uid", "sha256", "num_bytes", "source_sha256", "format", "width", "height", "caption_source")
 
@@ -66,7 +66,7 @@ def _curated(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]
         "uid": (sample.uid(shard), row["uid"]),
         "url": (url, row["url"]),
         "num_bytes": (len(sample.image_bytes), row["num_bytes"]),
-        "format": (sniff_format(sample.image_bytes), row["format"]),
+        "format": (sniff_format(sample.image_bytes, WALKERS), row["format"]),
         "num_captions": (len(captions_of(sample.caption, sample.metadata)), row["num_captions"]),
     }
 
