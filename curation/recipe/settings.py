@@ -83,11 +83,12 @@ class FetchSettings(Settings):
     """Values of the header `X-Robots-Tag` that forbid us a picture."""
 
 
-DEFAULT_FORMATS = ("jpg", "png", "webp")
+Format = Literal["jpg", "png", "webp", "gif", "avif"]
+DEFAULT_FORMATS: tuple[Format, ...] = ("jpg", "png", "webp")
 """The formats that are admitted where a recipe does not say; each is the suffix of its members."""
 
 
-EVERY_FORMAT = (*DEFAULT_FORMATS, "gif", "avif")
+EVERY_FORMAT: tuple[Format, ...] = (*DEFAULT_FORMATS, "gif", "avif")
 """The formats that a recipe may admit."""
 LATER = ("formats", "animated")
 """Keys of `[decode]` that came after 0.2.0."""
@@ -104,7 +105,7 @@ class DecodeLimits(Settings):
     """Longer side over shorter side."""
     min_side_px: int = Field(default=16, ge=1)
     """Shorter side, in pixels."""
-    formats: tuple[Literal["jpg", "png", "webp", "gif", "avif"], ...] = Field(default=DEFAULT_FORMATS, min_length=1)
+    formats: tuple[Format, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
     """Formats that are admitted; others are refused by name. Told only where it is not the default."""
     animated: Literal["refuse", "first_frame"] = "refuse"
     """What becomes of an animation; `first_frame` takes the picture that a reader without animation shows. Told only
@@ -116,7 +117,7 @@ class DecodeLimits(Settings):
 
     @field_validator("formats")
     @classmethod
-    def _in_one_order(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+    def _in_one_order(cls, formats: tuple[Format, ...]) -> tuple[Format, ...]:
         """The order in which a recipe names formats means nothing, so it changes no digest."""
         return tuple(name for name in EVERY_FORMAT if name in formats)
 

@@ -5,6 +5,7 @@ arXiv 2105.12931) and by YOLOv5: sigmoid of centre, size, objectness and class; 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def _grid_and_values(graph: Graph, index: int, raw: str, range_from_by: tuple[st
     def constant(word: str, values: list[int] | int) -> str:
         return graph.constant(named(word), values)
 
-    def node(kind: str, inputs: list[str], word: str, **attributes: int | list[int]) -> str:
+    def node(kind: str, inputs: list[str], word: str, **attributes: Any) -> str:
         return graph.node(kind, inputs, named(word), **attributes)
 
     first, step = range_from_by
