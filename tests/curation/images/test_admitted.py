@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from curation.images import decode as gate
-from curation.images.containers import WALKERS
+from curation.images.containers import WALKERS, strip_metadata
 from curation.images.decode import Picture, UnreadableError, decode, require_decoders
 from curation.recipe.settings import DEFAULT_FORMATS, EVERY_FORMAT, DecodeLimits
 from tests import pictures, profiles
+from tests.curation.images.grids import grid_avif
 
 EVERY = DecodeLimits().admitting_all()
 STILL = DecodeLimits(formats=EVERY_FORMAT)
@@ -151,3 +152,20 @@ def test_the_avif_decoder_uses_no_threads_of_its_own() -> None:
     from PIL import AvifImagePlugin
 
     assert AvifImagePlugin.DEFAULT_MAX_THREADS == 1
+
+
+def test_an_avif_of_tiles_is_one_picture_and_loses_the_names_of_its_items_alone() -> None:
+    tiles = [pictures.scene(seed, 64, 64) for seed in (1, 2, 3)]
+    secret = b"a secret place"
+    whole = grid_avif(tiles, secret)
+    picture = read(whole)
+    assert (picture.format, picture.width, picture.height) == ("avif", 192, 64)
+    assert np.abs(picture.rgb.astype(int) - np.concatenate(tiles, axis=1)).mean() < 3
+    stripped = strip_metadata(whole, "avif")
+    assert secret not in stripped and np.array_equal(read(stripped).rgb, picture.rgb)
+
+
+def test_tiles_far_larger_than_the_picture_that_they_make_reach_no_decoder() -> None:
+    whole = grid_avif([pictures.scene(seed, 512, 512) for seed in (1, 2, 3)])
+    place = whole.index(b"ispe") + 8
+    assert reason_of(whole[:place] + struct.pack(">II", 64, 32) + whole[place + 8 :], EVERY) == "corrupt"
