@@ -7,6 +7,7 @@ a recipe answer at once.
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -195,9 +196,9 @@ def repair(
     from curation.commands.repair.text import tell, values
 
     repaired = run(_location(source), _location(target))
-    typer.echo(_json(values(repaired)) if as_json else tell(repaired))
+    say(_json(values(repaired)) if as_json else tell(repaired))
     if any(shard.losses for shard in repaired):
-        typer.echo("some tars are not whole: get these anew where you can", err=True)
+        say("some tars are not whole: get these anew where you can", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 
@@ -430,18 +431,21 @@ def models_list(as_json: JsonOption = False) -> None:
     from curation.commands.models.text import tell_catalogue
     from filters.weights import catalogue
 
-    say(_json([vars(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
+    say(_json([asdict(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
 
 
 @models_app.command("pull")
 def models_pull(
     name: Annotated[str, typer.Argument(help="Name in the catalogue.")],
     accept: Annotated[bool, typer.Option("--accept", help="Accept the terms that the entry names.")] = False,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Folder or address that holds the same files; sha256 still counts.")
+    ] = None,
 ) -> None:
     """Fetch weights from their pinned address, and keep them only if their sha256 is the known one."""
-    from filters.weights import pull
+    from filters.pulling import pull
 
-    say(pull(name, accept).path)
+    say(pull(name, accept, mirror).path)
 
 
 @models_app.command("add")

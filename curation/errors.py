@@ -12,6 +12,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── LeaseError                  75  another run holds the folder
  ├── WeightsError                 6  weights have another sha256 (`filters.weights`)
  │    └── MissingWeightsError     6  weights are not here; says how to get them
+ ├── ConversionError              6  weights cannot be converted; names the layer (`filters.conversion`)
  ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
  ├── DataError                    1  too many samples cannot be trained on; names them (`facemakeup.faults`)
  ├── RecogniserError              6  a recogniser is not the expected one, or its terms are not accepted

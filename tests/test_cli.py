@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.curation.shards import RECIPE, mixed_source
+from tests.filters.marks import with_models
 
 COMMAND = [sys.executable, "-m", "cli"]
 HEAVY = ("torch", "cv2", "ray", "pyarrow", "onnxruntime", "datasets", "webdataset", "img2dataset", "duckdb", "easyocr")
@@ -125,6 +127,17 @@ def test_models_are_listed_with_licence_and_hash() -> None:
         entry["name"] for entry in entries
     }
     assert all(entry["licence"] and len(entry["sha256"]) == 64 for entry in entries)
+
+
+@with_models
+def test_pull_takes_files_from_a_mirror_once_their_terms_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("models", "pull", "yolov5n-0.5-face", "--mirror", Path(os.environ["FACECAPTIONHQ_MODELS"]) / "ncnn")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    refused, pulled = run(*command), run(*command, "--accept")
+    assert (refused.returncode, "GPL-3.0" in refused.stderr) == (6, True)
+    assert (pulled.returncode, Path(pulled.stdout.strip()).name) == (0, "yolov5n-0.5-face.onnx")
 
 
 def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(

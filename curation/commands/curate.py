@@ -19,6 +19,7 @@ from curation.dataset.tar import sample_members
 from curation.dataset.tar.read import samples_of
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
+from curation.images.decode import require_decoders
 from curation.images.reservations import reservation_in
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
@@ -92,9 +93,10 @@ def curate(
         WeightsError: a detector's weights are missing or not the ones that the catalogue names.
     """
     source, target = named(source), named(target)
+    shards = source_shards(source)
+    require_decoders(recipe.file.decode)
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
-    shards = source_shards(source)
     with claimed(target, CURATE, work_digest) as lease:
         before = read_manifest(target).extra if (target / MANIFEST_NAME).is_file() else {}
         shards, missing = _held_against(target, shards, recipe, weights, spread)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile, features
 
+from curation.errors import UsageError
 from curation.images.containers import (
     WALKERS,
     Container,
@@ -22,12 +23,14 @@ from curation.images.containers import (
     sniff_format,
     strip_container,
 )
+from curation.images.signatures import NAMES, name_of
 from curation.images.srgb import to_srgb
-from curation.recipe.settings import DecodeLimits
+from curation.recipe.settings import DEFAULT_FORMATS, DecodeLimits
 from filters.base import FaceCaptionError, RgbImage
 
 PILLOW_NAMES: Mapping[ImageFormat, str] = {name: walker.PILLOW_NAME for name, walker in WALKERS.items()}
 
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 VERSION = 1
 """Raised whenever the same bytes would give other pixels; what was measured on the old ones is then measured again."""
 IN_DIGESTS: Mapping[str, int] = {"pixels": VERSION} if VERSION > 1 else {}
@@ -37,36 +40,29 @@ REASONS: Mapping[str, str] = MappingProxyType(
     {
         "empty": "there are no bytes",
         "too_many_bytes": "the file is larger than max_bytes",
-        "not_an_image": "the first bytes are those of no image format known here; often an HTML page",
-        "format_not_allowed": f"an image, but neither {' nor '.join(PILLOW_NAMES.values())}",
-        "animated": "a PNG or WEBP that announces an animation, even of one frame",
+        "not_an_image": "the bytes begin like nothing that is known here",
+        **{f"format_{name}": f"{text}, which `decode.formats` does not admit" for name, text in NAMES.items()},
+        **{f"format_{name}": f"a {name}, which `decode.formats` does not admit" for name in DEFAULT_FORMATS},
+        "animated": "an animation, even of one frame, where `decode.animated` does not admit its first",
         "too_many_pixels": "the header claims more than max_pixels",
         "side_too_small": "the header claims a side shorter than min_side_px",
         "aspect_too_extreme": "the header claims a longer side of more than max_aspect times the shorter",
         "truncated": "the file ends before its picture does",
+        "jpeg_12_bit": "a JPEG of 12 bits per sample, which Pillow cannot decode",
+        "jpeg_lossless": "a lossless JPEG that Pillow cannot decode",
+        "jpeg_hierarchical": "a hierarchical JPEG, which Pillow cannot decode",
+        "jpeg_arithmetic": "an arithmetic-coded JPEG that Pillow cannot decode",
+        "jpeg_ls": "a JPEG-LS, which Pillow cannot decode",
+        "colours_unknown": "an AVIF of wide gamut or HDR that carries no ICC profile",
         "corrupt": "the file breaks its format's rules, or its coded pixels cannot be decoded",
     }
 )
 """Every reason for which the gate refuses a file, and what it means."""
-
-OTHER_FORMATS = (
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"8BPS",
-    b"\0\0\1\0",
-    b"\0\0\0\x0cjP  ",
-    b"\xff\x0a",
-    b"%!PS",
-    b"<svg",
-    b"P5",
-    b"P6",
+NO_AVIF = "this Pillow cannot read AVIF: install a wheel of Pillow, or leave `avif` out of `decode.formats`"
+FORMER_REASONS: Mapping[str, str] = MappingProxyType(
+    {"format_not_allowed": "an image, but neither JPEG nor PNG nor WEBP; no run after 0.2.0 says so"}
 )
-"""How other images begin: GIF, BMP, TIFF, PSD, ICO, JPEG 2000, JPEG XL, EPS, SVG, PGM, PPM."""
-ISO_BRANDS = (b"ftypavi", b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1")
-"""The same at byte 4: AVIF and HEIF."""
-
+"""Reasons that ledgers of earlier releases hold, and what they mean."""
 
 UPRIGHT = MappingProxyType(
     {
@@ -110,9 +106,10 @@ class UnreadableError(FaceCaptionError):
 
 
 def decode(image_bytes: bytes, limits: DecodeLimits) -> Picture:
-    """Decode one JPEG, PNG or WEBP picture, once and in full, to upright 8-bit sRGB.
+    """Decode one picture of an admitted format, once and in full, to upright 8-bit sRGB.
 
-    An MPO is its first picture. `curation.images.srgb` defines how every other colour model becomes sRGB.
+    An MPO is its first picture, and so is an animation where these are admitted. `curation.images.srgb` defines how
+    every other colour model becomes sRGB.
 
     Raises:
         UnreadableError: the file is refused; limits are held against the header before any pixel is decoded.
@@ -139,21 +136,38 @@ def _admit(image_bytes: bytes, limits: DecodeLimits) -> Container:
         raise UnreadableError("empty", "0 bytes")
     if len(image_bytes) > limits.max_bytes:
         raise UnreadableError("too_many_bytes", f"{len(image_bytes)} bytes; at most {limits.max_bytes}")
-    image_format = sniff_format(image_bytes)
+    image_format = sniff_format(image_bytes, limits.formats)
     if image_format is None:
-        is_other = image_bytes.startswith(OTHER_FORMATS) or image_bytes.startswith(ISO_BRANDS, 4)
-        raise UnreadableError("format_not_allowed" if is_other else "not_an_image", f"begins {image_bytes[:12]!r}")
+        raise UnreadableError(_other(image_bytes), f"begins {image_bytes[:12]!r}")
     try:
         container = read_container(image_bytes, image_format)
     except ContainerError as error:
         raise UnreadableError("corrupt", str(error)) from None
-    if container.is_animated:
+    if container.is_animated and (limits.animated == "refuse" or not container.has_first_frame):
         raise UnreadableError("animated", f"{image_format} with animation chunks")
     if container.size is not None:
         _require_size(*container.size, limits)
+    if container.refusal is not None:
+        raise UnreadableError(container.refusal, f"{image_format} whose colours no profile tells")
     if container.end is None:
         raise UnreadableError("truncated", f"{image_format} of {len(image_bytes)} bytes has no end")
     return container
+
+
+def _other(image_bytes: bytes) -> str:
+    """Return the reason for which bytes of no admitted format are refused: what they are, if that is known."""
+    name = sniff_format(image_bytes) or name_of(image_bytes)
+    return "not_an_image" if name is None else f"format_{name}"
+
+
+def require_decoders(limits: DecodeLimits) -> None:
+    """Make sure that this Pillow was built with a decoder for every admitted format; only AVIF's may be missing.
+
+    Raises:
+        UsageError: it was not.
+    """
+    if "avif" in limits.formats and not features.check("avif"):
+        raise UsageError(NO_AVIF)
 
 
 def _require_size(width: int, height: int, limits: DecodeLimits) -> None:
@@ -184,4 +198,4 @@ def _decoded(container: Container) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UnreadableError("too_many_pixels", f"{container.size} pixels; Pillow allows fewer") from error
     except Exception as error:  # untrusted bytes: any exception of a parser is a reason, never a crash
-        raise UnreadableError("corrupt", f"Pillow raised {type(error).__name__}") from error
+        raise UnreadableError(container.coding or "corrupt", f"Pillow raised {type(error).__name__}") from error

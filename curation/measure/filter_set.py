@@ -9,7 +9,7 @@ from curation.images.decode import IN_DIGESTS
 from curation.recipe.recipe import Recipe
 from curation.storage.publish import digest
 from filters.base import Filter
-from filters.weights import find_weights
+from filters.weights import find_all, find_weights
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ def weights_of(recipe: Recipe) -> dict[str, str]:
     """Return name -> sha256 of every weights file that the recipe needs, each verified where it lies.
 
     Raises:
-        WeightsError: a file is missing or has another sha256.
+        WeightsError: files are missing or have another sha256; the message tells of all of them.
     """
     names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
-    return {file.name: file.sha256 for file in map(find_weights, names)}
+    return {file.name: file.sha256 for file in find_all(names)}
 
 
 def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from filters.base import Settings
 
@@ -109,8 +109,19 @@ class FetchSettings(Settings):
     draft-ietf-aipref-vocab-06, or none."""
 
 
+Format = Literal["jpg", "png", "webp", "gif", "avif"]
+DEFAULT_FORMATS: tuple[Format, ...] = ("jpg", "png", "webp")
+"""The formats that are admitted where a recipe does not say; each is the suffix of its members."""
+
+
+EVERY_FORMAT: tuple[Format, ...] = (*DEFAULT_FORMATS, "gif", "avif")
+"""The formats that a recipe may admit."""
+LATER = ("formats", "animated")
+"""Keys of `[decode]` that came after 0.2.0."""
+
+
 class DecodeLimits(Settings):
-    """What a file may claim before any of its pixels are decoded."""
+    """What a file may be, and may claim before any of its pixels are decoded."""
 
     max_bytes: int = Field(default=32 << 20, ge=1)
     """Size of the file in bytes."""
@@ -120,6 +131,28 @@ class DecodeLimits(Settings):
     """Longer side over shorter side."""
     min_side_px: int = Field(default=16, ge=1)
     """Shorter side, in pixels."""
+    formats: tuple[Format, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
+    """Formats that are admitted; others are refused by name. Told only where it is not the default."""
+    animated: Literal["refuse", "first_frame"] = "refuse"
+    """What becomes of an animation; `first_frame` takes the picture that a reader without animation shows. Told only
+    where it is not the default."""
+
+    def admitting_all(self) -> "DecodeLimits":
+        """Return the same limits for pictures that were admitted before: of every format, and first frames."""
+        return self.model_copy(update={"formats": EVERY_FORMAT, "animated": "first_frame"})
+
+    @field_validator("formats")
+    @classmethod
+    def _in_one_order(cls, formats: tuple[Format, ...]) -> tuple[Format, ...]:
+        """The order in which a recipe names formats means nothing, so it changes no digest."""
+        return tuple(name for name in EVERY_FORMAT if name in formats)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is in `LATER` where it changes nothing, so that the digests of earlier runs stay."""
+        values: dict[str, Any] = handler(self)
+        unchanged = [name for name in LATER if getattr(self, name) == type(self).model_fields[name].default]
+        return {name: value for name, value in values.items() if name not in unchanged}
 
 
 class CurateSettings(Settings):

@@ -12,15 +12,16 @@ import pytest
 import torch
 
 from filters.loading import torch_state_dict
+from filters.pulling import CONVERSIONS, pull, pull_entry
 from filters.weights import (
+    MissingWeightsError,
     WeightsEntry,
     WeightsError,
     add,
     cache_folder,
     catalogue,
+    find_all,
     find_weights,
-    pull,
-    pull_entry,
     verify_all,
 )
 from tests.filters.marks import with_models
@@ -57,8 +58,10 @@ def test_every_entry_has_a_whole_sha256_and_a_way_to_get_it() -> None:
     for entry in catalogue():
         assert len(bytes.fromhex(entry.sha256)) == 32
         assert entry.num_bytes > 0 and entry.licence
-        assert entry.url or entry.publisher or entry.package
-        assert not entry.url or entry.url.startswith("https://")
+        assert entry.addresses or entry.publisher or entry.package
+        assert all(address.startswith("https://") for address in entry.addresses)
+        assert bool(entry.sources) == (entry.conversion in CONVERSIONS)
+        assert all(len(bytes.fromhex(source.sha256)) == 32 for source in entry.sources)
     names = [entry.name for entry in catalogue()]
     assert len(set(names)) == len(names)
 
@@ -68,6 +71,23 @@ def test_missing_weights_say_what_to_type() -> None:
         find_weights("lbpcascade_animeface")
     assert "FACECAPTIONHQ_MODELS" in str(caught.value)
     assert caught.value.exit_code == 6
+
+
+def test_all_missing_weights_are_named_at_once_each_with_what_to_type() -> None:
+    with pytest.raises(MissingWeightsError) as caught:
+        find_all([CASCADE.name, "yolov5n-0.5-face", "yunet_n_640_640"])
+    told = str(caught.value).splitlines()
+    assert told[0] == "3 files of weights are wanted:"
+    assert [line.split("`")[1] for line in told[1:]] == [CASCADE.name, "yolov5n-0.5-face", "yunet_n_640_640"]
+    assert "facecaptionhq models pull yolov5n-0.5-face --accept" in told[2]
+
+
+def test_wrong_weights_are_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / CASCADE.file).write_bytes(b"swapped")
+    monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path))
+    with pytest.raises(WeightsError, match="has sha256") as caught:
+        find_all(["yunet_n_640_640", CASCADE.name])
+    assert not isinstance(caught.value, MissingWeightsError)
 
 
 def test_an_unknown_name_lists_the_choices() -> None:
@@ -167,8 +187,8 @@ def test_pull_refuses_until_restrictive_terms_are_accepted(publisher: tuple[str,
 
 
 def test_pull_without_a_pinned_address_prints_publisher_and_licence_and_refuses() -> None:
-    with pytest.raises(WeightsError, match=r"no address is pinned.*GPL-3\.0.*deepcam-cn/yolov5-face"):
-        pull("yolov5n-face", accept=True)
+    with pytest.raises(WeightsError, match=r"no address is pinned.*Apache-2\.0.*ShiqiYu/libfacedetection"):
+        pull("yunet_n_640_640", accept=True)
 
 
 def test_verify_tells_missing_weights_from_wrong_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,11 +89,11 @@ def decide(
         LeaseError: another run holds the folder.
     """
     target, source = _folders(run, source)
-    weights = weights_of(recipe)
-    work_digest = curate_work(recipe, weights)
     with hold(target) as lease:
         consult(target)
         before = _curated(target, recipe)
+        weights = weights_of(recipe)
+        work_digest = curate_work(recipe, weights)
         if before.work_digest == work_digest:
             return before
         jobs = [replace(job, lease=lease) for job in _jobs(before, target, source, recipe, weights)]
@@ -115,9 +115,9 @@ def foresee(run: Path, recipe: Recipe) -> Preview:
         UsageError: as `decide`.
     """
     target, _ = _folders(run, None)
-    weights = weights_of(recipe)
     consult(target)
     manifest = _curated(target, recipe)
+    weights = weights_of(recipe)
     where = f"{target}: a recipe in its manifest"
     recipes = [recipe_of(values, where) for values in recipes_of(manifest)]
     previews = []

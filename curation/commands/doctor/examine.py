@@ -96,6 +96,9 @@ def _ray() -> Finding:
 
 
 def _weights(recipe: str) -> Iterator[Finding]:
+    from PIL import features
+
+    from curation.images.decode import NO_AVIF
     from curation.recipe.recipe import load_recipe
     from filters.weights import MissingWeightsError, find_weights
 
@@ -112,6 +115,9 @@ def _weights(recipe: str) -> Iterator[Finding]:
             yield Finding(f"weights {name}", False, "missing" if is_missing else "wrong", str(error), error.exit_code)
         else:
             yield Finding(f"weights {name}", True, f"{file.path} (sha256 {file.sha256[:12]})")
+    if "avif" in loaded.file.decode.formats:
+        found = features.version("avif") if features.check("avif") else None
+        yield Finding("Pillow reads AVIF", found is not None, found or "no", NO_AVIF)
     if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.measurers):
         here = importlib.util.find_spec("yolov5_face") is not None
         yield Finding("package yolov5-face (GPL-3.0)", here, "installed" if here else "missing", GPL_BACKEND)

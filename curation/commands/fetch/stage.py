@@ -34,7 +34,7 @@ from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
-from curation.images.decode import IN_DIGESTS
+from curation.images.decode import IN_DIGESTS, require_decoders
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings, without_added
 from curation.run.costs import whereabouts
@@ -110,6 +110,7 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     """
     source, target = named(source), named(target)
     selection = finished(source, RANK)
+    require_decoders(recipe.file.decode)
     parts = _parts(source, selection)
     blocked = selection.files.get(BLOCKED_NAME)
     safety = _require_safety(source, selection, waiver, hash_lists, robots_waiver)

@@ -15,7 +15,7 @@ from curation.commands.report.scores import ScoreSpread, check_verdicts, spread_
 from curation.commands.report.sheets import Decision, Sheet, Tile, read_sheets
 from curation.dataset.manifest import HISTORY
 from curation.dataset.stages import FETCH, RANK
-from curation.images.decode import REASONS
+from curation.images.decode import FORMER_REASONS, REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
 from curation.run.costs import Cost, cost_values, costs
 from filters.weights import catalogue
@@ -23,7 +23,7 @@ from filters.weights import catalogue
 REPORT_SCHEMA_VERSION = 1
 CASCADE = "lbpcascade_animeface"
 SOURCE_STAGE = FETCH.name
-MEANINGS = {UNREADABLE: REASONS, QUARANTINE: FAULTS}
+MEANINGS = {UNREADABLE: {**FORMER_REASONS, **REASONS}, QUARANTINE: FAULTS}
 NEVER_SHOWN = frozenset(MEANINGS)
 """Whose pictures no contact sheet decodes: they cannot be, or do harm."""
 

@@ -13,7 +13,7 @@ from curation.dataset.stages import CURATE, FETCH, PACK, STAGES
 from curation.dataset.tar import members_of, read_samples
 from curation.dataset.tar.names import stray
 from curation.errors import ShardError
-from curation.images.containers import sniff_format
+from curation.images.containers import WALKERS, sniff_format
 
 PACKED_FIELDS = ("uid", "sha256", "num_bytes", "source_sha256", "format", "width", "height", "caption_source")
 
@@ -74,7 +74,7 @@ def _curated(sample: Sample, row: Row, shard: str) -> dict[str, tuple[Any, Any]]
         "uid": (sample.uid(shard), row["uid"]),
         "url": (url, row["url"]),
         "num_bytes": (len(sample.image_bytes), row["num_bytes"]),
-        "format": (sniff_format(sample.image_bytes), row["format"]),
+        "format": (sniff_format(sample.image_bytes, WALKERS), row["format"]),
         "num_captions": (row["num_captions"] if row["num_captions"] in counts else counts[0], row["num_captions"]),
     }
 

@@ -29,7 +29,7 @@ from curation.run.folders import StageFolder, names_in
 from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
-from filters.weights import find_weights
+from filters.weights import find_all
 
 SEALED_FOLDERS = (f"{LEASE_FOLDER}/", f"{DERIVED_FOLDER}/")
 """Folders of records that belong to no shard."""
@@ -161,7 +161,8 @@ def _check_work(records: StageRecords, manifest: Manifest, recipe: Recipe) -> No
     if manifest.extra.get("curate_digest") != recipe.curate_digest:
         records.fault(MANIFEST_NAME, f"curate_digest {manifest.extra.get('curate_digest')}", recipe.curate_digest)
     try:
-        needed = {find_weights(name).name for plan in recipe.measurers for name in plan.module.weights(plan.measure)}
+        names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
+        needed = {file.name for file in find_all(names)}
         if needed != set(manifest.weights):
             wrong = f"names the weights {sorted(manifest.weights)}"
             records.fault(MANIFEST_NAME, wrong, f"{sorted(needed)}, which the recipe needs")

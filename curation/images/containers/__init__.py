@@ -1,13 +1,14 @@
 """What a picture file says of itself before any decoder sees it, and the same picture without its metadata.
 
-Pure functions on bytes, with walkers of our own for JPEG, PNG and WEBP; nothing in here decodes a pixel.
+Pure functions on bytes, with walkers of our own for every format that is read; nothing in here decodes a pixel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from curation.images.containers import jpeg, png, webp
+from curation.images.containers import avif, gif, jpeg, png, webp
 from curation.images.containers.parts import Container, ContainerError, ImageFormat, Part
+from curation.recipe.settings import DEFAULT_FORMATS
 
 __all__ = [
     "WALKERS",
@@ -44,21 +45,21 @@ class Walker(Protocol):
         ...
 
 
-WALKERS: Mapping[ImageFormat, Walker] = {"jpg": jpeg, "png": png, "webp": webp}
+WALKERS: Mapping[ImageFormat, Walker] = {"jpg": jpeg, "png": png, "webp": webp, "gif": gif, "avif": avif}
 """Every format that is read here, by the suffix of its members; another one is a module and a row."""
 
 
-def sniff_format(image_bytes: bytes) -> ImageFormat | None:
-    """Return which of the formats the first bytes announce; names and suffixes are never asked."""
-    return next((name for name, walker in WALKERS.items() if walker.announces(image_bytes)), None)
+def sniff_format(image_bytes: bytes, formats: Collection[ImageFormat] = DEFAULT_FORMATS) -> ImageFormat | None:
+    """Return which of these formats the first bytes announce; names and suffixes are never asked."""
+    return next((name for name in WALKERS if name in formats and WALKERS[name].announces(image_bytes)), None)
 
 
 def read_container(image_bytes: bytes, image_format: ImageFormat) -> Container:
     """Walk a file up to the end of its first picture.
 
     Raises:
-        ContainerError: a segment or chunk breaks the container's rules, or a whole file holds no picture. A file that
-            is merely cut raises nothing; its `end` is None.
+        ContainerError: a segment, chunk or box breaks the container's rules, or a whole file holds no picture. A file
+            that is merely cut raises nothing; its `end` is None.
     """
     container = WALKERS[image_format].read(image_bytes)
     if container.end is not None and container.size is None:
@@ -78,11 +79,12 @@ def image_end(image_bytes: bytes, image_format: ImageFormat) -> int | None:
 def strip_metadata(image_bytes: bytes, image_format: ImageFormat) -> bytes:
     """Return the picture with its coded pixels untouched and all metadata gone but orientation and ICC profile.
 
-    Bytes after the picture go too, and so do the further pictures of an MPO. An orientation other than 1 stays as an
-    EXIF block that holds nothing else. Stripping twice changes nothing more.
+    Bytes after the picture go too, and so do the further pictures of an MPO and all frames of an animation but the
+    first. An orientation other than 1 stays as an EXIF block that holds nothing else (in an AVIF, as it was told).
+    Stripping twice changes nothing more.
 
     Raises:
-        ContainerError: the container cannot be walked, is cut, or is an animated WEBP, which has no single picture.
+        ContainerError: the container cannot be walked or is cut, or no first frame can stand alone.
     """
     return strip_container(read_container(image_bytes, image_format))
 

@@ -22,6 +22,10 @@ NUM_JFIF_BYTES, NUM_ADOBE_BYTES, NUM_FRAME_BYTES, NUM_LENGTH_BYTES = 14, 12, 5, 
 """What decoders read of each (JFIF 1.02; T.872, 6.5.3; T.81, B.2.2), and the size of a segment's length field."""
 APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+LS_FRAME = 0xF7
+"""A frame of JPEG-LS (ITU-T T.87), which shares the other markers."""
+LOSSLESS, HIERARCHICAL = frozenset({0xC3, 0xCB}), frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+ARITHMETIC = frozenset({0xC9, 0xCA})
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 KEPT = FRAMES | {0xC4, 0xCC} | frozenset(range(EOI, APP0))
 """Frames, Huffman and arithmetic tables, EOI, scans, quantisation tables, DNL, DRI, DHP, EXP."""
@@ -35,7 +39,8 @@ def announces(image_bytes: bytes) -> bool:
 def read(image_bytes: bytes) -> Container:
     """Walk the file up to the first EOI; the further pictures of an MPO lie after it."""
     parts = tuple(_parts(image_bytes))
-    frame = next((bytes(part.payload[:NUM_FRAME_BYTES]) for part in parts if part.kind[0] in FRAMES), b"")
+    start = next((part for part in parts if part.kind[0] in FRAMES | {LS_FRAME}), None)
+    frame = b"" if start is None else bytes(start.payload[:NUM_FRAME_BYTES])
     exif = (part.payload for part in parts if part.kind[0] == APP1 and part.payload[:6] == EXIF_PREFIX)
     return Container(
         format="jpg",
@@ -44,6 +49,7 @@ def read(image_bytes: bytes) -> Container:
         size=(int.from_bytes(frame[3:5]), int.from_bytes(frame[1:3])) if len(frame) == NUM_FRAME_BYTES else None,
         is_animated=False,
         orientation=read_orientation(next(exif, None)),
+        coding=_coding(start.kind[0], frame[0]) if start is not None and frame else None,
     )
 
 
@@ -54,6 +60,19 @@ def strip(container: Container) -> bytes:
         exif = _segment(APP1, EXIF_PREFIX + minimal_tiff(container.orientation))
         segments.insert(int(segments[0][1] == APP0), exif)
     return b"".join([START, *segments])
+
+
+def _coding(marker: int, precision: int) -> str | None:
+    """Return the name of a coding that few decoders know (T.81, table B.1); None for baseline and progressive."""
+    if marker == LS_FRAME:
+        return "jpeg_ls"
+    if marker in LOSSLESS:
+        return "jpeg_lossless"
+    if marker in HIERARCHICAL:
+        return "jpeg_hierarchical"
+    if precision != 8:
+        return "jpeg_12_bit"
+    return "jpeg_arithmetic" if marker in ARITHMETIC else None
 
 
 def _parts(image_bytes: bytes) -> Iterator[Part]:

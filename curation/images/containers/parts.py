@@ -45,6 +45,12 @@ class Container:
     """EXIF orientation 1..8; 1 where there is none or it is broken."""
     bit_depth: int = 8
     """Bits per sample as coded: 1, 2, 4, 8 or 16."""
+    has_first_frame: bool = True
+    """Whether an animation can be stripped to its first frame as a still picture."""
+    coding: str | None = None
+    """What the gate calls the coding of a file that Pillow cannot decode, where that is why; None where it is usual."""
+    refusal: str | None = None
+    """Why the gate refuses the file though it could be decoded."""
 
 
 def read_orientation(exif: bytes | memoryview | None) -> int:

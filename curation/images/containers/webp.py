@@ -13,6 +13,8 @@ HAS_ICC, HAS_ALPHA, HAS_EXIF, IS_ANIMATED = 0x20, 0x10, 0x08, 0x02
 """Flags of a VP8X chunk (RFC 9649, 2.7)."""
 NUM_SIZE_BYTES = 10
 """All of a VP8X chunk, and enough of the other two to read their size."""
+NUM_FRAME_BYTES = 16
+"""What an ANMF chunk says of its frame, before the frame's own chunks (RFC 9649, 2.7.1.1)."""
 SIDE_BITS = 0x3FFF
 
 
@@ -34,19 +36,21 @@ def read(image_bytes: bytes) -> Container:
         size=next(filter(None, map(_size, parts)), None),
         is_animated=bool(flags & IS_ANIMATED) or any(part.kind in ANIMATION for part in parts),
         orientation=read_orientation(next(exif, None)),
+        has_first_frame=_first_frame(parts) is not None,
     )
 
 
 def strip(container: Container) -> bytes:
-    """Return VP8X with its flags mended, ICCP, ALPH, the picture and an orientation.
+    """Return VP8X with its flags mended, ICCP, ALPH, the picture and an orientation; of an animation the first frame.
 
     Raises:
-        ContainerError: there is not one single picture.
+        ContainerError: there is no picture, or the first frame of an animation does not cover the whole of it.
     """
-    coded = next((i for i, part in enumerate(container.parts) if part.kind in CODED), None)
-    if container.is_animated or coded is None:
-        raise ContainerError("webp: there is no single picture; it is animated or empty")
-    parts = container.parts[: coded + 1]
+    still = _first_frame(container.parts) if container.is_animated else container.parts
+    coded = next((i for i, part in enumerate(still or ()) if part.kind in CODED), None)
+    if still is None or coded is None:
+        raise ContainerError("webp: there is no single picture; it is empty, or its first frame covers only a part")
+    parts = still[: coded + 1]
     flags = _flags(parts) & (HAS_ALPHA | (HAS_ICC if any(part.kind == b"ICCP" for part in parts) else 0))
     kept = CODED | {b"ALPH"} | ({b"ICCP"} if flags & HAS_ICC else set())
     chunks = [_chunk(part.kind, bytes(part.payload)) for part in parts if part.kind in kept]
@@ -60,9 +64,8 @@ def strip(container: Container) -> bytes:
     return START + struct.pack("<I", len(body)) + body
 
 
-def _parts(image_bytes: bytes, riff_end: int) -> Iterator[Part]:
+def _parts(image_bytes: bytes, riff_end: int, position: int = 12) -> Iterator[Part]:
     whole = memoryview(image_bytes)
-    position = 12
     while position + 8 <= min(riff_end, len(image_bytes)):
         kind, num_bytes = struct.unpack_from("<4sI", image_bytes, position)
         end = position + 8 + num_bytes
@@ -72,6 +75,23 @@ def _parts(image_bytes: bytes, riff_end: int) -> Iterator[Part]:
             return
         yield Part(kind, whole[position:end], whole[position + 8 : end], end)
         position = end + num_bytes % 2
+
+
+def _first_frame(parts: tuple[Part, ...]) -> tuple[Part, ...] | None:
+    """Return what stands before the first frame, and the frame's own chunks; None where it covers only a part."""
+    index = next((index for index, part in enumerate(parts) if part.kind == b"ANMF"), None)
+    canvas = next((_size(part) for part in parts if part.kind == b"VP8X"), None)
+    if index is None or canvas is None:
+        return None
+    frame = parts[index].payload
+    numbers = [int.from_bytes(frame[start : start + 3], "little") for start in (0, 3, 6, 9)]
+    if len(frame) < NUM_FRAME_BYTES or numbers != [0, 0, canvas[0] - 1, canvas[1] - 1]:
+        return None
+    try:
+        inside = tuple(_parts(bytes(frame), len(frame), NUM_FRAME_BYTES))
+    except ContainerError:
+        return None
+    return (*(part for part in parts[:index] if part.kind in (b"VP8X", b"ICCP")), *inside)
 
 
 def _flags(parts: tuple[Part, ...]) -> int:

@@ -15,7 +15,8 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
 from curation.dataset.sources import TarShard
 from curation.dataset.tar import read_samples
-from curation.errors import ShardError, UsageError
+from curation.errors import ShardError, UsageError, WeightsError
+from curation.recipe.recipe import load_recipe
 from curation.run.runner import Spread
 from curation.storage.publish import TEMP_FOLDER, sha256_of
 from tests.curation.images.test_reservations import jpeg_with, packet
@@ -85,6 +86,20 @@ def test_a_picture_that_reserves_itself_is_turned_away_unless_the_recipe_says_ot
     text = RECIPE.replace("[[filters]]", '[curate]\nreservations = "ignore"\n[[filters]]')
     free = replace(job(tmp_path), target=tmp_path / "out2", recipe=recipe_from(tmp_path, text))
     assert curate_shard(free).num_kept == 2
+
+
+def test_all_missing_weights_are_named_at_once_but_a_missing_source_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wanting = load_recipe("published-literal")
+    with pytest.raises(UsageError, match="no such folder"):
+        curate(tmp_path / "in", tmp_path / "out", wanting, ALONE)
+    write_shard(tmp_path / "in", "00000", [sample_members("red", colourful(1))])
+    with pytest.raises(WeightsError, match=r"lbpcascade_animeface(.|\n)*yolov5n-face"):
+        curate(tmp_path / "in", tmp_path / "out", wanting, ALONE)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_shard_leaves_nothing_behind_and_is_named(tmp_path: Path) -> None:

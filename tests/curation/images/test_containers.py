@@ -1,6 +1,7 @@
 import io
 import random
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from curation.images.containers import (
+    WALKERS,
     ContainerError,
     ImageFormat,
     image_end,
@@ -267,7 +269,15 @@ def test_a_container_that_cannot_be_walked_is_a_named_error(fault: str) -> None:
         strip_metadata(image_bytes, image_format)
 
 
-@pytest.mark.parametrize("image_bytes", [pictures.animation("webp"), STILL["jpeg"][:-1], STILL["webp"][:-1], PNG[:-1]])
+PART_OF_A_CANVAS = pictures.webp(
+    pictures.webp_chunk(b"VP8X", b"\2\0\0\0\x3f\0\0\x2f\0\0"),
+    pictures.webp_chunk(b"ANIM", bytes(6)),
+    pictures.webp_chunk(b"ANMF", bytes(6) + b"\x1f\0\0\x17\0\0" + bytes(4) + STILL["webp"][12:]),
+)
+"""A frame of 32 x 24 pixels in a corner of 64 x 48."""
+
+
+@pytest.mark.parametrize("image_bytes", [PART_OF_A_CANVAS, STILL["jpeg"][:-1], STILL["webp"][:-1], PNG[:-1]])
 def test_what_is_cut_or_has_no_single_picture_is_not_stripped(image_bytes: bytes) -> None:
     with pytest.raises(ContainerError):
         strip_metadata(image_bytes, format_of(image_bytes))
@@ -286,3 +296,111 @@ def test_mutants_are_walked_or_named_and_stripping_them_is_idempotent() -> None:
         except ContainerError:
             pass
     assert num_stripped > 1000
+
+
+# ---------------------------------------------------------------- GIF and AVIF, and the first frames of animations
+
+
+def gif_with(*blocks: bytes) -> bytes:
+    """A GIF with blocks put right before its first frame."""
+    gif = pictures.encode(pictures.scene(1), "GIF")
+    frame = gif.index(b"!\xf9") if b"!\xf9" in gif else gif.index(b",", 13 + 3 * 256)
+    return gif[:frame] + b"".join(blocks) + gif[frame:]
+
+
+def avif_with(**metadata: Any) -> bytes:
+    """An AVIF with alpha, and what is given besides."""
+    rgba = Image.fromarray(np.dstack([pictures.scene(2, 64, 48), pictures.noise(3, 64, 48)[..., :1]]))
+    return pictures.encode(rgba, "AVIF", speed=10, **metadata)
+
+
+SUB_BLOCKS = bytes([len(SECRET)]) + SECRET + b"\0"
+LOADED = {
+    "gif": gif_with(b"!\xfe" + SUB_BLOCKS, b"!\xff\x0bXMP DataXMP" + SUB_BLOCKS),
+    "avif": avif_with(exif=pictures.exif(6, SECRET.decode(), 52.0), xmp=SECRET, icc_profile=PROFILE),
+}
+ANIMATED = ("gif", "png", "webp", "avif")
+
+
+def walked(image_bytes: bytes) -> ImageFormat:
+    found = sniff_format(image_bytes, WALKERS)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("image_format", LOADED)
+def test_stripping_a_gif_or_avif_keeps_every_pixel_and_no_secret(image_format: ImageFormat) -> None:
+    loaded = LOADED[image_format]
+    assert SECRET in loaded and walked(loaded) == image_format
+    for trailing in (b"", SECRET, b"PK\3\4 a zip"):
+        stripped = strip_metadata(loaded + trailing, image_format)
+        assert SECRET not in stripped and b"a zip" not in stripped
+        assert np.array_equal(seen_by_pillow(stripped), seen_by_pillow(loaded))
+        assert strip_metadata(stripped, image_format) == stripped
+        assert image_end(stripped, image_format) == len(stripped)
+
+
+def test_of_an_avif_its_alpha_profile_and_orientation_stay() -> None:
+    with Image.open(io.BytesIO(strip_metadata(LOADED["avif"], "avif"))) as image:
+        assert (image.mode, image.info["icc_profile"], "xmp" in image.info) == ("RGBA", PROFILE, False)
+        assert dict(image.getexif()) == {0x0112: 6}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turns_and_mirrors_of_an_avif_are_the_orientation_that_they_were_written_for(orientation: int) -> None:
+    container = read_container(avif_with(exif=pictures.exif(orientation)), "avif")
+    assert (container.orientation, container.size) == (orientation, (64, 48))
+
+
+def test_boxes_that_belong_to_no_picture_are_emptied_where_they_stand() -> None:
+    seed = avif_with()
+    box = struct.pack(">I4s", 8 + len(SECRET), b"uuid") + SECRET
+    loaded = seed + box
+    assert len(strip_metadata(loaded, "avif")) == len(loaded)
+    assert SECRET not in strip_metadata(loaded, "avif")
+    assert np.array_equal(seen_by_pillow(strip_metadata(loaded, "avif")), seen_by_pillow(seed))
+
+
+@pytest.mark.parametrize("image_format", ANIMATED)
+def test_an_animation_strips_to_its_first_frame(image_format: ImageFormat) -> None:
+    animation = pictures.animation("AVIF" if image_format == "avif" else image_format)
+    assert read_container(animation, image_format).is_animated
+    stripped = strip_metadata(animation, image_format)
+    assert not read_container(stripped, image_format).is_animated
+    assert strip_metadata(stripped, image_format) == stripped
+    with Image.open(io.BytesIO(stripped)) as image:
+        assert getattr(image, "n_frames", 1) == 1
+    assert np.array_equal(seen_by_pillow(stripped), seen_by_pillow(animation))
+
+
+@pytest.mark.parametrize("image_format", LOADED)
+def test_a_gif_or_avif_cut_anywhere_has_no_end(image_format: ImageFormat) -> None:
+    loaded = LOADED[image_format]
+    assert image_end(loaded, image_format) == len(loaded)
+    lengths = range(12, len(loaded), 1 if image_format == "gif" else 7)
+    assert all(image_end(loaded[:length], image_format) is None for length in lengths)
+
+
+def test_an_item_of_countless_parts_of_no_length_is_refused_before_they_are_counted() -> None:
+    loaded = bytearray(avif_with())
+    place = loaded.index(b"iloc") + 8
+    loaded[place : place + 2] = b"\0\0"
+    loaded[place + 8 : place + 10] = b"\xff\xff"
+    with pytest.raises(ContainerError, match="65535 parts of no length"):
+        read_container(bytes(loaded), "avif")
+
+
+def test_mutants_of_gif_and_avif_are_walked_or_named_and_stripping_them_is_idempotent() -> None:
+    rng = random.Random(12)
+    seeds = [*LOADED.values(), pictures.animation("gif"), pictures.animation("AVIF")]
+    num_stripped = 0
+    for n in range(3000):
+        seed = seeds[n % len(seeds)]
+        try:
+            mutant = pictures.mutate(seed, rng)
+            stripped = strip_metadata(mutant, walked(seed))
+            assert strip_metadata(stripped, walked(seed)) == stripped
+            num_stripped += 1
+        except ContainerError:
+            pass
+    assert num_stripped > 300
