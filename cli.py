@@ -147,7 +147,7 @@ def fetch(
         )  # fmt: skip
     _conclude(manifest, target, as_json)
     if (told := alarm(manifest)) is not None:
-        typer.echo(f"facecaptionhq: {told}", err=True)
+        say(f"facecaptionhq: {told}", err=True)
         raise typer.Exit(EXIT_NEXT_TO_NOTHING)
 
 

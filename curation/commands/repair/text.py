@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curation.commands.repair.stage import Repaired
+from curation.printable import joined
 
 
 def tell(repaired: Sequence[Repaired]) -> str:
     """Return what became of each tar: its pictures, what was left out and why, and what is gone."""
-    return "\n".join(line for shard in repaired for line in _lines(shard))
+    return joined(line for shard in repaired for line in _lines(shard))
 
 
 def values(repaired: Sequence[Repaired]) -> list[dict[str, Any]]:
