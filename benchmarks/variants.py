@@ -10,7 +10,6 @@ A change names a filter or a table of the recipe, then its keys, and a TOML valu
 
 import tomllib
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from curation.errors import UsageError
@@ -49,7 +48,7 @@ def variant(text: str) -> Recipe:
         return recipe
     values = recipe.file.model_dump(mode="json", exclude_unset=True)
     for change in changes:
-        values = _CHANGES.get(change, partial(_changed, change=change))(values)
+        values = _CHANGES[change](values) if change in _CHANGES else _changed(values, change)
     return recipe_of(values, f"{recipe.path} with {', '.join(changes)}")
 
 

@@ -35,7 +35,7 @@ def _nth_face(look: Look, count: int) -> float:
     for confidence in sorted({face.confidence for face in look.evidence.faces}, reverse=True):
         score = faces.Score(confidence=confidence, relative_area=RELATIVE_AREA)
         if faces.scores(look.evidence, score)["num_faces"] >= count:
-            return round(confidence, 2)
+            return float(round(confidence, 2))
     return 0.0
 
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from benchmarks.verdicts import derivatives, random_text
 from benchmarks.verdicts.calibrate import Photos
 from curation.measure.arrow import from_struct, to_struct
 from curation.storage.publish import digest
-from filters.base import RgbImage, Settings
+from filters.base import FilterModule, RgbImage, Settings
 from filters.weights import find_weights
 
 CACHE = Path("build/screens")
@@ -65,7 +64,7 @@ class Gauge:
     """A filter with parameters: what measures, and where its evidence is kept."""
 
     name: str
-    module: ModuleType
+    module: FilterModule
     measure: Settings
 
     @cached_property
