@@ -31,7 +31,7 @@ NUMBERS = re.compile(r"[0-9.]+")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListEntry:
     """One entry of a list, in the normal form of its kind."""
 
     kind: str
@@ -76,7 +76,7 @@ def read_lines(path: Path) -> list[str]:
     return LINE_END.split(text)
 
 
-def read_entries(lines: Iterable[str], where: str, kinds: Collection[str]) -> Iterator[Entry]:
+def read_entries(lines: Iterable[str], where: str, kinds: Collection[str]) -> Iterator[ListEntry]:
     """Yield the entries of a list in order; `kinds` are those that it may hold.
 
     Raises:
@@ -85,7 +85,7 @@ def read_entries(lines: Iterable[str], where: str, kinds: Collection[str]) -> It
     for number, line in enumerate(lines, 1):
         if text := _without_remark(line):
             kind, value = _entry(text, f"{where}: line {number}", kinds)
-            yield Entry(kind, value, number, text)
+            yield ListEntry(kind, value, number, text)
 
 
 def _without_remark(line: str) -> str:

@@ -22,6 +22,9 @@ READABLE = (1, 2)
 """Versions of manifests that this code reads; the first had no `output_since`."""
 HISTORY = "history"
 """Key of a manifest's `extra`: the recipes that judged the folder before, oldest first."""
+BEFORE_FORGET = "before_forget"
+"""Key of `extra`: the states that `forget` took something out of, oldest first; what was made from one of them and was
+not reached then is this state's once it forgets, too."""
 SUPERSEDED = "superseded"
 """The states that the folder has had before, oldest first: what was made from one of them is out of date."""
 MADE_FROM = "made_from"

@@ -51,7 +51,7 @@ def all_may_be_asked(_: str) -> str | None:
 
 
 @contextmanager
-def download(
+def download(  # long: its options, and one line of passes
     urls: Sequence[str],
     folder: Path,
     settings: FetchSettings,

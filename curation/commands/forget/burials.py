@@ -17,6 +17,7 @@ from curation.commands.forget.prepare import (
 )
 from curation.commands.forget.reach import Reach
 from curation.commands.forget.seek import Sought
+from curation.dataset.manifest import BEFORE_FORGET
 from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.urls import host_of
 from curation.errors import FaceCaptionError
@@ -55,7 +56,11 @@ def _bury_curated(
 ) -> None:
     bury_shards(stage, before, preparation, uids, seats_of(stage, uids))
     refresh_curated(stage, before)
-    put_records(stage, preparation, told)
+    changes = {}
+    if stage.manifest is not None and stage.new != stage.old:
+        states = [*stage.manifest.extra.get(BEFORE_FORGET, ()), stage.manifest.state]
+        changes["extra"] = {**stage.manifest.extra, BEFORE_FORGET: states}
+    put_records(stage, preparation, told, **changes)
 
 
 BURIALS = {RANK.name: _bury_ranked, FETCH.name: _bury_fetched, CURATE.name: _bury_curated, PACK.name: bury_packed}
@@ -63,14 +68,14 @@ BURIALS = {RANK.name: _bury_ranked, FETCH.name: _bury_fetched, CURATE.name: _bur
 
 
 @dataclass
-class Prepared:
+class PreparedBurials:
     """What is ready to count: per run, its new files and its stages as they will be."""
 
     by_base: dict[Path, Preparation]
     stages: dict[Path, list[StageBurial]]
 
 
-def prepare(run: Path, found: Reach, sought: Sought) -> Prepared:
+def prepare(run: Path, found: Reach, sought: Sought) -> PreparedBurials:
     """Prepare every stage, each after the one that it was made from; a derived one that cannot be is missed."""
     bury = _Burying(run, sought)
     own = {place.stage: place.folder for place in found.own}
@@ -92,7 +97,7 @@ class _Burying:
     """Prepares one stage after the other, and knows those that are prepared."""
 
     def __init__(self, run: Path, sought: Sought) -> None:
-        self.prepared = Prepared({run: Preparation(run)}, {run: []})
+        self.prepared = PreparedBurials({run: Preparation(run)}, {run: []})
         self._burials: dict[Path, StageBurial] = {}
         self._uids, urls = frozenset(sought.uids), sought.urls | sought.led_to
         self._names = urls | {host_of(url) for url in urls} - {""}

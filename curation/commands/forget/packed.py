@@ -15,7 +15,7 @@ from curation.commands.pack.stage import (
     place_samples,
 )
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
-from curation.dataset.manifest import MADE_FROM, Manifest, ShardReport, stats_path
+from curation.dataset.manifest import BEFORE_FORGET, MADE_FROM, Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
 from curation.dataset.stages import FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.recipe.recipe import Recipe
@@ -85,14 +85,15 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
     if before is None or before.manifest is None or recipe is None:
         return {}
     was, claimed = before.manifest, work_of(stage.place.folder)
-    if claimed is None or claimed["work_digest"] != pack_work(was, recipe):
+    is_late = stage.manifest is not None and stage.manifest.extra.get(MADE_FROM) in was.extra.get(BEFORE_FORGET, ())
+    if claimed is None or not (is_late or claimed["work_digest"] == pack_work(was, recipe)):
         return {}  # packed from something else: running `pack` again is refused or does it anew
     is_ = replace(was, shards=tuple(before.new.values()))
     placed, _ = place_samples(before.place.folder, was)
     left = [replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in placed]
     old, new = _work_ids(stage, before, recipe, was, placed), _work_ids(stage, before, recipe, is_, left)
     for shard, report in stage.new.items():
-        if report.work_id == old.get(shard) and shard in new:
+        if (is_late or report.work_id == old.get(shard)) and shard in new:
             stage.new[shard] = replace(report, work_id=new[shard])
     work = pack_work(is_, recipe)
     return {} if work == claimed["work_digest"] else {"work_digest": work}

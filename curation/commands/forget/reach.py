@@ -16,7 +16,7 @@ from curation.storage.paths import local_copy, named, resolved
 
 
 @dataclass(frozen=True)
-class Place:
+class DerivedPlace:
     """A stage's folder to forget in."""
 
     at: StageFolder
@@ -46,7 +46,7 @@ class Reach:
 
     own: tuple[StageFolder, ...]
     """The run's own stages, in order."""
-    derived: list[Place] = field(default_factory=list)
+    derived: list[DerivedPlace] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     not_reached: dict[str, str] = field(default_factory=dict)
     """Folder -> why nothing could be done there."""
@@ -55,7 +55,7 @@ class Reach:
         """Return the runs beside this one that hold a derived stage."""
         return list(dict.fromkeys(place.base for place in self.derived))
 
-    def miss(self, place: Place, error: Exception) -> None:
+    def miss(self, place: DerivedPlace, error: Exception) -> None:
         """Give up a derived place."""
         self.derived.remove(place)
         self.not_reached[place.shown] = str(error)
@@ -87,7 +87,7 @@ def _add(found: Reach, derived: Derived, run: Path) -> None:
         found.copies.append(Copy(derived.stage, folder))
     else:
         base = run if resolved(folder.parent) == resolved(run) else folder.parent
-        place = Place(StageFolder(derived.stage, folder, folder.name), base, derived.source)
+        place = DerivedPlace(StageFolder(derived.stage, folder, folder.name), base, derived.source)
         found.derived.append(place)
         try:
             _require_readable(place.at)

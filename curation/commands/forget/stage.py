@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.forget.burials import Prepared, prepare
+from curation.commands.forget.burials import PreparedBurials, prepare
 from curation.commands.forget.copies import Traces, holdings
 from curation.commands.forget.reach import Reach, reach
 from curation.commands.forget.receipt import answer, answered, reached, receipt_of
@@ -59,7 +59,7 @@ def forget(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) ->
         scrubbed = [scrub(copy, traces) for copy in found.copies]
         for lease in held:
             lease.require()
-        path = _commit(run, found, prepared, scrubbed, Facts(requests, sought, started, left))
+        path = _commit(run, found, prepared, scrubbed, Occasion(requests, sought, started, left))
     return path, read_sealed(path)
 
 
@@ -134,7 +134,9 @@ def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
                 )
 
 
-def _commit(run: Path, found: Reach, prepared: Prepared, scrubbed: Sequence[Scrubbed], facts: "Facts") -> Path:
+def _commit(
+    run: Path, found: Reach, prepared: PreparedBurials, scrubbed: Sequence[Scrubbed], facts: "Occasion"
+) -> Path:
     """Let everything count, this run last: what a kill leaves undone is found again by the same call."""
     elsewhere: list[dict[str, str]] = []
     for base, preparation in prepared.by_base.items():
@@ -152,7 +154,7 @@ def _commit(run: Path, found: Reach, prepared: Prepared, scrubbed: Sequence[Scru
 
 
 @dataclass(frozen=True)
-class Facts:
+class Occasion:
     """What every receipt of one call tells."""
 
     requests: Sequence[Request]
@@ -160,7 +162,7 @@ class Facts:
     started: float
     left: list[str]
 
-    def receipt(self, base: Path, prepared: Prepared) -> dict[str, Any]:
+    def receipt(self, base: Path, prepared: PreparedBurials) -> dict[str, Any]:
         """Return the receipt of one run."""
         stages, preparation = prepared.stages.get(base, []), prepared.by_base[base]
         return receipt_of(base, self.requests, self.sought, stages, preparation, self.started)

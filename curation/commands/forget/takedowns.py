@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.dataset.lists import Entry, read_entries, read_lines
+from curation.dataset.lists import ListEntry, read_entries, read_lines
 from curation.dataset.tombstones import hashed
 from curation.errors import UsageError
 
@@ -12,7 +12,7 @@ KINDS = ("url", "uid", "sha256", "phash", "domain", "key")
 
 
 @dataclass(frozen=True)
-class Request(Entry):
+class Request(ListEntry):
     """One thing to forget, in its normal form; what is written of it anywhere is its hash."""
 
     @property

@@ -90,7 +90,9 @@ def shape_of(name: str) -> Shape:
     return shape
 
 
-def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path | None = None) -> Imported:
+def import_metadata(  # long: what it promises, and one writer that counts what it writes
+    source: str, target: Path, shape: Shape = "laion", ids: Path | None = None
+) -> Imported:
     """Write the metadata of `source` as the parquet file `target`, whose footer says what became of every row.
 
     `source` is a parquet, csv, tsv, json-lines or txt file, a folder of any of these or of img2dataset tars, one `.pth`

@@ -9,7 +9,7 @@ import pyarrow.types as pt
 from curation.commands.importing.faults import Faults
 from curation.commands.importing.names import SAFETY, SIZES, folded, places_of
 from curation.commands.importing.safety import judged
-from curation.commands.importing.sources import Rows
+from curation.commands.importing.sources import SourceRows
 from curation.commands.importing.values import Column, Notes, floats, text_lists, texts, whole_numbers
 from curation.errors import UsageError
 
@@ -38,7 +38,7 @@ class Shaper:
         """Whether a column of that name is of use."""
         return any(places_of(field, [name]) for field in self._schema.names)
 
-    def shape(self, rows: Rows) -> pa.Table:
+    def shape(self, rows: SourceRows) -> pa.Table:
         """Return rows in the schema; a value that its column cannot hold becomes null and is counted."""
         places = {field: places_of(field, rows.names) for field in self._schema.names}
         self._remember(rows, places)
@@ -80,7 +80,7 @@ class Shaper:
         }
         return {file: names for file, names in lacks.items() if names}
 
-    def _remember(self, rows: Rows, places: Mapping[str, Sequence[int]]) -> None:
+    def _remember(self, rows: SourceRows, places: Mapping[str, Sequence[int]]) -> None:
         self._names.update(dict.fromkeys(rows.names))
         has = self._by_file.setdefault(rows.file, set())
         for field, found in places.items():
@@ -88,13 +88,13 @@ class Shaper:
                 has.add(field)
                 self.columns.setdefault(field, rows.names[found[0]])
 
-    def _safety(self, rows: Rows, places: Sequence[int]) -> dict[str, pa.Array]:
+    def _safety(self, rows: SourceRows, places: Sequence[int]) -> dict[str, pa.Array]:
         notes = Notes("nsfw", self.faults, rows.where)
         pair = judged([rows.columns[place] for place in places], len(rows.numbers), notes)
         self._num_judged += sum(len(column) - column.null_count for column in pair)
         return dict(zip(SAFETY, pair, strict=True))
 
-    def _column(self, rows: Rows, field: pa.Field, places: Sequence[int]) -> pa.Array:
+    def _column(self, rows: SourceRows, field: pa.Field, places: Sequence[int]) -> pa.Array:
         notes = Notes(field.name.lower().lstrip("_"), self.faults, rows.where)
         found = [_fitted(rows.columns[place], field.type, notes) for place in places]
         if not found:
@@ -103,7 +103,7 @@ class Shaper:
             self._count_twice(rows, places, found)
         return found[0] if len(found) == 1 else _first_of(found)
 
-    def _count_twice(self, rows: Rows, places: Sequence[int], found: Sequence[pa.Array]) -> None:
+    def _count_twice(self, rows: SourceRows, places: Sequence[int], found: Sequence[pa.Array]) -> None:
         """Count rows in which two columns of one name, but for case, differ."""
         for other in range(1, len(places)):
             if folded(rows.names[places[other]]) == folded(rows.names[places[0]]):

@@ -25,7 +25,7 @@ IsWanted = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """Some rows of one file, column by column; a name may occur twice."""
 
     file: str
@@ -44,7 +44,7 @@ class Rows:
 class Source:
     """What is read: the files, and what of a folder is left alone."""
 
-    rows: Iterator[Rows]
+    rows: Iterator[SourceRows]
     left_out: Mapping[str, str]
 
 
@@ -79,27 +79,27 @@ def _reader_of(path: Path) -> "Reader":
     return READERS[suffix]
 
 
-def _parquet(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[Rows]:
+def _parquet(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[SourceRows]:
     with opened(path) as file, naming(path):
         names = file.schema_arrow.names
-    yield Rows(path.name, names, (), ())
+    yield SourceRows(path.name, names, (), ())
     wanted = [name for name in names if is_wanted(name)]
     first = 1
     for batch in batches(path, wanted, NUM_BATCH_ROWS):
         numbers = range(first, first := first + batch.num_rows)
-        yield Rows(path.name, batch.schema.names, batch.columns, numbers)
+        yield SourceRows(path.name, batch.schema.names, batch.columns, numbers)
 
 
-def _delimited(delimiter: bytes, path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[Rows]:
+def _delimited(delimiter: bytes, path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[SourceRows]:
     records = records_of(lines(path), delimiter)
     header = next((record for record in records if record.problem != BLANK), None)
     names = [] if header is None else [_name(field, delimiter) for field in header.fields]
     wanted = [place for place, name in enumerate(names) if is_wanted(name)]
-    yield Rows(path.name, names, (), ())
+    yield SourceRows(path.name, names, (), ())
     rows = rows_of(records, path.name, len(names), faults)
     while part := list(islice(rows, NUM_BATCH_ROWS)):
         columns = [pa.array([record.fields[place] for record in part], pa.binary()) for place in wanted]
-        yield Rows(path.name, [names[place] for place in wanted], columns, [r.number for r in part], "line")
+        yield SourceRows(path.name, [names[place] for place in wanted], columns, [r.number for r in part], "line")
 
 
 def _name(field: bytes | None, delimiter: bytes) -> str:
@@ -107,16 +107,16 @@ def _name(field: bytes | None, delimiter: bytes) -> str:
     return name.replace('"', "") if delimiter == TAB else name
 
 
-def _list(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[Rows]:
+def _list(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[SourceRows]:
     """Read a list of URLs, one a line."""
     rows = rows_of(records_of(lines(path), b"\n"), path.name, 1, faults)
-    yield Rows(path.name, ["url"], (), ())
+    yield SourceRows(path.name, ["url"], (), ())
     while part := list(islice(rows, NUM_BATCH_ROWS)):
         column = pa.array([(record.fields[0] or b"").strip() for record in part], pa.binary())
-        yield Rows(path.name, ["url"], [column], [record.number for record in part], "line")
+        yield SourceRows(path.name, ["url"], [column], [record.number for record in part], "line")
 
 
-def _json_lines(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[Rows]:
+def _json_lines(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[SourceRows]:
     rows = _objects(path, faults)
     while part := list(islice(rows, NUM_BATCH_ROWS)):
         yield _of_objects(path.name, part, "line", is_wanted)
@@ -148,13 +148,13 @@ class _Object(dict[str, Any]):
         self.has_twice = len(self) != len(pairs)
 
 
-def _of_objects(file: str, rows: Sequence[tuple[int, Mapping[str, Any]]], unit: str, is_wanted: IsWanted) -> Rows:
+def _of_objects(file: str, rows: Sequence[tuple[int, Mapping[str, Any]]], unit: str, is_wanted: IsWanted) -> SourceRows:
     names = [name for name in dict.fromkeys(name for _, row in rows for name in row) if is_wanted(name)]
     columns: list[Column] = [[row.get(name) for _, row in rows] for name in names]
-    return Rows(file, names, columns, [number for number, _ in rows], unit)
+    return SourceRows(file, names, columns, [number for number, _ in rows], unit)
 
 
-def _tar(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[Rows]:
+def _tar(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[SourceRows]:
     rows: list[tuple[int, Mapping[str, Any]]] = []
     try:
         for number, sample in enumerate(read_samples(path), 1):
@@ -167,7 +167,7 @@ def _tar(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[Rows]:
         yield _of_objects(path.name, rows[first : first + NUM_BATCH_ROWS], "sample", is_wanted)
 
 
-def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[Rows]:
+def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[SourceRows]:
     from datasets import DatasetDict, load_from_disk
 
     with naming(path):
@@ -181,7 +181,7 @@ def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[Rows]:
             yield _of_table(str(name), table, first)
 
 
-def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[Rows]:
+def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[SourceRows]:
     from datasets import load_dataset
 
     try:
@@ -196,13 +196,13 @@ def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[Rows]:
         raise UsageError(f"{name}: no such file here, and the Hub does not give it: {error}") from error
 
 
-def _of_table(file: str, table: pa.Table, first: int) -> Rows:
+def _of_table(file: str, table: pa.Table, first: int) -> SourceRows:
     columns = [column.combine_chunks() for column in table.columns]
     arrays = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns]
-    return Rows(file, table.column_names, arrays, range(first + 1, first + 1 + table.num_rows))
+    return SourceRows(file, table.column_names, arrays, range(first + 1, first + 1 + table.num_rows))
 
 
-Reader = Callable[[Path, IsWanted, Faults], Iterator[Rows]]
+Reader = Callable[[Path, IsWanted, Faults], Iterator[SourceRows]]
 READERS: Mapping[str, Reader] = {
     ".parquet": _parquet,
     ".csv": partial(_delimited, COMMA),

@@ -20,7 +20,7 @@ from curation.commands.pack.placement import Placed, cut
 from curation.commands.pack.spool import Spool
 from curation.commands.pack.training_sample import has_face_fields, score_fields, training_sample
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, read_ledger, write_table
-from curation.dataset.manifest import HISTORY, MADE_FROM, SUPERSEDED, Manifest, ShardReport, committed
+from curation.dataset.manifest import MADE_FROM, Manifest, ShardReport, committed
 from curation.dataset.redaction import buried
 from curation.dataset.rights import rights_of
 from curation.dataset.sample import Sample
@@ -29,7 +29,7 @@ from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
-from curation.recipe.recipe import Recipe, recipe_of
+from curation.recipe.recipe import Recipe
 from curation.run.derived import register
 from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
@@ -109,17 +109,6 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
 def pack_work(curated: Manifest, recipe: Recipe) -> str:
     """Return the digest of all that a packed folder depends on: the curated shards, the recipe, this stage."""
     return digest([PACK.name, [_hashes(report) for report in curated.shards], recipe.digest, PACK.output_since])
-
-
-def is_superseded(packed: Manifest, curated: Manifest) -> bool:
-    """Whether a pack was made from a state that the curated folder had once and has no more."""
-    if packed.work_digest == pack_work(curated, recipe_of(packed.recipe, "the pack's recipe")):
-        return False
-    made_from = packed.extra.get(MADE_FROM)
-    if made_from == curated.state or made_from in curated.extra.get(SUPERSEDED, ()):
-        return made_from != curated.state
-    earlier = {recipe_of(values, "an earlier recipe").digest for values in curated.extra.get(HISTORY, ())}
-    return packed.extra.get(CURATED_RECIPE) in earlier - {curated.recipe_digest}  # of a release that named no states
 
 
 def pack_jobs(

@@ -22,7 +22,9 @@ def has_face_fields(recipe: Recipe) -> bool:
     return keep is not None and "faces" in recipe.certain and keep.min is not None and keep.min >= 1
 
 
-def training_sample(sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe) -> dict[str, Any]:
+def training_sample(  # long: the fields of the json member, one by one
+    sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe
+) -> dict[str, Any]:
     """Return the fields of the `.json` member.
 
     `measured` is the sample's row of the curate ledger. Face fields stand only where `has_face_fields`: box

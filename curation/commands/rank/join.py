@@ -162,7 +162,7 @@ def opened(folder: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
         yield database
 
 
-def join(
+def join(  # long: its arguments, and the statements of one bucket in order
     database: "duckdb.DuckDBPyConnection",
     folder: Path,
     settings: "RankSettings",

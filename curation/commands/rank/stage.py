@@ -78,7 +78,7 @@ class Safeguards:
     """Why gates may let everything pass that no row has a value for; recorded."""
 
 
-def rank(
+def rank(  # long: what it promises, and its steps in order
     facecaption: Path,
     laion: Path,
     target: Path,

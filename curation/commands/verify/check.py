@@ -1,9 +1,11 @@
 """Derives everything again from what lies on disk, and names each thing that is not as it should be."""
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commands.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
@@ -46,7 +48,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     faults = [*(fault for records in every for fault in records.faults), *shard_faults]
     notes = [*(note for records in every for note in records.notes), *_lost_folders(run)]
     if places[0].folder != run:
-        faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived), {fault.file for fault in faults})]
+        faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived))]
         faults += living_copies(run)
         if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
@@ -81,20 +83,17 @@ def _forgotten_faults(run: Path) -> list[Fault]:
     return faults
 
 
-def _living_faults(run: Path, places: Sequence[StageFolder], broken: Container[str]) -> Iterator[Fault]:
-    """Yield every image that is forgotten and here all the same."""
+def _living_faults(run: Path, places: Sequence[StageFolder]) -> Iterator[Fault]:
+    """Yield every image that is forgotten and here all the same; a ledger that cannot be read is a fault already."""
     stones = tombstones_of(run)
     for place in places if stones else ():
         for path, _ in ledgers_of(place):
-            shown = f"{place.shown}/{path.name}"
-            if shown in broken or not path.is_file():
-                continue
-            with local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
+            with suppress(OSError, pa.ArrowException), local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
                 columns = [name for name in IDENTITY if name in ledger.schema_arrow.names]
                 for batch in ledger.iter_batches(columns=columns, use_threads=False):
                     for uid in stones.alive(batch):
                         wrong = f"{uid} was forgotten and is here all the same"
-                        yield Fault(shown, wrong, "its tombstone; run forget again")
+                        yield Fault(f"{place.shown}/{path.name}", wrong, "its tombstone; run forget again")
 
 
 def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:

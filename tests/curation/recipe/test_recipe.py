@@ -96,12 +96,13 @@ def test_broken_toml_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 
 def test_a_key_that_came_later_changes_no_digest_until_it_says_something_else(tmp_path: Path) -> None:
-    assert load(tmp_path, SMALL).digest == FIRST_DIGEST
+    small = f"{SMALL}\n[pack]\nnum_shard_samples = 1000\n"  # what it was by default
+    assert load(tmp_path, small).digest == FIRST_DIGEST
     for table, key, other in (("fetch", "content_usage", '"off"'), ("curate", "reservations", '"ignore"')):
-        usual = getattr(load(tmp_path, SMALL).file, table)
-        said = SMALL.replace("[[filters]]", f'[{table}]\n{key} = "{getattr(usual, key)}"\n[[filters]]')
+        usual = getattr(load(tmp_path, small).file, table)
+        said = small.replace("[[filters]]", f'[{table}]\n{key} = "{getattr(usual, key)}"\n[[filters]]')
         assert load(tmp_path, said).digest == FIRST_DIGEST
-        changed = SMALL.replace("[[filters]]", f"[{table}]\n{key} = {other}\n[[filters]]")
+        changed = small.replace("[[filters]]", f"[{table}]\n{key} = {other}\n[[filters]]")
         assert load(tmp_path, changed).digest != FIRST_DIGEST
 
 

@@ -228,6 +228,11 @@ def command(folder: Path, recipe_path: str, num_workers: int = 0) -> list[str]:
     return [sys.executable, "-c", RUN, str(folder / "in"), str(folder / "out"), recipe_path, str(num_workers)]
 
 
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so does all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def lose_workers(folder: Path, recipe: Recipe, uid: str, times: int, *, with_all_memory: bool = False) -> Path:
     """Leave the log of attempts on shard 00000 that all ended with this picture in work; return where it lies."""
     work_id = curate_work_id("00000", sha256_of(folder / "in" / "00000.tar"), recipe, weights_of(recipe))
@@ -288,7 +293,11 @@ def test_a_run_whose_group_is_ended_three_times_with_the_same_picture_in_work_qu
     for attempt in range(3 if number == signal.SIGKILL else 1):
         environment = os.environ | {NAP_NAME: "60"}
         process = subprocess.Popen(
-            command(tmp_path, recipe.path), env=environment, start_new_session=True, stderr=subprocess.DEVNULL
+            command(tmp_path, recipe.path),
+            env=environment,
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=heed_interrupts,  # noqa: PLW1509  no thread of this process runs Python code meanwhile
         )
         wait_for(lambda n=attempt: marks.exists() and marks.read_text().count("\n") > n, process)
         os.killpg(process.pid, number)

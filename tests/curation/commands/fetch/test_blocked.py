@@ -13,6 +13,7 @@ from curation.dataset.tombstones import Tombstones, hashed, write_tombstones
 from curation.dataset.urls import address_of
 from curation.errors import ShardError
 from tests.curation.commands.fetch.hostile import HostileServer, hostile, ok
+from tests.curation.commands.fetch.test_download import ABSENT
 from tests.curation.commands.fetch.test_http import moves_to, sends
 from tests.curation.shards import colourful, recipe_from
 from tests.curation.whole_run import ALONE, WAIVER, write_metadata
@@ -33,7 +34,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     pictures = {f"/served/%3{number}.jpg": sends(ok(colourful(number))) for number in range(3)}
     moves = {f"/moved/{number}": moves_to(f"/served/%3{number}.jpg") for number in range(3)}
-    with hostile(pictures | moves | {"/away": moves_to("http://img.other.example./x")}) as running:
+    with hostile(
+        {"/robots.txt": ABSENT} | pictures | moves | {"/away": moves_to("http://img.other.example./x")}
+    ) as running:
         yield running
 
 

@@ -169,7 +169,7 @@ def test_what_no_list_can_judge_is_not_kept_while_there_is_one(tmp_path: Path, s
     ledger = {row["url"]: row for row in rows_of(tmp_path)}
     found = {name: (ledger[url]["kept"], ledger[url]["rejected_by"]) for name, url in urls.items()}
     assert found == dict.fromkeys(dresses, (False, "unreadable"))
-    assert ledger[urls["GIF"]]["reason"] == "format_not_allowed"
+    assert ledger[urls["GIF"]]["reason"] == "format_gif"
     assert ledger[urls["cut by 2"]]["reason"] == "truncated"
     (kept,) = read_samples(tmp_path / "fetch" / "00000.tar")
     assert kept.url == urls_of(server)[1]["URL"]

@@ -455,7 +455,7 @@ def test_the_command_prints_what_it_did_and_where_the_receipt_lies(run: Path, tm
     assert "line 2: domain:host2.example.org (domain): 4 images\n" in foreseen.stdout
     assert files_of(run) == before
     done = CliRunner().invoke(app, command)
-    assert (done.exit_code, done.stderr) == (4, "line 3: http://never.example/\\x1b[2Ja.jpg (url): found nothing\n")
+    assert (done.exit_code, done.stderr) == (4, "line 3: http://never.example/\\u001b[2Ja.jpg (url): found nothing\n")
     assert done.stdout.startswith("3 requests, 2 of them found: 5 images\n")
     assert Path(done.stdout.splitlines()[-1]).is_file()
     listed.write_text(f"{url_of(3)}\ndomain:host2.example.org\n")
