@@ -21,7 +21,6 @@ from curation.recipe.settings import (
     FetchSettings,
     PackSettings,
     RankSettings,
-    without_added,
 )
 from curation.recipe.validation import validated
 from curation.storage.publish import digest
@@ -138,12 +137,7 @@ class Recipe:
     @staticmethod
     def _inside(resolved: Mapping[str, Any]) -> dict[str, Any]:
         curate = {key: value for key, value in resolved["curate"].items() if key not in OUTSIDE_DIGEST}
-        return {
-            **resolved,
-            "curate": without_added("curate", curate, CurateSettings()),
-            "fetch": without_added("fetch", resolved["fetch"], FetchSettings()),
-            "pack": without_added("pack", resolved["pack"], PackSettings()),
-        }
+        return {**resolved, "curate": curate}
 
 
 def load_recipe(path: Path | str) -> Recipe:

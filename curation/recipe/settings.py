@@ -1,28 +1,27 @@
 """The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from filters.base import Settings
 
-ADDED: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "fetch": frozenset({"part_deadline_s", "content_usage"}),
-        "curate": frozenset({"reservations"}),
-        "pack": frozenset({"max_shard_bytes", "shuffle_seed"}),
-    }
-)
-"""Keys by table that came after the first release. At their default they are in no digest, so that what was made
-before keeps its identity."""
 
+class TableSettings(Settings):
+    """A table of a recipe that has grown: what came later is told only where it is not the default.
 
-def without_added(table: str, values: Mapping[str, Any], defaults: Settings) -> dict[str, Any]:
-    """Return a table's plain values for a digest: without the keys of `ADDED` that say what `defaults` say."""
-    usual = defaults.model_dump(mode="json", include=set(ADDED.get(table, ())))
-    return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
+    So it is in no digest until it says something, and what was made before keeps its identity.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Keys that came after the first release."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unchanged = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in values.items() if name not in unchanged}
 
 
 class GateSettings(Settings):
@@ -65,8 +64,10 @@ class RankSettings(Settings):
     gates: GateSettings = GateSettings()
 
 
-class FetchSettings(Settings):
+class FetchSettings(TableSettings):
     """How images are downloaded."""
+
+    LATER = frozenset({"part_deadline_s", "content_usage"})
 
     timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
     """Seconds that a connection may stay silent."""
@@ -116,12 +117,12 @@ DEFAULT_FORMATS: tuple[Format, ...] = ("jpg", "png", "webp")
 
 EVERY_FORMAT: tuple[Format, ...] = (*DEFAULT_FORMATS, "gif", "avif")
 """The formats that a recipe may admit."""
-LATER = ("formats", "animated")
-"""Keys of `[decode]` that came after 0.2.0."""
 
 
-class DecodeLimits(Settings):
+class DecodeLimits(TableSettings):
     """What a file may be, and may claim before any of its pixels are decoded."""
+
+    LATER = frozenset({"formats", "animated"})
 
     max_bytes: int = Field(default=32 << 20, ge=1)
     """Size of the file in bytes."""
@@ -147,16 +148,11 @@ class DecodeLimits(Settings):
         """The order in which a recipe names formats means nothing, so it changes no digest."""
         return tuple(name for name in EVERY_FORMAT if name in formats)
 
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is in `LATER` where it changes nothing, so that the digests of earlier runs stay."""
-        values: dict[str, Any] = handler(self)
-        unchanged = [name for name in LATER if getattr(self, name) == type(self).model_fields[name].default]
-        return {name: value for name, value in values.items() if name not in unchanged}
 
-
-class CurateSettings(Settings):
+class CurateSettings(TableSettings):
     """How pictures are measured."""
+
+    LATER = frozenset({"reservations"})
 
     measure: Literal["needed", "all"] = "needed"
     """`needed` stops measuring a picture once its verdict is certain; `all` measures everything, for calibration."""
@@ -195,8 +191,10 @@ class CurateSettings(Settings):
     fails."""
 
 
-class PackSettings(Settings):
+class PackSettings(TableSettings):
     """How the final shards are cut."""
+
+    LATER = frozenset({"max_shard_bytes", "shuffle_seed"})
 
     max_shard_bytes: int = Field(default=1 << 30, ge=1)
     """A final shard ends before the sample with which it would be larger, by the sizes of the fetched pictures."""

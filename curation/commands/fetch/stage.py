@@ -36,7 +36,7 @@ from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.images.decode import IN_DIGESTS, require_decoders
 from curation.recipe.recipe import Recipe
-from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings, without_added
+from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
 from curation.run.derived import register
 from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
@@ -339,6 +339,6 @@ def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mappi
 def _inside(settings: FetchSettings, limits: DecodeLimits) -> dict[str, Any]:
     return {
         **IN_DIGESTS,
-        "fetch": without_added("fetch", settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST), FetchSettings()),
+        "fetch": settings.model_dump(mode="json", exclude=OUTSIDE_DIGEST),
         "decode": limits.model_dump(mode="json"),
     }
