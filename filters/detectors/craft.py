@@ -11,7 +11,7 @@ from filters.base import RgbImage, WeightsFile
 from filters.batching import Outputs, pixels_at_once, run_by_shape
 from filters.boxes import Box
 from filters.detectors.craft_boxes import map_boxes
-from filters.detectors.craft_export import exported
+from filters.detectors.export import exported
 from filters.loading import Network, onnx_network, single_thread, single_thread_torch, torch_device, torch_state_dict
 
 _MAX_ASPECT = 32
@@ -63,7 +63,7 @@ class Craft:
         if runtime == "torch":
             self._network = _torch_network(weights.path, device, dtype)
         else:
-            self._network = onnx_network(str(exported(weights)), device, runtime, dtype)
+            self._network = onnx_network(str(exported(weights, "craft")), device, runtime, dtype)
         self._canvas_side = canvas_side
         self._mag_ratio = mag_ratio
         self._thresholds = (text_threshold, link_threshold, low_text)

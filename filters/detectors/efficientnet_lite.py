@@ -1,0 +1,43 @@
+"""EfficientNet-Lite0 (Tan and Le, arXiv 1905.11946): what a picture looks like, as numbers that a head can weigh."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.base import RgbImage, WeightsFile
+from filters.batching import Outputs, pixels_at_once, run_by_shape
+from filters.detectors.efficientnet_lite_export import SIDE
+from filters.detectors.export import exported
+from filters.loading import onnx_network, shrink, single_thread
+
+Floats = npt.NDArray[np.float32]
+
+NUM_FEATURES = 1584
+"""Mean and deviation of 40 and of 112 channels inside the network, and the 1280 channels at its end."""
+
+
+class EfficientNetLite:
+    """The features of whole pictures, each squeezed into 224 x 224 pixels.
+
+    The network's input is float32 NCHW, RGB, (x - 127) / 128.
+    """
+
+    def __init__(self, weights: WeightsFile, *, device: str) -> None:
+        """Load the network; it is exported to ONNX where this machine has not done so."""
+        single_thread()
+        self._network = onnx_network(str(exported(weights, "efficientnet_lite")), device, "onnxruntime", "float32")
+        self._max_pixels = pixels_at_once(device)
+
+    def features(self, images: Sequence[RgbImage]) -> list[Floats]:
+        """Return the features of each picture, (1584,)."""
+        outputs = run_by_shape([_network_input(image) for image in images], self._run, self._max_pixels)
+        return [features for (features,) in outputs]
+
+    def _run(self, pixels_NCHW: Floats) -> Outputs:
+        return (self._network(pixels_NCHW),)
+
+
+def _network_input(image: RgbImage) -> Floats:
+    small_HWC = shrink(image, SIDE, SIDE).astype(np.float32)
+    return np.ascontiguousarray((small_HWC.transpose(2, 0, 1) - 127) / 128, dtype=np.float32)

@@ -1,0 +1,86 @@
+"""Networks that are published as torch files, as ONNX: exported once per machine, so that measuring needs no torch."""
+
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Protocol, cast
+
+from filters.base import WeightsFile
+from filters.weights import WeightsError, cache_folder, sha256_of
+
+_CHILD = "from filters.detectors.export import main; main()"
+
+
+class Exporter(Protocol):
+    """What a module `filters/detectors/<network>_export.py` defines."""
+
+    @property
+    def EXPORTER_VERSION(self) -> int:  # noqa: N802  a constant of the module
+        """Raised whenever the same weights would give another file."""
+        ...
+
+    def write(self, source: str, target: str) -> None:
+        """Write the network whose weights lie at `source` as ONNX to `target`; it may import torch."""
+        ...
+
+
+def exported(weights: WeightsFile, network: str) -> Path:
+    """Return the network as an ONNX file in the user's cache, exporting it first where it is not there whole.
+
+    The exporter is `filters.detectors.<network>_export`. The file's name ends in its own sha256, so whatever is damaged
+    is noticed and exported anew. Torch is imported by a child process alone; processes that ask at the same time wait
+    for the first.
+
+    Raises:
+        WeightsError: the export failed; the message says why.
+    """
+    import fcntl
+
+    folder = cache_folder().parent / "exports"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch_version = importlib.metadata.version("torch")
+    version = _exporter(network).EXPORTER_VERSION
+    stem = f"{network}-{weights.sha256[:16]}-v{version}-torch{torch_version}-"
+    with (folder / "lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for file in sorted(folder.glob(f"{stem}*.onnx")):
+            if sha256_of(file) == file.stem.removeprefix(stem):
+                return file
+            file.unlink()
+        return _export(weights, network, folder, stem)
+
+
+def main() -> None:
+    """Export in a process of its own: network, weights and target are the arguments."""
+    network, source, target = sys.argv[1:]
+    _exporter(network).write(source, target)
+
+
+def _exporter(network: str) -> Exporter:
+    return cast("Exporter", importlib.import_module(f"filters.detectors.{network}_export"))
+
+
+def _export(weights: WeightsFile, network: str, folder: Path, stem: str) -> Path:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        fresh = Path(scratch) / "fresh.onnx"
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _CHILD, network, weights.path, str(fresh)],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode != 0 or not fresh.is_file():
+            why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+            raise WeightsError(f"`{weights.name}` ({weights.path}) cannot be exported to ONNX: {why}")
+        with fresh.open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        return fresh.replace(folder / f"{stem}{digest}.onnx")
