@@ -27,8 +27,8 @@ PREFERRED_PORT = 18_763
 OWN_SERVER = ("--allow-loopback", "--waiver", "the demo made every picture itself, or took it from installed packages")
 STAGES = ("rank", "fetch", "curate", "pack")
 CASCADE_NOTE = """\
-The LBP cascade of the published method was NOT exercised here: no package on PyPI carries it, so the classifier of
-anime-or-not stood in for it. To run the published detectors on the pictures that were just fetched:
+The LBP cascade of the published method was NOT exercised here: no package on PyPI carries it, so the filter
+`drawn` stood in for it. To run the published detectors on the pictures that were just fetched:
 
     facecaptionhq models list
     facecaptionhq models pull lbpcascade_animeface

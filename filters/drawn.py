@@ -1,65 +1,85 @@
-"""Measures how likely a whole picture is drawn, with the classifier of the anime-or-not wheel; made for demos."""
+"""Measures how likely a picture is drawn, and how likely what it shows is no person: two heads on one network."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.base import Evidence, Filter, RgbImage, Settings
-from filters.detectors.anime_or_not import AnimeOrNot
+from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
+from filters.heads import Classifier, read_heads
 
-VERSION = 1
-SCORES = ("drawn_probability",)
+VERSION = 2
+SCORES = ("drawn_logit", "drawn_probability", "nonhuman_logit", "nonhuman_probability")
+HEADS = ("drawn", "nonhuman")
 
 
 class Measure(Settings):
     """Parameters of the evidence."""
 
-    weights: str = "anime_or_not"
-    """Catalogue name or path of the classifier."""
+    weights: str = "efficientnet_lite0"
+    """Catalogue name or path of the network."""
+    heads: str = "drawn_heads"
+    """Catalogue name or path of the heads (`filters.heads`), taught on that network."""
 
 
 class Score(Settings):
-    """The score has no parameters."""
+    """The scores have no parameters."""
 
 
 @dataclass(frozen=True)
 class DrawnEvidence(Evidence):
-    """The classifier's output."""
+    """What the heads make of the whole picture."""
 
-    probability: float
-    """That the picture is drawn, 0..1."""
+    drawn_logit: float
+    """Above 0 where it looks drawn, painted or rendered, below where it looks photographed."""
+    nonhuman_logit: float
+    """Above 0 where what it shows looks like an animal, a doll or a statue, below where it looks like people."""
 
 
 EVIDENCE = DrawnEvidence
 
 
 def scores(evidence: DrawnEvidence, score: Score) -> dict[str, float]:
-    """Return the probability that the picture is drawn."""
-    return {"drawn_probability": evidence.probability}
+    """Return both logits, and the probabilities that they stand for where either class is as frequent as the other."""
+    return {
+        "drawn_logit": evidence.drawn_logit,
+        "drawn_probability": _probability(evidence.drawn_logit),
+        "nonhuman_logit": evidence.nonhuman_logit,
+        "nonhuman_probability": _probability(evidence.nonhuman_logit),
+    }
+
+
+def _probability(logit: float) -> float:
+    return 0.5 + 0.5 * math.tanh(logit / 2)
 
 
 def weights(measure: Measure) -> tuple[str, ...]:
-    """Return the classifier's weights."""
-    return (measure.weights,)
+    """Return the network's and the heads' weights."""
+    return (measure.weights, measure.heads)
 
 
 def build(measure: Measure, device: str) -> Filter:
-    """Return the filter with its classifier on "cpu" or "cuda:N".
+    """Return the filter with its network on "cpu" or "cuda:N".
 
     Raises:
-        WeightsError: the weights are missing or not the expected ones.
+        WeightsError: the weights are missing, not the expected ones, or do not belong together.
     """
     from filters.weights import find_weights
 
-    return Drawn(AnimeOrNot(find_weights(measure.weights).path, device=device))
+    network, file = find_weights(measure.weights), find_weights(measure.heads)
+    heads = read_heads(file, network, HEADS, NUM_FEATURES)
+    return Drawn(EfficientNetLite(network, device=device), Classifier(heads))
 
 
 class Drawn:
-    """The filter around one classifier."""
+    """The filter around one network and its heads."""
 
-    def __init__(self, classifier: AnimeOrNot) -> None:
-        """Keep the classifier."""
+    def __init__(self, network: EfficientNetLite, classifier: Classifier) -> None:
+        """Keep both."""
+        self._network = network
         self._classifier = classifier
 
     def measure(self, images: Sequence[RgbImage]) -> list[DrawnEvidence]:
         """Return one evidence per picture."""
-        return [DrawnEvidence(self._classifier.probability(image)) for image in images]
+        logits = map(self._classifier.logits, self._network.features(images))
+        return [DrawnEvidence(one["drawn"], one["nonhuman"]) for one in logits]

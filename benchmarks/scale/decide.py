@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from benchmarks.provenance import RESULTS, commit, machine
 from curation.commands.curate import curate
@@ -42,7 +41,7 @@ name = "colour"
 keep.mean_channel_std = {{ min = {limit} }}
 [[filters]]
 name = "drawn"
-measure = {{ weights = "{weights}" }}
+measure = {{ heads = "{heads}" }}
 keep.drawn_probability = {{ max = 0.9 }}
 """
 
@@ -61,12 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["XDG_CACHE_HOME"] = name
         for shard in range(chosen.samples // NUM_SHARD_SAMPLES):
             write_shard(source, f"{shard:05d}", pictures(shard))
-        first = recipe(folder, "first", 20.0, "anime_or_not")
+        first = recipe(folder, "first", 20.0, "drawn_heads")
         seconds = timed(lambda: curate(source, run / "curate", first, spread))
         steps = {
-            "tighter": recipe(folder, "tighter", 24.0, "anime_or_not"),
-            "looser": recipe(folder, "looser", 12.0, "anime_or_not"),
-            "other weights": recipe(folder, "swapped", 12.0, same_model_in_other_bytes(folder)),
+            "tighter": recipe(folder, "tighter", 24.0, "drawn_heads"),
+            "looser": recipe(folder, "looser", 12.0, "drawn_heads"),
+            "other weights": recipe(folder, "swapped", 12.0, same_heads_in_other_bytes(folder)),
         }
         result = {
             "num_samples": chosen.samples,
@@ -139,19 +138,19 @@ def pictures(shard: int) -> Iterator[list[tuple[str, bytes]]]:
         yield sample_members(f"{shard:05d}{i:05d}", content, "png")
 
 
-def same_model_in_other_bytes(folder: Path) -> str:
-    """Return the name of weights that compute the same and have another sha256."""
-    model = onnx.load(find_weights("anime_or_not").path)
-    model.doc_string += " again"
-    onnx.save(model, folder / "again.onnx")
-    add(folder / "again.onnx", "again", sha256_of(folder / "again.onnx"))
+def same_heads_in_other_bytes(folder: Path) -> str:
+    """Return the name of heads that compute the same and have another sha256."""
+    text = Path(find_weights("drawn_heads").path).read_text(encoding="ascii")
+    file = folder / "again.json"
+    file.write_text(f"{text}\n", encoding="ascii")
+    add(file, "again", sha256_of(file))
     return "again"
 
 
-def recipe(folder: Path, name: str, limit: float, weights: str) -> Recipe:
-    """Return the recipe with this limit on colour and these weights."""
+def recipe(folder: Path, name: str, limit: float, heads: str) -> Recipe:
+    """Return the recipe with this limit on colour and these heads."""
     path = folder / f"{name}.toml"
-    path.write_text(RECIPE.format(name=name, limit=limit, weights=weights))
+    path.write_text(RECIPE.format(name=name, limit=limit, heads=heads))
     return load_recipe(path)
 
 

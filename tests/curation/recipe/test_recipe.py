@@ -33,7 +33,7 @@ def test_every_bundled_recipe_loads_by_name(name: str) -> None:
 def test_the_published_recipe_has_the_five_steps_in_the_papers_order() -> None:
     recipe = load_recipe("facecaptionhq-4m")
     assert recipe.file.rank.top == 10_000_000
-    assert [plan.name for plan in recipe.filters] == ["colour", "text", "faces", "anime"]
+    assert [plan.name for plan in recipe.filters] == ["colour", "text", "faces", "anime", "drawn"]
 
 
 def test_the_filters_are_the_modules_that_define_scores() -> None:

@@ -175,7 +175,7 @@ def test_a_picture_that_fills_the_memory_leaves_the_same_cell_to_the_next_one(tm
 def test_an_error_of_loading_is_the_error_itself_and_quarantines_nobody(tmp_path: Path) -> None:
     text = RECIPE.replace('name = "colour"\nkeep.mean_channel_std', 'name = "drawn"\nkeep.drawn_probability')
     with pytest.raises(WeightsError, match="not the bytes that the run was started with"):
-        Cell().measure([Entry("0" * 32, colourful(1))], recipe_from(tmp_path, text), {"anime_or_not": "0" * 64})
+        Cell().measure([Entry("0" * 32, colourful(1))], recipe_from(tmp_path, text), {"efficientnet_lite0": "0" * 64})
 
 
 def test_one_cell_serves_every_run_of_a_process(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ name = "colour"
 keep.mean_channel_std = { min = %s }
 [[filters]]
 name = "drawn"
-measure = { weights = "anime_or_not" }
+measure = { heads = "drawn_heads" }
 keep.drawn_probability = { max = %s }
 """
 STRICT, LOOSE = 20.0, 8.0
@@ -57,7 +57,7 @@ def faded(seed: int, share: float) -> bytes:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four shards of 30 pictures from grey to colourful; shard 00003 holds nothing but colourful ones."""
     try:
-        find_weights("anime_or_not")
+        find_weights("efficientnet_lite0")
     except WeightsError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("decide") / "in"

@@ -74,7 +74,7 @@ def ordered(recipe: Recipe, order: Sequence[str]) -> Recipe:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two shards of 20 pictures from grey to colourful, some faces and a torn one among them."""
-    for name in ("centerface", "anime_or_not"):
+    for name in ("centerface", "efficientnet_lite0"):
         try:
             find_weights(name)
         except WeightsError as error:
@@ -104,7 +104,7 @@ def by_hand() -> list[Observed]:
             {
                 "faces": FacesEvidence(8, 8, (face,) if number < 50 else ()),
                 "colour": ColourEvidence(0.0 if 50 <= number < 95 else 99.0, 0.0, 0.0, 0.0),
-                "drawn": DrawnEvidence(1.0 if number < 50 else 0.0),
+                "drawn": DrawnEvidence(9.0 if number < 50 else -9.0, 0.0),
             },
             {"drawn": 1.0, "faces": 1.1, "colour": 3.0},
         )

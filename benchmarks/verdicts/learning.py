@@ -1,0 +1,131 @@
+"""Teaches heads (`filters.heads`) on features, and says how they do on sources that they were not taught on.
+
+Pure functions of features, labels and seeds; `benchmarks.verdicts.teach` gathers the features.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from filters.heads import Classifier, Head, Heads, Training
+
+CLIP = 6.0
+"""See `filters.heads.Heads.clip`."""
+RIDGE = 0.01
+"""Weight of the penalty on the weights' squares, beside a mean loss of balanced classes; .003 to .1 are alike."""
+NUM_FOLDS = 10
+POSITIVE = {"drawn": "anime", "nonhuman": "noface"}
+"""Head -> the label that it is to tell from `PEOPLE`."""
+PEOPLE = ("single", "group")
+_MAX_STEPS = 200
+_NOWHERE = Training(manifest_sha256="0" * 64, num_pictures={})
+"""Of heads that are never written."""
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Every view of every photo: rows of features, each with the number of the photo that it is of."""
+
+    features_VF: Floats
+    photo_of_V: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.str_]
+    """Of each photo."""
+    folds: npt.NDArray[np.int64]
+    """Of each photo: the number of its source's fold."""
+
+    def of(self, photos: Mask) -> Mask:
+        """Return which views are of these photos."""
+        return np.asarray(photos[self.photo_of_V])
+
+
+def folds_of(sources: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
+    """Return each photo's fold; all photos of a source share one."""
+    shuffled = np.random.default_rng(seed).permutation(sorted(set(sources)))
+    fold = {str(source): number % NUM_FOLDS for number, source in enumerate(shuffled)}
+    return np.array([fold[source] for source in sources], dtype=np.int64)
+
+
+def taught(views: Views, photos: Mask, network_sha256: str, training: Training) -> Heads:
+    """Return heads that were taught on all views of these photos, numbers rounded to six digits."""
+    here = views.of(photos)
+    rows, labels = views.features_VF[here], views.labels[views.photo_of_V[here]]
+    mean, deviation = _rounded(rows.mean(axis=0, dtype=np.float64)), _rounded(rows.std(axis=0, dtype=np.float64) + 1e-6)
+    standard = np.clip((rows - mean) / deviation, -CLIP, CLIP).astype(np.float32)
+    heads = {name: _taught(standard, labels, positive) for name, positive in POSITIVE.items()}
+    return Heads(
+        network_sha256=network_sha256,
+        training=training,
+        mean=tuple(mean.tolist()),
+        deviation=tuple(deviation.tolist()),
+        clip=CLIP,
+        heads=heads,
+    )
+
+
+def out_of_fold(views: Views, usable: Mask | None = None) -> Iterator[tuple[Mask, Classifier]]:
+    """Yield each fold's photos with heads taught on the other folds' (of these, the `usable`)."""
+    everyone = np.ones(len(views.labels), dtype=bool) if usable is None else usable
+    for number in range(NUM_FOLDS):
+        mine = views.folds == number
+        yield mine, Classifier(taught(views, everyone & ~mine, "0" * 64, _NOWHERE))
+
+
+def cross_validated(views: Views, rows_VF: Floats, usable: Mask | None = None) -> dict[str, Doubles]:
+    """Return each head's logits of one row per photo, all from heads that saw nothing of the photo's source."""
+    logits = {name: np.full(len(views.labels), np.nan) for name in POSITIVE}
+    for mine, classifier in out_of_fold(views, usable):
+        for photo in np.flatnonzero(mine):
+            if np.isfinite(rows_VF[photo]).all():
+                for name, logit in classifier.logits(rows_VF[photo]).items():
+                    logits[name][photo] = logit
+    return logits
+
+
+def auc(positive: Doubles, negative: Doubles) -> float:
+    """Return the probability that a positive scores above a negative, ties counting half."""
+    ranks = np.searchsorted(np.sort(negative), positive, "left") + np.searchsorted(np.sort(negative), positive, "right")
+    return float(ranks.mean() / 2 / len(negative))
+
+
+def limit_losing(scores: Doubles, share: float) -> float:
+    """Return the limit above which this share of the scores lies."""
+    return float(np.quantile(scores, 1 - share))
+
+
+def digest_of(pairs: Mapping[str, str]) -> str:
+    """Return the sha256 of a manifest: a line `sha256 label` for each picture, sorted."""
+    import hashlib
+
+    return hashlib.sha256("".join(f"{sha256} {pairs[sha256]}\n" for sha256 in sorted(pairs)).encode()).hexdigest()
+
+
+def _taught(standard_VF: Floats, labels: npt.NDArray[np.str_], positive: str) -> Head:
+    chosen = np.isin(labels, (positive, *PEOPLE))
+    is_positive = labels[chosen] == positive
+    share = np.where(is_positive, 1 / is_positive.sum(), 1 / (~is_positive).sum()) / 2
+    x, y, w = (torch.tensor(values, dtype=torch.float32) for values in (standard_VF[chosen], is_positive, share))
+    weights, bias = torch.zeros(x.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights, bias], max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Any:
+        optimiser.zero_grad()
+        error = torch.nn.functional.binary_cross_entropy_with_logits(x @ weights + bias, y, reduction="none")
+        value = (w * error).sum() + RIDGE * (weights * weights).sum() / 2
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)
+    row, (offset,) = (_rounded(tensor.detach().numpy()).tolist() for tensor in (weights, bias))
+    return Head(weights=tuple(row), bias=offset)
+
+
+def _rounded(values: npt.NDArray[np.floating]) -> Doubles:
+    return np.array([float(f"{value:.6g}") for value in values.tolist()])
