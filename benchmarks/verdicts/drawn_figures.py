@@ -57,6 +57,7 @@ def _at(
     photos: Sequence[Labelled], views: Views, name: str, logits: Doubles, masked: Doubles, limit: float
 ) -> dict[str, Any]:
     single, positive, above = views.labels == "single", views.labels == POSITIVE[name], logits > limit
+    plain = single & ~_tagged(photos, "letters")
     known = {kind: positive & _tagged(photos, kind) for kind in KINDS[name]}
     other = positive & ~np.logical_or.reduce(list(known.values()))
     mask_views = masked[np.isfinite(masked) & single]
@@ -68,6 +69,7 @@ def _at(
         "lost_synthetic_mask": _share(mask_views > limit),
         "told_by_kind": {kind: _share(above[mask]) for kind, mask in {**known, "other": other}.items()},
         "lost_by_tag": {tag: _share(above[single & _tagged(photos, tag)]) for tag in SLICES},
+        "lost_skin_dark_without_letters": _share(above[plain & _tagged(photos, "skin_dark")]),
     }
 
 

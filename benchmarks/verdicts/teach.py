@@ -26,7 +26,7 @@ from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
 from benchmarks.verdicts.learning import POSITIVE, Views, cross_validated, digest_of, folds_of, taught
 from curation.recipe.recipe import load_recipe
 from curation.storage.publish import digest
-from filters import anime, faces
+from filters import anime, drawn, faces
 from filters.base import Filter, RgbImage
 from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
 from filters.detectors.efficientnet_lite_export import EXPORTER_VERSION
@@ -51,7 +51,16 @@ class Gatherer:
         self._faces: Filter = faces.build(plans["faces"].measure, "cpu")  # type: ignore[arg-type]
         self._cascade: Filter = anime.build(plans["anime"].measure, "cpu")  # type: ignore[arg-type]
         self._anime_plan = plans["anime"]
-        about = [seed, NUM_VARIED, NUM_MASKED, variations.VERSION, EXPORTER_VERSION, anime.VERSION, faces.VERSION]
+        about = [
+            seed,
+            NUM_VARIED,
+            NUM_MASKED,
+            variations.VERSION,
+            EXPORTER_VERSION,
+            anime.VERSION,
+            faces.VERSION,
+            drawn.VERSION,
+        ]
         about += [surroundings(NETWORK, DETECTOR), plans["anime"].measure.model_dump(mode="json")]
         self._folder = CACHE / digest(about)[:16]
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from filters.base import RgbImage, WeightsFile
 from filters.batching import Outputs, pixels_at_once, run_by_shape
 from filters.detectors.efficientnet_lite_export import SIDE
 from filters.detectors.export import exported
-from filters.loading import onnx_network, shrink, single_thread
+from filters.loading import onnx_network, resize, shrink, single_thread
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,5 +39,7 @@ class EfficientNetLite:
 
 
 def _network_input(image: RgbImage) -> Floats:
-    small_HWC = shrink(image, SIDE, SIDE).astype(np.float32)
+    # Nearly the mean over areas, at a sixth of its cost; shrinking alone leaves jagged lines, as drawings have.
+    twice = shrink(image, 2 * SIDE, 2 * SIDE)
+    small_HWC = resize(twice, SIDE, SIDE).astype(np.float32)
     return np.ascontiguousarray((small_HWC.transpose(2, 0, 1) - 127) / 128, dtype=np.float32)
