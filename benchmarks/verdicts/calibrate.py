@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.provenance import RESULTS, commit, machine, wilson
 from benchmarks.verdicts import derivatives
 from benchmarks.verdicts.derivatives import Derivative
+from benchmarks.verdicts.labelled import BUSINESS
 from curation.images.decode import decode
 from curation.measure.arrow import from_struct, to_struct
 from curation.measure.filter_set import measurement_keys, weights_of
@@ -53,15 +54,8 @@ class Group:
 
 def groups(filter_name: str, with_derivatives: bool) -> dict[Group, Derivative | None]:
     """Return what a filter is calibrated on: the labels that are its business, and derivatives of them."""
-    reject = {
-        "colour": ("bw", "sepia"),
-        "text": ("text",),
-        "faces": ("group", "noface"),
-        "anime": ("anime",),
-        "drawn": ("anime",),
-    }[filter_name]
     originals = {Group("single", "", must_stay=True): None} | {
-        Group(label, "", must_stay=False): None for label in reject
+        Group(label, "", must_stay=False): None for label in BUSINESS[filter_name]
     }
     return originals | (dict(_derived(filter_name)) if with_derivatives else {})
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.provenance import RESULTS, commit, machine, wilson
 from benchmarks.variants import plain
+from benchmarks.verdicts.labelled import BUSINESS
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tar import write_tar
 from curation.measure.arrow import from_struct
@@ -31,8 +32,6 @@ from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe, load_recipe
 
-TASKS = {"bw": "colour", "sepia": "colour", "text": "text", "group": "faces", "noface": "faces", "anime": "anime"}
-"""Label -> the filter that should reject it; `single` should be kept."""
 NUM_SHARDS = 4
 
 
@@ -140,7 +139,7 @@ def verdict_of(row: Mapping[str, Any], recipe: Recipe, only: str | None = None) 
 
 def _filter_figures(rows: Sequence[Mapping[str, Any]], recipe: Recipe, name: str) -> dict[str, Any]:
     """Count over all photos but those of other classes, which are neither this filter's business nor clean."""
-    mine = [row for row in rows if TASKS.get(row["label"]) == name]
+    mine = [row for row in rows if row["label"] in BUSINESS[name]]
     single = [row for row in rows if row["label"] == "single"]
     missed = [row["key"] for row in mine if verdict_of(row, recipe, name).rejected_by != name]
     false = [row["key"] for row in single if verdict_of(row, recipe, name).rejected_by == name]

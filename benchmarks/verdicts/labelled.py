@@ -14,6 +14,16 @@ from filters.base import RgbImage
 FOLDERS = ("FACECAPTIONHQ_GOLD", "FACECAPTIONHQ_GOLD2")
 
 
+BUSINESS = {
+    "colour": ("bw", "sepia"),
+    "text": ("text",),
+    "faces": ("group", "noface"),
+    "anime": ("anime",),
+    "drawn": ("anime", "noface"),
+}
+"""Filter -> the labels that it should reject; `single` should be kept."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """One line of a manifest."""

@@ -9,16 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.commands.curate import curate
+from curation.dataset.ledger import read_ledger
+from curation.dataset.manifest import read_manifest
 from curation.images.decode import decode
 from curation.recipe.joint_scores import Bounds
 from curation.recipe.judge import KeepRange
 from curation.recipe.recipe import load_recipe
 from curation.recipe.settings import DecodeLimits
+from curation.run.runner import Spread
+from demo.drawing import draw_face
 from filters import drawn
 from filters.base import RgbImage
 from filters.drawn import DrawnEvidence
 from filters.heads import Heads
 from filters.weights import WeightsError, add, entry_of, find_weights, sha256_of
+from tests.curation.shards import encode, recipe_from, sample_members, write_shard
 from tests.filters.marks import astronaut, with_efficientnet, with_gold2
 from tests.pictures import noise
 
@@ -81,6 +87,29 @@ def test_heads_of_ones_own_are_taken_by_name_and_those_of_another_network_refuse
         drawn.build(drawn.Measure(heads="foreign"), "cpu")
     (after,) = measured(astronaut(), measure=drawn.Measure(heads="own"))
     assert after.drawn_logit == pytest.approx(before.drawn_logit + 3)
+
+
+@with_efficientnet
+def test_curate_keeps_the_portrait_and_names_the_score_that_rejects_the_drawing_and_the_cat(tmp_path: Path) -> None:
+    from skimage import data
+
+    drawing = draw_face(1, 320)
+    pictures = {
+        "cat": data.chelsea(),
+        "drawing": np.asarray(drawing.convert("RGB")),
+        "person": astronaut()[:300, 80:380],
+    }
+    samples = [sample_members(key, encode(image, "PNG", 320), "png") for key, image in pictures.items()]
+    write_shard(tmp_path / "in", "00000", samples)
+    stanzas = Path(load_recipe("facecaptionhq-4m").path).read_text().split("[[filters]]")
+    (own,) = [stanza for stanza in stanzas if 'name = "drawn"' in stanza]
+    recipe = recipe_from(tmp_path, f'schema_version = 1\nname = "drawn-alone"\n[[filters]]{own}')
+    curate(tmp_path / "in", tmp_path / "out", recipe, Spread(0))
+    rows = {row["key"]: row for row in read_ledger(tmp_path / "out" / "00000.parquet").to_pylist()}
+    assert rows["person"]["kept"] and {rows[key]["rejected_by"] for key in ("cat", "drawing")} == {"drawn"}
+    assert rows["drawing"]["reason"] == "drawn_logit_high" and rows["cat"]["reason"] == "nonhuman_logit_high"
+    weights = read_manifest(tmp_path / "out").weights
+    assert weights == {name: find_weights(name).sha256 for name in ("drawn_heads", "efficientnet_lite0")}
 
 
 @with_efficientnet
