@@ -40,7 +40,7 @@ keep.mean_channel_std = { min = %s }
 [[filters]]
 name = "drawn"
 measure = { heads = "drawn_heads" }
-keep.drawn_probability = { max = %s }
+keep.nonhuman_probability = { max = %s }
 """
 STRICT, LOOSE = 20.0, 8.0
 """Limits of the colour statistic; the pictures spread over both sides of each."""
@@ -76,7 +76,7 @@ def drawn_limit(source: Path, tmp_path_factory: pytest.TempPathFactory) -> float
     folder = tmp_path_factory.mktemp("limit")
     text = (RECIPE % (0.0, 1.0)).replace("[curate]", '[curate]\nmeasure = "all"')
     curate(source, folder / "out", recipe_from(folder, text), ALONE)
-    scores = [row["drawn_scores"]["drawn_probability"] for row in rows_of(folder / "out") if row["drawn_scores"]]
+    scores = [row["drawn_scores"]["nonhuman_probability"] for row in rows_of(folder / "out") if row["drawn_scores"]]
     return float(np.median(scores))
 
 
