@@ -1,5 +1,6 @@
 """What every stage does at its two ends: claim a folder for one piece of work, and write the manifest."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from curation.dataset.manifest import (
     total,
     write_manifest,
 )
-from curation.dataset.stages import Stage
+from curation.dataset.stages import REWRITTEN, Stage
 from curation.dataset.tombstones import consult
 from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
@@ -34,6 +35,10 @@ from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, re
 WORK_NAME = "work.json"
 """Says, from the first moment, which piece of work a folder belongs to."""
 OWN_FOLDERS = frozenset({TEMP_FOLDER, LEASE_FOLDER})
+
+
+OF_A_SHARD = re.compile(rf"(.+?)(?:{REWRITTEN})?\.(?:tar|parquet)")
+"""What a stage, or `decide`, writes for a shard."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,21 @@ def finish(
     manifest = replace(manifest, extra={**manifest.extra, **_superseded(before, manifest)})
     _replace_manifest(target, manifest, recipe, lease, before.file_names if before is not None else set())
     return manifest
+
+
+def settle(target: Path, manifest: Manifest, recipe: Recipe, lease: Lease) -> None:
+    """Complete what a run that was killed right after its manifest left undone: all that `finish` does behind that.
+
+    Raises:
+        LeaseError: another run took the folder over.
+    """
+    shards = {report.shard for report in manifest.shards}
+    forms = ((path.name, OF_A_SHARD.fullmatch(path.name)) for path in target.iterdir())
+    written = {name for name, form in forms if form is not None and form[1] in shards}
+    claimed = work_of(target)
+    is_settled = claimed is not None and claimed["work_digest"] == manifest.work_digest
+    if not is_settled or written - manifest.file_names:
+        _replace_manifest(target, manifest, recipe, lease, written)
 
 
 def _superseded(before: Manifest | None, manifest: Manifest) -> dict[str, list[str]]:

@@ -41,7 +41,7 @@ from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
 from curation.run.shard_writer import commit_report, report_of
-from curation.run.target import Facts, finish, finished
+from curation.run.target import Facts, finish, finished, settle
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease, hold
@@ -95,6 +95,7 @@ def decide(
         weights = weights_of(recipe)
         work_digest = curate_work(recipe, weights)
         if before.work_digest == work_digest:
+            settle(target, before, recipe, lease)
             return before
         jobs = [replace(job, lease=lease) for job in _jobs(before, target, source, recipe, weights)]
         outcomes = list(told(run_shards(jobs, decide_shard, spread), on_outcome))

@@ -278,6 +278,12 @@ def test_other_decode_limits_are_another_curation(source: Path, drawn_limit: flo
         decide(run, other, ALONE, source)
 
 
+def content_of(folder: Path) -> dict[str, bytes]:
+    """Return every file but the done records, which tell how long things took."""
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.endswith("_stats.json"))
+    return {path.name: path.read_bytes() for path in files}
+
+
 def test_killed_while_deciding_the_old_state_stands_until_the_new_one_does(tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_shard(source, "00000", [sample_members(f"{s:05d}", faded(s, s / 10), "png") for s in range(1, 9)])
@@ -297,6 +303,8 @@ keep.mean_channel_std = { min = %s }
     with killing() as killer:
         num_steps = killer.count_steps(partial(decide, run, second, ALONE, source))
         assert num_steps > 20
+        decide(run, second, ALONE, source)
+        undisturbed = content_of(run / "curate")
         for step in range(num_steps):
             run = curated(source, tmp_path / f"killed{step}", first)
             killer.kill_at(step, partial(decide, run, second, ALONE, source))
@@ -305,6 +313,7 @@ keep.mean_channel_std = { min = %s }
             decide(run, second, ALONE, source)
             assert kept_bytes(run / "curate") == kept_bytes(fresh / "curate")
             assert verdicts(run / "curate") == verdicts(fresh / "curate")
+            assert content_of(run / "curate") == undisturbed
 
 
 def test_a_picture_that_is_quarantined_while_deciding_leaves_a_row_that_verify_accepts(
