@@ -15,7 +15,7 @@ from curation.commands.repair.salvage import salvage
 from curation.dataset.manifest import MANIFEST_NAME, stats_path
 from curation.dataset.sources import SourceShard, shards_in
 from curation.dataset.sources.counts import stated_count
-from curation.dataset.sources.find import REPAIR_NAME
+from curation.dataset.sources.files import OURS, REPAIR_NAME
 from curation.dataset.sources.made import PackedTar
 from curation.dataset.sources.shard import TarShard
 from curation.dataset.tar.write import TarWriter
@@ -59,7 +59,7 @@ def repair(source: Path, target: Path) -> list[Repaired]:
 
 
 def _shards(source: Path) -> list[SourceShard]:
-    if source.is_dir() and ((source / "work.json").exists() or (source / MANIFEST_NAME).exists()):
+    if source.is_dir() and ((source / OURS).exists() or (source / MANIFEST_NAME).exists()):
         raise UsageError(f"{source}: the output of a stage; what is damaged in it that stage makes anew")
     shards = shards_in(source)
     if not all(isinstance(shard, TarShard | PackedTar) for shard in shards):
