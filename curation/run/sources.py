@@ -19,6 +19,10 @@ from curation.storage.publish import sha256_of
 REMOVED = "removed"
 """Key of a manifest's `extra`: what was let go by `--allow-removed`, one entry for each time, oldest first."""
 NUM_SHOWN = 20
+WAY = (
+    "the source that it was made from, or another folder, or say --allow-removed to delete or replace what was made "
+    "from these"
+)
 
 Known = tuple[SourceShard, str | None]
 """A shard of a source, and its sha256 where that is known."""
@@ -88,8 +92,8 @@ def difference(known: Mapping[str, str], shards: Sequence[Known], work_id: Calla
     return Difference(gone, changed)
 
 
-def require_all(source: Path, target: Path, missing: Difference) -> None:
-    """Refuse to let go of what a folder holds.
+def require_all(source: Path, target: Path, missing: Difference, way: str = WAY) -> None:
+    """Refuse to let go of what a folder holds; `way` says what to give instead.
 
     Raises:
         UsageError: something is missing; the message lists it.
@@ -103,8 +107,7 @@ def require_all(source: Path, target: Path, missing: Difference) -> None:
     ]
     raise UsageError(
         f"{target}: made from shards that {source} does not hold as they were ({'; '.join(said)}); nothing was "
-        f"touched: give the source that it was made from, or another folder, or say --allow-removed to delete or "
-        f"replace what was made from these"
+        f"touched: give {way}"
     )
 
 
