@@ -54,8 +54,8 @@ def repair(source: Path, target: Path) -> list[Repaired]:
     that came to the source since the last time are added.
 
     Raises:
-        UsageError: `source` holds no tar, or is the output of a stage; `target` is not empty, inside `source`, or a
-            repair of tars that `source` does not hold as they were.
+        UsageError: `source` holds no tar, or one that a stage wrote, in its folder or by a link; `target` is not empty,
+            inside `source`, or a repair of tars that `source` does not hold as they were.
         LeaseError: another repair works in `target`.
         StorageError: a disk refuses.
     """
@@ -73,12 +73,24 @@ def repair(source: Path, target: Path) -> list[Repaired]:
 
 
 def _shards(source: Path) -> list[SourceShard]:
-    if source.is_dir() and ((source / OURS).exists() or (source / MANIFEST_NAME).exists()):
-        raise UsageError(f"{source}: the output of a stage; what is damaged in it that stage makes anew")
+    """Return the tars of a source.
+
+    Raises:
+        UsageError: there is none, or one is a stage's: what is repaired leaves no card there, and no takedown finds it.
+    """
+    _require_foreign(source, resolved(source))
     shards = shards_in(source)
+    for folder in _folders(shards):
+        _require_foreign(source, folder)
     if not all(isinstance(shard, TarShard | PackedTar) for shard in shards):
         raise UsageError(f"{source}: holds no tar that could be repaired")
     return shards
+
+
+def _require_foreign(source: Path, folder: Path) -> None:
+    if (folder / OURS).exists() or (folder / MANIFEST_NAME).exists():
+        whose = "" if folder == resolved(source) else f" of {folder}, from which its tars come"
+        raise UsageError(f"{source}: the output of a stage{whose}; what is damaged in it that stage makes anew")
 
 
 def _require_own(source: Path, target: Path, shards: Sequence[SourceShard]) -> None:

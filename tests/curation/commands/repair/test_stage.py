@@ -182,7 +182,7 @@ def test_what_was_repaired_outlives_a_source_that_is_not_as_it_was(
         publish_sealed(tmp_path / "out" / "repair.json", _record(path.parent, [], is_finished=False))
     before = contents(tmp_path / "out")
     change(path)
-    with pytest.raises(UsageError, match="00000.*; nothing was touched: give the tars"):
+    with pytest.raises(UsageError, match=r"00000.*; nothing was touched: give the tars"):
         repair(path.parent, tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
@@ -223,3 +223,21 @@ def test_a_repair_that_lies_with_its_source_is_not_read_beside_it(tmp_path: Path
     publish_sealed(tmp_path / "far" / "fixed" / "repair.json", _record(path, [], is_finished=False))
     with pytest.raises(UsageError, match="its repair was interrupted"):
         shards_in(tmp_path / "far")
+
+
+@pytest.mark.parametrize("mark", ["work.json", "manifest.json"])
+@pytest.mark.parametrize("source", ["in", "in/00000.tar", "links", "links/x.tar", "folder", "deep"])
+def test_tars_that_a_stage_wrote_are_not_repaired_however_they_are_given(
+    tmp_path: Path, source: str, mark: str
+) -> None:
+    path = made(tmp_path, [("a.jpg", b"1")])
+    (path.parent / mark).write_bytes(b"{}")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x.tar").symlink_to(path)
+    write_tar(tmp_path / "links" / "y.tar", [("b.jpg", b"2")])
+    (tmp_path / "folder").symlink_to(path.parent)
+    (tmp_path / "deep" / "below").mkdir(parents=True)
+    (tmp_path / "deep" / "below" / "00000.tar").symlink_to(tmp_path / "links" / "x.tar")
+    with pytest.raises(UsageError, match="the output of a stage"):
+        repair(tmp_path / source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
