@@ -30,7 +30,16 @@ from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import register
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
-from curation.run.sources import Difference, Known, difference, known_shards, recorded, require_all, with_sha256s
+from curation.run.sources import (
+    Difference,
+    Known,
+    difference,
+    known_shards,
+    recorded,
+    require_all,
+    way_on,
+    with_sha256s,
+)
 from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
@@ -101,7 +110,7 @@ def curate(
         before = read_manifest(target).extra if (target / MANIFEST_NAME).is_file() else {}
         shards, missing = _held_against(target, shards, recipe, weights, spread)
         if not allow_removed:
-            require_all(source, target, missing)
+            require_all(source, target, missing, way_on(shard for shard, _ in shards))
         if (source / MANIFEST_NAME).exists():
             register(source, target, CURATE.name, read_manifest(source).state)
         soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]

@@ -5,7 +5,7 @@ folder holds already it tells by the work ids in its manifest and done records. 
 is gone, has another name or other bytes is not: its output would be deleted or replaced.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,22 @@ from typing import Any
 
 from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, read_manifest, read_report, stats_path
 from curation.dataset.sources import SourceShard
+from curation.dataset.sources.made import FileShard, RowShard
 from curation.errors import ShardError, UsageError, VerificationError
 from curation.storage.publish import sha256_of
 
 REMOVED = "removed"
 """Key of a manifest's `extra`: what was let go by `--allow-removed`, one entry for each time, oldest first."""
 NUM_SHOWN = 20
+WAY = (
+    "the source that it was made from, or another folder, or say --allow-removed to delete or replace what was made "
+    "from these"
+)
+WAY_WHERE_CUT = (
+    "the source as it was, or another folder, or say --allow-removed to measure these shards anew: pictures or rows "
+    "were added, removed or changed, and shards are cut from all of them in order, so those behind such a place change "
+    "too"
+)
 
 Known = tuple[SourceShard, str | None]
 """A shard of a source, and its sha256 where that is known."""
@@ -88,8 +98,13 @@ def difference(known: Mapping[str, str], shards: Sequence[Known], work_id: Calla
     return Difference(gone, changed)
 
 
-def require_all(source: Path, target: Path, missing: Difference) -> None:
-    """Refuse to let go of what a folder holds.
+def way_on(shards: Iterable[SourceShard]) -> str:
+    """Return what may be done where a source is not as it was; shards cut from what lies there move with it."""
+    return WAY_WHERE_CUT if any(isinstance(shard, FileShard | RowShard) for shard in shards) else WAY
+
+
+def require_all(source: Path, target: Path, missing: Difference, way: str) -> None:
+    """Refuse to let go of what a folder holds; `way` says what to give instead.
 
     Raises:
         UsageError: something is missing; the message lists it.
@@ -103,8 +118,7 @@ def require_all(source: Path, target: Path, missing: Difference) -> None:
     ]
     raise UsageError(
         f"{target}: made from shards that {source} does not hold as they were ({'; '.join(said)}); nothing was "
-        f"touched: give the source that it was made from, or another folder, or say --allow-removed to delete or "
-        f"replace what was made from these"
+        f"touched: give {way}"
     )
 
 

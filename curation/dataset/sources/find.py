@@ -1,31 +1,31 @@
 """Finds out what a source is, and cuts it into shards: the same ones each time, in order of name."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.dataset.sources.files import files_of
 from curation.dataset.sources.made import PackedTar, RowShard
-from curation.dataset.sources.pictures import folder_of, picture_shards
+from curation.dataset.sources.pictures import Folder, folder_of, picture_shards
 from curation.dataset.sources.rows import count_rows, has_pictures
 from curation.dataset.sources.shard import NUM_SHARD_SAMPLES, SourceShard, TarShard, UnreadableShard
-from curation.dataset.tar.names import stray
 from curation.dataset.tar.texts import parse_object
 from curation.errors import ShardError, UsageError
-from curation.storage.paths import filesystem, is_local, local_copy
-from curation.storage.publish import read_sealed
+from curation.storage.paths import local_copy
 
 log = logging.getLogger(__name__)
 
 TAR, PACKED, TABLES = (".tar",), (".tar.gz", ".tgz"), (".parquet", ".arrow")
-OURS = "work.json"
-"""Whatever folder holds this is the output of a stage, and no source."""
-REPAIR_NAME = "repair.json"
-"""Says what `repair` did to the tars of a folder, and whether it came to its end."""
+UNREAD = (
+    *(".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.lzma", ".tlz", ".tar.br"),
+    *(".tar.z", ".zip", ".7z", ".rar"),
+)
+"""Archives that may hold pictures, and that nothing here reads."""
 SAVED_STATE = "state.json"
 """Names the files of a data set that `datasets` saved to disk."""
+PICTURES, ARCHIVES = "pictures", "archives of a kind that is not read"
 FORMS = (
     "a folder of WebDataset tars (NNNNN.tar), one .tar, .tar.gz or .tgz, a folder of pictures, or Parquet or Arrow "
     "files with pictures in a column"
@@ -54,28 +54,37 @@ def shards_in(source: Path) -> list[SourceShard]:
 
 
 def _of_folder(source: Path) -> list[SourceShard]:
-    if (source / REPAIR_NAME).is_file() and not read_sealed(source / REPAIR_NAME)["is_finished"]:
-        raise UsageError(f"{source}: its repair was interrupted; run the same `repair` again first")
-    beside = sorted(path.name for path in source.iterdir() if not stray(path.name))
-    if tars := [name for name in beside if _ends(name, (*TAR, *PACKED))]:
-        if loose := folder_of(beside).samples:
-            log.warning("%s: its tars are read; %d loose pictures are left out", source, len(loose))
-        return _of_files(source, tars)
-    files = sorted(file for file in _files_below(source) if not stray(file))
-    if tars_below := [file for file in files if _ends(file, (*TAR, *PACKED))]:
-        return _of_files(source, tars_below)
-    tables = _tables(source, files)
+    files = files_of(source)
     folder = folder_of(files)
-    if tables:
-        if folder.samples:
-            log.warning("%s: its tables are read; %d loose pictures are left out", source, len(folder.samples))
-        return _of_files(source, tables)
-    if folder.others and folder.samples:
+    tables = _tables(source, files)
+    found = _forms(files, tables, folder)
+    if len(found) > 1 or ARCHIVES in found:
+        forms = "; ".join(f"{len(names)} {form} (first: {names[0]})" for form, names in found.items())
+        raise UsageError(
+            f"{source}: holds {forms}: one form is read, and the rest would be lost unsaid; unpack what is packed, and "
+            f"move all but one form out of this folder, to curate each by itself"
+        )
+    if not found or PICTURES not in found:
+        return _of_files(source, next(iter(found.values()), ()))
+    if folder.others:
         log.warning(
             "%s: %d files are neither pictures nor a picture's text, and are left out (first: %s)",
             source, len(folder.others), folder.others[0],
         )  # fmt: skip
     return list(picture_shards(source, folder))
+
+
+def _forms(files: Sequence[str], tables: Sequence[str], folder: Folder) -> dict[str, list[str]]:
+    """Return the files that hold pictures by the form that they have, of each form that is there."""
+    tars = [file for file in files if _ends(file, (*TAR, *PACKED))]
+    forms = {
+        "tars": [file for file in tars if "/" not in file],
+        "tars in folders below it": [file for file in tars if "/" in file],
+        "tables of pictures": list(tables),
+        PICTURES: [sample[0][1] for sample in folder.samples],
+        ARCHIVES: [file for file in files if _ends(file, UNREAD)],
+    }
+    return {form: names for form, names in forms.items() if names}
 
 
 def _of_files(folder: Path, files: Sequence[str]) -> list[SourceShard]:
@@ -109,7 +118,13 @@ def _row_shards(name: str, path: Path) -> Iterator[SourceShard]:
 
 
 def _tables(source: Path, files: Sequence[str]) -> list[str]:
-    """Return the tables among files, where one of them holds pictures; of a saved data set, those that it names."""
+    """Return the tables among files, where one of them holds pictures; of a saved data set, those that it names.
+
+    Beside tars they are those that hold pictures, but for the table of a tar, which is called as the tar.
+    """
+    if stems := {file[: -len(end)] for file in files if (end := _ends(file, (*PACKED, *TAR)))}:
+        tables = [file for file in files if _ends(file, TABLES) and file.rpartition(".")[0] not in stems]
+        return [file for file in tables if _may_hold_pictures(source / file)]
     saved = {file.removesuffix(SAVED_STATE): source / file for file in files if Path(file).name == SAVED_STATE}
     named = {folder + name for folder, state in saved.items() for name in _data_files(state)}
     if gone := sorted(named.difference(files)):
@@ -123,7 +138,7 @@ def _may_hold_pictures(path: Path) -> bool:
     try:
         with local_copy(path) as local:
             return has_pictures(local, path)
-    except ShardError:
+    except (ShardError, UsageError):  # which column holds them is asked when it is read
         return True
 
 
@@ -138,30 +153,6 @@ def _data_files(state: Path) -> list[str]:
     if not names or names != listed:
         raise UsageError(f"{state}: does not name the files of a data set (`_data_files`); save it anew")
     return names
-
-
-def _files_below(source: Path) -> Iterator[str]:
-    """Yield the path of every file below a folder, but for folders that a stage of ours wrote."""
-    if not is_local(source):
-        files, root = filesystem(source)
-        found = [name.strip("/").removeprefix(root.strip("/")).strip("/") for name in files.find(root)]
-        ours = tuple(file.removesuffix(OURS) for file in found if file.endswith("/" + OURS))
-        yield from (file for file in found if not file.startswith(ours))
-        return
-    seen = set[str]()
-    for folder, folders, files in os.walk(source, onerror=_refuse, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in seen or (OURS in files and folder != str(source)):
-            folders.clear()
-            continue
-        seen.add(place)
-        folders.sort()
-        below = Path(folder).relative_to(source).as_posix()
-        yield from (name if below == "." else f"{below}/{name}" for name in files)
-
-
-def _refuse(error: OSError) -> None:
-    raise UsageError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def _ends(name: str, endings: Sequence[str]) -> str:

@@ -128,3 +128,18 @@ def test_changed_shards_that_the_user_allows_are_made_anew_and_recorded(tmp_path
     assert changed.extra["removed"] == [{"gone": [], "changed": ["00001"]}]
     assert changed.shards == run(source, tmp_path / "new" / "out").shards
     assert run(source, target) == changed
+
+
+def test_a_folder_of_pictures_that_grew_is_said_to_be_cut_anew_and_measured_where_allowed(tmp_path: Path) -> None:
+    source, target = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}.jpg").write_bytes(colourful(number))
+    assert run(source, target).num_seen == 3
+    before = all_of(target)
+    (source / "9.jpg").write_bytes(colourful(9))
+    with pytest.raises(UsageError, match=r"1 have other bytes: 00000\).*shards anew: pictures or rows"):
+        run(source, target)
+    assert all_of(target) == before
+    grown = run(source, target, allow_removed=True)
+    assert (grown.num_seen, grown.extra["removed"]) == (4, [{"gone": [], "changed": ["00000"]}])

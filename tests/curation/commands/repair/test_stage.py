@@ -1,19 +1,21 @@
 """What `repair` makes of tars can be curated, and no picture that is in them is lost."""
 
-import hashlib
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.commands.repair.stage import Repaired, repair
+from curation.commands.repair.stage import Repaired, _record, repair
 from curation.commands.repair.text import tell
 from curation.dataset.sources import shards_in, source_samples
 from curation.dataset.tar import IMAGE_SUFFIXES, members_of, read_samples, write_tar
-from curation.errors import ShardError, UsageError
+from curation.errors import LeaseError, ShardError, UsageError
+from curation.storage.lease import hold
+from curation.storage.publish import publish_sealed
 from tests.curation.dataset.test_odd_tars import NAMES, STRAYS
 
 
@@ -25,6 +27,11 @@ def made(folder: Path, members: list[tuple[str, bytes]]) -> Path:
 
 def names(path: Path) -> list[str]:
     return [member.name for member in members_of(path)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file but leases."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def mended(folder: Path) -> Repaired:
@@ -120,22 +127,19 @@ def _is_picture(name: str) -> bool:
 def test_a_repair_that_was_interrupted_is_refused_as_a_source_and_run_again(tmp_path: Path) -> None:
     path = made(tmp_path, [("a.jpg", b"1")])
     mended(tmp_path)
-    whole = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "out").iterdir()}
+    whole = contents(tmp_path / "out")
     (tmp_path / "out" / "00000.tar").unlink()
-    from curation.commands.repair.stage import _record
-    from curation.storage.publish import publish_sealed
-
     publish_sealed(tmp_path / "out" / "repair.json", _record(path.parent, [], is_finished=False))
     with pytest.raises(UsageError, match="its repair was interrupted"):
         shards_in(tmp_path / "out")
     mended(tmp_path)
-    assert {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "out").iterdir()} == whole
+    assert contents(tmp_path / "out") == whole
 
 
 def test_a_repair_writes_into_a_folder_of_its_own_alone(tmp_path: Path) -> None:
     path = made(tmp_path, [("a.jpg", b"1")])
     before = path.read_bytes()
-    with pytest.raises(UsageError, match="the folder of the source"):
+    with pytest.raises(UsageError, match="in the folder of the source"):
         repair(tmp_path / "in", tmp_path / "in" / ".." / "in")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
@@ -151,3 +155,89 @@ def test_links_are_left_out_and_named(tmp_path: Path) -> None:
         info.type, info.linkname = tarfile.SYMTYPE, "b.jpg"
         tar.addfile(info)
     assert "a link or device" in mended(tmp_path).losses[0]
+
+
+def gone(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere.tar")
+
+
+def replaced(path: Path) -> None:
+    write_tar(path, [("c.jpg", b"3")])
+
+
+def unreadable(path: Path) -> None:
+    path.unlink()
+    path.with_suffix(".tgz").write_bytes(b"no gzip")
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+@pytest.mark.parametrize("change", [gone, replaced, unreadable])
+def test_what_was_repaired_outlives_a_source_that_is_not_as_it_was(
+    tmp_path: Path, change: Callable[[Path], None], is_finished: bool
+) -> None:
+    path = made(tmp_path, [("a.jpg", b"1"), ("b.jpg", b"2")])
+    write_tar(path.with_name("00001.tar"), [("d.jpg", b"4")])
+    repair(path.parent, tmp_path / "out")
+    if not is_finished:
+        publish_sealed(tmp_path / "out" / "repair.json", _record(path.parent, [], is_finished=False))
+    before = contents(tmp_path / "out")
+    change(path)
+    with pytest.raises(UsageError, match=r"00000.*; nothing was touched: give the tars"):
+        repair(path.parent, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_repair_takes_in_tars_that_came_since(tmp_path: Path) -> None:
+    path = made(tmp_path, [("a.jpg", b"1")])
+    mended(tmp_path)
+    write_tar(path.with_name("00001.tar"), [("b.jpg", b"2")])
+    assert [shard.num_pictures for shard in repair(path.parent, tmp_path / "out")] == [1, 1]
+    assert [shard.name for shard in shards_in(tmp_path / "out")] == ["00000", "00001"]
+
+
+def test_one_repair_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    made(tmp_path, [("a.jpg", b"1")])
+    with hold(tmp_path / "out"), pytest.raises(LeaseError):
+        mended(tmp_path)
+    assert mended(tmp_path).num_pictures == 1
+
+
+@pytest.mark.parametrize("target", ["in/fixed", "in/a/b", "link/fixed", "real/fixed"])
+def test_a_repair_inside_its_source_is_refused(tmp_path: Path, target: str) -> None:
+    path = made(tmp_path, [("a.jpg", b"1")])
+    (tmp_path / "real").mkdir()
+    path.rename(tmp_path / "real" / "00000.tar")
+    path.symlink_to(tmp_path / "real" / "00000.tar")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(UsageError, match="every picture twice"):
+        repair(path.parent, tmp_path / target)
+    assert not (tmp_path / target).exists()
+
+
+def test_a_repair_that_lies_with_its_source_is_not_read_beside_it(tmp_path: Path) -> None:
+    path = made(tmp_path, [("a.jpg", b"1")])
+    repair(path, path.parent / "fixed")
+    assert [shard.name for shard in shards_in(path.parent)] == ["00000"]
+    repair(path, tmp_path / "far" / "fixed")
+    assert [shard.name for shard in shards_in(tmp_path / "far")] == ["fixed_00000"]
+    publish_sealed(tmp_path / "far" / "fixed" / "repair.json", _record(path, [], is_finished=False))
+    with pytest.raises(UsageError, match="its repair was interrupted"):
+        shards_in(tmp_path / "far")
+
+
+@pytest.mark.parametrize("mark", ["work.json", "manifest.json"])
+@pytest.mark.parametrize("source", ["in", "in/00000.tar", "links", "links/x.tar", "folder", "deep"])
+def test_tars_that_a_stage_wrote_are_not_repaired_however_they_are_given(
+    tmp_path: Path, source: str, mark: str
+) -> None:
+    path = made(tmp_path, [("a.jpg", b"1")])
+    (path.parent / mark).write_bytes(b"{}")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "x.tar").symlink_to(path)
+    write_tar(tmp_path / "links" / "y.tar", [("b.jpg", b"2")])
+    (tmp_path / "folder").symlink_to(path.parent)
+    (tmp_path / "deep" / "below").mkdir(parents=True)
+    (tmp_path / "deep" / "below" / "00000.tar").symlink_to(tmp_path / "links" / "x.tar")
+    with pytest.raises(UsageError, match="the output of a stage"):
+        repair(tmp_path / source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -254,14 +254,51 @@ def test_a_file_that_a_saved_data_set_names_and_lacks_is_missed(tmp_path: Path) 
         shards_in(tmp_path / "set")
 
 
-def test_pictures_that_lie_beside_tars_are_said_to_be_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def forms(folder: Path) -> dict[str, Path]:
+    """Return a file of every form that a source may have."""
+    tar = write_shard(folder, "00000", [sample_members("a", colourful(1))])
+    packed = {"00003.tar.xz": b"", "00004.TAR.BZ2": b"", "00005.tar.zst": b"", "00006.zip": b"", "00007.tbz2": b""}
+    write(folder, {"b.jpg": colourful(2), "00002.tgz": gzip.compress(tar.read_bytes()), **packed})
+    (table,) = hub(folder / "set", [{**row, "image": colourful(3)} for row in ROWS]).iterdir()
+    return {
+        name: folder / name for name in ("00000.tar", "b.jpg", "00002.tgz", *packed)
+    } | {"train.parquet": table}  # fmt: skip
+
+
+MIXTURES = [
+    ("00000.tar", "more/00000.tar", "1 tars in folders below it"),
+    ("00000.tar", "a/b/00002.tgz", "1 tars in folders below it"),
+    ("00000.tar", "b.jpg", "1 pictures"),
+    ("00000.tar", "album/b.jpg", "1 pictures"),
+    ("00002.tgz", "album/b.jpg", "1 pictures"),
+    ("more/00000.tar", "b.jpg", "1 pictures"),
+    ("00000.tar", "train.parquet", "1 tables of pictures"),
+    ("more/00000.tar", "data/train.parquet", "1 tables of pictures"),
+    ("data/train.parquet", "album/b.jpg", "1 pictures"),
+    ("00000.tar", "00003.tar.xz", "1 archives of a kind that is not read"),
+    ("b.jpg", "old/00006.zip", "1 archives of a kind that is not read"),
+    ("data/train.parquet", "00005.tar.zst", "1 archives of a kind that is not read"),
+    ("00004.TAR.BZ2", "00007.tbz2", "2 archives of a kind that is not read"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "said"), MIXTURES)
+def test_a_source_of_several_forms_is_read_whole_or_not_at_all(tmp_path: Path, one: str, other: str, said: str) -> None:
+    known = forms(tmp_path / "forms")
+    store = location(f"memory://test_forms/{one}-{other}".replace(".", "_"))
+    for place in (tmp_path / "in", store):
+        write(place, {name: known[name.rpartition("/")[2]].read_bytes() for name in (one, other)})
+        with pytest.raises(UsageError, match=f"{said} .first: .*move all but one form out"):
+            shards_in(place)
+
+
+def test_what_goes_with_tars_is_no_other_form(tmp_path: Path) -> None:
     write_shard(tmp_path / "in", "00000", [sample_members("a", b"1")])
-    write(tmp_path / "in", {"b.jpg": b"2", "00000_stats.json": b'{"successes": 1}'})
-    with caplog.at_level(logging.WARNING):
-        assert len(samples(tmp_path / "in")) == 1
-    assert "its tars are read; 1 loose pictures are left out" in caplog.text
+    write(tmp_path / "in", {"00000_stats.json": b'{"successes": 1}', ".hidden/b.jpg": b"2", "README.md": b"# a.jpg"})
+    write(tmp_path / "in", {"run/work.json": b"", "run/00000.tar": b"", "state.json": b"{}"})
+    pq.write_table(pa.table({"url": ["http://a.org"]}), tmp_path / "in" / "links.parquet")
+    (tmp_path / "in" / "lost+found").mkdir(mode=0)
+    assert [key for _, key, _, _ in samples(tmp_path / "in")] == ["a"]
 
 
 def test_rows_with_several_pictures_are_a_sample_for_each(tmp_path: Path) -> None:
