@@ -6,7 +6,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import zip_longest
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
-from curation.run.derived import register
+from curation.run.derived import homes_of, register
 from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
 from curation.run.shard_writer import shard_writer
 from curation.run.sources import (
@@ -44,7 +46,7 @@ from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
-from curation.storage.paths import named, read_ahead
+from curation.storage.paths import folders_of, named, read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
 
@@ -111,8 +113,7 @@ def curate(
         shards, missing = _held_against(target, shards, recipe, weights, spread)
         if not allow_removed:
             require_all(source, target, missing, way_on(shard for shard, _ in shards))
-        if (source / MANIFEST_NAME).exists():
-            register(source, target, CURATE.name, read_manifest(source).state)
+        _leave_cards([source / MANIFEST_NAME, *(shard.path for shard, _ in shards)], target)
         soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
             CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead)
@@ -121,6 +122,13 @@ def curate(
         outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
         return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
+
+
+def _leave_cards(files: Iterable[Path], target: Path) -> None:
+    """Tell every stage's folder that one of the files lies in, by name or through links, what is made from it."""
+    for home in homes_of(files):
+        made_from = read_manifest(home).state if (home / MANIFEST_NAME).is_file() else ""
+        register(home, target, CURATE.name, made_from)
 
 
 def _held_against(
@@ -186,11 +194,8 @@ def curate_shard(job: CurateJob) -> ShardReport:
 
 def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[float, float]) -> ShardReport:
     """Read, measure, judge, add: the way of every sample of a shard, in order."""
-    recipe, stones, schema = (
-        job.recipe,
-        consult(job.target) | consult(job.source.path.parent),
-        ledger_schema(job.recipe),
-    )
+    recipe, schema = job.recipe, ledger_schema(job.recipe)
+    stones = reduce(or_, map(consult, (job.target, *folders_of([job.source.path]))))
     keys = measurement_keys(recipe, job.weights)
     work_id = curate_work_id_of(job.shard, source_sha256, recipe, keys)
     footer = ledger_footer(recipe, keys, source_sha256)

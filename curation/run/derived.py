@@ -8,17 +8,20 @@ was derived (`forget`, `verify`, `why`) asks `derived_of`.
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from curation.dataset.manifest import MANIFEST_NAME
 from curation.dataset.stages import STAGES
-from curation.storage.paths import in_same_store, is_local, location, resolved
+from curation.storage.paths import folders_of, in_same_store, is_local, location, resolved
 from curation.storage.publish import digest, publish_sealed, read_sealed
 
 DERIVED_FOLDER = "_derived"
 NUM_ID_DIGITS = 16
+SIGNS = ("work.json", MANIFEST_NAME)
+"""A folder that holds one of these is a stage's, begun or finished."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ def register(source: Path, target: Path, stage: str, made_from: str) -> None:
     values = {"stage": stage, "made_from": made_from, "address": str(target), "beside": _from(source, target)}
     if not card.is_file() or read_sealed(card) != values:
         publish_sealed(card, values)
+
+
+def homes_of(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the folders of stages that files lie in, by their names or by where links lead, each once, in order."""
+    places = dict.fromkeys(resolved(folder) for folder in folders_of(files))
+    return tuple(place for place in places if any((place / name).is_file() for name in SIGNS))
 
 
 def derived_of(source: Path) -> tuple[Derived, ...]:

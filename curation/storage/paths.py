@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,8 @@ from curation.storage.scratch import scratch_folder
 
 CLIENTS = frozenset({"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
 """Packages whose errors say what an object store, or the way to it, has against a request."""
+MAX_LINKS = 40
+"""A file behind more links than this cannot be opened."""
 HINTS = {
     "NoCredentialsError": "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
     "PartialCredentialsError": "half of the credentials is missing; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -85,6 +87,20 @@ def spellings(path: Path) -> tuple[Path, ...]:
     beside either.
     """
     return tuple(dict.fromkeys((named(path), resolved(path))))
+
+
+def folders_of(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Return every folder that files lie in, each once, in order: that of their names, and those that links lead to."""
+    return tuple(dict.fromkeys(link.parent for file in files for link in _along_links(file)))
+
+
+def _along_links(file: Path) -> Iterator[Path]:
+    yield file
+    for _ in range(MAX_LINKS):
+        if not is_local(file) or not file.is_symlink():
+            return
+        file = file.parent / file.readlink()
+        yield file
 
 
 def is_local(path: Path) -> bool:

@@ -195,9 +195,8 @@ def _bury_shard(
             files[tar.name] = preparation.put(stage.file(tar.name), report.files[tar.name], write)
         footer = dict(table.schema.metadata)
         stage.keys[report.shard] = json.loads(footer.get(b"measurement_keys", b"{}"))
-        source = None if before is None else before.new.get(report.shard)
-        if source is not None and SOURCE_SHA256 in footer:
-            footer[SOURCE_SHA256] = source.files[source.file(folder, ".tar").name].sha256.encode()
+        if before is not None and footer.get(SOURCE_SHA256) == _tar_sha256(before.old.get(report.shard)):
+            footer[SOURCE_SHA256] = _tar_sha256(before.new[report.shard])
         table = _bury(table, uids, seats)
         if "offset" in table.schema.names and keys:
             table = _with_offsets(table, offsets)
@@ -208,6 +207,11 @@ def _bury_shard(
     stage.num_rows += len(rows)
     stage.num_samples += len(keys)
     return replace(report, files=files, num_kept=num_kept, rejected=rejected)
+
+
+def _tar_sha256(report: ShardReport | None) -> bytes:
+    """Return the sha256 of a shard's tar as a footer has it; empty where there is no such shard."""
+    return b"" if report is None else report.files[report.file(Path(), ".tar").name].sha256.encode()
 
 
 def _said(footer: Mapping[bytes, bytes]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commands.curate import curate
 from curation.commands.forget.stage import foresee, forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
@@ -18,7 +19,7 @@ from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import write_tar
-from curation.dataset.tombstones import tombstones_of
+from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombstones
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.derived import register
@@ -158,3 +159,28 @@ def test_a_derived_pack_that_is_rotten_does_not_keep_the_run_from_forgetting(wor
     assert left_in(world / "run") == []
     assert "not the bytes" in receipt["not_reached"][str(world / "far" / "packed")]
     assert verify(world / "far" / "packed", ALONE).faults
+
+
+def test_what_was_curated_from_one_tar_of_a_stage_or_from_links_to_its_tars_is_reached_too(world: Path) -> None:
+    run, linked = world / "run", world / "linked"
+    linked.mkdir()
+    for number, tar in enumerate(sorted((run / "pack").glob("*.tar"))):
+        (linked / f"{9 - number:05d}.tar").symlink_to(tar)
+    (world / "again.tar").symlink_to(linked / "00009.tar")
+    made = [world / "one" / "curate", world / "many" / "curate", world / "far" / "third"]
+    for source, target in zip((run / "fetch" / "00000.tar", linked, world / "again.tar"), made, strict=True):
+        curate(source, target, recipe_of(world), ALONE)
+        assert left_in(target)
+    _, receipt = forget(run, read_requests([url_of(NUMBER)], "list"))
+    assert left_in(*made) == [] and receipt["not_reached"] == {}
+    assert {str(folder) for folder in made} <= set(receipt["searched"])
+    for folder in made:
+        assert verify(folder, ALONE).faults == ()
+    curate(run / "fetch" / "00000.tar", made[0], recipe_of(world), ALONE)
+
+
+def test_a_link_to_a_tar_of_a_run_brings_nothing_back_that_the_run_forgot(world: Path) -> None:
+    write_tombstones(world / "run", Tombstones(uid=frozenset({UID})))
+    (world / "again.tar").symlink_to(world / "run" / "fetch" / "00000.tar")
+    curate(world / "again.tar", world / "new" / "curate", recipe_of(world), ALONE)
+    assert left_in(world / "new") == []
