@@ -49,6 +49,11 @@ def ranked(folder: Path, safe: Safeguards = NONE, gates: str = "") -> tuple[Mani
             ["punsafe_high"] * 2 + [None] * 3,
         ),
         ({"NSFW": [True, False, None, True, False]}, ["nsfw", None, "nsfw_unknown", "nsfw", None]),
+        (
+            {"not_nsfw": [0, 1, None, 0, 1], "NSFW": ["UNLIKELY"] * 5},
+            ["nsfw_unknown"] * 2 + [None] + ["nsfw_unknown"] * 2,
+        ),
+        ({"is_safe": [False, True, False, None, True]}, ["nsfw_unknown"] * 5),
         ({"nsfw": ["0.7", "0", "", "1", "0.2"]}, ["punsafe_high", None, "nsfw_unknown", "punsafe_high", None]),
     ],
 )
