@@ -3,6 +3,8 @@
 A list is UTF-8, with a byte order mark or without, its lines end as they like. Blank lines and remarks (`#` at the
 beginning of a line or after a blank) say nothing; quotes, angle brackets and blanks around an entry are no part of it.
 What an entry is, its form tells, or a prefix such as `sha256:`; a line that is nothing is an error with its number.
+So is one that holds more than a URL: a blank or a comma may be part of one; where it looks like its end, `url:` before
+all of it says that it is not.
 """
 
 import codecs
@@ -27,6 +29,17 @@ QUOTES = {'"': '"', "'": "'", "<": ">", "`": "`", "\u201c": "\u201d", "\u2018": 
 LINE_END = re.compile(r"\r\n|\r|\n")
 REMARK = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 REMARK_AFTER_HEX = re.compile(r"((?:\w+:)?\s*[0-9a-fA-F]{16,64})#.*", re.DOTALL)
+FILE_END = r"\.(?:jpe?g|jfif|png|gif|webp|avif|heic|bmp|tiff?|svg|ico|html?|php|aspx?)"
+MORE_THAN_A_URL = re.compile(
+    r"[,;|]$|[,;|\s]+[\"'<(]?[a-z][a-z0-9+.-]*://|[/?]\s|\s\s"
+    rf"|(?:{FILE_END}[,;|]?\s|\s[^\w\s/]+\s|[,;|]\s)(?!.*{FILE_END}$)"
+    rf"|{FILE_END}[,;|](?:[^\W\d_]+|[0-9a-f]{{16,64}})$",
+    re.IGNORECASE,
+)
+"""An end of a list's field, a second URL, or words after what looks like a file's name and do not end as one."""
+NO_PART_OF_A_URL = re.compile(r"[^\S ]|^(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*[\s,;|]|^[^/?#]*[ ,;|]", re.IGNORECASE)
+"""Blanks other than the space, and what no host holds."""
+BROKEN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:[/\\]|(?:https?|ftp)(?:[:;]|[/\\]{2})", re.IGNORECASE)
 NUMBERS = re.compile(r"[0-9.]+")
 
 
@@ -108,6 +121,11 @@ def _entry(text: str, where: str, kinds: Collection[str]) -> tuple[str, str]:
         return kind, _normal(kind, _without_remark(rest), where)
     if (told := _kind_of(text, kinds)) is None:
         raise UsageError(f"{where}: no {_choices(kinds)}")
+    if told == "url" and MORE_THAN_A_URL.search(text):
+        raise UsageError(
+            f"{where}: more than a URL; write one a line, and remarks after a blank and #; if all of it is the URL, "
+            f"write url: before it"
+        )
     return told, _normal(told, text, where)
 
 
@@ -121,7 +139,8 @@ def _kind_of(text: str, kinds: Collection[str]) -> str | None:
     is_number = NUMBERS.fullmatch(text) is not None and domain_of(text) != text
     if "domain" in kinds and not is_number and domain_of(text) is not None:
         return "domain"
-    return "key" if "key" in kinds and not re.search(r"[\s,;]|://", text) else None
+    is_key = not re.search(r"[\s,;]|://", text) and BROKEN_SCHEME.match(text) is None
+    return "key" if "key" in kinds and is_key else None
 
 
 def _normal(kind: str, text: str, where: str) -> str:
@@ -134,7 +153,7 @@ def _normal(kind: str, text: str, where: str) -> str:
         value = text.lower() if _is_hex(text, HEX_DIGITS[kind]) else None
     elif kind == "domain":
         value = domain_of(text)
-    elif address_of(text) is not None:
+    elif address_of(text) is not None and NO_PART_OF_A_URL.search(text) is None:
         value = normalise_url(with_scheme(text))
     if value is None:
         raise UsageError(f"{where}: not a {kind}" if kind != "url" else f"{where}: not an http or https URL")

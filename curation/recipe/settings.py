@@ -29,6 +29,7 @@ class GateSettings(Settings):
 
     Where no row at all has a value for a gate, `rank` stops unless there is a waiver. Where some have, a row without
     one passes and is counted; only the gate of safety (`nsfw`, `max_punsafe`) leaves it out, as `nsfw_unknown`.
+    The word `NSFW` is left out wherever that gate is set at all, but for `nsfw = []` with `max_punsafe = 1.0`.
     """
 
     min_side_px: int | None = Field(default=None, ge=1)

@@ -47,7 +47,7 @@ class Preparation:
         """Prepare the bytes that `write` gives a file of the run; the record that is returned is theirs."""
         new = publish(self.path_of(file), write)
         if new == old:
-            self.path_of(file).unlink()
+            remove(self.path_of(file))
         else:
             self.moves.append(Move(file, old, new))
         return new

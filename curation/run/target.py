@@ -82,7 +82,7 @@ def claim(target: Path, stage: Stage, work_digest: str) -> None:
     """
     if not _require_own(target, stage, work_digest):
         for name in (MANIFEST_NAME, RECIPE_NAME):  # of work of which every shard failed
-            (target / name).unlink(missing_ok=True)
+            remove(target / name)
         publish_sealed(target / WORK_NAME, {"stage": stage.name, "work_digest": work_digest})
 
 

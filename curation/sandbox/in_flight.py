@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from curation.storage.fence import passing
 from curation.storage.paths import is_local
-from curation.storage.publish import TEMP_FOLDER, digest, refusing
+from curation.storage.publish import TEMP_FOLDER, digest, refusing, remove
 
 
 def intent_path(target: Path, shard: str, work_id: str) -> Path:
@@ -44,14 +45,18 @@ class Intent:
         self._append("~" if still_suspect else "-")
 
     def close(self) -> None:
-        """Forget it all: the attempt ends, and the worker is alive."""
+        """Forget it all: the attempt ends, and the worker is alive.
+
+        Raises:
+            LeaseError: another run took the folder over, and the log may be its own.
+        """
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-        self._path.unlink(missing_ok=True)
+        remove(self._path)
 
     def _append(self, line: str) -> None:
-        with refusing(self._path):
+        with refusing(self._path), passing(self._path):
             if self._descriptor is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)

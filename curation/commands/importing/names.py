@@ -8,6 +8,7 @@
 | DataComp, CC12M, FaceCaption-15M v1 and v2 | none: the gate needs a waiver |
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
@@ -29,6 +30,12 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 """Column of ours -> what sources call it, as `folded` writes it; ours as it is written comes before them."""
 SAFETY_MARKS = ("nsfw", "unsafe")
 """A column whose folded name holds one of these speaks of safety, in a known data set or not: none is overlooked."""
+TURNED = re.compile(
+    r"(^|_)(not|non|no|never|without|anti)(_(is|an|a|any|likely))*_?p?_?(nsfw|unsafe)"
+    r"|(nsfw|unsafe)_?(free|less|removed|filtered|passed|absent|ok)(_|$)"
+    r"|(^|_)(is_?)?(safe|sfw)(_|$)"
+)
+"""Words of a name, `_` between them, of which a high value may mean safe: `not_nsfw`, `nsfw_free`, `is_safe`."""
 SAFETY = ("NSFW", "punsafe")
 """Columns of ours that all columns of safety together become."""
 SIZES = ("WIDTH", "HEIGHT")
@@ -41,8 +48,14 @@ def folded(name: str) -> str:
 
 
 def is_safety(name: str) -> bool:
-    """Whether a column speaks of whether a picture is safe."""
-    return any(mark in folded(name) for mark in SAFETY_MARKS)
+    """Whether a column speaks of whether a picture is safe, in whichever direction."""
+    return any(mark in folded(name) for mark in SAFETY_MARKS) or is_turned(name)
+
+
+def is_turned(name: str) -> bool:
+    """Whether a column may call safe what others call unsafe: nobody knows what its values mean."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return TURNED.search(re.sub(r"[\W_]+", "_", apart).casefold()) is not None
 
 
 def places_of(field: str, names: Sequence[str]) -> list[int]:

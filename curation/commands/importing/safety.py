@@ -1,7 +1,7 @@
 """What a table says of whether a picture is safe: any column of safety in, one word and one probability out.
 
 The gate fails closed: a value that is not understood is `UNKNOWN`, which is as good as unsafe, and of several columns
-the worst counts.
+the worst counts. Every value of a column whose name turns the meaning round, such as `not_nsfw`, is `UNKNOWN`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from curation.commands.importing.names import is_turned
 from curation.commands.importing.values import FAILURES, Column, Notes, as_float, as_text, plain
 
 UNLIKELY, UNSURE, UNKNOWN, NSFW = WORDS = ("UNLIKELY", "UNSURE", "UNKNOWN", "NSFW")
@@ -57,11 +58,14 @@ def word_of(text: str) -> str:
     return judgement_of(text)[0] or UNKNOWN
 
 
-def judged(columns: Sequence[Column], num_rows: int, notes: Notes) -> tuple[pa.Array, pa.Array]:
-    """Return the worst word and the largest probability of every row, null where no column has one."""
+def judged(columns: Sequence[tuple[str, Column]], num_rows: int, notes: Notes) -> tuple[pa.Array, pa.Array]:
+    """Return the worst word and the largest probability of every row, null where no column has one.
+
+    `columns` are names and values.
+    """
     words, chances = pa.nulls(num_rows, pa.int8()), pa.nulls(num_rows, pa.float64())
-    for column in columns:
-        worse, larger = _ranked(_plain(column), notes)
+    for name, column in columns:
+        worse, larger = _turned(name, column, notes) if is_turned(name) else _ranked(_plain(column), notes)
         words, chances = pc.max_element_wise(words, worse), pc.max_element_wise(chances, larger)
     return pa.array(WORDS, pa.string()).take(words), chances
 
@@ -71,6 +75,16 @@ def _plain(column: Column) -> Column:
         return plain(column) if isinstance(column, pa.Array) else column
     except FAILURES:
         return [UNREADABLE] * len(column)
+
+
+def _turned(name: str, column: Column, notes: Notes) -> tuple[pa.Array, pa.Array]:
+    """Return `UNKNOWN` for every row in which a column says anything at all, whatever it says."""
+    values, places = _distinct(_plain(column))
+    unknown = WORDS.index(UNKNOWN)
+    words = pa.array([None if judgement_of(value) == (None, None) else unknown for value in values], pa.int8())
+    told = pa.array([f"{name.strip()} {_label(value)}" for value in values], pa.string())
+    _note_unknown(words.take(places), told.take(places), notes)
+    return words.take(places), pa.nulls(len(places), pa.float64())
 
 
 def _ranked(column: Column, notes: Notes) -> tuple[pa.Array, pa.Array]:

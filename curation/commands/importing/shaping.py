@@ -90,7 +90,7 @@ class Shaper:
 
     def _safety(self, rows: SourceRows, places: Sequence[int]) -> dict[str, pa.Array]:
         notes = Notes("nsfw", self.faults, rows.where)
-        pair = judged([rows.columns[place] for place in places], len(rows.numbers), notes)
+        pair = judged([(rows.names[place], rows.columns[place]) for place in places], len(rows.numbers), notes)
         self._num_judged += sum(len(column) - column.null_count for column in pair)
         return dict(zip(SAFETY, pair, strict=True))
 

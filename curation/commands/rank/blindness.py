@@ -1,7 +1,8 @@
 """Which gates of a recipe have nothing to judge by: none of them passes everything in silence.
 
 A gate is blind where not one row has a value for it: no column, or one of nulls. Then `rank` stops, unless a waiver
-says why it may go on; the waiver, and how many rows each gate could judge, stand in the manifest.
+says why it may go on; the waiver, and how many rows each gate could judge, stand in the manifest. Of the two halves of
+the gate of safety, words and probabilities, one may be blind as long as the other judges: that is said, and no more.
 """
 
 import logging
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.commands.rank.cleaning import pattern
-from curation.commands.rank.gates import active_face_gates, active_gates
+from curation.commands.rank.gates import SAFETY_GATES, active_face_gates, active_gates
 from curation.errors import SafetyError
 
 if TYPE_CHECKING:
@@ -38,7 +39,18 @@ class Sight:
 
     @property
     def blind(self) -> list[str]:
-        """Gates for which no row has a value, though there are rows."""
+        """Gates for which no row has a value, though there are rows; a half of the gate of safety only with both."""
+        return [gate for gate in self._unseeing if gate not in self.half_blind]
+
+    @property
+    def half_blind(self) -> list[str]:
+        """The half of the gate of safety for which no row has a value, where the other half judges."""
+        halves = [gate for gate in self.num_judged if gate in SAFETY_GATES]
+        unseeing = [gate for gate in halves if gate in self._unseeing]
+        return unseeing if len(unseeing) < len(halves) else []
+
+    @property
+    def _unseeing(self) -> list[str]:
         return [gate for gate, number in self.num_judged.items() if not number and self.num_unjudged[gate]]
 
     @property
@@ -48,7 +60,8 @@ class Sight:
             gate: {"num_judged": number, "num_unjudged": self.num_unjudged[gate]}
             for gate, number in self.num_judged.items()
         }
-        return {"gates": gates, "blind_gates": self.blind, "waiver": self.waiver}
+        half_blind = {"half_blind_gates": self.half_blind} if self.half_blind else {}
+        return {"gates": gates, "blind_gates": self.blind, **half_blind, "waiver": self.waiver}
 
 
 def look(database: "duckdb.DuckDBPyConnection", folder: Path, gates: "GateSettings", waiver: str | None) -> Sight:
@@ -66,6 +79,8 @@ def look(database: "duckdb.DuckDBPyConnection", folder: Path, gates: "GateSettin
         num_rows, judged[gate] = _counts(database, folder / source, sql)
         unjudged[gate] = num_rows - judged[gate]
     sight = Sight(judged, unjudged)
+    for gate in sight.half_blind:
+        log.warning("no row has a value for %s: the other half of the gate of safety judges alone", gate)
     if not sight.blind:
         return sight
     if not (waiver or "").strip():

@@ -45,8 +45,8 @@ MINOR_PATTERN = rf"\b({MINOR_WORDS})\b|(^|[^0-9.]){MINOR_AGE}\b"
 BLOCKLIST_KINDS = ("url", "domain", "md5", "sha256")
 BLOCKED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("kind", "sha256")])
 HEX_DIGESTS = (32, 64)
-SAFETY_GATE = "nsfw"
-"""The gate of all columns of safety together: words and probabilities."""
+SAFETY_GATES = WORD_GATE, CHANCE_GATE = ("nsfw", "max_punsafe")
+"""The two halves of the gate of safety: what it judges by words, and by probabilities."""
 SAYS_NOTHING = "(nsfw IS NULL AND punsafe IS NULL)"
 
 
@@ -130,11 +130,12 @@ def conditions(
 
 
 def _from_columns(gates: "GateSettings", blind: Collection[str]) -> list[tuple[str, str]]:
-    nsfw = ", ".join(f"'{word_of(value)}'" for value in gates.nsfw)
-    is_unknown = f"nsfw = '{UNKNOWN}'" + ("" if SAFETY_GATE in blind else f" OR {SAYS_NOTHING}")
+    words = _words_left_out(gates)
+    nsfw = ", ".join(f"'{word}'" for word in words)
+    is_unknown = f"nsfw = '{UNKNOWN}'" + ("" if WORD_GATE in blind else f" OR {SAYS_NOTHING}")
     limits: Sequence[tuple[Any, str, str]] = (
-        (gates.nsfw or None, f"nsfw IN ({nsfw})", "nsfw"),
-        (True if SAFETY_GATE in active_gates(gates) else None, is_unknown, "nsfw_unknown"),
+        (words or None, f"nsfw IN ({nsfw})", "nsfw"),
+        (True if WORD_GATE in active_gates(gates) else None, is_unknown, "nsfw_unknown"),
         (gates.max_punsafe, f"punsafe > {gates.max_punsafe}", "punsafe_high"),
         (gates.max_pwatermark, f"pwatermark > {gates.max_pwatermark}", "pwatermark_high"),
         (gates.min_side_px, f"least(width, height) < {gates.min_side_px}", "side_too_small"),
@@ -150,16 +151,27 @@ def _from_columns(gates: "GateSettings", blind: Collection[str]) -> list[tuple[s
     return [(condition, reason) for limit, condition, reason in limits if limit is not None]
 
 
+def _words_left_out(gates: "GateSettings") -> list[str]:
+    """Return the words that are left out: `NSFW` too where only a limit on the probability is set.
+
+    A table may have words alone, and then that limit sees nothing; a limit of 1 forbids nothing, and no word either.
+    """
+    is_limited = gates.max_punsafe is not None and gates.max_punsafe < 1.0
+    words = [*gates.nsfw, NSFW] if gates.nsfw or is_limited else []
+    return list(dict.fromkeys(word_of(word) for word in words))
+
+
 def active_gates(gates: "GateSettings") -> dict[str, str]:
     """Return gate -> SQL over cleaned rows of LAION that is null where a row has no value for it.
 
     Sizes are missing: a row without them is left out in any case.
     """
     on = {
-        SAFETY_GATE: bool(gates.nsfw) or gates.max_punsafe is not None,
+        WORD_GATE: bool(gates.nsfw) or gates.max_punsafe is not None,
+        CHANCE_GATE: gates.max_punsafe is not None,
         "max_pwatermark": gates.max_pwatermark is not None,
     }
-    sql = {SAFETY_GATE: "coalesce(nsfw, punsafe::VARCHAR)", "max_pwatermark": "pwatermark"}
+    sql = {WORD_GATE: "nsfw", CHANCE_GATE: "punsafe", "max_pwatermark": "pwatermark"}
     return {gate: sql[gate] for gate, is_on in on.items() if is_on}
 
 

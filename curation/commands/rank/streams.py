@@ -74,7 +74,7 @@ class Piece:
     file: str
     first: int
     columns: Batch
-    safety: Sequence[pa.Array] = ()
+    safety: Sequence[tuple[str, pa.Array]] = ()
     """Every column that speaks of safety, whatever it is called."""
 
     def notes(self, name: str, faults: Faults) -> Notes:
@@ -276,7 +276,7 @@ def _pieces(path: Path, columns: Columns, optional: Columns) -> Iterator[Piece]:
         names = batch.schema.names
         present = {ours: _plain(path, batch.column(names.index(theirs))) for ours, theirs in found.items()}
         lacking = {ours: pa.nulls(batch.num_rows) for ours in optional if ours not in present}
-        judging = [column for name, column in zip(names, batch.columns, strict=True) if name in safety]
+        judging = [(name, column) for name, column in zip(names, batch.columns, strict=True) if name in safety]
         yield Piece(path.name, first, present | lacking, judging)
         first += batch.num_rows
 

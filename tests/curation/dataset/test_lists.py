@@ -10,6 +10,7 @@ from curation.commands.fetch.hash_lists import HashList
 from curation.commands.forget.takedowns import KINDS, read_list
 from curation.commands.rank.gates import read_blocklist
 from curation.dataset.lists import read_entries, read_lines
+from curation.dataset.urls import address_of
 from curation.errors import SafetyError, UsageError
 from curation.measure.fingerprint import Fingerprint
 
@@ -73,6 +74,52 @@ def test_every_kind_of_list_is_read_by_the_same_rules(tmp_path: Path) -> None:
 def test_a_line_that_a_blocklist_cannot_place_stops_everything(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match=r"list\.txt: line 2"):
         read_blocklist([write(tmp_path, f"a.org\n{line}\n".encode())])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}\tasked by mail", "url:{}\tasked by mail", "{}\u00a0mail", "{},", "{};", "{} ,", "{}, asked by mail",
+        "{},mail", "{};" + SHA256, "{} asked by mail on 2024-01-02", "{}  mail", "{} | mail", "{} - mail",
+        "{} http://a.org/2.jpg", "{},http://a.org/2.jpg", '{} "mail"', "{} (mail)",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("url", ["http://a.org/1.jpg", "a.org/my photo.PNG", "https://a.org/a b/1.jpeg"])
+def test_a_line_that_holds_more_than_a_url_is_refused_by_every_list(tmp_path: Path, url: str, line: str) -> None:
+    listed = write(tmp_path, f"a.org\n{line.format(url)}\n".encode())
+    for read in (read_list, lambda path: read_blocklist([path])):
+        with pytest.raises(UsageError, match=r"list\.txt: line 2"):
+            read(listed)
+
+
+@pytest.mark.parametrize("line", ["http://a.org mail", "http://a.org/ mail", "http://a.org/x/\tmail", "//a.org,b/x"])
+def test_a_host_or_a_folder_with_words_after_it_is_no_url(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UsageError, match=r"list\.txt: line 1"):
+        read_blocklist([write(tmp_path, line.encode())])
+
+
+@pytest.mark.parametrize("line", ["http:/a.org/x", "https:a.org", "HTTP//a.org/x", "http:\\\\a.org\\x", "s3:/a/x"])
+def test_a_url_with_a_broken_scheme_is_no_key(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UsageError, match=r"list\.txt: line 1"):
+        read_list(write(tmp_path, line.encode()))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a.org/x y", "http://a.org/my photo.jpg", "http://a.org/a - b.jpg", "http://a.org/1.jpg (2).jpg",
+        "http://a.org/x, y.jpg", "http://a.org/1.jpg,w_100", "http://a.org/1.jpg;w=100", "http://a.org/a,b;c",
+        "http://a.org/?q=red car", "a.org/x.jpg?a=1,2",
+    ],
+)  # fmt: skip
+def test_blanks_and_commas_within_a_url_are_part_of_it(tmp_path: Path, url: str) -> None:
+    listed = read_blocklist([write(tmp_path, f"{url} # {url}, mail".encode())])
+    assert listed.addresses == {address_of(url)}
+
+
+@pytest.mark.parametrize("url", ["http://a.org/1.jpg,", "http://a.org/1.jpg of mine", "http://a.org/f,http://b.org/x"])
+def test_a_url_that_looks_like_more_is_named_by_its_prefix(tmp_path: Path, url: str) -> None:
+    assert read_blocklist([write(tmp_path, f"url: {url}".encode())]).addresses == {address_of(url)}
 
 
 @pytest.mark.parametrize("line", ["0a", "0g" * 16, "http://a.org/", f"{MD5} {SHA256}", "phash:0a", "a.org"])

@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import CurateJob, curate, curate_shard
+from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.dataset.sources import TarShard
+from curation.dataset.stages import CURATE
 from curation.errors import LeaseError, VerificationError
-from curation.run.runner import Outcome, Spread
+from curation.run.runner import Outcome, ShardFailure, Spread
+from curation.run.target import claim, finish
+from curation.sandbox.in_flight import Intent, intent_path
 from curation.storage import lease as leases
 from curation.storage.fence import fenced
 from curation.storage.lease import LEASE_FOLDER, Lease, common_fence, hold
@@ -250,6 +254,32 @@ def test_whoever_holds_several_folders_changes_nothing_beside_them_once_one_is_l
         for path in (tmp_path / "forgotten" / "journal.json", tmp_path / "pack" / "jpg-00000.tar"):
             with pytest.raises(LeaseError, match="curate: another run took over"):
                 publish_sealed(path, {})
+
+
+def test_a_run_that_was_replaced_leaves_the_manifest_that_it_would_clear_away(tmp_path: Path) -> None:
+    failure = ShardFailure("00000", "broken")
+    finish(tmp_path / "curate", CURATE, recipe_from(tmp_path), "of other work", [failure])
+    files = [tmp_path / "curate" / name for name in (MANIFEST_NAME, RECIPE_NAME)]
+    before = [path.read_bytes() for path in files]
+    with hold(tmp_path / "curate"):
+        elsewhere(tmp_path / "curate", 2)
+        with pytest.raises(LeaseError, match="another run took over"):
+            claim(tmp_path / "curate", CURATE, "of this work")
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_a_run_that_was_replaced_leaves_the_log_of_what_is_in_work_to_its_successor(tmp_path: Path) -> None:
+    path = intent_path(tmp_path, "00000", "a" * 64)
+    with hold(tmp_path):
+        intent = Intent(path)
+        intent.begin(["a"])
+        elsewhere(tmp_path, 2)
+        before = path.read_bytes()
+        for change in (lambda: intent.begin(["b"]), intent.end, intent.close):
+            with pytest.raises(LeaseError, match="another run took over"):
+                change()
+        assert path.read_bytes() == before
+    assert Intent(path).suspects == {"a": 0}
 
 
 def test_a_file_that_is_no_lease_is_passed_over_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

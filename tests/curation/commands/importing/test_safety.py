@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.importing.convert import import_metadata
-from curation.commands.importing.names import is_safety
+from curation.commands.importing.names import is_safety, is_turned
 from curation.commands.importing.safety import Judgement, judgement_of, word_of
 from curation.commands.rank.gates import is_unsafe
 
@@ -63,6 +63,41 @@ def test_a_value_is_a_word_or_a_probability_or_unknown(value: Any, judgement: Ju
 def test_a_column_of_safety_is_known_in_every_spelling(name: str) -> None:
     assert is_safety(name)
     assert not is_safety("similarity")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "not_nsfw", "Not NSFW", "notNSFW", "non-nsfw", "nonnsfw", "no_nsfw", "is_not_nsfw", "no.unsafe", "p_not_unsafe",
+        "nsfw_free", "NSFW-removed", "unsafeFiltered", "nsfw_passed", "is_safe", "isSafe", "safe", "SFW", "sfw_score",
+        "safe for work", "p_safe",
+    ],
+)  # fmt: skip
+def test_a_name_that_turns_the_meaning_round_is_one_of_safety_that_nobody_understands(name: str) -> None:
+    assert is_safety(name)
+    assert is_turned(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NSFW", "isNSFW", "punsafe", "p_unsafe", "nsfw_score_opennsfw2", "flag_unsafe", "piano_nsfw"],
+)
+def test_a_plain_name_of_safety_is_understood(name: str) -> None:
+    assert is_safety(name)
+    assert not is_turned(name)
+
+
+@pytest.mark.parametrize("values", [[0, 0, None], [1.0, 0.0, float("nan")], ["no", "yes", " "], [True, False, None]])
+def test_a_column_with_the_meaning_turned_round_makes_unknown_of_all_that_it_says(
+    tmp_path: Path, values: list[Any]
+) -> None:
+    table = {"url": ["a", "b", "c"], "NSFW": ["UNLIKELY"] * 3, "not_nsfw": values}
+    pq.write_table(pa.table(table), tmp_path / "in.parquet")
+    result = import_metadata(str(tmp_path / "in.parquet"), tmp_path / "out.parquet")
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["NSFW"], row["punsafe"]) for row in rows] == [("UNKNOWN", None)] * 2 + [("UNLIKELY", None)]
+    assert result.faults == {"nsfw_unknown": 2}
+    assert result.examples["nsfw_unknown"].startswith("in.parquet row 1: not_nsfw ")
 
 
 def test_of_several_columns_the_worst_counts(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def ranked(folder: Path, safe: Safeguards = NONE, gates: str = "") -> tuple[Mani
             ["punsafe_high"] * 2 + [None] * 3,
         ),
         ({"NSFW": [True, False, None, True, False]}, ["nsfw", None, "nsfw_unknown", "nsfw", None]),
+        (
+            {"not_nsfw": [0, 1, None, 0, 1], "NSFW": ["UNLIKELY"] * 5},
+            ["nsfw_unknown"] * 2 + [None] + ["nsfw_unknown"] * 2,
+        ),
+        ({"is_safe": [False, True, False, None, True]}, ["nsfw_unknown"] * 5),
         ({"nsfw": ["0.7", "0", "", "1", "0.2"]}, ["punsafe_high", None, "nsfw_unknown", "punsafe_high", None]),
     ],
 )
@@ -72,8 +77,9 @@ def test_an_unknown_value_is_counted_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "gates", "blind"),
     [
-        ({}, "", "nsfw"),
-        ({"NSFW": pa.nulls(5, pa.string())}, "", "nsfw"),
+        ({}, "", "nsfw, max_punsafe"),
+        ({}, "nsfw = []", "nsfw, max_punsafe"),
+        ({"NSFW": pa.nulls(5, pa.string())}, "", "nsfw, max_punsafe"),
         ({"NSFW": ["UNLIKELY"] * 5}, "max_pwatermark = 0.5", "max_pwatermark"),
         ({"NSFW": ["UNLIKELY"] * 5}, "max_num_faces = 1", "max_num_faces"),
         ({"NSFW": ["UNLIKELY"] * 5}, "min_face_side_px = 9", "min_face_side_px"),
@@ -87,7 +93,33 @@ def test_a_gate_without_any_value_needs_a_waiver_which_is_recorded(
         ranked(tmp_path, gates=gates)
     manifest, reasons = ranked(tmp_path, WAIVED, gates)
     assert reasons == [None] * 5
-    assert (manifest.extra["blind_gates"], manifest.extra["waiver"]) == ([blind], WAIVED.waiver)
+    assert (manifest.extra["blind_gates"], manifest.extra["waiver"]) == (blind.split(", "), WAIVED.waiver)
+
+
+@pytest.mark.parametrize("unseen", [{}, {"punsafe": pa.nulls(5, pa.float64())}])
+def test_a_limit_on_the_probability_alone_leaves_out_what_a_word_calls_unsafe(
+    tmp_path: Path, unseen: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, {"NSFW": ["NSFW", "porn", "UNSURE", "UNLIKELY", "NSFW"], **unseen})
+    manifest, reasons = ranked(tmp_path, gates="nsfw = []\nmax_punsafe = 0.3")
+    assert reasons == ["nsfw", "nsfw", None, None, "nsfw"]
+    assert manifest.extra["gates"]["max_punsafe"] == {"num_judged": 0, "num_unjudged": 5}
+    assert (manifest.extra["blind_gates"], manifest.extra["half_blind_gates"]) == ([], ["max_punsafe"])
+    assert "no row has a value for max_punsafe" in caplog.text
+
+
+def test_who_leaves_out_unsure_words_leaves_out_unsafe_ones_too(tmp_path: Path) -> None:
+    write(tmp_path, {"p_unsafe": [None, None, 0.9, 0.1, 0.1], "NSFW": ["NSFW", "UNSURE", None, None, "UNLIKELY"]})
+    manifest, reasons = ranked(tmp_path, gates='nsfw = ["UNSURE"]')
+    assert reasons == ["nsfw", "nsfw", "punsafe_high", None, None]
+    assert "half_blind_gates" not in manifest.extra
+
+
+def test_probabilities_judge_where_there_are_no_words(tmp_path: Path) -> None:
+    write(tmp_path, {"punsafe": [0.9, 0.1, 0.1, 0.1, 0.1]})
+    manifest, reasons = ranked(tmp_path)
+    assert reasons == ["punsafe_high"] + [None] * 4
+    assert (manifest.extra["blind_gates"], manifest.extra["half_blind_gates"]) == ([], ["nsfw"])
 
 
 def test_a_watermark_is_found_under_the_name_of_another_data_set(tmp_path: Path) -> None:

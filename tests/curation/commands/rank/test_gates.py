@@ -71,7 +71,12 @@ def reasons(
         ("", {"NSFW": None, "punsafe": 0.1}, {"NSFW": None}, "nsfw_unknown"),
         ("", {"NSFW": "UNLIKELY", "TEXT": "a girl"}, {"NSFW": "UNSURE", "TEXT": "a girl"}, "unsafe_and_possible_minor"),
         ("", {"punsafe": 0.2, "TEXT": "kids"}, {"punsafe": 0.21, "TEXT": "kids"}, "unsafe_and_possible_minor"),
-        ("nsfw = []", {"NSFW": "NSFW"}, {"NSFW": "NSFW", "TEXT": "15 yo"}, "unsafe_and_possible_minor"),
+        (
+            "nsfw = []\nmax_punsafe = 1.0",
+            {"NSFW": "NSFW"},
+            {"NSFW": "NSFW", "TEXT": "15 yo"},
+            "unsafe_and_possible_minor",
+        ),
     ],
 )
 def test_a_gate_leaves_out_what_is_beyond_it_and_nothing_else(
