@@ -1,16 +1,16 @@
 """What was made from a run and is no stage, such as caches: which of its files tell of forgotten images."""
 
 import hashlib
-import re
 import tarfile
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.forget.traces import Traces, may_tell, rows_that_tell
 from curation.dataset.tar import MAX_MEMBER_BYTES, split_name
 from curation.errors import ShardError
 from curation.run.folders import names_in
@@ -18,29 +18,13 @@ from curation.storage.paths import local_copy
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".npz", ".7z", ".tgz")
 """Suffixes of files that nothing here looks into."""
+PACKED_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf")
+"""What such files begin with, whatever they are called."""
+TAR, TABLE, ARROW, LOOSE, OTHER = "tar", "table", "arrow", "loose", "other"
+"""Forms of files: a tar, Parquet, Arrow's own, a file of an image alone, and whatever else tells of one."""
+TEXTS = (".json", ".txt", ".caption")
+"""Suffixes of what may lie beside a picture and is about it."""
 CHUNK_BYTES = 1 << 24
-
-
-@dataclass(frozen=True)
-class Traces:
-    """What must be found nowhere: uids name members and rows, texts may stand anywhere, hashes are of contents."""
-
-    uids: frozenset[str]
-    texts: frozenset[str] = frozenset()
-    contents: frozenset[str] = frozenset()
-    """sha256 of pictures in hex."""
-    pattern: re.Pattern[bytes] = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Compile what is looked for in bytes."""
-        words = sorted((self.uids | self.texts | self.contents) - {""}, key=len, reverse=True)
-        pattern = re.compile(b"|".join(re.escape(word.encode("utf-8", "replace")) for word in words) or rb"(?!)")
-        object.__setattr__(self, "pattern", pattern)
-
-    @property
-    def words(self) -> frozenset[str]:
-        """Everything that may stand in a column."""
-        return self.uids | self.texts | self.contents
 
 
 @dataclass(frozen=True)
@@ -54,74 +38,101 @@ class Holding:
     """Of a tar: the keys of the samples that do."""
     is_known: bool = True
     """Whether something was found; else the file could not be looked into."""
+    form: str = OTHER
 
 
 def holdings(folder: Path, traces: Traces, *, whole: bool) -> Iterator[Holding]:
-    """Yield the files of a folder that hold a trace; `whole` reads all members of tars, else their names count."""
-    for name in names_in(folder):
-        path = folder / name
-        if name.endswith(PACKED):
-            yield Holding(name, "compressed, so not looked into", is_known=False)
-            continue
-        try:
-            with local_copy(path) as copy:
-                found = _look(copy, traces, whole=whole)
-        except (OSError, ShardError, pa.ArrowException, tarfile.TarError) as error:
-            yield Holding(name, f"cannot be looked into: {error}", is_known=False)
-            continue
-        if found is not None:
-            yield Holding(name, "tells of an image that was forgotten", found)
+    """Yield the files of a folder that hold a trace; `whole` reads all members of tars, else their names count.
+
+    Where a loose picture is one, the texts beside it that are named as it is go with it.
+    """
+    names, loose, told = names_in(folder), set[str](), set[str]()
+    for name in names:
+        holding = look(folder, name, traces, whole=whole)
+        if holding is not None:
+            told.add(name)
+            loose |= {split_name(name)[0]} if holding.form == LOOSE else set()
+            yield holding
+    for name in names:
+        if name not in told and name.lower().endswith(TEXTS) and split_name(name)[0] in loose:
+            yield Holding(name, "lies beside the picture of an image that was forgotten", form=LOOSE)
 
 
-def _look(path: Path, traces: Traces, *, whole: bool) -> frozenset[str] | None:
-    """Return the keys that a tar tells of, or no keys of another file that does; None where nothing is found."""
-    if tarfile.is_tarfile(path):
-        return frozenset(_keys(path, traces, whole=whole)) or None
+def look(folder: Path, name: str, traces: Traces, *, whole: bool) -> Holding | None:
+    """Return what a file of a folder tells, or None."""
+    path = folder / name
+    if name.lower().endswith(PACKED) and not traces.are_named_by(name):
+        return Holding(name, "compressed, so not looked into", is_known=False)
+    try:
+        with local_copy(path) as copy:
+            return _look(copy, name, traces, whole=whole)
+    except (OSError, ValueError, ShardError, pa.ArrowException, tarfile.TarError) as error:
+        return Holding(name, f"cannot be looked into: {error}", is_known=False)
+
+
+def _look(path: Path, name: str, traces: Traces, *, whole: bool) -> Holding | None:
+    why = "tells of an image that was forgotten"
     with path.open("rb") as file:
-        if file.read(4) == b"PAR1":
-            return frozenset() if _in_table(path, traces) else None
-    return frozenset() if _in_bytes(path, traces.pattern) else None
+        magic = file.read(8)
+    if tarfile.is_tarfile(path):
+        keys = frozenset(_keys(path, traces, whole=whole))
+        return Holding(name, why, keys, form=TAR) if keys else None
+    if magic.startswith(b"PAR1"):
+        return Holding(name, why, form=TABLE) if _in_table(path, traces) else None
+    if magic.startswith(b"ARROW1") or name.lower().endswith((".arrow", ".arrows")):
+        return Holding(name, why, form=ARROW) if _in_arrow(path, traces) else None
+    if traces.are_named_by(name) or _sha256_of(path) in traces.contents:
+        return Holding(name, why, form=LOOSE)
+    if magic.startswith(PACKED_MAGIC):
+        return Holding(name, "compressed, so not looked into", is_known=False)
+    return Holding(name, why) if _in_bytes(path, traces) else None
 
 
 def _keys(path: Path, traces: Traces, *, whole: bool) -> Iterator[str]:
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            is_named = member.name.rpartition("/")[2].partition(".")[0] in traces.uids
-            if not is_named and whole and member.isreg() and member.size <= MAX_MEMBER_BYTES:
+            is_told = traces.are_named_by(member.name)
+            if not is_told and whole and member.isreg() and member.size <= MAX_MEMBER_BYTES:
                 file = tar.extractfile(member)
                 content = b"" if file is None else file.read()
-                is_named = traces.pattern.search(content) is not None
-                is_named = is_named or hashlib.sha256(content).hexdigest() in traces.contents
-            if is_named:
+                is_told = traces.pattern.search(content) is not None or traces.are_picture(content)
+            if is_told:
                 yield split_name(member.name)[0]
 
 
 def _in_table(path: Path, traces: Traces) -> bool:
     with pq.ParquetFile(path) as table:
-        footer = b" ".join(value for value in (table.schema_arrow.metadata or {}).values())
-        if traces.pattern.search(footer) is not None:
+        if _in_footer(table.schema_arrow, traces):
             return True
-        names = [column.name for column in table.schema_arrow if _is_text(column.type)]
-        batches = table.iter_batches(columns=names, use_threads=False) if names else iter(())
-        return any(bool(pc.any(mask).as_py()) for batch in batches for mask in rows_with(batch, traces.words))
+        names = [column.name for column in table.schema_arrow if may_tell(column.type)]
+        batches = table.iter_batches(columns=names, use_threads=False, batch_size=1024) if names else iter(())
+        return any(pc.any(rows_that_tell(batch, traces)).as_py() for batch in batches)
 
 
-def rows_with(batch: pa.RecordBatch | pa.Table, words: Collection[str]) -> list[pa.Array]:
-    """Return, for each column of text, which rows hold one of the words."""
-    wanted = pa.array(sorted(words), pa.string())
-    columns = [batch.column(name) for name in batch.schema.names if _is_text(batch.schema.field(name).type)]
-    return [pc.is_in(column.cast(pa.string()), value_set=wanted, skip_nulls=True) for column in columns]
+def _in_arrow(path: Path, traces: Traces) -> bool:
+    with pa.memory_map(str(path)) as source:
+        is_file = source.read(6) == b"ARROW1"
+        source.seek(0)
+        reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        in_footer = _in_footer(reader.schema, traces)
+        return in_footer or any(pc.any(rows_that_tell(batch, traces)).as_py() for batch in batches)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _in_footer(schema: pa.Schema, traces: Traces) -> bool:
+    return traces.pattern.search(b" ".join((schema.metadata or {}).values())) is not None
 
 
-def _in_bytes(path: Path, pattern: re.Pattern[bytes], overlap: int = 4096) -> bool:
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_bytes(path: Path, traces: Traces, overlap: int = 4096) -> bool:
     rest = b""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            if pattern.search(rest + chunk) is not None:
+            if traces.pattern.search(rest + chunk) is not None:
                 return True
             rest = chunk[-overlap:]
     return False

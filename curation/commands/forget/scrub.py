@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.forget.copies import Holding, Traces, holdings, rows_with
+from curation.commands.forget.copies import LOOSE, TABLE, TAR, Holding, holdings, look
 from curation.commands.forget.reach import Copy
+from curation.commands.forget.traces import Traces, rows_that_tell
 from curation.dataset.tar import copy_without
 from curation.errors import FaceCaptionError
 from curation.storage.paths import local_copy
@@ -18,6 +19,7 @@ from curation.storage.publish import publish
 
 MADE_ANEW = "work"
 """The kind of folder whose files are copies that are made anew when they are missing, so that they simply go."""
+PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
 @dataclass(frozen=True)
@@ -38,41 +40,47 @@ def scrub(copy: Copy, traces: Traces) -> Scrubbed:
     for holding in list(holdings(copy.folder, traces, whole=copy.kind == "named")):
         path = copy.folder / holding.file
         try:
-            _erase(path, holding, copy.kind, traces, done)
+            _erase(path, holding, copy, traces, done)
         except (FaceCaptionError, OSError, pa.ArrowException) as error:
             done.left[holding.file] = str(error)
     return done
 
 
-def _erase(path: Path, holding: Holding, kind: str, traces: Traces, done: Scrubbed) -> None:
+def _erase(path: Path, holding: Holding, place: Copy, traces: Traces, done: Scrubbed) -> None:
     if not holding.is_known:
         done.left[holding.file] = holding.why
-    elif kind == MADE_ANEW:
+    elif place.kind == MADE_ANEW or holding.form == LOOSE:
         path.unlink()
         done.deleted.append(holding.file)
     elif (write := _rewriting(path, holding, traces)) is not None:
         with local_copy(path) as whole:
             publish(path, partial(write, whole))
         done.rewritten.append(holding.file)
+        if look(place.folder, holding.file, traces, whole=place.kind == "named") is not None:
+            done.left[holding.file] = "still tells of an image, after all that could be taken out of it; remove it"
     else:
         done.left[holding.file] = "tells of an image, in a form that nothing here can take it out of; remove it"
 
 
 def _rewriting(path: Path, holding: Holding, traces: Traces) -> Callable[[Path, Path], object] | None:
     """Return what writes a file without the images, from itself to a target; None where nothing can."""
-    if holding.keys:
+    if holding.form == TAR:
         return lambda whole, target: copy_without(whole, target, holding.keys, path)
-    if path.name.endswith(".parquet"):
-        return partial(_drop, words=traces.words)
+    if holding.form == TABLE:
+        return partial(_drop, traces=traces)
     return None
 
 
-def _drop(whole: Path, target: Path, words: frozenset[str]) -> None:
+def _drop(whole: Path, target: Path, traces: Traces) -> None:
     with pq.ParquetFile(whole) as came:
         schema = came.schema_arrow
         with pq.ParquetWriter(target, schema, compression="zstd", version="2.6") as writer:
             for number in range(came.num_row_groups):
-                table = came.read_row_group(number, use_threads=False)
-                masks = rows_with(table, words)
-                gone = reduce(pc.or_, masks) if masks else pa.chunked_array([[False] * table.num_rows])
-                writer.write_table(table.filter(pc.invert(gone)).cast(schema))
+                for batch in came.iter_batches(row_groups=[number], use_threads=False):
+                    writer.write_table(_without(pa.Table.from_batches([batch]), rows_that_tell(batch, traces)))
+
+
+def _without(table: pa.Table, gone: pa.Array) -> pa.Table:
+    """Return a table without some rows; Arrow filters no views, so those columns go through plain ones."""
+    fields = [pa.field(field.name, PLAIN.get(field.type, field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields)).filter(pc.invert(gone)).cast(table.schema)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.forget.burials import PreparedBurials, prepare
-from curation.commands.forget.copies import Traces, holdings
+from curation.commands.forget.copies import holdings
 from curation.commands.forget.reach import Reach, reach
 from curation.commands.forget.receipt import answer, answered, reached, receipt_of
 from curation.commands.forget.scrub import Scrubbed, scrub
 from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
+from curation.commands.forget.traces import Traces
 from curation.commands.gc.collect import collect
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import STATS_SUFFIX

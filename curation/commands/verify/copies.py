@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from curation.commands.forget.copies import Traces, holdings
+from curation.commands.forget.copies import holdings
+from curation.commands.forget.traces import Traces
 from curation.commands.verify.faults import Fault
 from curation.dataset.stages import STAGES
 from curation.dataset.tombstones import tombstones_of

@@ -1,5 +1,6 @@
 """Forgetting follows what was made from a run to wherever it lies, and says what it could not reach."""
 
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from curation.run.derived import register
 from curation.storage.lease import hold
 from tests.curation.commands.forget.test_stage import everything_said
 from tests.curation.shards import bytes_of
-from tests.curation.whole_run import ALONE, caption_of, url_of, write_run
+from tests.curation.whole_run import ALONE, caption_of, picture, url_of, write_run
 
 NUMBER, OTHER = 0, 3
 UID, OTHER_UID = uid_of_url(url_of(NUMBER)), uid_of_url(url_of(OTHER))
@@ -150,6 +151,65 @@ def test_folders_that_no_card_tells_of_are_named(world: Path) -> None:
     assert verify(world / "copied", ALONE).ok
     with pytest.raises(UsageError, match="no such folder"):
         forget(run, requests, [world / "nowhere"])
+
+
+def test_a_named_folder_loses_its_loose_pictures_and_the_rows_of_its_tables_whatever_their_columns_are(
+    world: Path,
+) -> None:
+    run, loose, mine, other = world / "run", world / "loose", picture(NUMBER), picture(OTHER)
+    shutil.rmtree(loose)
+    for name, content in {
+        f"{UID}.jpg": b"smaller", f"{UID}_1.txt": b"said of it", f"{OTHER_UID}.jpg": b"another",
+        "deep/face1.jpg": mine, "deep/face1.txt": b"said of it", "deep/face2.jpg": other, "deep/face2.txt": b"stays",
+    }.items():  # fmt: skip
+        (loose / name).parent.mkdir(parents=True, exist_ok=True)
+        (loose / name).write_bytes(content)
+    uids, urls = (UID, OTHER_UID), (url_of(NUMBER), url_of(OTHER))
+    bytes_struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    columns = {
+        "struct": pa.array([{"bytes": mine, "path": "a"}, {"bytes": other, "path": "b"}], bytes_struct),
+        "binary": pa.array([mine, other], pa.large_binary()),
+        "dictionary": pa.array(uids).dictionary_encode(),
+        "list": pa.array([["x", uid] for uid in uids], pa.list_(pa.string())),
+        "fixed_list": pa.array([[uid] for uid in uids], pa.list_(pa.string(), 1)),
+        "map": pa.array([[(uid, 1)] for uid in uids], pa.map_(pa.string(), pa.int64())),
+        "list_of_pictures": pa.array([[{"bytes": one, "path": None}] for one in (mine, other)], pa.list_(bytes_struct)),
+        "raw_uid": pa.array([bytes.fromhex(uid) for uid in uids], pa.binary(16)),
+        "json": pa.array([json.dumps({"url": url, "n": 1}) for url in urls]),
+        "view": pa.array(urls, pa.string_view()),
+    }
+    for name, column in columns.items():
+        pq.write_table(
+            pa.table({"n": [1, 2, 3], name: pa.concat_arrays([column, pa.nulls(1, column.type)])}),
+            loose / f"{name}.parquet",
+        )
+    pq.write_table(pa.table({"vector": [[0.5, 1.0]]}), loose / "numbers.parquet")
+    with pa.ipc.new_stream(str(loose / "saved.arrow"), pa.schema({"image": bytes_struct})) as stream:
+        stream.write_table(pa.table({"image": columns["struct"]}))
+    (loose / "packed.bin").write_bytes(gzip.compress(mine))
+    before, requests = bytes_below(loose), read_requests([UID], "list")
+    _, receipt = forget(run, requests, [loose])
+    assert {Path(file).name for file in receipt["not_reached"]} == {"saved.arrow", "packed.bin"}
+    gone = {name for name in before if not (loose / name).exists()}
+    assert gone == {f"{UID}.jpg", f"{UID}_1.txt", "deep/face1.jpg", "deep/face1.txt"}
+    for name in columns:
+        assert pq.read_table(loose / f"{name}.parquet")["n"].to_pylist() == [2, 3], name
+    changed = {name for name, content in bytes_below(loose).items() if content != before[name]}
+    assert changed == {f"{name}.parquet" for name in columns}
+
+
+def test_a_table_whose_footer_tells_too_is_named_after_its_rows_are_gone(world: Path) -> None:
+    table = pa.table({"uid": [UID, OTHER_UID]}).replace_schema_metadata({"first": UID})
+    pq.write_table(table, world / "loose" / "told.parquet")
+    _, receipt = forget(world / "run", read_requests([UID], "list"), [world / "loose"])
+    assert [Path(file).name for file in receipt["not_reached"]] == ["told.parquet"]
+    assert pq.read_table(world / "loose" / "told.parquet")["uid"].to_pylist() == [OTHER_UID]
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def test_a_derived_pack_that_is_rotten_does_not_keep_the_run_from_forgetting(world: Path) -> None:
