@@ -277,6 +277,7 @@ def plan(
     seed: SeedOption = 0,
     price: Annotated[float | None, typer.Option("--price", min=0, help="Price of one worker for one hour.")] = None,
     waiver: WaiverOption = None,
+    robots_waiver: RobotsOption = None,
     hash_list: HashListOption = None,
     allow_loopback: LoopbackOption = False,
     as_json: JsonOption = False,
@@ -294,7 +295,7 @@ def plan(
 
     forecast = run(
         source, loaded, _spread(workers, ray_address), seed=seed, num_sampled=sample, price=price,
-        waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback,
+        waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
     )  # fmt: skip
     say(_json(forecast.values) if as_json else tell(forecast))
 

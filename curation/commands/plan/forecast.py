@@ -108,8 +108,11 @@ def plan(
     waiver: str | None = None,
     hash_lists: Sequence[Path] = (),
     allow_loopback: bool = False,
+    robots_waiver: str | None = None,
 ) -> Forecast:
     """Forecast a run over the selection in `source`; `price` is that of one worker for one hour.
+
+    The rest is given to `fetch` as the run will give it: what is asked of no robots.txt there is asked of none here.
 
     Raises:
         UsageError: `source` is no finished selection, or is empty.
@@ -122,7 +125,9 @@ def plan(
     if not num_rows:
         raise UsageError(f"{source}: the selection is empty; nothing to plan")
     rows = _sampled([source / part for part in parts], num_rows, num_sampled, seed)
-    options: dict[str, Any] = {"waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback}
+    options: dict[str, Any] = {
+        "waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback, "robots_waiver": robots_waiver,
+    }  # fmt: skip
     ran = _run(source, selection, rows, recipe, spread, options)
     num_workers = max(1, spread.num_workers)
     return Forecast(

@@ -23,6 +23,7 @@ from curation.errors import SafetyError, ShardError, UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from demo.server import DemoServer, serve
+from tests.curation.commands.fetch.hostile import Connection, Script, hostile, ok
 from tests.curation.shards import colourful, grey, recipe_from
 
 RECIPE = """
@@ -170,6 +171,22 @@ def test_what_goes_wrong_with_the_sample_is_said_of_what_was_given(tmp_path: Pat
     with pytest.raises(SafetyError) as refused:
         plan(selection, recipe_of(tmp_path), ALONE, num_sampled=9, allow_loopback=True)
     assert str(refused.value).startswith(f"{selection}: these links were never held")
+
+
+def test_a_forecast_asks_no_robots_txt_where_the_fetch_asks_none(tmp_path: Path) -> None:
+    def forbids(connection: Connection) -> None:
+        connection.send(ok(b"User-agent: *\nDisallow: /"))
+
+    scripts: dict[str, Script] = {"/robots.txt": forbids, "/1.jpg": lambda connection: connection.send(ok(grey(1)))}
+    with hostile(scripts) as server:
+        source, recipe = ranked(tmp_path, [server.url("/1.jpg")]), recipe_of(tmp_path)
+        words = ["plan", str(source), "--recipe", recipe.path, "--workers", "0", "--waiver", WAIVER, "--allow-loopback"]
+        words += ["--json", "--robots-waiver"]
+        told = CliRunner().invoke(app, [*words, "our own server"])
+        assert told.exit_code == 0, told.output
+        assert json.loads(told.stdout)["link_rot"]["value"] == 0.0
+        assert [line.split()[1] for line in server.requests] == ["/1.jpg"]
+        assert isinstance(CliRunner().invoke(app, [*words, " "]).exception, SafetyError)
 
 
 def test_the_sample_takes_rows_from_all_of_the_ranking(selection: Path) -> None:
