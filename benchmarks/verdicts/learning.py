@@ -122,7 +122,7 @@ def _taught(standard_VF: Floats, labels: npt.NDArray[np.str_], positive: str) ->
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     row, (offset,) = (_rounded(tensor.detach().numpy()).tolist() for tensor in (weights, bias))
     return Head(weights=tuple(row), bias=offset)
 

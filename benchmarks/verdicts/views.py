@@ -47,7 +47,10 @@ def masked(image: RgbImage, face: Face, chance: np.random.Generator) -> RgbImage
 
     def at(points: npt.ArrayLike) -> npt.NDArray[np.int32]:
         xy = np.asarray(points, dtype=np.float64)
-        return np.rint(eyes.mean(axis=0) + xy[:, :1] * along + xy[:, 1:] * down).astype(np.int32)
+        pixels: npt.NDArray[np.int32] = np.rint(eyes.mean(axis=0) + xy[:, :1] * along + xy[:, 1:] * down).astype(
+            np.int32
+        )
+        return pixels
 
     colour = np.array(_MASKS[int(chance.integers(len(_MASKS)))], dtype=np.float64)
     thickness = max(1, round(0.05 * float(np.hypot(*along))))

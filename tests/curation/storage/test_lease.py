@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -275,7 +276,7 @@ def test_a_run_that_was_replaced_leaves_the_log_of_what_is_in_work_to_its_succes
         intent.begin(["a"])
         elsewhere(tmp_path, 2)
         before = path.read_bytes()
-        for change in (lambda: intent.begin(["b"]), intent.end, intent.close):
+        for change in (partial(intent.begin, ["b"]), intent.end, intent.close):
             with pytest.raises(LeaseError, match="another run took over"):
                 change()
         assert path.read_bytes() == before
