@@ -5,11 +5,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.dataset.manifest import MANIFEST_NAME
 from curation.dataset.tombstones import consult
 from curation.errors import SafetyError, StorageError
-from curation.run.derived import register
-from curation.storage.paths import location
+from curation.run.derived import homes_of, register
+from curation.storage.paths import folders_of, location
 from facemakeup.data.shards import Shard
 
 log = logging.getLogger(__name__)
@@ -28,8 +27,8 @@ def require_remembered(shards: Sequence[Shard], keys: Any) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for folder in sorted({shard.folder for shard in shards}):
-        forgotten = consult(location(folder)).uids
+    for folder in folders_of(location(shard.address) for shard in shards):
+        forgotten = consult(folder).uids
         known = pa.array(sorted(forgotten), pa.string())
         if forgotten and len(living := keys.filter(pc.is_in(keys, value_set=known))):
             raise SafetyError(
@@ -40,14 +39,21 @@ def require_remembered(shards: Sequence[Shard], keys: Any) -> None:
 def leave_cards(shards: Sequence[Shard], made: Collection[tuple[str, Path]]) -> None:
     """Tell each folder that a stage wrote what is made from it, as (kind, folder), so that `forget` reaches that too.
 
-    Where the tars cannot be written to, a warning says which folders have to be named to `forget`.
+    Tars lie in such a folder by their names or through links. Where they do not, or it cannot be written to, a warning
+    says which folders have to be named to `forget`.
     """
     for folder in sorted({shard.folder for shard in shards}):
-        source = location(folder)
-        if not (source / MANIFEST_NAME).is_file():
-            continue
-        for kind, target in made:
-            try:
-                register(source, target, kind, "")
-            except (StorageError, OSError) as error:
-                log.warning("%s: `forget` will not find %s by itself (--also): %s", folder, target, error)
+        homes = homes_of(location(shard.address) for shard in shards if shard.folder == folder)
+        if not homes:
+            _warn(folder, made, "its tars lie in no stage's folder")
+        for source in homes:
+            for one in made:
+                try:
+                    register(source, one[1], one[0], "")
+                except (StorageError, OSError) as error:
+                    _warn(str(source), [one], error)
+
+
+def _warn(folder: str, made: Collection[tuple[str, Path]], why: object) -> None:
+    targets = ", ".join(str(target) for _, target in made)
+    log.warning("%s: `forget` will not find %s by itself (--also): %s", folder, targets, why)

@@ -204,15 +204,33 @@ def test_tars_that_hold_what_their_run_forgot_are_refused(tmp_path: Path) -> Non
     assert raised.value.exit_code == 6
 
 
-def test_what_is_made_from_a_pack_leaves_its_card_there_and_foreign_tars_stay_as_they_are(tmp_path: Path) -> None:
+def test_what_is_made_from_a_pack_leaves_its_card_there_and_foreign_tars_stay_as_they_are_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_packed(tmp_path / "foreign", [packed_sample(0)])
     index_of(tmp_path / "foreign")
     assert not (tmp_path / "foreign" / "_derived").exists()
+    assert f"{tmp_path / 'foreign'}: `forget` will not find" in caplog.text and "--also" in caplog.text
+    caplog.clear()
     write_packed(tmp_path / "pack", [packed_sample(0)])
     (tmp_path / "pack" / "manifest.json").write_text("{}")
     index_of(tmp_path / "pack")
     made = {(derived.stage, derived.folder.name) for derived in derived_of(tmp_path / "pack")}
     assert made == {("work", "scans"), ("work", "shards")}
+    assert caplog.text == ""
+
+
+def test_links_to_the_tars_of_a_pack_count_as_its_tars(tmp_path: Path) -> None:
+    (tar,) = write_packed(tmp_path / "run" / "pack", [packed_sample(0)])
+    (tmp_path / "run" / "pack" / "work.json").write_text("{}")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "a.tar").symlink_to(tar)
+    index_of(tmp_path / "linked")
+    assert {derived.stage for derived in derived_of(tmp_path / "run")} == {"work"}
+    uid = packed_sample(0)[0][0].partition(".")[0]
+    write_tombstones(tmp_path / "run", Tombstones(uid=frozenset({uid})))
+    with pytest.raises(SafetyError, match="forgotten"):
+        index_of(tmp_path / "linked")
 
 
 def test_a_pack_that_cannot_be_written_to_is_read_with_a_warning(
