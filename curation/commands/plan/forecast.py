@@ -97,7 +97,7 @@ class Forecast:
         return asdict(self)
 
 
-def plan(
+def plan(  # long: its options, and what it promises
     source: Path,
     recipe: Recipe,
     spread: Spread,
