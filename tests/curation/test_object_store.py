@@ -40,14 +40,23 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A real HTTP server that speaks S3."""
+    """A real HTTP server that speaks S3; it looks at a condition and puts the object in one step, as S3 does."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    one_at_a_time, put = threading.Lock(), S3Response._key_response_put
+
+    def put_in_one_step(self: Any, query: dict[str, Any], key_name: str) -> Any:
+        with one_at_a_time:
+            return put(self, query, key_name)
+
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3Response, "_key_response_put", put_in_one_step)
+        moto.start()
+        host, port = moto.get_host_and_port()
+        yield f"http://{host}:{port}"
+        moto.stop()
 
 
 def bucket_at(address: str, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
