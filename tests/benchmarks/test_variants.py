@@ -13,13 +13,13 @@ def test_a_name_alone_is_the_recipe_itself() -> None:
 
 def test_changes_reach_filters_and_tables() -> None:
     recipe = variant(
-        f'{NAME};faces.measure.side=320;text.keep.area_fraction.max=0.2;curate.order=["text","colour","faces","anime"]'
+        f'{NAME};faces.measure.side=320;text.keep.area_fraction.max=0.2;curate.order=["text","colour","faces","anime","drawn"]'
     )
     by_name = {plan.name: plan for plan in recipe.filters}
     assert by_name["faces"].measure.model_dump()["side"] == 320
     assert by_name["faces"].measure.model_dump()["weights"] == "yolov5n-0.5-face"
     assert by_name["text"].keep["area_fraction"].max == 0.2
-    assert recipe.order == ("text_screen", "text_screen_2", "text", "colour", "faces", "anime")
+    assert recipe.order == ("text_screen", "text_screen_2", "text", "colour", "faces", "anime", "drawn")
     assert variant(f"{NAME};decode.max_aspect=5.0").file.decode.max_aspect == 5.0
 
 
@@ -36,7 +36,7 @@ def test_the_plain_recipe_has_the_same_filters_and_no_screens() -> None:
 def test_the_same_evidence_keeps_every_keep_range() -> None:
     changed, recipe = variant(";".join((NAME, *SAME_EVIDENCE))), load_recipe(NAME)
     assert [plan.keep for plan in changed.filters] == [plan.keep for plan in recipe.filters]
-    assert changed.order == ("colour", "faces", "anime", "text")
+    assert changed.order == ("colour", "faces", "drawn", "anime", "text")
 
 
 def test_bfloat16_takes_text_and_its_screens_along_and_nothing_else() -> None:
