@@ -1,8 +1,7 @@
 """Derives everything again from what lies on disk, and names each thing that is not as it should be."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +14,7 @@ from curation.commands.verify.records import StageRecords, read_records, sealed_
 from curation.commands.verify.shards import CheckJob, check_shard
 from curation.commands.verify.views import views_of
 from curation.dataset.stages import PACK, STAGES
-from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, tombstones_of
+from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, Tombstones, tombstones_of
 from curation.run.derived import derived_of
 from curation.run.folders import StageFolder, derived_stages, names_in, shown_from, stages_of
 from curation.run.lookup import ledgers_of
@@ -48,7 +47,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     faults = [*(fault for records in every for fault in records.faults), *shard_faults]
     notes = [*(note for records in every for note in records.notes), *_lost_folders(run)]
     if places[0].folder != run:
-        faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived))]
+        faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived), {fault.file for fault in faults})]
         faults += living_copies(run)
         if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
@@ -83,17 +82,27 @@ def _forgotten_faults(run: Path) -> list[Fault]:
     return faults
 
 
-def _living_faults(run: Path, places: Sequence[StageFolder]) -> Iterator[Fault]:
-    """Yield every image that is forgotten and here all the same; a ledger that cannot be read is a fault already."""
+def _living_faults(run: Path, places: Sequence[StageFolder], broken: Container[str]) -> Iterator[Fault]:
+    """Yield every image that is forgotten and here all the same, and every ledger that nobody could look into."""
     stones = tombstones_of(run)
     for place in places if stones else ():
         for path, _ in ledgers_of(place):
-            with suppress(OSError, pa.ArrowException), local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
-                columns = [name for name in IDENTITY if name in ledger.schema_arrow.names]
-                for batch in ledger.iter_batches(columns=columns, use_threads=False):
-                    for uid in stones.alive(batch):
-                        wrong = f"{uid} was forgotten and is here all the same"
-                        yield Fault(f"{place.shown}/{path.name}", wrong, "its tombstone; run forget again")
+            shown = f"{place.shown}/{path.name}"
+            try:
+                for uid in _alive(path, stones):
+                    yield Fault(
+                        shown, f"{uid} was forgotten and is here all the same", "its tombstone; run forget again"
+                    )
+            except (OSError, pa.ArrowException) as error:
+                if shown not in broken and path.exists():
+                    yield Fault(shown, f"cannot be read: {error}", "a ledger that can be held against the tombstones")
+
+
+def _alive(path: Path, stones: Tombstones) -> Iterator[str]:
+    with local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
+        columns = [name for name in IDENTITY if name in ledger.schema_arrow.names]
+        for batch in ledger.iter_batches(columns=columns, use_threads=False):
+            yield from stones.alive(batch)
 
 
 def _faults_of(outcome: Outcome) -> tuple[Fault, ...]:
