@@ -1,10 +1,11 @@
-# `make test` checks all that CI checks but other Pythons (`make smoke`); `make demo` runs the whole main job on real photos.
+# `make test` runs the suite, `make test-slow` what takes longer, `make smoke` other Pythons: CI runs all three.
+# `make demo` runs the whole main job on real photos.
 # PYTHON names the interpreter of a new environment (`make setup PYTHON=python3.13`), VENV its folder.
 PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test test-gpl lint types smoke lock clean
+.PHONY: setup demo test test-slow test-gpl lint types smoke lock clean
 
 setup:
 	scripts/setup.sh $(VENV) $(PYTHON)
@@ -14,6 +15,9 @@ demo: setup
 
 test: lint types
 	$(BIN)/pytest -n 2 --dist loadscope
+
+test-slow: setup
+	$(BIN)/pytest -n 2 --dist loadscope -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -36,7 +36,7 @@ inputs=$(sha256sum "$lock" demo/requirements.lock pyproject.toml)
 # --no-deps: the resolver saw to it that a lock is complete, and left out what nobody imports.
 pip=("$venv/bin/pip" --disable-pip-version-check --quiet install)
 if command -v uv >/dev/null; then
-  install=(uv --quiet pip install --python "$venv/bin/python")
+  install=(uv --quiet pip install --compile-bytecode --python "$venv/bin/python")
 else
   install=("${pip[@]}")
 fi

@@ -1,9 +1,11 @@
 """What every test stands on: one thread per process, no word to the network, and a temporary folder of its own."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from multiprocessing.util import get_temp_dir
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -15,6 +17,12 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("WDS_SECURE", "1")
+
+# What is published is synced, thousands of times in a suite: on a disk that is most of what a test waits for.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 settings.register_profile("steady", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("steady")

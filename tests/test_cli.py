@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.commands.doctor.examine import Finding
+from curation.commands.doctor.text import tell
 from tests.curation.shards import RECIPE, mixed_source
 from tests.filters.marks import with_models
 
@@ -38,6 +40,7 @@ def test_the_stages_run_one_after_the_other_and_print_what_they_did(tmp_path: Pa
     assert reported.returncode == 0 and Path(reported.stdout.strip()).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["-", "log.jsonl"])
 def test_the_log_has_one_json_line_per_shard(tmp_path: Path, recipe: Path, where: str) -> None:
     source = mixed_source(tmp_path / "in", 2)
@@ -52,6 +55,7 @@ def test_the_log_has_one_json_line_per_shard(tmp_path: Path, recipe: Path, where
     assert ("8 seen" in done.stderr) == (where != "-")
 
 
+@pytest.mark.slow
 def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe: Path) -> None:
     source = mixed_source(tmp_path / "in", 2)
     (source / "00001.tar").write_bytes(b"torn")
@@ -80,6 +84,7 @@ def test_what_is_wrong_is_one_message_and_its_own_exit_code(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["plan", "run/rank", "--order", "--sample", "12", "--json"], ["plan", "--order"]]
 )
@@ -141,19 +146,24 @@ def test_pull_takes_files_from_a_mirror_once_their_terms_are_accepted(
 
 
 def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = json.loads(run("doctor", "--recipe", recipe, "--json").stdout)
-    facts = {finding["subject"]: finding for finding in healthy}
-    assert facts["cv2 has one owner"]["ok"] and facts["cv2 has the cascade classifier"]["ok"]
-    assert facts["torch and torchvision"]["ok"] and facts["ray"]["ok"]
     monkeypatch.setenv("FACECAPTIONHQ_MODELS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    ill = run("doctor", "--recipe", "facecaptionhq-4m")
-    is_fit = all(finding["ok"] for finding in healthy if not finding["subject"].startswith("weights"))
+    ill = run("doctor", "--recipe", "facecaptionhq-4m", "--json")
+    findings = {values["subject"]: Finding(**values) for values in json.loads(ill.stdout)}
+    for healthy in ("cv2 has one owner", "cv2 has the cascade classifier", "torch and torchvision", "ray"):
+        assert findings[healthy].ok
+    is_fit = all(finding.ok for subject, finding in findings.items() if not subject.startswith("weights"))
     assert ill.returncode == (6 if is_fit else 2)
-    assert "BAD  weights yolov5n-0.5-face: missing" in ill.stdout and "mend: " in ill.stdout
-    assert run("doctor", "--recipe", "nothing").returncode == 2
+    told = tell(list(findings.values()))
+    assert "BAD  weights yolov5n-0.5-face: missing" in told and "mend: " in told
+
+
+@pytest.mark.slow
+def test_a_recipe_that_the_doctor_does_not_find_is_exit_code_two() -> None:
+    told = run("doctor", "--recipe", "nothing")
+    assert (told.returncode, "recipe nothing" in told.stdout) == (2, True)
 
 
 def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(

@@ -121,6 +121,7 @@ def beside_a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 RUNNABLE = [block for block in blocks("python") if block.kind == "python"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", RUNNABLE, ids=[block.place for block in RUNNABLE])
 def test_every_python_snippet_runs_beside_a_run_and_shows_something_of_it(block: Block, beside_a_run: Path) -> None:
     variables = {**os.environ, "HF_HOME": str(beside_a_run / "cache")}

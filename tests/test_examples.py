@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image, ImageFilter
 
 from curation.dataset.manifest import read_manifest
@@ -41,6 +42,7 @@ def soft(seed: int) -> bytes:
     return encode(np.asarray(large), "JPEG", 64)
 
 
+@pytest.mark.slow
 def test_a_folder_of_tars_is_curated_and_packed_from_python(tmp_path: Path) -> None:
     source, recipe = mixed_source(tmp_path / "in"), recipe_from(tmp_path)
     said = run(EXAMPLES / "curate_a_folder.py", source, tmp_path / "run", recipe.path).splitlines()
@@ -74,6 +76,7 @@ def test_a_ledger_tells_verdicts_histograms_and_what_is_nearest_to_a_limit(tmp_p
     assert f"│true│{key}│{round(score, 4)}│{round(score - 2, 4)}│kept│" in lines
 
 
+@pytest.mark.slow
 def test_a_filter_of_ones_own_is_found_as_soon_as_its_wheel_is_installed(tmp_path: Path) -> None:
     site = installed(tmp_path)
     pictures = {"sharp": colourful(1), "soft": soft(2), "sharp_too": colourful(3)}

@@ -37,6 +37,7 @@ def test_all_committed_flops_are_those_of_the_real_configuration() -> None:
     assert 2 < gflops["step"] / (gflops["adapted_unet"] + gflops["posenet"]) < 3
 
 
+@pytest.mark.slow
 def test_activations_are_what_autograd_really_keeps_but_for_fused_attention(tmp_path: Path) -> None:
     model_config = tiny_config(write_base(tmp_path))
     model = tiny_model(model_config)

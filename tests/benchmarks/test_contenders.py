@@ -55,6 +55,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @with_models
 @with_craft
 def test_the_engine_with_the_same_evidence_sees_what_the_obvious_pipeline_sees() -> None:
@@ -75,6 +76,7 @@ def test_the_engine_with_the_same_evidence_sees_what_the_obvious_pipeline_sees()
             assert decided == pytest.approx({score: other.scores[name][score] for score in decided}, rel=0.02, abs=1e-3)
 
 
+@pytest.mark.slow
 @with_models
 @with_craft
 def test_the_obvious_pipeline_stops_at_the_first_rejection_and_judges_stored_evidence_again() -> None:
@@ -117,6 +119,7 @@ def test_the_floor_decodes_and_looks_for_faces_and_judges_nothing() -> None:
     assert all(seconds > 0 for seconds in found.seconds.values())
 
 
+@pytest.mark.slow
 @with_models
 @with_gold
 def test_throughput_measures_the_obvious_pipeline_ours_the_floor_and_a_whole_shard(

@@ -30,6 +30,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @with_gold
 def test_the_same_seed_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     build(Path(os.environ["FACECAPTIONHQ_GOLD"]), tmp_path / "two", num_photos=26, seed=3)

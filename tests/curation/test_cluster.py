@@ -36,6 +36,7 @@ from tests.third_party.poison import NAP_NAME
 EXAMPLE = ROOT / "docs" / "examples" / "curate-job.sh"
 
 
+@pytest.mark.slow
 def test_nodes_that_join_and_vanish_in_the_middle_of_a_run_lose_and_double_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def status(api: str, token: str | None) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_the_example_job_runs_on_a_head_that_turns_strangers_away(tmp_path: Path, head: dict[str, str]) -> None:
     assert (status(head["RAY_API"], None), status(head["RAY_API"], "0" * 32)) == (401, 403)
     source, recipe = mixed_source(tmp_path / "in", 3), tmp_path / "recipe.toml"

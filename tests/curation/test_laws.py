@@ -68,6 +68,7 @@ def ledger_of(source: Path, folder: Path, order: tuple[str, ...], measure: str) 
     return read_ledger(target / "00000.parquet").to_pylist(), bytes_of(target)["00000.tar"]
 
 
+@pytest.mark.slow
 def test_permuting_the_order_changes_neither_the_kept_nor_any_evidence_that_both_measured(
     source: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ then.face_overlap_fraction = { max = 0.0 }
 """
 
 
+@pytest.mark.slow
 def test_screens_that_look_where_the_face_is_keep_the_same_in_any_order_of_work(source: Path, tmp_path: Path) -> None:
     kept = {}
     for number, order in enumerate(

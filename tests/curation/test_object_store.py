@@ -93,6 +93,7 @@ def data_of(folder: Path) -> dict[str, bytes]:
     return {name: content for name, content in objects(folder).items() if name.endswith((".tar", ".parquet"))}
 
 
+@pytest.mark.slow
 def test_shards_come_from_a_bucket_and_go_to_one_with_the_same_bytes(bucket: Path, tmp_path: Path) -> None:
     local, recipe = mixed_source(tmp_path / "in"), recipe_from(tmp_path)
     curate(local, tmp_path / "curate", recipe, ALONE)
@@ -110,6 +111,7 @@ def test_shards_come_from_a_bucket_and_go_to_one_with_the_same_bytes(bucket: Pat
     assert set(data_of(bucket / "run" / "curate")) == {name for report in again.shards for name in report.files}
 
 
+@pytest.mark.slow
 def test_the_command_takes_addresses(bucket: Path, tmp_path: Path) -> None:
     source, recipe = upload(mixed_source(tmp_path / "in", 1), bucket / "in"), recipe_from(tmp_path)
     program = str(Path(sys.executable).with_name("facecaptionhq"))
@@ -124,6 +126,7 @@ def test_an_address_that_no_filesystem_knows_is_refused_by_name() -> None:
         location("nowhere://bucket/run")
 
 
+@pytest.mark.slow
 def test_of_two_that_create_the_same_object_exactly_one_wins_a_hundred_times(bucket: Path) -> None:
     for race in range(100):
         path, barrier, wins = bucket / f"race{race}.json", threading.Barrier(2), list[int]()
@@ -279,6 +282,7 @@ def proxy(server: str) -> Iterator[Failing]:
             relay.goes_on.set()
 
 
+@pytest.mark.slow
 def test_a_store_that_answers_500_and_503_costs_retries_and_no_byte(
     proxy: Failing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -290,6 +294,7 @@ def test_a_store_that_answers_500_and_503_costs_retries_and_no_byte(
     assert data_of(bucket / "out") == bytes_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_an_upload_shows_no_object(proxy: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = bucket_at(proxy.address, monkeypatch, "killed")
     proxy.stall_at_part = 2
@@ -316,6 +321,7 @@ def put_behind(proxy: Failing, bucket: Path, name: str, content: bytes) -> None:
     client.put_object(Bucket=str(bucket).removeprefix("s3://").strip("/"), Key=name, Body=content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [None, b"what it replaces"])
 @pytest.mark.parametrize("part_bytes", [1 << 20, 1])
 def test_a_write_that_is_on_its_way_while_another_run_takes_over_changes_nothing(

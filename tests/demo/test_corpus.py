@@ -58,6 +58,7 @@ def get(server: DemoServer, path: str, timeout: float = 10) -> tuple[Any, bytes]
         return response.headers, response.read()
 
 
+@pytest.mark.slow
 def test_the_corpus_stays_within_its_size(corpus: Corpus) -> None:
     assert corpus.num_facecaption_rows <= 200
     assert corpus.num_laion_rows <= 200
@@ -85,6 +86,7 @@ def test_formats_and_sizes_vary(corpus: Corpus) -> None:
     assert max(sides) == 1600
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_bytes(corpus: Corpus, tmp_path: Path) -> None:
     again = build(tmp_path, BASE_URL)
     for path in [again.facecaption, again.truth, *again.laion.iterdir(), *again.pictures.iterdir()]:

@@ -28,6 +28,7 @@ name = "colour"
 """
 
 
+@pytest.mark.slow
 def test_the_tables_of_rank_and_fetch_add_up_to_the_truth(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     recipe = recipe_from(tmp_path, RECIPE)

@@ -64,6 +64,7 @@ def test_an_unknown_name_is_an_attribute_error_that_names_it() -> None:
         _ = facemakeup.trian
 
 
+@pytest.mark.slow
 def test_an_adapter_is_trained_exported_and_drawn_with_through_the_public_names(
     base: Path, recogniser: Recogniser, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ PLANS: list[Any] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "measure"), PLANS)
 def test_a_batch_gives_each_picture_the_evidence_that_it_has_alone(
     module: Any, measure: Any, monkeypatch: pytest.MonkeyPatch

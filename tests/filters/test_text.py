@@ -99,6 +99,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
     assert not {"torch", "easyocr", "skimage", "scipy"} & set(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 @with_craft
 @pytest.mark.parametrize(
     ("runtime", "dtype", "pixels"),
@@ -131,6 +132,7 @@ def test_a_dtype_that_the_runtime_has_not_is_an_error_of_the_recipe() -> None:
     assert text.Measure(runtime="openvino", dtype="bfloat16").dtype == "bfloat16"
 
 
+@pytest.mark.slow
 @with_craft
 def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(written("HELLO"))
@@ -147,6 +149,7 @@ def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, mo
     assert (folder / whole.name).read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 @with_craft
 def test_polygons_are_in_pixels_of_the_picture_whatever_the_canvas() -> None:
     image = written("LARGE WORDS", 512, 640)
@@ -166,6 +169,7 @@ def test_odd_shapes_have_no_region_and_raise_nothing(shape: tuple[int, int]) -> 
     assert measured(noise(2, shape[1], shape[0])).polygons == ()
 
 
+@pytest.mark.slow
 @with_craft
 def test_regions_do_not_depend_on_the_rest_of_the_batch() -> None:
     detector = text.build(text.Measure(canvas_side=320), "cpu")
@@ -183,6 +187,7 @@ def lettered_corner() -> RgbImage:
 SPOTS = {"side": 480, "margin_px": 32}
 
 
+@pytest.mark.slow
 @with_craft
 @with_ppocr
 def test_spots_show_what_the_whole_picture_shows() -> None:
@@ -263,6 +268,7 @@ def test_windows_hold_every_spot_with_its_margin_and_neither_leave_the_canvas_no
             assert any(w[0] <= grown[0] and w[1] <= grown[1] and grown[2] <= w[2] and grown[3] <= w[3] for w in found)
 
 
+@pytest.mark.slow
 @with_craft
 @with_gold
 def test_a_meme_holds_a_large_amount_of_text_and_a_backdrop_does_not() -> None:

@@ -57,6 +57,7 @@ with_gold = pytest.mark.skipif("FACECAPTIONHQ_GOLD" not in os.environ, reason="F
 SETTINGS: dict[str, Any] = {"side": 320, "confidence_floor": 0.1, "device": "cpu"}
 
 
+@pytest.mark.slow
 def test_importing_the_core_never_asks_for_the_gpl_package() -> None:
     run = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=True)
     asked, seen = json.loads(run.stdout)

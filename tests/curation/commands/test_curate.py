@@ -143,6 +143,7 @@ def test_the_ledger_names_its_recipe_and_what_each_column_depends_on(tmp_path: P
     assert list(json.loads(footer[b"measurement_keys"])) == ["colour"]
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, ray_address: str) -> None:
     source, recipe = mixed_source(tmp_path / "in"), recipe_from(tmp_path)
     outputs = []
@@ -306,6 +307,7 @@ HERE = RECIPE.replace("[[filters]]", "[curate]\nisolate = false\n[[filters]]")
 """Measures in the process that the test kills."""
 
 
+@pytest.mark.slow
 def test_killed_at_every_commit_point_and_run_again_the_result_is_that_of_an_uninterrupted_run(tmp_path: Path) -> None:
     source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path, HERE)
     with killing() as killer:
@@ -324,6 +326,7 @@ def test_killed_at_every_commit_point_and_run_again_the_result_is_that_of_an_uni
             assert not (target / TEMP_FOLDER).exists() or not any((target / TEMP_FOLDER).iterdir())
 
 
+@pytest.mark.slow
 def test_a_pack_that_is_killed_and_run_again_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     recipe = recipe_from(tmp_path, HERE)
     curated = tmp_path / "curate"

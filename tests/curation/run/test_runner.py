@@ -51,6 +51,7 @@ def test_every_job_has_one_outcome_and_a_failure_stops_no_other(
     assert "ZeroDivisionError: nobody foresaw this" in found["bug"].error
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_replaced_and_one_that_always_dies_is_given_up_by_name(
     tmp_path: Path, ray_address: str
 ) -> None:
@@ -69,6 +70,7 @@ def rest_in_memory(task: Task) -> ShardReport:
     return ShardReport(task.shard, "work", 1, 1, {}, {})
 
 
+@pytest.mark.slow
 def test_a_shard_that_rays_memory_monitor_ends_is_tried_three_times_and_given_up_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def killed_in_the_middle(job: CurateJob) -> ShardReport:
     return curate_shard(job)
 
 
+@pytest.mark.slow
 def test_a_ray_worker_killed_in_the_middle_of_a_shard_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_address: str
 ) -> None:

@@ -109,6 +109,7 @@ def verdicts(target: Path) -> list[tuple[str | None, str | None]]:
     return [(row["rejected_by"], row["reason"]) for row in ledger(target)]
 
 
+@pytest.mark.slow
 def test_pictures_that_harm_who_looks_are_named_and_their_neighbours_arrive(
     tmp_path: Path, server: DemoServer, marks: Path
 ) -> None:
@@ -136,6 +137,7 @@ def test_the_done_record_says_who_harmed_whom_and_how(tmp_path: Path, server: De
     assert found == {"uid": ledger(tmp_path / "fetch")[1]["uid"], "reason": "crashed", "message": "SIGSEGV"}
 
 
+@pytest.mark.slow
 def test_a_run_with_such_a_picture_is_told_and_verifies_like_any_other(
     tmp_path: Path, server: DemoServer, marks: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_a_run_with_such_a_picture_is_told_and_verifies_like_any_other(
     assert "decoding or measuring it ends the process" in page
 
 
+@pytest.mark.slow
 def test_a_bomb_of_time_is_stopped_while_it_is_looked_at(tmp_path: Path, server: DemoServer) -> None:
     selection(tmp_path, server, [scan_bomb(4000, 400), colourful(1)])
     started = time.process_time()
@@ -161,6 +164,7 @@ def test_a_bomb_of_time_is_stopped_while_it_is_looked_at(tmp_path: Path, server:
     assert verdicts(tmp_path / "fetch") == [("quarantine", "timed_out"), (None, None)]
 
 
+@pytest.mark.slow
 def test_a_bomb_of_memory_is_stopped_and_with_more_memory_it_arrives(tmp_path: Path, server: DemoServer) -> None:
     large = encode(solid((200, 40, 40), 7000, 7000), "png", compress_level=1)
     selection(tmp_path, server, [large, colourful(1)])
@@ -181,6 +185,7 @@ def test_more_harm_than_poison_explains_fails_the_part_and_names_the_pictures(
     assert bytes_of(tmp_path / "fetch").keys() == {"findings.parquet"}
 
 
+@pytest.mark.slow
 def test_a_listed_picture_is_withheld_even_if_nobody_can_look_at_it(
     tmp_path: Path, server: DemoServer, marks: Path
 ) -> None:
@@ -206,6 +211,7 @@ def test_without_isolation_the_same_bytes_come_out(tmp_path: Path, server: DemoS
     assert rows[3]["kept"] and rows[3]["phash"] is None
 
 
+@pytest.mark.slow
 def test_pictures_that_were_in_work_when_workers_were_lost_are_looked_at_again_and_judged_by_what_they_do_now(
     tmp_path: Path, server: DemoServer, marks: Path
 ) -> None:

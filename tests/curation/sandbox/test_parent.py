@@ -79,6 +79,7 @@ def verdicts(ledger: Path) -> list[tuple[str | None, str | None]]:
     return [(row["rejected_by"], row["reason"]) for row in read_ledger(ledger).to_pylist()]
 
 
+@pytest.mark.slow
 def test_poison_is_quarantined_by_name_and_its_neighbours_complete_with_any_number_of_workers(
     tmp_path: Path, ray_address: str
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_broken_installation_is_noticed_before_every_picture_of_a_long_shard_h
     assert "11 samples could not be measured" in manifest.failed["00000"]
 
 
+@pytest.mark.slow
 def test_a_jpeg_of_hundreds_of_scans_is_stopped_by_its_cpu_time(tmp_path: Path) -> None:
     bomb = scan_bomb(4000, 400)
     assert len(bomb) < 1_000_000
@@ -137,6 +139,7 @@ def test_a_jpeg_of_hundreds_of_scans_is_stopped_by_its_cpu_time(tmp_path: Path) 
     assert time.process_time() - started < 3.0
 
 
+@pytest.mark.slow
 def test_a_picture_that_takes_more_memory_than_it_may_is_quarantined_and_with_more_it_is_not(tmp_path: Path) -> None:
     large = encode(solid((200, 40, 40), 7000, 7000), "png", compress_level=1)
     write_shard(tmp_path / "in", "00000", [sample_members("a", large, "png"), sample_members("b", colourful(1))])
@@ -284,6 +287,7 @@ def test_without_isolation_a_suspect_still_goes_to_a_cell(tmp_path: Path) -> Non
     assert manifest.rejected == {"quarantine": {"crashed": 1}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_run_whose_group_is_ended_three_times_with_the_same_picture_in_work_quarantines_nobody(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
@@ -306,6 +310,7 @@ def test_a_run_whose_group_is_ended_three_times_with_the_same_picture_in_work_qu
     assert curate(tmp_path / "in", tmp_path / "out", recipe, ALONE).rejected == {}
 
 
+@pytest.mark.slow
 def test_ray_brings_a_shard_past_a_picture_that_kills_its_workers(tmp_path: Path, ray_address: str) -> None:
     for number in range(3):
         poisoned_shard(tmp_path / "in", f"{number:05d}", [0, 0, KILL_THE_WORKER if number == 1 else 0, 0])
@@ -333,6 +338,7 @@ def test_the_cell_dies_with_its_worker(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_no_process_is_left_after_a_run(tmp_path: Path, num_workers: int) -> None:
     source = mixed_source(tmp_path / "in", 2)

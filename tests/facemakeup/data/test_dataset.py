@@ -100,6 +100,7 @@ def test_all_formats_are_read_together(dataset: TarDataset) -> None:
     assert expected <= set(uids)
 
 
+@pytest.mark.slow
 def test_the_global_batches_are_the_same_with_one_or_two_ranks_and_zero_or_two_workers(dataset: TarDataset) -> None:
     alone = taken(dataset, 0, 1, 3)
     expected = by_position(alone)
@@ -125,6 +126,7 @@ class _Wide(TarDataset):
         return [torch.zeros(1 << 20) for _ in range(4)]
 
 
+@pytest.mark.slow
 def test_workers_stopped_while_they_send_end_without_an_abort() -> None:
     before = set(multiprocessing.active_children())
     stream = batches(_Wide(), 0, num_workers=2)
@@ -188,6 +190,7 @@ def _resized(members: Members) -> bytes:
     return json.dumps({**json.loads(members[1][1]), "width": 90}).encode()
 
 
+@pytest.mark.slow
 def test_every_unusable_sample_is_counted_once_an_epoch_with_its_reason_and_replaced_by_a_usable_one(
     tmp_path: Path, base: Path, recogniser: Recogniser, encoders: Encoders
 ) -> None:

@@ -234,6 +234,7 @@ def test_a_record_that_names_not_every_file_or_is_none_is_refused(folder: Path, 
         read_export(wrong)
 
 
+@pytest.mark.slow
 def test_another_base_of_other_sizes_is_refused_and_one_of_the_same_sizes_taken(folder: Path, tmp_path: Path) -> None:
     from diffusers import UNet2DConditionModel
 
@@ -271,6 +272,7 @@ def test_the_card_of_a_published_base_names_the_licences_it_inherits() -> None:
     assert "non-commercial research only" in card
 
 
+@pytest.mark.slow
 def test_what_train_wrote_is_exported_from_the_command_line_and_loaded_by_stock_diffusers(
     base: Path, recogniser: Recogniser, tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def test_without_the_adapter_faces_and_pose_change_nothing(adapter: Path, tmp_pa
     assert (tmp_path / "on/000.png").read_bytes() != off
 
 
+@pytest.mark.slow
 def test_a_pose_is_framed_as_the_adapter_saw_faces_in_training(
     adapter: Path, model_config: ModelConfig, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_pose_is_framed_as_the_adapter_saw_faces_in_training(
     assert not np.array_equal(drawn["near", "posed"], drawn["whole", "posed"])
 
 
+@pytest.mark.slow
 @with_centerface
 def test_a_photo_s_face_is_found_recognised_and_posed(base: Path, recogniser: Recogniser, tmp_path: Path) -> None:
     adapter = exported(tiny.tiny_config(base, recogniser=recogniser), tmp_path / "adapter")
@@ -141,6 +143,7 @@ def test_a_face_seen_by_a_real_recogniser_is_drawn(base: Path, tmp_path: Path) -
     assert pixels(tmp_path / "out/000.png").shape == (64, 64, 3)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_refused_before_anything_is_written(adapter: Path, tmp_path: Path) -> None:
     face(1).save(tmp_path / "one.npz")
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0torn")

@@ -108,6 +108,7 @@ def test_a_base_of_an_unknown_kind_is_refused_with_the_choices(
         Encoders.load(config)
 
 
+@pytest.mark.slow
 def test_a_base_of_another_kind_trains_resumes_and_changes_its_trainables_alone(
     patches: TrainConfig, tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_base_of_another_kind_trains_resumes_and_changes_its_trainables_alone(
     assert {f"loss_by_timestep/{i}" for i in range(10)} & first.keys()
 
 
+@pytest.mark.slow
 def test_a_base_of_another_kind_learns(patches: TrainConfig, tmp_path: Path) -> None:
     optim = patches.optim.model_copy(update={"num_steps": 40, "learning_rate": 3e-3})
     validation = patches.validation.model_copy(update={"every": 4, "num_references": 0})

@@ -114,6 +114,7 @@ def test_no_tensor_is_registered_twice(model_config: ModelConfig) -> None:
     assert len({parameter.data_ptr() for _, parameter in every}) == len(every)
 
 
+@pytest.mark.slow
 def test_it_overfits_one_batch(model_config: ModelConfig) -> None:
     losses = take_steps(tiny_model(model_config), 75, inputs=tiny_inputs(2))
     assert losses[-1] < 0.25 * losses[0], losses[::25]
@@ -200,6 +201,7 @@ def test_a_row_s_prediction_does_not_depend_on_its_neighbours(model_config: Mode
 
 
 # Dynamo looks at the gradient of PoseNet's residuals, which are no leaves.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def short(config: TrainConfig, base: Path, num_steps: int = 6) -> TrainConfig:
     return TrainConfig.model_validate({"name": "short", "seed": 5, "model": config.model.model_dump(), **tables})
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_and_resumed_from_the_command_line_equals_one_that_was_not(
     tmp_path: Path, base: Path, config: TrainConfig
 ) -> None:

@@ -36,6 +36,7 @@ def launched(toml: Path, pattern: str, out: Path, world: int) -> Checkpoint:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fsdp", [False, pytest.param(True, marks=pytest.mark.campaign)])
 def test_two_processes_train_what_one_trains_with_accumulation(
     tmp_path: Path, base: Path, recogniser: Recogniser, fsdp: bool

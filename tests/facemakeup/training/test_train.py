@@ -92,6 +92,7 @@ def test_only_the_declared_trainables_change_and_they_stay_fp32(
         trainer.snapshot(3, {}, 12, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batch", [1, 2])
 def test_accumulation_changes_nothing_beyond_rounding(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str, micro_batch: int
@@ -106,6 +107,7 @@ def test_accumulation_changes_nothing_beyond_rounding(
     assert largest_difference(dict(states[0][1]), dict(states[1][1])) < 1e-5
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing_beyond_rounding(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:
@@ -174,6 +176,7 @@ def test_another_recogniser_is_refused_before_any_step(tmp_path: Path, config: T
         run(config, pattern, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_faults_are_written_with_names_and_too_many_stop_the_run(
     tmp_path: Path, base: Path, recogniser: Recogniser
 ) -> None:
@@ -191,6 +194,7 @@ def test_faults_are_written_with_names_and_too_many_stop_the_run(
         run(strict, pattern, tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_validation_gives_the_same_numbers_and_grid_each_time_and_leaves_the_model_as_it_was(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:
@@ -231,6 +235,7 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule(schedule: str,
     assert [learning_rate(optim, step) for step in range(8)] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:

@@ -192,6 +192,7 @@ def test_deciding_there_and_back_ends_where_it_began(source: Path, drawn_limit: 
     assert calls_made(again, rows_of(run / "curate")) == Counter()
 
 
+@pytest.mark.slow
 def test_another_measuring_parameter_measures_only_its_own_column(
     source: Path, drawn_limit: float, tmp_path: Path
 ) -> None:
@@ -219,6 +220,7 @@ def test_a_dry_run_writes_nothing(source: Path, drawn_limit: float, tmp_path: Pa
     assert digest_of(run) == before
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_funnel_and_decides(source: Path, drawn_limit: float, tmp_path: Path) -> None:
     run = curated(source, tmp_path / "run", recipe(tmp_path, LOOSE, drawn_limit))
     strict = recipe(tmp_path, STRICT, drawn_limit)

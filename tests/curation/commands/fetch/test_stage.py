@@ -183,6 +183,7 @@ def test_the_order_of_arrival_changes_no_byte(tmp_path: Path, server: DemoServer
     assert bytes_of(tmp_path / "one" / "fetch") == bytes_of(tmp_path / "many" / "fetch")
 
 
+@pytest.mark.slow
 def test_workers_change_no_byte(tmp_path: Path, server: DemoServer, ray_address: str) -> None:
     source = ranked(tmp_path, [server.base_url + path for path in usual_paths()], rows_per_part=12)
     run(source, tmp_path / "zero" / "fetch")

@@ -325,6 +325,7 @@ def test_the_receipt_and_the_tombstones_hold_no_plain_thing(run: Path) -> None:
     assert not tombstones_of(run).names("http://never.example/other.jpg")
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_later_adds_to_what_was_forgotten_before(run: Path) -> None:
     take_out(run, url_of(3))
     first = tombstones_of(run)
@@ -383,6 +384,7 @@ def test_a_run_at_work_is_left_alone_and_one_stage_is_no_run(run: Path) -> None:
     assert files_of(run) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stride", [17, pytest.param(1, marks=[pytest.mark.campaign, pytest.mark.timeout(3600)], id="every")]
 )
@@ -445,6 +447,7 @@ def stop_once_it_counts(run: Path) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_did_and_where_the_receipt_lies(run: Path, tmp_path: Path) -> None:
     listed = tmp_path / "requests.txt"
     listed.write_text(f"{url_of(3)}\r\ndomain:host2.example.org # all of it\r\nhttp://never.example/\x1b[2Ja.jpg\r\n")
@@ -500,6 +503,7 @@ def test_fetch_asks_for_no_forgotten_address_and_keeps_no_forgotten_picture(serv
     assert asked == {f"/images/picture-{seed}.jpg" for seed in (0, 2, 3)}
 
 
+@pytest.mark.slow
 def test_a_run_in_an_object_store_forgets_like_one_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "run", num_images=6, num_shard_samples=10)
     requests = read_requests([url_of(0), url_of(3)], "list")

@@ -162,6 +162,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield root
 
 
+@pytest.mark.slow
 def test_uploads_that_were_never_completed_go_once_they_are_older_than_a_lease(
     run: Path, bucket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_what_was_imported_can_be_ranked(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "rank").extra["faults"]["laion"]["no_size"] == 0
 
 
+@pytest.mark.slow
 def test_only_the_ids_of_laion_face_are_kept_and_missing_ones_are_listed(tmp_path: Path) -> None:
     torch.save([torch.tensor([5, 7]), [9], np.array([11, 5])], tmp_path / "ids.pth")
     convert_pth(tmp_path / "ids.pth", tmp_path / "ids.parquet")
@@ -162,6 +163,7 @@ def test_only_the_ids_of_laion_face_are_kept_and_missing_ones_are_listed(tmp_pat
     assert [row["SAMPLE_ID"] for row in rows_of(tmp_path / "out.missing.parquet")] == [7, 11]
 
 
+@pytest.mark.slow
 def test_detections_become_counts_and_sides(tmp_path: Path) -> None:
     marks = [[0.0] * 2] * 5
     faces = {
@@ -221,6 +223,7 @@ def test_a_malicious_pickle_never_runs(tmp_path: Path) -> None:
     assert mark.exists(), "the payload works, so that the test could have failed"
 
 
+@pytest.mark.slow
 def test_plain_data_of_another_shape_is_named(tmp_path: Path) -> None:
     contents = [7, {"a": [([1, 2], [], 0.5)]}, [["x"]], {3: [([1, 2], [], 0.5)]}]
     paths = [tmp_path / f"{number}.pth" for number in range(len(contents))]

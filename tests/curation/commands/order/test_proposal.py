@@ -155,6 +155,7 @@ def test_pictures_count_as_many_times_as_they_stand_for(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_screen_precedes_its_filter_and_spares_it_in_every_order_as_measuring_does(
     tmp_path: Path, source: Path
 ) -> None:
@@ -194,6 +195,7 @@ def test_nothing_to_measure_is_an_error(tmp_path: Path) -> None:
         propose([], recipe_at(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_foreseen_calls_and_verdicts_are_those_that_measuring_makes(
     tmp_path: Path, source: Path, drawn: OrderSample
 ) -> None:
@@ -279,6 +281,7 @@ def test_the_first_call_of_every_new_cell_is_not_what_a_call_costs(
     assert [attempts.count(f"{number} {[place] * 3}") for place, number in places] == [2, 1, 1, 2, 1]
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_a_line_that_a_recipe_takes_and_writes_nothing(tmp_path: Path, source: Path) -> None:
     recipe_at(tmp_path)
     before = sorted(path for path in (*tmp_path.rglob("*"), *source.rglob("*")))

@@ -133,6 +133,7 @@ def test_of_two_pictures_of_one_address_the_one_with_the_larger_face_is_packed(t
     assert (left_out["source_shard"], left_out["width"]) == ("00000", 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forgotten", ["a", "c", "d"])
 def test_forgetting_copies_moves_nobody_else(tmp_path: Path, forgotten: str) -> None:
     def sample(key: str, seed: int, name: str = "") -> list[tuple[str, bytes]]:

@@ -89,6 +89,7 @@ def test_hugging_face_datasets_takes_the_folder_as_it_lies_and_every_field_equal
         assert np.array_equal(np.array(row["jpg"]), decode(wanted.image_bytes, DecodeLimits()).rgb)
 
 
+@pytest.mark.slow
 def test_workers_and_reruns_change_no_byte(run: Path, tmp_path: Path, ray_address: str) -> None:
     recipe, expected = recipe_from(tmp_path), bytes_of(run / "pack")
     for num_workers in (0, 2):

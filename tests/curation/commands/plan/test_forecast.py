@@ -76,6 +76,7 @@ def recipe_of(folder: Path) -> Recipe:
     return recipe_from(folder, RECIPE)
 
 
+@pytest.mark.slow
 def test_the_forecast_of_a_sample_holds_the_whole_run(tmp_path: Path, selection: Path) -> None:
     recipe = recipe_of(tmp_path)
     forecast = plan(selection, recipe, ALONE, num_sampled=30, price=2.0, waiver=WAIVER, allow_loopback=True)

@@ -103,6 +103,7 @@ def test_fewer_pictures_than_were_counted_are_a_loss(tmp_path: Path) -> None:
     assert mended(tmp_path).losses == ("00000_stats.json says 300 pictures, and 1 are in it",)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.lists(NAMES, max_size=12), st.data())
 def test_whatever_stood_in_a_tar_its_repair_is_read_with_every_picture(

@@ -92,6 +92,7 @@ def attacks(address: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_attacks_work_where_nothing_stops_them(tmp_path: Path, listener: Listener, browser: "Browser") -> None:
     bare = tmp_path / "bare.html"
     bare.write_text("<!doctype html><title>honest</title>" + "".join(attacks(listener.address)))
@@ -102,6 +103,7 @@ def test_the_attacks_work_where_nothing_stops_them(tmp_path: Path, listener: Lis
     assert {"/script", "/image", "/style", "/frame"} <= set(listener.paths)
 
 
+@pytest.mark.slow
 def test_hostile_text_neither_runs_nor_loads_anything(tmp_path: Path, listener: Listener, browser: "Browser") -> None:
     run = write_run(tmp_path / "run")
     texts = attacks(listener.address)
@@ -120,6 +122,7 @@ def test_hostile_text_neither_runs_nor_loads_anything(tmp_path: Path, listener: 
     assert listener.paths == []
 
 
+@pytest.mark.slow
 def test_the_page_is_drawn_in_light_and_dark(report: Path, browser: "Browser") -> None:
     with browser.new_page() as page:
         page.goto(report.as_uri())
@@ -132,6 +135,7 @@ def test_the_page_is_drawn_in_light_and_dark(report: Path, browser: "Browser") -
     assert all(len(np.unique(picture.reshape(-1, 3), axis=0)) > 100 for picture in (light, dark))
 
 
+@pytest.mark.slow
 def test_pictures_are_blurred_until_the_box_is_checked(report: Path, browser: "Browser") -> None:
     with browser.new_page() as page:
         page.goto(report.as_uri())

@@ -84,6 +84,7 @@ def test_a_whole_run_has_no_fault_and_nothing_is_written(whole: Path) -> None:
     assert files_of(whole) == before
 
 
+@pytest.mark.slow
 def test_one_stage_alone_a_bucket_and_any_number_of_workers_give_the_same(
     whole: Path, run: Path, ray_address: str
 ) -> None:
@@ -100,6 +101,7 @@ def test_one_stage_alone_a_bucket_and_any_number_of_workers_give_the_same(
     assert verify(bucket, ALONE).faults == alone.faults
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_any_file_is_found_by_the_name_of_its_file(whole: Path) -> None:
     """`benchmarks.faults.bitflips` flips two thousand."""
     random_numbers = random.Random(2026)

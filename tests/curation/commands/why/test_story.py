@@ -128,6 +128,7 @@ def test_an_image_that_came_twice_has_a_row_for_each_time(tmp_path: Path) -> Non
     assert [found.row["reason"] for found in rows] == [None, "duplicate_uid"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_words_or_json(run: Path) -> None:
     command = [sys.executable, "-m", "cli", "why", str(run), url_of(GREY)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout

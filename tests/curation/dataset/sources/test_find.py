@@ -340,6 +340,7 @@ def test_a_damaged_table_never_gives_fewer_rows_in_silence(tmp_path: Path, seed:
         assert "train-00000" in str(error)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes_of_any_source(tmp_path: Path, ray_address: str) -> None:
     write(tmp_path / "in", {f"{n}.jpg": colourful(n) for n in range(5)})
     outputs = []
