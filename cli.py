@@ -6,20 +6,23 @@ a recipe answer at once.
 
 import json
 import os
+import shlex
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
 from facemakeup.commands import cache, export, generate, train
 
 if TYPE_CHECKING:
     from curation.dataset.manifest import Manifest
     from curation.recipe.recipe import Recipe
-    from curation.run.runner import Spread
+    from curation.run.runner import OnOutcome, Spread
 
 EXIT_SOME_SHARDS_FAILED = 1
 EXIT_NEXT_TO_NOTHING = 1
@@ -29,19 +32,36 @@ EXIT_FAULTS_FOUND = 5
 EXIT_WEIGHTS_WRONG = 6
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 DEFAULT_RECIPE = "facecaptionhq-4m"
 
 app = typer.Typer(
     name="facecaptionhq",
     help="Turn web-scale face image-text data into training sets people can trust.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+STAGES, AFTERWARDS, TRAINING, TOOLS = "Stages", "Afterwards", "Training", "Tools"
+"""The groups in which `--help` shows the commands."""
+_asked = {"quiet": False}
+"""What was asked before the name of the command."""
+
+
+def _about(group: str, example: str) -> dict[str, Any]:
+    """Return what `--help` shows beside what a command's own text says: its group, and one call of it."""
+    return {"rich_help_panel": group, "epilog": f"Example: facecaptionhq {example}"}
+
+
 models_app = typer.Typer(help="Trained weights: what is known of them, where they lie, how to get them.")
-app.add_typer(models_app, name="models", no_args_is_help=True)
+app.add_typer(models_app, name="models", no_args_is_help=True, rich_help_panel=TOOLS)
+recipes_app = typer.Typer(help="Recipes that come with the package: what each is for, and its file as it is written.")
+app.add_typer(recipes_app, name="recipes", no_args_is_help=True, rich_help_panel=TOOLS)
 
 RecipeOption = Annotated[str, typer.Option("--recipe", help="A TOML file, or the name of a bundled recipe.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE: another value of the recipe; recorded; may be repeated.")
+]
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=0, help="Shards worked on at once, by Ray; 0 runs in this process without Ray.")
 ]
@@ -71,12 +91,34 @@ LoopbackOption = Annotated[
 NUM_CORES = os.cpu_count() or 1
 
 
-@app.command()
+def _say_version(is_given: bool) -> None:
+    if is_given:
+        from curation.version import CODE_VERSION
+
+        say(f"facecaptionhq {CODE_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress; results, failures and errors alone.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Turn web-scale face image-text data into training sets people can trust."""
+    _asked["quiet"] = quiet
+
+
+@app.command(**_about(STAGES, "rank facecaption/ laion/ run/rank --release relaion/ --recipe facecaptionhq-4m"))
 def rank(
     facecaption: Annotated[Path, typer.Argument(help="FaceCaption-15M parquet: a file or a folder.")],
     laion: Annotated[Path, typer.Argument(help="LAION-Face parquet: a file or a folder.")],
     target: Annotated[Path, typer.Argument(help="Folder for the selection and its ledger.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
     release: Annotated[
         Path | None, typer.Option("--release", help="Parquet of a cleaned release, such as Re-LAION; others stay out.")
     ] = None,
@@ -92,7 +134,7 @@ def rank(
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
-    loaded = _load(recipe)
+    loaded = _load(recipe, changes)
     from curation.commands.rank.stage import Safeguards
     from curation.commands.rank.stage import rank as run
 
@@ -100,7 +142,7 @@ def rank(
     _conclude(run(facecaption, laion, target, loaded, safeguards, detections), target, as_json)
 
 
-@app.command("import")
+@app.command("import", **_about(STAGES, "import laion400m-parts/ laion.parquet --as laion"))
 def import_(
     source: Annotated[
         str, typer.Argument(help="Parquet, csv, tsv, json lines, .pth, tars, or a Hugging Face data set.")
@@ -120,11 +162,12 @@ def import_(
     say(_json(vars(imported)) if as_json else tell(imported, target))
 
 
-@app.command()
+@app.command(**_about(STAGES, "fetch run/rank run/fetch --workers 16"))
 def fetch(
     source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
     target: Annotated[Path, typer.Argument(help="Folder for the fetched shards.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     waiver: WaiverOption = None,
@@ -135,12 +178,11 @@ def fetch(
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
-    loaded = _load(recipe)
+    loaded = _load(recipe, changes)
     from curation.commands.fetch.stage import fetch as run
     from curation.commands.fetch.text import alarm
-    from curation.run.progress import progress
 
-    with progress("fetch", log_json) as on_outcome:
+    with _progress("fetch", log_json) as on_outcome:
         manifest = run(
             source, target, loaded, _spread(workers, ray_address), on_outcome,
             waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
@@ -151,13 +193,14 @@ def fetch(
         raise typer.Exit(EXIT_NEXT_TO_NOTHING)
 
 
-@app.command()
+@app.command(**_about(STAGES, "curate photos/ run/curate --recipe demo --workers 4"))
 def curate(
     source: Annotated[
         str, typer.Argument(help="What `fetch` wrote; or tars, one tar, a folder of pictures, Parquet with pictures.")
     ],
     target: Annotated[str, typer.Argument(help="Folder for the curated shards and ledgers.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     allow_removed: Annotated[
@@ -171,11 +214,10 @@ def curate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
-    loaded = _load(recipe)
+    loaded = _load(recipe, changes)
     from curation.commands.curate import curate as run
-    from curation.run.progress import progress
 
-    with progress("curate", log_json) as on_outcome:
+    with _progress("curate", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run(_location(source), _location(target), loaded, spread, on_outcome, allow_removed=allow_removed)
     if profile:
@@ -185,47 +227,31 @@ def curate(
     _conclude(manifest, _location(target), as_json)
 
 
-@app.command()
-def repair(
-    source: Annotated[str, typer.Argument(help="Folder of tars, or one tar, that cannot be read as it is.")],
-    target: Annotated[str, typer.Argument(help="New folder for the repaired tars.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Write damaged or disordered tars anew: samples together, strays out, no picture lost that is in them."""
-    from curation.commands.repair.stage import repair as run
-    from curation.commands.repair.text import tell, values
-
-    repaired = run(_location(source), _location(target))
-    say(_json(values(repaired)) if as_json else tell(repaired))
-    if any(shard.losses for shard in repaired):
-        say("some tars are not whole: get these anew where you can", err=True)
-        raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
-
-
-@app.command()
+@app.command(**_about(STAGES, "pack run/curate run/pack --recipe demo"))
 def pack(
     source: Annotated[str, typer.Argument(help="Folder that `curate` wrote.")],
     target: Annotated[str, typer.Argument(help="Folder for the final shards.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     log_json: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
-    loaded = _load(recipe)
+    loaded = _load(recipe, changes)
     from curation.commands.pack.stage import pack as run
-    from curation.run.progress import progress
 
-    with progress("pack", log_json) as on_outcome:
+    with _progress("pack", log_json) as on_outcome:
         manifest = run(_location(source), _location(target), loaded, _spread(workers, ray_address), on_outcome)
     _conclude(manifest, _location(target), as_json)
 
 
-@app.command()
+@app.command(**_about(AFTERWARDS, "decide run --recipe mine.toml --dry-run"))
 def decide(
     run: Annotated[str, typer.Argument(help="Folder that holds the stages' folders, or a folder that `curate` wrote.")],
     recipe: RecipeOption,
+    changes: SetOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would change, and what would have to be measured.")
     ] = False,
@@ -236,18 +262,17 @@ def decide(
     log_json: LogOption = None,
 ) -> None:
     """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
-    loaded = _load(recipe)
+    loaded = _load(recipe, changes)
     from curation.commands.decide.stage import decide as run_decide
     from curation.commands.decide.stage import foresee
     from curation.commands.decide.text import tell, values
     from curation.commands.pack.packs import superseded_packs
-    from curation.run.progress import progress
 
     if dry_run:
         forecast = foresee(_location(run), loaded)
         say(_json(values(forecast)) if as_json else tell(forecast))
         return
-    with progress("decide", log_json) as on_outcome:
+    with _progress("decide", log_json) as on_outcome:
         spread = _spread(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run_decide(_location(run), loaded, spread, _location(source) if source else None, on_outcome)
     _conclude(manifest, _location(run), as_json)
@@ -255,71 +280,7 @@ def decide(
         say(f"{packed} follows an earlier decision: pack again into a new folder", err=True)
 
 
-for trainer_command in (cache, train, export, generate):
-    app.command()(trainer_command)
-
-
-def _say_moved(is_given: bool) -> None:
-    """Turn away who still types `plan --order`, which is a command of its own."""
-    if is_given:
-        from curation.errors import UsageError
-
-        raise UsageError("plan --order: the cheapest order has a command of its own: facecaptionhq order SOURCE")
-
-
-@app.command()
-def plan(
-    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
-    workers: WorkersOption = NUM_CORES,
-    ray_address: RayOption = None,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows that go through all stages.")] = 2000,
-    seed: SeedOption = 0,
-    price: Annotated[float | None, typer.Option("--price", min=0, help="Price of one worker for one hour.")] = None,
-    waiver: WaiverOption = None,
-    robots_waiver: RobotsOption = None,
-    hash_list: HashListOption = None,
-    allow_loopback: LoopbackOption = False,
-    as_json: JsonOption = False,
-    moved: Annotated[
-        bool, typer.Option("--order", hidden=True, is_eager=True, callback=_say_moved, help="Now a command: `order`.")
-    ] = False,
-) -> None:
-    """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
-
-    Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
-    """
-    loaded = _load(recipe)
-    from curation.commands.plan.forecast import plan as run
-    from curation.commands.plan.text import tell
-
-    forecast = run(
-        source, loaded, _spread(workers, ray_address), seed=seed, num_sampled=sample, price=price,
-        waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
-    )  # fmt: skip
-    say(_json(forecast.values) if as_json else tell(forecast))
-
-
-@app.command()
-def order(
-    source: Annotated[Path, typer.Argument(help="Folder of tars, or a run that was curated.")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Pictures that are measured in full.")] = 200,
-    seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Propose the cheapest order of the filters, from pictures measured here or from a run's ledgers; write nothing."""
-    loaded = _load(recipe)
-    from curation.commands.order.observe import sample_of
-    from curation.commands.order.proposal import propose
-    from curation.commands.order.text import tell, values
-
-    drawn = sample_of(source, loaded, sample, seed)
-    proposal = propose(drawn.observed, loaded)
-    say(_json(values(proposal, drawn)) if as_json else tell(proposal, drawn))
-
-
-@app.command()
+@app.command(**_about(STAGES, "report run"))
 def report(
     run: Annotated[Path, typer.Argument(help="Folder that holds the stages' folders: rank, fetch, curate, pack.")],
 ) -> None:
@@ -334,7 +295,7 @@ def report(
         say(tell_scores(scores))
 
 
-@app.command()
+@app.command(**_about(AFTERWARDS, "verify run --workers 4"))
 def verify(
     run: RunArgument,
     workers: WorkersOption = NUM_CORES,
@@ -344,16 +305,15 @@ def verify(
     """Derive everything again from what lies on disk, and name each thing that is not as it should be."""
     from curation.commands.verify.check import verify as check
     from curation.commands.verify.text import tell
-    from curation.run.progress import progress
 
-    with progress("verify", done="verified") as on_outcome:
+    with _progress("verify", done="verified") as on_outcome:
         verification = check(_location(run), _spread(workers, ray_address), on_outcome)
     say(_json(verification.values) if as_json else tell(verification))
     if not verification.ok:
         raise typer.Exit(EXIT_FAULTS_FOUND)
 
 
-@app.command()
+@app.command(**_about(AFTERWARDS, "gc run --dry-run"))
 def gc(
     run: RunArgument,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and write nothing.")] = False,
@@ -367,7 +327,7 @@ def gc(
     say(_json(values(collection, dry_run=dry_run)) if as_json else tell(collection, dry_run=dry_run))
 
 
-@app.command()
+@app.command(**_about(AFTERWARDS, "why run https://example.org/photo.jpg"))
 def why(
     run: RunArgument,
     identity: Annotated[str, typer.Argument(metavar="ID", help="A uid, a URL, a key, or the sha256 of a picture.")],
@@ -381,7 +341,7 @@ def why(
     say(_json([story.values for story in stories]) if as_json else "\n\n".join(map(tell, stories)))
 
 
-@app.command()
+@app.command(**_about(AFTERWARDS, "forget run --list takedown.txt --dry-run"))
 def forget(
     run: Annotated[str, typer.Argument(help="Folder that holds the stages' folders: a path or an address.")],
     requests: Annotated[
@@ -411,22 +371,111 @@ def forget(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-@app.command()
+for trainer_command, called in (
+    (cache, "cache configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train"),
+    (train, "train configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train --resume"),
+    (export, "export run/train/checkpoints/step-00530000 adapter"),
+    (generate, "generate adapter --face photo.jpg --prompt 'a person in the snow' --out pictures"),
+):
+    app.command(**_about(TRAINING, called))(trainer_command)
+
+
+def _say_moved(is_given: bool) -> None:
+    """Turn away who still types `plan --order`, which is a command of its own."""
+    if is_given:
+        from curation.errors import UsageError
+
+        raise UsageError("plan --order: the cheapest order has a command of its own: facecaptionhq order SOURCE")
+
+
+@app.command(**_about(TOOLS, "plan run/rank --workers 16 --price 0.05"))
+def plan(
+    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Rows that go through all stages.")] = 2000,
+    seed: SeedOption = 0,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Price of one worker for one hour.")] = None,
+    waiver: WaiverOption = None,
+    robots_waiver: RobotsOption = None,
+    hash_list: HashListOption = None,
+    allow_loopback: LoopbackOption = False,
+    as_json: JsonOption = False,
+    moved: Annotated[
+        bool, typer.Option("--order", hidden=True, is_eager=True, callback=_say_moved, help="Now a command: `order`.")
+    ] = False,
+) -> None:
+    """Forecast links, bytes, hours and the final number from a measured sample; write nothing.
+
+    Where `plan --json` is kept as `forecast.json` in the folder of the run, `report` holds it against what came.
+    """
+    loaded = _load(recipe, changes)
+    from curation.commands.plan.forecast import plan as run
+    from curation.commands.plan.text import tell
+
+    forecast = run(
+        source, loaded, _spread(workers, ray_address), seed=seed, num_sampled=sample, price=price,
+        waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
+    )  # fmt: skip
+    say(_json(forecast.values) if as_json else tell(forecast))
+
+
+@app.command(**_about(TOOLS, "order run --recipe facecaptionhq-4m"))
+def order(
+    source: Annotated[Path, typer.Argument(help="Folder of tars, or a run that was curated.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Pictures that are measured in full.")] = 200,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose the cheapest order of the filters, from pictures measured here or from a run's ledgers; write nothing."""
+    loaded = _load(recipe, changes)
+    from curation.commands.order.observe import sample_of
+    from curation.commands.order.proposal import propose
+    from curation.commands.order.text import tell, values
+
+    drawn = sample_of(source, loaded, sample, seed)
+    proposal = propose(drawn.observed, loaded)
+    say(_json(values(proposal, drawn)) if as_json else tell(proposal, drawn))
+
+
+@app.command(**_about(TOOLS, "repair tars/ repaired/"))
+def repair(
+    source: Annotated[str, typer.Argument(help="Folder of tars, or one tar, that cannot be read as it is.")],
+    target: Annotated[str, typer.Argument(help="New folder for the repaired tars.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write damaged or disordered tars anew: samples together, strays out, no picture lost that is in them."""
+    from curation.commands.repair.stage import repair as run
+    from curation.commands.repair.text import tell, values
+
+    repaired = run(_location(source), _location(target))
+    say(_json(values(repaired)) if as_json else tell(repaired))
+    if any(shard.losses for shard in repaired):
+        say("some tars are not whole: get these anew where you can", err=True)
+        raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
+
+
+@app.command(**_about(TOOLS, "doctor --recipe facecaptionhq-4m"))
 def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the environment that a recipe needs, and say how to mend what is wrong."""
     from curation.commands.doctor.examine import examine
     from curation.commands.doctor.text import tell
 
-    findings = examine(recipe)
+    findings = examine(recipe, changes or ())
     say(_json([vars(finding) for finding in findings]) if as_json else tell(findings))
     if wrong := [finding.exit_code for finding in findings if not finding.ok]:
         raise typer.Exit(min(wrong))
 
 
-@models_app.command("list")
+@models_app.command("list", epilog="Example: facecaptionhq models list")
 def models_list(as_json: JsonOption = False) -> None:
     """List every entry of the catalogue: name, size, licence, and where it is offered."""
     from curation.commands.models.text import tell_catalogue
@@ -435,7 +484,7 @@ def models_list(as_json: JsonOption = False) -> None:
     say(_json([asdict(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
 
 
-@models_app.command("pull")
+@models_app.command("pull", epilog="Example: facecaptionhq models pull centerface")
 def models_pull(
     name: Annotated[str, typer.Argument(help="Name in the catalogue.")],
     accept: Annotated[bool, typer.Option("--accept", help="Accept the terms that the entry names.")] = False,
@@ -449,7 +498,7 @@ def models_pull(
     say(pull(name, accept, mirror).path)
 
 
-@models_app.command("add")
+@models_app.command("add", epilog="Example: facecaptionhq models add own.onnx --name own --sha256 HASH")
 def models_add(
     file: Annotated[Path, typer.Argument(help="A file of weights.")],
     name: Annotated[str, typer.Option("--name", help="Name to use in recipes.")],
@@ -461,7 +510,7 @@ def models_add(
     say(add(file, name, sha256).path)
 
 
-@models_app.command("verify")
+@models_app.command("verify", epilog="Example: facecaptionhq models verify")
 def models_verify() -> None:
     """Look for every entry of the catalogue and check the bytes of those that are here; missing ones are no fault."""
     from curation.commands.models.text import tell_statuses
@@ -473,10 +522,40 @@ def models_verify() -> None:
         raise typer.Exit(EXIT_WEIGHTS_WRONG)
 
 
-def _load(recipe: str) -> "Recipe":
+@recipes_app.command("list", epilog="Example: facecaptionhq recipes list")
+def recipes_list(as_json: JsonOption = False) -> None:
+    """List the recipes that come with the package, and what each is for."""
+    from curation.recipe.recipe import described_recipes
+
+    described = described_recipes()
+    say(_json(described) if as_json else "\n".join(f"{name}: {text}" for name, text in described.items()))
+
+
+@recipes_app.command("show", epilog="Example: facecaptionhq recipes show facecaptionhq-4m > mine.toml")
+def recipes_show(
+    name: Annotated[str, typer.Argument(help="A bundled recipe's name, or a TOML file.")],
+    changes: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every value, defaults and changes filled in.")] = False,
+) -> None:
+    """Print a recipe's file as it is written; with `--json` or `--set`, every value that it comes to."""
+    from curation.recipe.recipe import recipe_text
+
+    resolved = as_json or bool(changes)
+    say(_json(_load(name, changes).resolved) if resolved else recipe_text(name).rstrip("\n"))
+
+
+def _load(recipe: str, changes: list[str] | None) -> "Recipe":
     from curation.recipe.recipe import load_recipe
 
-    return load_recipe(recipe)
+    return load_recipe(recipe, changes or ())
+
+
+def _progress(
+    stage: str, log_json: str | None = None, *, done: str = "committed"
+) -> "AbstractContextManager[OnOutcome]":
+    from curation.run.progress import progress
+
+    return progress(stage, log_json, done=done, quiet=_asked["quiet"])
 
 
 def _location(place: str) -> Path:
@@ -507,14 +586,17 @@ def _json(values: Any) -> str:
 def main() -> None:
     """Run the command line; every error on purpose becomes one message and its own exit code."""
     talk()
+    is_terminated = heed_sigterm()
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001  the outermost edge: whatever comes here is reported as a bug
         code = _refuse(error)
-    if code == EXIT_INTERRUPTED:
-        say("facecaptionhq: interrupted; what is committed stays, run the same command to go on", err=True)
+    if code == EXIT_INTERRUPTED:  # of SIGTERM as well: the parser makes one code of every interrupt
+        code = EXIT_TERMINATED if is_terminated() else code
+        call = shlex.join(["facecaptionhq", *sys.argv[1:]])
+        say(f"facecaptionhq: interrupted; what is committed stays, and the same command goes on:\n  {call}", err=True)
     sys.exit(code)
 
 

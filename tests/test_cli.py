@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,42 @@ def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(
 def test_a_recipe_that_the_doctor_does_not_find_is_exit_code_two() -> None:
     told = run("doctor", "--recipe", "nothing")
     assert (told.returncode, "recipe nothing" in told.stdout) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_is_answered_with_the_command_that_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    requests = tmp_path / "a list"
+    os.mkfifo(requests)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background inherits that it is ignored
+    call = [*COMMAND, "forget", tmp_path, "--list", requests]
+    with (
+        subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process,
+        requests.open("w"),  # opens as soon as the command does, which then waits for a first line
+    ):
+        process.send_signal(number)
+        _, told = process.communicate()
+    assert (process.returncode, "Traceback" in told) == (code, False), told
+    assert told.endswith(f"the same command goes on:\n  facecaptionhq forget {tmp_path} --list '{requests}'\n")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_run_on_ray_like_any_other(tmp_path: Path, recipe: Path) -> None:
+    source = mixed_source(tmp_path / "in", 40)
+    call = [*COMMAND, "curate", source, tmp_path / "out", "--recipe", recipe, "--workers", "1"]
+    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+    assert first.startswith("curate 00"), first
+    assert (process.returncode, "SIGTERM received" in rest) == (143, False), rest
+    assert "shards were committed by this call" in rest and "the same command goes on" in rest
+
+
+def test_quiet_leaves_results_and_failures(tmp_path: Path, recipe: Path) -> None:
+    source = mixed_source(tmp_path / "in", 1)
+    told = run("--quiet", "curate", source, tmp_path / "out", "--recipe", recipe, "--workers", 0)
+    assert (told.returncode, told.stderr) == (0, "") and told.stdout.startswith("curate: 8 seen")
 
 
 def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(

@@ -55,6 +55,19 @@ def test_every_command_says_in_one_sentence_what_it_does_and_of_each_parameter_w
     assert (shown.exit_code, summary in " ".join(shown.output.split())) == (0, True), shown.output
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_a_call_of_itself_that_the_program_takes(name: str) -> None:
+    (words,) = calls((COMMANDS[name].epilog or "").removeprefix("Example: "))
+    parse(words)
+    assert words[: len(name.split())] == name.split()
+
+
+def test_help_shows_the_commands_in_groups() -> None:
+    shown = CliRunner().invoke(app, ["-h"]).output
+    places = [shown.index(f" {group} ─") for group in ("Stages", "Afterwards", "Training", "Tools")]
+    assert places == sorted(places) and " Commands ─" not in shown
+
+
 @pytest.mark.parametrize(("place", "words"), CALLS, ids=[f"{place} {words[0]}" for place, words in CALLS])
 def test_every_command_line_of_the_documentation_is_one_that_the_program_takes(place: str, words: list[str]) -> None:
     parse(words)

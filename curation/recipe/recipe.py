@@ -14,6 +14,7 @@ from curation.errors import RecipeError
 from curation.recipe.filter_plan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
 from curation.recipe.joint_scores import JOINT_SCORES
 from curation.recipe.judge import Criterion, KeepRange
+from curation.recipe.overrides import overridden
 from curation.recipe.screens import may_hold
 from curation.recipe.settings import (
     CurateSettings,
@@ -140,18 +141,39 @@ class Recipe:
         return {**resolved, "curate": curate}
 
 
-def load_recipe(path: Path | str) -> Recipe:
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe; a bare name such as `facecaptionhq-4m` is one of those that come with the package.
 
+    Each override is `key=value` as on the command line (`curation.recipe.overrides`). The values that it gives are the
+    recipe's from then on, in its digest and in what is written beside a stage's output.
+
     Raises:
-        RecipeError: the file is missing, is not TOML, or a key of it does not hold.
+        RecipeError: the file is missing, is not TOML, or a key of it or of an override does not hold.
     """
     file = _find(Path(path))
+    values = overridden(_read(file), overrides)
+    return recipe_of(values, " with ".join([str(file), *overrides]))
+
+
+def recipe_text(name: Path | str) -> str:
+    """Return a recipe's file as it is written, comments and all.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
+    return _find(Path(name)).read_text(encoding="utf-8")
+
+
+def described_recipes() -> Mapping[str, str]:
+    """Return the recipes that come with the package by name, with what each says of itself."""
+    return {name: load_recipe(name).file.description for name in bundled_recipes()}
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{file}: not valid TOML: {error}") from error
-    return recipe_of(values, str(file))
 
 
 def bundled_recipes() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from curation.dataset.manifest import ShardReport
 from curation.errors import DiskFullError, FaceCaptionError, LeaseError, UsageError
+from curation.interrupts import handlers_kept
 from curation.storage.fence import fenced
 from curation.storage.lease import Lease
 from curation.storage.paths import refusal_of
@@ -163,6 +164,7 @@ def _ray(spread: Spread) -> Iterator[Any]:
     os.environ.setdefault("RAY_task_oom_retries", str(NUM_OOM_RETRIES))
     import ray
 
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # says which mode it is in, each time
     common = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
     with ExitStack() as stack:
         if spread.ray_address is None:
@@ -170,7 +172,8 @@ def _ray(spread: Spread) -> Iterator[Any]:
         stack.callback(ray.shutdown)
         if spread.ray_address is None:
             own = {"num_cpus": spread.num_workers, "include_dashboard": False, "_temp_dir": str(folder)}
-            ray.init(address="local", **own, **common)
+            with handlers_kept():
+                ray.init(address="local", **own, **common)
         else:
             _connect(ray, spread.ray_address, common)
         yield ray
@@ -182,6 +185,7 @@ def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
     try:
         if port.isdecimal():
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
-        ray.init(address=address, **common)
+        with handlers_kept():
+            ray.init(address=address, **common)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UsageError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
@@ -42,10 +42,10 @@ class Finding:
     """What it is for a command to meet this where it is wrong: 2 the environment or the recipe, 6 weights."""
 
 
-def examine(recipe: str) -> list[Finding]:
-    """Return every finding about this environment, and about the weights that `recipe` needs."""
+def examine(recipe: str, changes: Sequence[str] = ()) -> list[Finding]:
+    """Return every finding about this environment, and about the weights that `recipe` with its changes needs."""
     python = look_at_python(platform.python_implementation(), sys.version_info[:2])
-    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe), _disk(), _memory()]
+    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe, changes), _disk(), _memory()]
 
 
 def look_at_python(implementation: str, release: tuple[int, int]) -> Finding:
@@ -95,7 +95,7 @@ def _ray() -> Finding:
     return Finding("ray", numbers >= MIN_RAY, str(installed), mend)
 
 
-def _weights(recipe: str) -> Iterator[Finding]:
+def _weights(recipe: str, changes: Sequence[str]) -> Iterator[Finding]:
     from PIL import features
 
     from curation.images.decode import NO_AVIF
@@ -103,7 +103,7 @@ def _weights(recipe: str) -> Iterator[Finding]:
     from filters.weights import MissingWeightsError, find_weights
 
     try:
-        loaded = load_recipe(recipe)
+        loaded = load_recipe(recipe, changes)
     except FaceCaptionError as error:
         yield Finding(f"recipe {recipe}", False, str(error), "mend the recipe")
         return

@@ -19,6 +19,8 @@ from curation.commands.importing.values import Column, Written
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 
+HUB = "hf://"
+"""Before the name of a data set of the Hugging Face Hub: a path that is mistyped asks nobody else."""
 NUM_BATCH_ROWS = 50_000
 IsWanted = Callable[[str], bool]
 """Whether a column of that name is of use."""
@@ -65,9 +67,9 @@ def source_of(source: str, is_wanted: IsWanted, faults: Faults, beside: Path | N
             raise UsageError(f"{path}: holds no {', '.join(READERS)}; give a file or a folder of such files")
         parts = (_reader_of(file)(file, is_wanted, faults) for file in found.files)
         return Source(chain.from_iterable(parts), found.left_out)
-    if source.count("/") == 1 and not source.startswith((".", "/")):
-        return Source(_hub_dataset(source, is_wanted), {})
-    raise UsageError(f"{source}: no such file or folder, and no NAME/DATASET of the Hub")
+    if source.startswith(HUB):
+        return Source(_hub_dataset(source.removeprefix(HUB), is_wanted), {})
+    raise UsageError(f"{source}: no such file or folder; a data set of the Hugging Face Hub is {HUB}NAME/DATASET")
 
 
 def _reader_of(path: Path) -> "Reader":
@@ -183,7 +185,9 @@ def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[SourceRows]:
 
 def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[SourceRows]:
     from datasets import load_dataset
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # what it warns of while it tries again is in the error
     try:
         splits = load_dataset(name, streaming=True)
         for split_name, split in splits.items():
@@ -193,7 +197,7 @@ def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[SourceRows]:
                 yield _of_table(str(split_name), table, first)
                 first += table.num_rows
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name}: no such file here, and the Hub does not give it: {error}") from error
+        raise UsageError(f"{HUB}{name}: the Hugging Face Hub does not give it: {error}") from error
 
 
 def _of_table(file: str, table: pa.Table, first: int) -> SourceRows:

@@ -1,0 +1,48 @@
+"""SIGTERM ends a command as Ctrl-C does: what is being done is unwound, and the command says how to go on."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+def heed_sigterm() -> Callable[[], bool]:
+    """Raise `Terminated` in the main thread where SIGTERM comes, and return what says whether it came.
+
+    A child that was forked from here just ends.
+    A stage that handles the signal itself, as training does, takes this one's place for as long.
+    """
+    ours, came = os.getpid(), False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if os.getpid() == ours:
+            came = True
+            raise Terminated
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+    return lambda: came
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put handlers back that a library replaces, those below Python too; outside the main thread nothing is done."""
+    handlers = {number: signal.getsignal(number) for number in ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:
+                try:
+                    signal.signal(number, handler)
+                except ValueError:  # not the main thread, in which alone handlers are set
+                    return

@@ -1,0 +1,40 @@
+import pytest
+
+from curation.errors import RecipeError
+from curation.recipe.recipe import load_recipe
+
+
+def test_a_value_that_is_set_is_the_recipes_own_in_its_digest_and_in_what_is_recorded() -> None:
+    plain = load_recipe("demo")
+    changed = load_recipe("demo", ["filters.text.keep.num_characters.max=3", "pack.shuffle_seed=7", "name=mine"])
+    assert (changed.name, changed.file.pack.shuffle_seed) == ("mine", 7)
+    (text,) = [plan for plan in changed.resolved["filters"] if plan["name"] == "text"]
+    assert text["keep"]["num_characters"]["max"] == 3
+    assert changed.digest != plain.digest
+    assert load_recipe("demo", []).digest == plain.digest
+    assert "pack.shuffle_seed=7" in changed.path
+
+
+def test_a_table_that_is_not_there_is_made_and_lists_of_tables_go_by_name() -> None:
+    changed = load_recipe("facecaptionhq-4m", ["rank.top=5", "filters.text.screens.text_map.measure.side=640"])
+    assert changed.file.rank.top == 5
+    assert changed.screens["text"][0].plan.measure.model_dump()["side"] == 640
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pack", "say KEY=VALUE"),
+        ("=3", "say KEY=VALUE"),
+        ("pack..seed=3", "say KEY=VALUE"),
+        ("filters.txt.keep=3", "no table of the name 'txt' here, only "),
+        ("filters.text=3", "filters is a list"),
+        ("name.of.it=3", "'of' stands in a value"),
+        ("pack.shufle_seed=3", "pack.shufle_seed: unknown key; did you mean 'shuffle_seed'"),
+        ("pack.shuffle_seed=many", "pack.shuffle_seed"),
+    ],
+)
+def test_what_cannot_be_set_is_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe("demo", [override])
+    assert message in str(error.value) and override in str(error.value)
