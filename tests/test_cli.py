@@ -171,7 +171,7 @@ def test_a_recipe_that_the_doctor_does_not_find_is_exit_code_two() -> None:
 def test_an_interrupt_is_answered_with_the_command_that_goes_on(tmp_path: Path, number: int, code: int) -> None:
     requests = tmp_path / "a list"
     os.mkfifo(requests)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background inherits that it is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
     call = [*COMMAND, "forget", tmp_path, "--list", requests]
     with (
         subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process,
