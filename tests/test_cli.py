@@ -146,6 +146,7 @@ def test_pull_takes_files_from_a_mirror_once_their_terms_are_accepted(
     assert (pulled.returncode, Path(pulled.stdout.strip()).name) == (0, "yolov5n-0.5-face.onnx")
 
 
+@pytest.mark.slow
 def test_the_doctor_finds_one_owner_of_cv2_and_says_how_to_mend_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +173,7 @@ def test_an_interrupt_is_answered_with_the_command_that_goes_on(tmp_path: Path, 
     requests = tmp_path / "a list"
     os.mkfifo(requests)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
-    call = [*COMMAND, "forget", tmp_path, "--list", requests]
+    call = [*COMMAND, "forget", str(tmp_path), "--list", str(requests)]
     with (
         subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process,
         requests.open("w"),  # opens as soon as the command does, which then waits for a first line
@@ -186,7 +187,7 @@ def test_an_interrupt_is_answered_with_the_command_that_goes_on(tmp_path: Path, 
 @pytest.mark.slow
 def test_sigterm_ends_a_run_on_ray_like_any_other(tmp_path: Path, recipe: Path) -> None:
     source = mixed_source(tmp_path / "in", 40)
-    call = [*COMMAND, "curate", source, tmp_path / "out", "--recipe", recipe, "--workers", "1"]
+    call = [*COMMAND, "curate", str(source), str(tmp_path / "out"), "--recipe", str(recipe), "--workers", "1"]
     with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         first = process.stderr.readline()

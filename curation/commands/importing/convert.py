@@ -96,9 +96,9 @@ def import_metadata(  # long: what it promises, and one writer that counts what 
     """Write the metadata of `source` as the parquet file `target`, whose footer says what became of every row.
 
     `source` is a parquet, csv, tsv, json-lines or txt file, a folder of any of these or of img2dataset tars, one `.pth`
-    file of LAION-Face, a data set saved by Hugging Face `datasets`, or `hf://NAME/DATASET` on the Hub. Columns are found
-    file by file. `ids`, made from `laion_face_ids.pth`, keeps only the rows that it names; those of them that `source`
-    lacks are listed in `{target}.missing.parquet`.
+    file of LAION-Face, a data set saved by Hugging Face `datasets`, or `hf://NAME/DATASET` on its Hub. Columns are
+    found file by file. `ids`, made from `laion_face_ids.pth`, keeps only the rows that it names; those of them that
+    `source` lacks are listed in `{target}.missing.parquet`.
 
     Raises:
         UsageError: there is nothing to read, a file is damaged, or no column holds URLs.

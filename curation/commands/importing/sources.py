@@ -1,6 +1,7 @@
 """Every shape in which rows of metadata lie on disk, as columns under the source's own names."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -185,9 +186,10 @@ def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[SourceRows]:
 
 def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[SourceRows]:
     from datasets import load_dataset
-    from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # what it warns of while it tries again is in the error
+    logging.getLogger("huggingface_hub").setLevel(
+        logging.ERROR
+    )  # what it warns of while it tries again is in the error
     try:
         splits = load_dataset(name, streaming=True)
         for split_name, split in splits.items():
