@@ -189,7 +189,7 @@ def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[SourceRows]:
 
     logging.getLogger("huggingface_hub").setLevel(
         logging.ERROR
-    )  # what it warns of while it tries again is in the error
+    )  # its warnings while it tries again say no more
     try:
         splits = load_dataset(name, streaming=True)
         for split_name, split in splits.items():
