@@ -30,7 +30,7 @@ from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import homes_of, register
-from curation.run.runner import OnOutcome, Spread, run_shards, silent, told
+from curation.run.runner import OnOutcome, Spread, run_all, silent
 from curation.run.shard_writer import shard_writer
 from curation.run.sources import (
     Difference,
@@ -119,7 +119,7 @@ def curate(
             CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead)
             for (shard, sha), ahead in zip_longest(shards, soon)
         ]
-        outcomes = list(told(run_shards(jobs, curate_shard, spread), on_outcome))
+        outcomes = run_all(jobs, curate_shard, spread, on_outcome)
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
         return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
 

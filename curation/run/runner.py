@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from curation.dataset.manifest import ShardReport
 from curation.errors import DiskFullError, FaceCaptionError, LeaseError, UsageError
@@ -57,6 +57,15 @@ OnOutcome = Callable[[Outcome], None]
 J = TypeVar("J", bound=Job)
 
 
+@runtime_checkable
+class Expecting(Protocol):
+    """An `OnOutcome` that wants to know first how many outcomes will come."""
+
+    def expect(self, num_outcomes: int) -> None:
+        """Take the number."""
+        ...
+
+
 @dataclass(frozen=True)
 class Spread:
     """Where the work goes: how many workers, on which cluster, with how much of a GPU each."""
@@ -91,11 +100,21 @@ def _outcomes(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Sprea
             yield from _run_on_ray(ray, jobs, work, spread)
 
 
-def told(outcomes: Iterator[Outcome], on_outcome: OnOutcome) -> Iterator[Outcome]:
-    """Yield the outcomes, telling `on_outcome` of each as it comes."""
-    for outcome in outcomes:
+def run_all(
+    jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread, on_outcome: OnOutcome
+) -> list[Outcome]:
+    """Return the outcome of `work` on every job, each told to `on_outcome` as it comes, and their number before.
+
+    Raises:
+        FaceCaptionError: as `run_shards` does.
+    """
+    if isinstance(on_outcome, Expecting):
+        on_outcome.expect(len(jobs))
+    outcomes = []
+    for outcome in run_shards(jobs, work, spread):
         on_outcome(outcome)
-        yield outcome
+        outcomes.append(outcome)
+    return outcomes
 
 
 def silent(outcome: Outcome) -> None:

@@ -39,7 +39,7 @@ from curation.measure.columns import IDENTITY, filters_of, footer_of, ledger_foo
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.run.runner import OnOutcome, ShardFailure, Spread, run_shards, silent, told
+from curation.run.runner import OnOutcome, ShardFailure, Spread, run_all, silent
 from curation.run.shard_writer import commit_report, report_of
 from curation.run.target import Facts, finish, finished, settle
 from curation.sandbox.in_flight import intent_path
@@ -98,7 +98,7 @@ def decide(
             settle(target, before, recipe, lease)
             return before
         jobs = [replace(job, lease=lease) for job in _jobs(before, target, source, recipe, weights)]
-        outcomes = list(told(run_shards(jobs, decide_shard, spread), on_outcome))
+        outcomes = run_all(jobs, decide_shard, spread, on_outcome)
         failures = [outcome for outcome in outcomes if isinstance(outcome, ShardFailure)]
         if failures:
             raise ShardError(

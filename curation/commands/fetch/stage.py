@@ -39,7 +39,7 @@ from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
 from curation.run.derived import register
-from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
+from curation.run.runner import OnOutcome, Outcome, Spread, run_all, silent
 from curation.run.shard_writer import shard_writer
 from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
@@ -125,7 +125,7 @@ def fetch(  # long: its options, and the order in which its gates and its shards
         lists = tuple(map(named, hash_lists))
         jobs = _jobs(source, parts, target, recipe, spread, lease, lists, allow_loopback, heeds_robots)
         jobs = [replace(job, blocked=blocked) for job in jobs]
-        outcomes = list(told(run_shards(jobs, fetch_part, spread), on_outcome))
+        outcomes = run_all(jobs, fetch_part, spread, on_outcome)
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
         _tell_of_withheld(target, outcomes)

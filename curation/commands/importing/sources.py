@@ -187,9 +187,7 @@ def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[SourceRows]:
 def _hub_dataset(name: str, is_wanted: IsWanted) -> Iterator[SourceRows]:
     from datasets import load_dataset
 
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its warnings while it tries again say no more
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings while it tries again say no more
     try:
         splits = load_dataset(name, streaming=True)
         for split_name, split in splits.items():

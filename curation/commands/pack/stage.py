@@ -31,7 +31,7 @@ from curation.errors import ShardError, UsageError
 from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe
 from curation.run.derived import register
-from curation.run.runner import OnOutcome, Outcome, Spread, run_shards, silent, told
+from curation.run.runner import OnOutcome, Outcome, Spread, run_all, silent
 from curation.run.shard_writer import shard_writer
 from curation.run.target import Facts, claimed, finish, finished
 from curation.storage.lease import Lease
@@ -91,7 +91,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         placed, rejected = place_samples(source, curated, consult(target) | consult(source))
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
-        outcomes = list(told(run_shards(jobs, pack_shard, spread), on_outcome))
+        outcomes = run_all(jobs, pack_shard, spread, on_outcome)
         lease.require()
         facts = Facts(
             weights=curated.weights,

@@ -18,7 +18,7 @@ from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME
 from curation.run.derived import derived_of
 from curation.run.folders import StageFolder, derived_stages, names_in, shown_from, stages_of
 from curation.run.lookup import ledgers_of
-from curation.run.runner import OnOutcome, Outcome, ShardFailure, Spread, run_shards, silent, told
+from curation.run.runner import OnOutcome, Outcome, ShardFailure, Spread, run_all, silent
 from curation.storage.paths import is_local, local_copy, named, resolved
 
 
@@ -35,7 +35,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     for view in views:
         check_flow(view.stages, view.records)
     jobs = [job for view in views for job in _jobs(view.stages, view.records)]
-    outcomes = list(told(run_shards(jobs, check_shard, spread), on_outcome))
+    outcomes = run_all(jobs, check_shard, spread, on_outcome)
     shard_faults = [
         fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)
     ]

@@ -1,8 +1,22 @@
+import time
+from dataclasses import dataclass
+
 import pytest
 
 from curation.dataset.manifest import ShardReport
 from curation.run.progress import progress
-from curation.run.runner import ShardFailure
+from curation.run.runner import ShardFailure, Spread, run_all
+
+HERE = Spread(0)
+
+
+@dataclass(frozen=True)
+class Named:
+    shard: str
+
+
+def report_of(job: Named) -> ShardReport:
+    return ShardReport(job.shard, "work", 9, 4, {"faces": {"many": 5}}, {})
 
 
 def test_each_shard_is_one_line_however_narrow_the_window(
@@ -16,3 +30,25 @@ def test_each_shard_is_one_line_however_narrow_the_window(
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("curate 00000: 2 seen")
     assert second.startswith("curate 00001: FAILED") and path in second
+
+
+def test_while_no_shard_ends_a_line_a_minute_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("curation.run.progress.MINUTE_S", 0.06)
+    said, wanted = "", "2 of 2 shards committed, 18 seen, 8 kept, 0:00:00 left"
+    with progress("curate") as on_outcome:
+        outcomes = run_all([Named("00000"), Named("00001")], report_of, HERE, on_outcome)
+        end = time.monotonic() + 20
+        while wanted not in said and time.monotonic() < end:
+            said += capsys.readouterr().err
+            time.sleep(0.01)
+    assert len(outcomes) == 2 and said.count("curate 0000") == 2, said
+    assert wanted in said
+
+
+def test_an_interrupt_says_how_many_shards_were_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), progress("pack", quiet=True) as on_outcome:
+        on_outcome(ShardReport("00000", "work", 2, 2, {}, {}))
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "pack: interrupted; 1 shards were committed by this call\n"
