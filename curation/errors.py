@@ -6,6 +6,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── ShardError                   1  one shard cannot be read or written; names the file; the others go on
  ├── StorageError                 1  a disk or store refuses to write or read; names the file
  │    └── DiskFullError           1  there is no room; the run stops, what is committed stays
+ ├── ClusterError                 1  Ray does not start on this machine; says what may help
  ├── (no error)                   4  `forget` is done, but a request found nothing or a place was not reached: named
  ├── VerificationError            5  what lies on disk is not what the manifest says
  ├── SafetyError                  6  a gate refuses the run
@@ -27,6 +28,7 @@ from filters.base import FaceCaptionError
 from filters.weights import WeightsError
 
 __all__ = [
+    "ClusterError",
     "DiskFullError",
     "FaceCaptionError",
     "LeaseError",
@@ -64,6 +66,12 @@ class StorageError(FaceCaptionError):
 
 class DiskFullError(StorageError):
     """There is no room; the run stops, what is committed stays."""
+
+
+class ClusterError(FaceCaptionError):
+    """Ray does not start on this machine: the message says what it said, and what may help; nothing was done."""
+
+    exit_code = 1
 
 
 class VerificationError(FaceCaptionError):

@@ -11,15 +11,16 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from curation.dataset.manifest import ShardReport
-from curation.errors import DiskFullError, FaceCaptionError, LeaseError, UsageError
+from curation.errors import ClusterError, DiskFullError, FaceCaptionError, LeaseError, UsageError
 from curation.interrupts import handlers_kept
 from curation.storage.fence import fenced
 from curation.storage.lease import Lease
 from curation.storage.paths import refusal_of
-from curation.storage.scratch import scratch_folder
+from curation.storage.scratch import end_users_of, scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,13 @@ NUM_TASK_RETRIES = 3
 NUM_OOM_RETRIES = 2
 """How often Ray tries again after its memory monitor ended a worker; Ray's own default has no end."""
 CONNECT_TIMEOUT_S = 10
+NUM_STARTS = 2
+START_WAIT_VARIABLE, START_WAIT_S = "RAY_gcs_server_port_wait_time_s", 120
+"""How long a second start of Ray waits for its first process; the first start waits as long as Ray does by itself."""
+START_HINT = (
+    "run again when the machine is less busy, or with fewer --workers; --workers 0 needs no Ray; "
+    "TMPDIR must name a folder with room for it, by a short path"
+)
 
 
 class Job(Protocol):
@@ -82,6 +90,7 @@ def run_shards(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spre
 
     Raises:
         UsageError: the Ray cluster cannot be reached.
+        ClusterError: a private one does not start.
         DiskFullError: there is no room for more; what is committed stays.
         LeaseError: another run took the target over.
     """
@@ -187,15 +196,35 @@ def _ray(spread: Spread) -> Iterator[Any]:
     common = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
     with ExitStack() as stack:
         if spread.ray_address is None:
-            folder = stack.enter_context(scratch_folder("ray"))
+            folders = [stack.enter_context(scratch_folder("ray")) for _ in range(NUM_STARTS)]
         stack.callback(ray.shutdown)
         if spread.ray_address is None:
-            own = {"num_cpus": spread.num_workers, "include_dashboard": False, "_temp_dir": str(folder)}
             with handlers_kept():
-                ray.init(address="local", **own, **common)
+                _start(ray, folders, common | {"num_cpus": spread.num_workers, "include_dashboard": False})
         else:
             _connect(ray, spread.ray_address, common)
         yield ray
+
+
+def _start(ray: Any, folders: Sequence[Path], settings: dict[str, Any]) -> None:
+    """Start a private cluster in the first of these folders where it comes up.
+
+    A busy machine gets a second chance, and more time for it. What cannot change in between is refused at once.
+
+    Raises:
+        ClusterError: Ray does not start; the message holds its reason, and what may help.
+    """
+    for number, folder in enumerate(folders, start=1):
+        try:
+            ray.init(address="local", _temp_dir=str(folder), **settings)
+            return
+        except Exception as error:
+            end_users_of(folder)
+            will_not_pass = isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno is not None)
+            if will_not_pass or number == len(folders):
+                raise ClusterError(f"Ray does not start here: {' '.join(str(error).split())}; {START_HINT}") from error
+            log.warning("Ray did not start, and is started once more: %s", error)
+            os.environ[START_WAIT_VARIABLE] = str(START_WAIT_S)
 
 
 def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
@@ -206,5 +235,5 @@ def _connect(ray: Any, address: str, common: dict[str, Any]) -> None:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
         with handlers_kept():
             ray.init(address=address, **common)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:
         raise UsageError(f"--ray-address {address}: no Ray cluster answers there: {error}") from error

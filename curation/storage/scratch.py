@@ -6,10 +6,11 @@ A folder is locked for as long as its process lives; the kernel lets go of the l
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +74,22 @@ def _is_in_use(folder: Path) -> bool:
         return True
     finally:
         os.close(descriptor)
-    return any(os.fsencode(folder) in command for command in _commands())
+    return any(_users_of(folder))
 
 
-def _commands() -> Iterator[bytes]:
+def end_users_of(folder: Path) -> None:
+    """End (SIGKILL) every process that was started with the name of a scratch folder, such as Ray's, and failed."""
+    for pid in _users_of(folder):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _users_of(folder: Path) -> Iterator[int]:
+    """Yield the other processes whose command line holds the folder's name, which no other folder ever had."""
     for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(place.name) != os.getpid():
-                yield (place / "cmdline").read_bytes()
-        except OSError:
-            continue
+        with suppress(OSError):
+            if int(place.name) != os.getpid() and os.fsencode(folder) in (place / "cmdline").read_bytes():
+                yield int(place.name)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 
 from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.dataset.manifest import ShardReport
-from curation.errors import ShardError, UsageError
-from curation.run.runner import ShardFailure, Spread, run_shards
+from curation.errors import ClusterError, ShardError, UsageError
+from curation.run.runner import START_WAIT_VARIABLE, ShardFailure, Spread, _start, run_shards
 from curation.storage.publish import publish
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 
@@ -86,6 +87,42 @@ def test_a_shard_that_rays_memory_monitor_ends_is_tried_three_times_and_given_up
 def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--ray-address 127\.0\.0\.1:1: no Ray cluster answers there"):
         outcomes(tmp_path, ["a"], Spread(1, ray_address="127.0.0.1:1"))
+
+
+def test_a_ray_that_cannot_start_is_one_error_that_says_what_may_help_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = Path(tempfile.gettempdir(), "long" * 30)
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    with pytest.raises(ClusterError, match=r"Ray does not start here: .*107 bytes.*; --workers 0 needs no Ray; TMPDIR"):
+        outcomes(place, ["a"], Spread(1))
+    assert not list(place.iterdir())
+
+
+class BusyRay:
+    """Raises what Ray raises where its processes do not come up, so often, and starts then."""
+
+    def __init__(self, num_failures: int) -> None:
+        self.num_failures, self.folders = num_failures, list[str]()
+
+    def init(self, _temp_dir: str, **_: object) -> None:
+        self.folders.append(_temp_dir)
+        if len(self.folders) <= self.num_failures:
+            raise Exception("The current node timed out during startup.\nThe GCS is overloaded.")
+
+
+def test_a_ray_that_is_not_up_in_time_is_started_once_more_and_no_more_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(START_WAIT_VARIABLE, "30")
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for num_failures in (0, 1):
+        _start(ray := BusyRay(num_failures), folders, {})
+        assert ray.folders == [str(folder) for folder in folders[: num_failures + 1]]
+    with pytest.raises(ClusterError, match=r"timed out during startup\. The GCS is overloaded\.; run again") as caught:
+        _start(BusyRay(2), folders, {})
+    assert caught.value.exit_code == 1
 
 
 def write_half(path: Path) -> None:
