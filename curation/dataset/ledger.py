@@ -85,6 +85,17 @@ def read_ledger(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table
 
 
+def require_base(schema: pa.Schema, path: Path) -> None:
+    """Make sure that a ledger has the first columns of every ledger, of their types.
+
+    Raises:
+        ShardError: it lacks one.
+    """
+    lacking = [column.name for column in BASE_FIELDS if column not in list(schema)]
+    if lacking:
+        raise ShardError(f"{path}: not a ledger: {', '.join(lacking)} missing or of another type")
+
+
 def count_rejections(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     """Return rejected_by -> reason -> number of rows, both sorted."""
     counts: dict[str, dict[str, int]] = {}

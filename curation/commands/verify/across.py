@@ -13,14 +13,16 @@ from curation.commands.pack.stage import pack_jobs, pack_work, pack_work_id, pla
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
 from curation.commands.verify.shards import Before
-from curation.dataset.ledger import count_rejections, read_ledger
+from curation.dataset.ledger import count_rejections, read_ledger, require_base
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
 from curation.dataset.stages import CURATE, FETCH, FORGET, INDEX_NAME, LEDGER_NAME, PACK, STAGES
-from curation.errors import FaceCaptionError
+from curation.errors import FaceCaptionError, ShardError
 from curation.recipe.recipe import Recipe
 from curation.storage.paths import local_copy
 
 Records = Mapping[str, StageRecords]
+ORIGIN = ("source_shard", "source_sha256")
+"""What every row of a pack says of where it came from."""
 
 
 def check_flow(stages: Records, records: StageRecords) -> None:
@@ -151,7 +153,11 @@ def check_packed(stages: Records, records: StageRecords, broken: Container[str])
     names = (INDEX_NAME, LEDGER_NAME)
     if any(f"{records.place.shown}/{name}" in broken or name not in records.manifest.files for name in names):
         return
-    index, ledger = (_table(records.place.folder / name) for name in names)
+    try:
+        index, ledger = (_table(records.place.folder / name) for name in names)
+    except ShardError as error:
+        records.fault(LEDGER_NAME if LEDGER_NAME in str(error) else INDEX_NAME, str(error), "what pack wrote")
+        return
     if _all_whole(records, broken):
         packed = _packed_rows(records)
         living = packed.filter(packed["kept"])
@@ -187,7 +193,11 @@ def _packed_rows(records: StageRecords) -> pa.Table:
 
 def _table(path: Path) -> pa.Table:
     with local_copy(path) as copy:
-        return read_ledger(copy).replace_schema_metadata()
+        table = read_ledger(copy).replace_schema_metadata()
+        require_base(table.schema, path)
+    if lacking := [name for name in ORIGIN if name not in table.column_names]:
+        raise ShardError(f"{path}: not a ledger of pack: {', '.join(lacking)} missing")
+    return table
 
 
 def _doubled(records: StageRecords, index: pa.Table) -> Iterator[Fault]:

@@ -13,8 +13,10 @@ from curation.commands.verify.faults import Checked, Fault, Note, Verification
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
 from curation.commands.verify.shards import CheckJob, check_shard
 from curation.commands.verify.views import views_of
+from curation.dataset.ledger import require_base
 from curation.dataset.stages import PACK, STAGES
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, Tombstones, tombstones_of
+from curation.errors import ShardError
 from curation.run.derived import derived_of
 from curation.run.folders import StageFolder, derived_stages, names_in, shown_from, stages_of
 from curation.run.lookup import ledgers_of
@@ -93,13 +95,14 @@ def _living_faults(run: Path, places: Sequence[StageFolder], broken: Container[s
                     yield Fault(
                         shown, f"{uid} was forgotten and is here all the same", "its tombstone; run forget again"
                     )
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, ShardError, pa.ArrowException) as error:
                 if shown not in broken and path.exists():
                     yield Fault(shown, f"cannot be read: {error}", "a ledger that can be held against the tombstones")
 
 
 def _alive(path: Path, stones: Tombstones) -> Iterator[str]:
     with local_copy(path) as copy, pq.ParquetFile(copy) as ledger:
+        require_base(ledger.schema_arrow, path)
         columns = [name for name in IDENTITY if name in ledger.schema_arrow.names]
         for batch in ledger.iter_batches(columns=columns, use_threads=False):
             yield from stones.alive(batch)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from curation.commands.verify.faults import Checked, Fault
 from curation.commands.verify.pictures import tar_findings
 from curation.commands.verify.rows import Finding, Row, base_findings, evidence_findings
-from curation.dataset.ledger import count_rejections, read_ledger
+from curation.dataset.ledger import count_rejections, read_ledger, require_base
 from curation.dataset.manifest import ShardReport
 from curation.dataset.stages import CURATE, FORGET, LEDGER_NAME, STAGES
 from curation.errors import ShardError
@@ -60,7 +60,9 @@ def check_shard(job: CheckJob) -> Checked:
         if name in copies and _shown(job, name) not in rotten:
             try:
                 table = read_ledger(copies[name])
+                require_base(table.schema, copies[name])
             except ShardError as error:
+                table = None
                 faults.append(_fault(job, name, ("", str(error), "a ledger of this version")))
         rows = None if table is None else table.to_pylist()
         if table is not None and rows is not None:

@@ -10,11 +10,13 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.report.write import write_report
-from curation.commands.verify.check import verify
+from curation.commands.verify.check import _living_faults, verify
 from curation.commands.verify.faults import Verification
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
 from curation.dataset.tar import members_of, read_samples, write_tar
+from curation.dataset.tombstones import Tombstones, write_tombstones
+from curation.run.folders import stages_of
 from curation.run.runner import Spread
 from curation.storage.paths import location
 from curation.storage.publish import publish_sealed, read_sealed, record_of
@@ -259,6 +261,27 @@ def test_index_and_ledger_of_pack_are_held_against_shards_and_curated_samples(
 ) -> None:
     edit_rows(run / "pack", name, edit)
     assert any(message in fault for fault in named(verify(run, ALONE), where))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def without_reasons(path: Path) -> None:
+    table = pq.read_table(path, partitioning=None)
+    pq.write_table(table.drop_columns(["rejected_by"]), path)
+
+
+@pytest.mark.parametrize(("harm", "said"), [(cut, "cannot be read"), (without_reasons, "rejected_by missing")])
+def test_a_ledger_that_nobody_can_look_into_is_named_and_not_taken_for_free_of_the_forgotten(
+    run: Path, harm: Callable[[Path], None], said: str
+) -> None:
+    write_tombstones(run, Tombstones(uid=frozenset({"0" * 32})))
+    harm(run / "pack" / "ledger.parquet")
+    (fault,) = _living_faults(run, stages_of(run), broken=())
+    assert fault.file == "pack/ledger.parquet" and said in str(fault)
+    record_again(run / "pack", "ledger.parquet")
+    assert any("ledger" in fault for fault in named(verify(run, ALONE), "pack/ledger.parquet"))
 
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
