@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.dataset.captions import captions_of
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
+from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.sample import Sample
 from curation.dataset.sources import SourceShard, TarShard, shards_in, source_layout
 from curation.dataset.stages import CURATE, FETCH
@@ -42,7 +42,7 @@ from curation.run.sources import (
     way_on,
     with_sha256s,
 )
-from curation.run.target import WORK_NAME, Facts, claimed, finish, finished
+from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease

@@ -15,6 +15,8 @@ from curation.version import CODE_VERSION
 
 MANIFEST_NAME = "manifest.json"
 RECIPE_NAME = "recipe.json"
+WORK_NAME = "work.json"
+"""Says, from the first moment, which piece of work a folder belongs to: whatever folder holds it is a stage's."""
 STATS_SUFFIX = "_stats.json"
 """What the name of a done record adds to its shard's."""
 SCHEMA_VERSION = 2

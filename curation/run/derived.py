@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from curation.dataset.manifest import MANIFEST_NAME
+from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME
 from curation.dataset.stages import STAGES
 from curation.storage.paths import folders_of, in_same_store, is_local, location, resolved
 from curation.storage.publish import digest, publish_sealed, read_sealed
 
 DERIVED_FOLDER = "_derived"
 NUM_ID_DIGITS = 16
-SIGNS = ("work.json", MANIFEST_NAME)
+SIGNS = (WORK_NAME, MANIFEST_NAME)
 """A folder that holds one of these is a stage's, begun or finished."""
 
 

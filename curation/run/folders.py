@@ -4,11 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, Manifest, ShardReport, read_manifest, read_report
+from curation.dataset.manifest import (
+    MANIFEST_NAME,
+    STATS_SUFFIX,
+    WORK_NAME,
+    Manifest,
+    ShardReport,
+    read_manifest,
+    read_report,
+)
 from curation.dataset.stages import STAGES
 from curation.errors import UsageError, VerificationError
 from curation.run.derived import derived_of
-from curation.run.target import WORK_NAME
 from curation.storage.paths import filesystem, is_local, named, resolved
 from curation.storage.publish import read_sealed
 

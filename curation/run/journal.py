@@ -4,7 +4,6 @@ Before the journal lies there, nothing has changed. Once it does, whoever comes 
 place, removes what must go, leaves the receipt, and removes the journal last; done twice, it does nothing twice.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from curation.storage.publish import (
     read_sealed,
     record_of,
     remove,
+    remove_folder,
     sync_folder,
 )
 
@@ -60,10 +60,11 @@ class Preparation:
 def discard_prepared(run: Path) -> None:
     """Remove what was prepared and never counted, and half-written records."""
     for folder in (run / FORGOTTEN_FOLDER / name for name in (PREPARED_FOLDER, TEMP_FOLDER)):
+        if is_local(folder):
+            remove_folder(folder)
+            continue
         with passing(folder):
-            if is_local(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            elif (files := filesystem(folder)[0]).exists(filesystem(folder)[1]):
+            if (files := filesystem(folder)[0]).exists(filesystem(folder)[1]):
                 files.rm(filesystem(folder)[1], recursive=True)
 
 

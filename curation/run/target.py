@@ -1,7 +1,6 @@
 """What every stage does at its two ends: claim a folder for one piece of work, and write the manifest."""
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from curation.dataset.manifest import (
     RECIPE_NAME,
     STATS_SUFFIX,
     SUPERSEDED,
+    WORK_NAME,
     Manifest,
     Rejections,
     ShardReport,
@@ -27,13 +27,10 @@ from curation.dataset.tombstones import consult
 from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, ShardFailure
-from curation.storage.fence import passing
 from curation.storage.lease import LEASE_FOLDER, Lease, hold
 from curation.storage.paths import is_local
-from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed, remove
+from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed, remove, remove_folder
 
-WORK_NAME = "work.json"
-"""Says, from the first moment, which piece of work a folder belongs to."""
 OWN_FOLDERS = frozenset({TEMP_FOLDER, LEASE_FOLDER})
 
 
@@ -238,8 +235,7 @@ def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
             for name in (*(_files_of(target, shard) - named), path.name):
                 remove(target / name)
     if is_local(target) and not manifest.failed:
-        with passing(target / TEMP_FOLDER):
-            shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)
+        remove_folder(target / TEMP_FOLDER)
 
 
 def _files_of(target: Path, shard: str) -> set[str]:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -236,6 +237,16 @@ def remove(path: Path) -> None:
     """
     with passing(path):
         path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a local folder with all that lies in it, as far as that can be done.
+
+    Raises:
+        LeaseError: another run took over the folder that it lies in.
+    """
+    with passing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -15,13 +15,13 @@ from curation.commands.pack.stage import (
     place_samples,
 )
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
-from curation.dataset.manifest import BEFORE_FORGET, MADE_FROM, Manifest, ShardReport, stats_path
+from curation.dataset.manifest import BEFORE_FORGET, MADE_FROM, WORK_NAME, Manifest, ShardReport, stats_path
 from curation.dataset.redaction import bury
 from curation.dataset.stages import FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.recipe.recipe import Recipe
 from curation.run.journal import Preparation
 from curation.run.lookup import is_in
-from curation.run.target import WORK_NAME, work_of
+from curation.run.target import work_of
 from curation.storage.paths import local_copy
 from curation.storage.publish import read_sealed, record_of, sealed_bytes
 

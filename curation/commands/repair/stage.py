@@ -3,7 +3,6 @@
 Each tar appears whole or not at all and depends on its source alone, so a repair that was interrupted is run again.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 
 from curation.commands.repair.regroup import Regrouped, regroup
 from curation.commands.repair.salvage import salvage
-from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, stats_path
+from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, WORK_NAME, stats_path
 from curation.dataset.sources import SourceShard, shards_in
 from curation.dataset.sources.counts import stated_count
-from curation.dataset.sources.files import OURS, REPAIR_NAME
+from curation.dataset.sources.files import REPAIR_NAME
 from curation.dataset.sources.made import PackedTar
 from curation.dataset.sources.shard import TarShard
 from curation.dataset.tar.texts import parse_object
@@ -25,7 +24,7 @@ from curation.run.sources import Difference, require_all, with_sha256s
 from curation.run.target import OWN_FOLDERS
 from curation.storage.lease import hold
 from curation.storage.paths import is_local, resolved
-from curation.storage.publish import TEMP_FOLDER, publish, publish_json, publish_sealed, read_sealed
+from curation.storage.publish import TEMP_FOLDER, publish, publish_json, publish_sealed, read_sealed, remove_folder
 
 SOURCE_SHA256 = "source_sha256"
 """Key of the file beside a repaired tar: the sha256 of the tar that it was made from."""
@@ -68,7 +67,7 @@ def repair(source: Path, target: Path) -> list[Repaired]:
         repaired = [_repaired(shard, target, sha256s.get(shard.name)) for shard in shards]
         publish_sealed(target / REPAIR_NAME, _record(source, repaired, is_finished=True))
         if is_local(target):
-            shutil.rmtree(target / TEMP_FOLDER, ignore_errors=True)
+            remove_folder(target / TEMP_FOLDER)
     return repaired
 
 
@@ -88,7 +87,7 @@ def _shards(source: Path) -> list[SourceShard]:
 
 
 def _require_foreign(source: Path, folder: Path) -> None:
-    if (folder / OURS).exists() or (folder / MANIFEST_NAME).exists():
+    if (folder / WORK_NAME).exists() or (folder / MANIFEST_NAME).exists():
         whose = "" if folder == resolved(source) else f" of {folder}, from which its tars come"
         raise UsageError(f"{source}: the output of a stage{whose}; what is damaged in it that stage makes anew")
 

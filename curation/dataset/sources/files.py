@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from curation.dataset.manifest import WORK_NAME
 from curation.dataset.tar.names import stray
 from curation.errors import UsageError, VerificationError
 from curation.storage.paths import filesystem, is_local, location, resolved
@@ -12,8 +13,6 @@ from curation.storage.publish import read_sealed
 
 log = logging.getLogger(__name__)
 
-OURS = "work.json"
-"""Whatever folder holds this is the output of a stage, and no source."""
 REPAIR_NAME = "repair.json"
 """Says what `repair` did to the tars of a folder, and whether it came to its end."""
 LOST_AND_FOUND = "lost+found"
@@ -56,13 +55,13 @@ def _files_below(source: Path) -> Iterator[str]:
     if not is_local(source):
         files, root = filesystem(source)
         found = [name.strip("/").removeprefix(root.strip("/")).strip("/") for name in files.find(root)]
-        ours = tuple(file.removesuffix(OURS) for file in found if file.endswith("/" + OURS))
+        ours = tuple(file.removesuffix(WORK_NAME) for file in found if file.endswith("/" + WORK_NAME))
         yield from (file for file in found if not file.startswith(ours))
         return
     seen = set[str]()
     for folder, folders, files in os.walk(source, onerror=_refuse, followlinks=True):
         place = os.path.realpath(folder)
-        if place in seen or (OURS in files and folder != str(source)):
+        if place in seen or (WORK_NAME in files and folder != str(source)):
             folders.clear()
             continue
         seen.add(place)
