@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign and write its figures."""
     options = _options(arguments)
     started = time.monotonic()
+    trials: dict[str, list[dict[str, Any]]] = {"disk": [], "s3": []}
     with tempfile.TemporaryDirectory(prefix="woken-") as folder:
         place = Path(folder)
         server = _serve(place)
         try:
-            rng = random.Random(options.seed)
-            trials = {
-                "disk": _campaign(place, place / "disk", options.num_trials, rng),
-                "s3": _campaign(place, f"s3://{BUCKET}", options.num_trials, rng),
-            }
+            for store, trial in _campaign(place, options.num_trials, random.Random(options.seed)):
+                trials[store].append(trial)
+        except KeyboardInterrupt:
+            print("interrupted: what was tried counts", file=sys.stderr)
         finally:
             server.kill()
             server.wait()
@@ -90,27 +91,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if result["is_good"] else 1
 
 
-def _campaign(place: Path, root: Path | str, num_trials: int, rng: random.Random) -> list[dict[str, Any]]:
+def _campaign(place: Path, num_trials: int, rng: random.Random) -> Iterator[tuple[str, dict[str, Any]]]:
     """Make a run to begin with, count the moments of each command, and stop each in turn at a random one."""
     source = mixed_source(place / "in", 2)
     recipes = _recipes(place)
     template = place / "template"
-    if not template.exists():
-        _forked(lambda: _template(source, template, recipes[0]))
+    _forked(lambda: _template(source, template, recipes[0]))
     moments: dict[str, int] = {}
-    trials = []
-    for number in range(num_trials):
+    for number, store in product(range(num_trials), ("disk", "s3")):
+        root = str(place / "disk") if store == "disk" else f"s3://{BUCKET}"
         command = COMMANDS[number % len(COMMANDS)]
-        name = f"{str(root).rstrip('/')}/{number}"
-        if command not in moments:
+        name = f"{root}/{number}"
+        if f"{store} {command}" not in moments:
             _forked(lambda name=name, command=command: _prepare(f"{name}-count", template, command))
             work = _work(f"{name}-count", source, recipes, command, FORGOTTEN[1])
-            moments[command] = int(_forked(lambda work=work: _counted(work, NEVER))[1])
+            moments[f"{store} {command}"] = int(_forked(lambda work=work: _counted(work, NEVER))[1])
         _forked(lambda name=name, command=command: _prepare(name, template, command))
-        trials.append(_trial(name, source, recipes, command, rng.randrange(moments[command])))
-        if "://" not in name:
+        yield store, _trial(name, source, recipes, command, rng.randrange(moments[f"{store} {command}"]))
+        if store == "disk":
             shutil.rmtree(name, ignore_errors=True)
-    return trials
 
 
 def _trial(name: str, source: Path, recipes: Sequence[Recipe], command: str, moment: int) -> dict[str, Any]:
@@ -133,6 +132,7 @@ def _trial(name: str, source: Path, recipes: Sequence[Recipe], command: str, mom
         faults += [f"{told}{fault}" for fault in is_["faults"]]
     elif successor != REFUSED:
         faults = [f"{told}the successor ended with {successor}"]
+    print(f"{told}the successor ended with {successor}, the woken run with {woken}", file=sys.stderr, flush=True)
     return {
         "command": command,
         "woken": woken,
@@ -181,8 +181,8 @@ def _prepare(name: str, template: Path, command: str) -> None:
             _put(name, part.as_posix(), path.read_bytes())
     if command == "gc":
         for shard in range(3):
-            _put(name, f"pack/_tmp/jpg-{shard:05d}.tar.dead", b"half")
-            _put(name, f"pack/jpg-0009{shard}.tar", (template / "pack" / "jpg-00000.tar").read_bytes())
+            _put(name, f"pack/_tmp/{shard:05d}.tar.dead", b"half")
+            _put(name, f"pack/0009{shard}.tar", (template / "pack" / "00000.tar").read_bytes())
 
 
 def _put(name: str, file: str, content: bytes) -> None:
