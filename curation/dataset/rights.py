@@ -1,4 +1,4 @@
-"""What a source says of a picture's licence and author, under whatever name: it travels with the picture to the end."""
+"""What a source says of licence, author and source page, under whatever name: it goes with the picture to the end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,15 @@ STEMS = (
     "attribution", "copyright", "owner", "uploader", "usernickname",
 )  # fmt: skip
 """How the names of all columns begin that are carried."""
+PAGE_NAMES = frozenset(
+    {
+        "sourcepage", "sourceurl", "sourcelink", "pageurl", "pagelink", "urlpage", "landingpage", "landingurl",
+        "foreignlandingurl", "descriptionurl", "photopageurl", "photovideopageurl", "webpageurl", "referrer", "referer",
+    }
+)  # fmt: skip
+"""Columns that name the page where a picture was found: who made it is said there, so they are carried, too."""
+RIGHTS_COLUMN = "rights_json"
+"""Column of tables of ours that holds such columns as a JSON object, each by its own name."""
 MAX_CHARACTERS = 2000
 
 
@@ -47,11 +56,26 @@ def rights_of(metadata: Mapping[str, Any]) -> Rights:
     """Return what the metadata of a picture says of licence and author; names match without case and punctuation."""
     columns = {
         clean_caption(name, MAX_CHARACTERS): text
-        for name, value in sorted(metadata.items())
-        if _folded(name).startswith(STEMS) and (text := _text(value))
+        for name, value in sorted((columns_in(metadata.get(RIGHTS_COLUMN)) | dict(metadata)).items())
+        if name != RIGHTS_COLUMN and is_rights(name) and (text := _text(value))
     }
     folded = {_folded(name): text for name, text in reversed(columns.items())}
     return Rights(_first(folded, LICENSE_NAMES), _first(folded, AUTHOR_NAMES), columns)
+
+
+def is_rights(name: str) -> bool:
+    """Whether a column of that name says of a picture whose it is, and is carried."""
+    folded = _folded(name)
+    return folded.startswith(STEMS) or folded in PAGE_NAMES
+
+
+def columns_in(text: Any) -> dict[str, str]:
+    """Return the columns that stand in a cell of `RIGHTS_COLUMN`; none where it holds no JSON object."""
+    try:
+        columns = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    return columns if isinstance(columns, dict) else {}
 
 
 def _folded(name: str) -> str:

@@ -15,6 +15,7 @@ from curation.commands.fetch.hash_lists import HashMatcher, matching
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.rank.gates import is_unsafe, possible_minor
 from curation.dataset.ledger import BASE_FIELDS, base_row
+from curation.dataset.rights import RIGHTS_COLUMN, columns_in
 from curation.dataset.stages import FETCH
 from curation.dataset.tar import UNKNOWN_FORMAT, sample_members
 from curation.images.containers import sniff_format
@@ -152,7 +153,10 @@ def members(row: Mapping[str, Any], image_bytes: bytes, entry: Mapping[str, Any]
 
 
 def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
-    """Return the `.json` of a picture: what the selection knows of it, without nulls, and the sha256 of its bytes."""
+    """Return the `.json` of a picture: what the selection knows of it, without nulls, and the sha256 of its bytes.
+
+    What sources say of whose it is stands there under their own names.
+    """
     known = {
         "uid": row["uid"],
         "url": row["url"],
@@ -165,4 +169,5 @@ def _metadata(row: Mapping[str, Any], sha256: str) -> dict[str, Any]:
         "license": row["license"],
         "sample_id": row["sample_id"],
     }
+    known |= {name: text for name, text in columns_in(row.get(RIGHTS_COLUMN)).items() if name not in known}
     return {name: value for name, value in known.items() if value is not None}

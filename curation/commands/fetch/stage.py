@@ -28,7 +28,7 @@ from curation.commands.fetch.rows import (
     members,
     withhold,
 )
-from curation.commands.rank.stage import SELECTION_SCHEMA
+from curation.commands.rank.stage import is_selection
 from curation.dataset.ledger import base_row, write_table
 from curation.dataset.manifest import Manifest, ShardReport, committed
 from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
@@ -262,7 +262,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
             _require_net(job, [outcome.reason for outcome in downloads.outcomes])
             return _write_shard(job, work_id, part, downloads, matchers, started)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # of this attempt alone: nobody who took over relies on it
 
 
 def _require_net(job: FetchJob, reasons: Sequence[str | None]) -> None:
@@ -287,7 +287,7 @@ def _read_part(job: FetchJob) -> _Part:
     if not job.part.is_file() or sha256_of(job.part) != job.sha256:
         raise ShardError(f"{job.part}: missing, or not the part that rank's manifest names; run rank again")
     table = pq.read_table(job.part, partitioning=None)
-    if not table.schema.equals(SELECTION_SCHEMA):
+    if not is_selection(table.schema):
         raise ShardError(f"{job.part}: not a selection of this version: {table.schema.names}")
     stones, rows = consult(job.target) | consult(job.part.parent), table.to_pylist()
     is_forgotten = [stones.hold(row["uid"], row["url"]) for row in rows]

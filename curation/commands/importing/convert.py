@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from curation.commands.importing.faults import Faults
 from curation.commands.importing.laion_pth import convert_pth
 from curation.commands.importing.parquet import DAMAGE
-from curation.commands.importing.shaping import Shaper
+from curation.commands.importing.shaping import OwnersNamedError, Shaper
 from curation.commands.importing.sources import source_of
+from curation.dataset.rights import RIGHTS_COLUMN
 from curation.errors import UsageError
 from curation.storage.publish import publish
 
@@ -90,15 +91,14 @@ def shape_of(name: str) -> Shape:
     return shape
 
 
-def import_metadata(  # long: what it promises, and one writer that counts what it writes
-    source: str, target: Path, shape: Shape = "laion", ids: Path | None = None
-) -> Imported:
+def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path | None = None) -> Imported:
     """Write the metadata of `source` as the parquet file `target`, whose footer says what became of every row.
 
     `source` is a parquet, csv, tsv, json-lines or txt file, a folder of any of these or of img2dataset tars, one `.pth`
     file of LAION-Face, a data set saved by Hugging Face `datasets`, or `hf://NAME/DATASET` on its Hub. Columns are
     found file by file. `ids`, made from `laion_face_ids.pth`, keeps only the rows that it names; those of them that
-    `source` lacks are listed in `{target}.missing.parquet`.
+    `source` lacks are listed in `{target}.missing.parquet`. Where the source says more than a licence of whose a picture
+    is, all its columns of that kind stand in one more column, `rights_json`.
 
     Raises:
         UsageError: there is nothing to read, a file is damaged, or no column holds URLs.
@@ -107,8 +107,19 @@ def import_metadata(  # long: what it promises, and one writer that counts what 
     if source.lower().endswith(".pth"):
         convert_pth(Path(source), target)
         return Imported(num_rows := pq.ParquetFile(target).metadata.num_rows, {}, {}, num_rows)
+    try:
+        return _imported(source, target, TARGETS[shape], ids)
+    except OwnersNamedError:  # known by the names of the first file that has such a column
+        return _imported(source, target, TARGETS[shape].append(pa.field(RIGHTS_COLUMN, pa.string())), ids)
+
+
+def _imported(source: str, target: Path, schema: pa.Schema, ids: Path | None) -> Imported:
+    """Import into one schema, with one writer that counts what it writes.
+
+    Raises:
+        OwnersNamedError: the source needs one more column.
+    """
     faults = Faults()
-    schema = TARGETS[shape]
     shaper = Shaper(schema, faults)
     wanted = None if ids is None else _Wanted(ids)
     found = source_of(source, shaper.is_wanted, faults, target)

@@ -10,11 +10,25 @@ from curation.commands.importing.faults import Faults
 from curation.commands.importing.names import SAFETY, SIZES, folded, places_of
 from curation.commands.importing.safety import judged
 from curation.commands.importing.sources import SourceRows
-from curation.commands.importing.values import Column, Notes, floats, text_lists, texts, whole_numbers
+from curation.commands.importing.values import (
+    Column,
+    Notes,
+    floats,
+    rights_column,
+    text_lists,
+    texts,
+    whole_numbers,
+)
+from curation.dataset.rights import RIGHTS_COLUMN, is_rights
 from curation.errors import UsageError
 
 URL_FIELDS = frozenset({"URL", "url"})
 NO_URLS = "no_url_column"
+LICENSE = "LICENSE"
+
+
+class OwnersNamedError(Exception):
+    """A source says whose a picture is in more than a licence, and the schema has no column for that."""
 
 
 class Shaper:
@@ -36,20 +50,29 @@ class Shaper:
 
     def is_wanted(self, name: str) -> bool:
         """Whether a column of that name is of use."""
-        return any(places_of(field, [name]) for field in self._schema.names)
+        return any(self._places(field, [name]) for field in (*self._schema.names, RIGHTS_COLUMN))
 
     def shape(self, rows: SourceRows) -> pa.Table:
-        """Return rows in the schema; a value that its column cannot hold becomes null and is counted."""
-        places = {field: places_of(field, rows.names) for field in self._schema.names}
+        """Return rows in the schema; a value that its column cannot hold becomes null and is counted.
+
+        Raises:
+            OwnersNamedError: the schema lacks a column that these rows need.
+        """
+        if RIGHTS_COLUMN not in self._schema.names and self._places(RIGHTS_COLUMN, rows.names):
+            raise OwnersNamedError
+        places = {field: self._places(field, rows.names) for field in self._schema.names}
         self._remember(rows, places)
         num_rows = len(rows.numbers)
         if not num_rows:
             return self._schema.empty_table()
         if not places[self._url]:
             self.faults.note(NO_URLS, rows.file, num_rows)
-        safety = self._safety(rows, places[SAFETY[0]]) if SAFETY[0] in places else {}
+        together = self._safety(rows, places[SAFETY[0]]) if SAFETY[0] in places else {}
+        if RIGHTS_COLUMN in places:
+            owned = [(rows.names[place], rows.columns[place]) for place in places[RIGHTS_COLUMN]]
+            together[RIGHTS_COLUMN] = rights_column(owned, num_rows, Notes("rights", self.faults, rows.where))
         columns = [
-            safety[field.name] if field.name in safety else self._column(rows, field, places[field.name])
+            together[field.name] if field.name in together else self._column(rows, field, places[field.name])
             for field in self._schema
         ]
         return pa.table(columns, schema=self._schema)
@@ -79,6 +102,18 @@ class Shaper:
             for file, has in self._by_file.items()
         }
         return {file: names for file, names in lacks.items() if names}
+
+    def _places(self, field: str, names: Sequence[str]) -> list[int]:
+        """Return where the columns of a field stand; whose a picture is say all of the kind that are no other field's.
+
+        A table of captions alone has no place for them.
+        """
+        if field != RIGHTS_COLUMN:
+            return places_of(field, names)
+        if LICENSE not in self._schema.names:
+            return []
+        others = {place for other in self._schema.names if other != field for place in places_of(other, names)}
+        return [place for place, name in enumerate(names) if is_rights(name) and place not in others]
 
     def _remember(self, rows: SourceRows, places: Mapping[str, Sequence[int]]) -> None:
         self._names.update(dict.fromkeys(rows.names))

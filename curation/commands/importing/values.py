@@ -5,7 +5,7 @@ A column is an Arrow array, or a list of Python values where the source was JSON
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from curation.commands.importing.faults import Faults
+from curation.dataset.rights import rights_of
 
 Column: TypeAlias = Any
 """An Arrow array, or a list of Python values."""
@@ -91,6 +92,18 @@ def texts(column: Column, notes: Notes) -> pa.Array:
         except FAILURES:
             pass
     return _each(_values(column, notes), pa.string(), as_text, notes, "unreadable")
+
+
+def rights_column(columns: Sequence[tuple[str, Column]], num_rows: int, notes: Notes) -> pa.Array:
+    """Return per row what columns by their names say of whose a picture is, as JSON text; null where they say nothing.
+
+    Of two columns of one name the first counts.
+    """
+    if not columns:
+        return pa.nulls(num_rows, pa.string())
+    names = [name for name, _ in reversed(columns)]
+    rows = zip(*(texts(column, notes).to_pylist() for _, column in reversed(columns)), strict=True)
+    return pa.array([rights_of(dict(zip(names, row, strict=True))).as_json for row in rows], pa.string())
 
 
 def floats(column: Column, notes: Notes) -> pa.Array:

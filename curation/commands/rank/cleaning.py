@@ -89,7 +89,7 @@ LEFT JOIN (
 LAION_COLUMNS_SQL = """
     CASE WHEN trim(text, $whitespace) <> '' THEN text END AS caption,
     width, height, area, nsfw, similarity, license, sample_id, punsafe, pwatermark,
-    found_faces, found_side, found_area, lower(sha256) AS sha256, lower(md5) AS md5
+    found_faces, found_side, found_area, lower(sha256) AS sha256, lower(md5) AS md5, rights
 """
 LAION_CONTENT = (
     "{'url': raw, 'text': text, 'width': width, 'height': height, 'nsfw': nsfw, 'similarity': similarity, "

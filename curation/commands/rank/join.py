@@ -39,7 +39,7 @@ SELECT * EXCLUDE (content) FROM {laion} JOIN laion_counts USING (uid) WHERE num_
 QUALIFY row_number() OVER (
     PARTITION BY uid
     ORDER BY area DESC NULLS LAST, length(sample_id) NULLS LAST, sample_id NULLS LAST, width,
-        caption, nsfw, similarity, license
+        caption, nsfw, similarity, license, rights
 ) = 1
 """
 
@@ -99,7 +99,7 @@ TO '{target}' (FORMAT parquet, COMPRESSION lz4)
 CANDIDATES_SQL = """
 COPY (
     SELECT uid, url, caption, facecaptions, width, height, nsfw, punsafe, similarity, license, sample_id,
-        num_facecaption_rows, num_laion_rows, rank_key
+        rights AS rights_json, num_facecaption_rows, num_laion_rows, rank_key
     FROM decided WHERE reason IS NULL ORDER BY uid
 ) TO '{target}' (FORMAT parquet, COMPRESSION lz4)
 """
@@ -234,7 +234,7 @@ EMPTY = {
     "NULL::INTEGER AS width, NULL::INTEGER AS height, NULL::BIGINT AS area, NULL::VARCHAR AS nsfw, "
     "NULL::DOUBLE AS similarity, NULL::VARCHAR AS license, NULL::VARCHAR AS sample_id, NULL::DOUBLE AS punsafe, "
     "NULL::DOUBLE AS pwatermark, NULL::INTEGER AS found_faces, NULL::DOUBLE AS found_side, "
-    "NULL::DOUBLE AS found_area, NULL::VARCHAR AS sha256, NULL::VARCHAR AS md5 LIMIT 0)",
+    "NULL::DOUBLE AS found_area, NULL::VARCHAR AS sha256, NULL::VARCHAR AS md5, NULL::VARCHAR AS rights LIMIT 0)",
     "listed": "(SELECT NULL::UUID AS uid LIMIT 0)",
 }
 """A source without rows."""
@@ -245,6 +245,11 @@ def find_cut(database: "duckdb.DuckDBPyConnection", top: int | None) -> Cut | No
     rows = database.sql(CUT_SQL.format(top=top)).fetchall() if top is not None else []
     rows = rows or database.sql(LAST_SQL).fetchall()
     return Cut(rows[0][0], str(rows[0][1]).replace("-", "")) if rows else None
+
+
+def names_owners(database: "duckdb.DuckDBPyConnection") -> bool:
+    """Return whether a source says of any candidate, beside its licence, whose it is."""
+    return bool(database.sql("SELECT count(rights_json) > 0 FROM candidates").fetchall()[0][0])
 
 
 def selected(database: "duckdb.DuckDBPyConnection", cut: Cut, rows_per_part: int) -> Iterator[pa.Table]:

@@ -22,10 +22,11 @@ import pyarrow.parquet as pq
 from curation.commands.rank.blindness import look
 from curation.commands.rank.cleaning import Counts, clean_facecaption, clean_laion, clean_release, num_buckets_for
 from curation.commands.rank.gates import Blocklist, read_blocklist
-from curation.commands.rank.join import Cut, find_cut, join, opened, rest, selected
+from curation.commands.rank.join import Cut, find_cut, join, names_owners, opened, rest, selected
 from curation.commands.rank.streams import file_digests, left_out, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
+from curation.dataset.rights import RIGHTS_COLUMN
 from curation.dataset.stages import BLOCKED_NAME, FORGET, FORGOTTEN, LEDGER_NAME, RANK
 from curation.dataset.tombstones import consult
 from curation.recipe.settings import RankSettings
@@ -64,6 +65,8 @@ SELECTION_SCHEMA = pa.schema(
         pa.field("sample_id", pa.string()),
     ]
 )
+OWNED_SCHEMA = SELECTION_SCHEMA.append(pa.field(RIGHTS_COLUMN, pa.string()))
+"""The same where a source says more than a licence of whose a picture is: every column of the kind, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def rank(  # long: what it promises, and its steps in order
                 cut = find_cut(database, settings.top)
                 report, duplicates = _write(database, temp, target, settings, work_id, cut)
         finally:
-            shutil.rmtree(temp)
+            shutil.rmtree(temp)  # of this attempt alone: nobody who took over relies on it
         commit_report(target, lease, report)
         release = None if safeguards.release is None else _named(safeguards.release, inputs["release"])
         extra = {"inputs": inputs, **_facts(cleaned, duplicates, settings, cut), "release": release, **sight.facts}
@@ -231,12 +234,13 @@ def _write(
     files: dict[str, FileRecord] = {}
     schema = LEDGER_SCHEMA.with_metadata(_footer(settings))
     tally, stones = _Tally(), consult(target)
+    columns = OWNED_SCHEMA if names_owners(database) else SELECTION_SCHEMA
     kept = temp / "kept.parquet"
     with pq.ParquetWriter(kept, schema, compression="zstd", compression_level=1) as writer:
         for part, table in enumerate(selected(database, cut, settings.rows_per_part) if cut is not None else ()):
             keyed = table.append_column("key", pa.array(_keys(part, table.num_rows, settings.rows_per_part)))
             name = f"{part:05d}.parquet"
-            chosen = stones.without(keyed.select(SELECTION_SCHEMA.names).cast(SELECTION_SCHEMA))
+            chosen = stones.without(keyed.select(columns.names).cast(columns))
             files[name] = publish(target / name, partial(pq.write_table, chosen, compression="zstd", version="2.6"))
             writer.write_table(tally.count(stones.bury(_kept_rows(keyed, schema))))
 
@@ -254,6 +258,11 @@ def _write(
     rejected = {name: reasons for name, reasons in by.items() if reasons}
     report = ShardReport(LEDGER, work_id, num_kept + num_forgotten + sum(counts.values()), num_kept, rejected, files)
     return report, tally.duplicates
+
+
+def is_selection(schema: pa.Schema) -> bool:
+    """Whether a table has the columns of a part of the selection."""
+    return schema.equals(SELECTION_SCHEMA) or schema.equals(OWNED_SCHEMA)
 
 
 class _Tally:

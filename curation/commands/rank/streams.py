@@ -26,10 +26,12 @@ from curation.commands.importing.values import (
     is_list,
     is_text,
     plain,
+    rights_column,
     text_lists,
     texts,
     whole_numbers,
 )
+from curation.dataset.rights import is_rights
 from curation.errors import FaceCaptionError, UsageError
 from curation.storage.publish import sha256_of
 
@@ -60,6 +62,7 @@ LAION_RAW = pa.schema(
         ("pwatermark", pa.float64()),
         ("sha256", pa.string()),
         ("md5", pa.string()),
+        ("rights", pa.string()),
     ]
 )
 
@@ -76,6 +79,8 @@ class Piece:
     columns: Batch
     safety: Sequence[tuple[str, pa.Array]] = ()
     """Every column that speaks of safety, whatever it is called."""
+    rights: Sequence[tuple[str, pa.Array]] = ()
+    """Every column beside LICENSE that says whose a picture is."""
 
     def notes(self, name: str, faults: Faults) -> Notes:
         """Return who counts what is wrong with one of the columns."""
@@ -270,14 +275,19 @@ def _pieces(path: Path, columns: Columns, optional: Columns) -> Iterator[Piece]:
     """Yield the wanted columns of one file, nulls for an optional one that it lacks."""
     found = _found(path, columns, optional)
     with opened(path) as parquet, naming(path):
-        safety = [name for name in parquet.schema_arrow.names if columns is LAION_COLUMNS and is_safety(name)]
+        others = [name for name in parquet.schema_arrow.names if columns is LAION_COLUMNS]
+    safety = [name for name in others if is_safety(name)]
+    rights = [name for name in others if is_rights(name) and name not in found.values()]
     first = 1
-    for batch in batches(path, list(dict.fromkeys((*found.values(), *safety))), BATCH_ROWS):
+    for batch in batches(path, list(dict.fromkeys((*found.values(), *safety, *rights))), BATCH_ROWS):
         names = batch.schema.names
         present = {ours: _plain(path, batch.column(names.index(theirs))) for ours, theirs in found.items()}
         lacking = {ours: pa.nulls(batch.num_rows) for ours in optional if ours not in present}
-        judging = [(name, column) for name, column in zip(names, batch.columns, strict=True) if name in safety]
-        yield Piece(path.name, first, present | lacking, judging)
+        judging, owned = (
+            [(name, column) for name, column in zip(names, batch.columns, strict=True) if name in wanted]
+            for wanted in (safety, rights)
+        )
+        yield Piece(path.name, first, present | lacking, judging, owned)
         first += batch.num_rows
 
 
@@ -316,6 +326,7 @@ def _laion_batch(piece: Piece, faults: Faults) -> list[pa.Array]:
         floats(batch["pwatermark"], piece.notes("pwatermark", faults)),
         texts(batch["sha256"], piece.notes("sha256", faults)),
         texts(batch["md5"], piece.notes("md5", faults)),
+        rights_column(piece.rights, len(width), piece.notes("rights", faults)),
     ]
 
 

@@ -14,9 +14,11 @@ import pytest
 from curation.commands.fetch.download import LOST, UrlOutcome, account
 from curation.commands.fetch.http import Answer
 from curation.commands.fetch.stage import fetch
+from curation.commands.importing.convert import import_metadata
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport
+from curation.dataset.rights import rights_of
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 from curation.run.runner import ShardFailure, Spread
@@ -113,6 +115,40 @@ def test_pictures_arrive_with_their_own_bytes_and_all_that_is_known_of_them(tmp_
     assert (samples[0].metadata["crawled_width"], samples[0].metadata["crawled_height"]) == (1000, 500)
     assert "similarity" not in samples[2].metadata
     assert manifest.num_kept == 4
+
+
+def test_whose_a_picture_is_goes_with_it_from_any_table_to_the_tar_and_other_rows_keep_their_bytes(
+    tmp_path: Path, server: DemoServer
+) -> None:
+    urls = [server.base_url + path for path in usual_paths()[:3]]
+    plain, tables = ranked(tmp_path, urls), tmp_path / "tables"
+    tables.mkdir()
+    for number, columns in enumerate(({}, {"Creator": ["Ann", ""], "license_url": [None, "http://cc.org/by"]})):
+        rows = pq.read_table(tmp_path / "laion.parquet").slice(2 * number, 2 - number).to_pydict()
+        rows |= {name: values[: 2 - number] for name, values in columns.items()}
+        pq.write_table(pa.table(rows), tables / f"{number}.parquet")
+    more = {
+        "URL": urls[0],
+        "TEXT": "x",
+        "WIDTH": 9000,
+        "HEIGHT": 9000,
+        "NSFW": "UNLIKELY",
+        "credits": ["Bo", "Cy"],
+        "Page URL": "http://a.org/1",
+    }
+    (tables / "2.jsonl").write_text(json.dumps(more))
+    for name, source in (("plain", tmp_path / "laion.parquet"), ("owned", tables)):
+        import_metadata(str(source), tmp_path / f"{name}.parquet")
+    for table in (tmp_path / "plain.parquet", plain / "00000.parquet"):
+        assert "rights_json" not in pq.read_schema(table).names
+    recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=100, num_threads=4))
+    rank(tmp_path / "facecaption.parquet", tmp_path / "owned.parquet", tmp_path / "owned", recipe)
+    run(tmp_path / "owned", tmp_path / "fetch")
+    found = {sample.url: rights_of(sample.metadata) for sample in read_samples(tmp_path / "fetch" / "00000.tar")}
+    assert found[urls[0]].columns == {"Page URL": "http://a.org/1", "credits": '["Bo", "Cy"]'}
+    assert (found[urls[0]].author, found[urls[0]].license) == ('["Bo", "Cy"]', None)
+    assert found[urls[1]].columns == {"license": "?"}
+    assert found[urls[2]].columns == {"Creator": "Ann", "license": "?"} and found[urls[2]].author == "Ann"
 
 
 def test_every_row_has_its_outcome_and_every_failure_its_reason(tmp_path: Path, server: DemoServer) -> None:
