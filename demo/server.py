@@ -52,7 +52,7 @@ class Route(StrEnum):
 
 @dataclass(frozen=True)
 class DemoServer:
-    """A running server: where it listens, and how often each path but /robots.txt was asked for."""
+    """A running server: where it listens, and how often each path but /robots.txt and tdmrep.json was asked for."""
 
     base_url: str
     requests: Counter[str] = field(default_factory=Counter)
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay silent."""
 
     def do_GET(self) -> None:
-        if self.path == "/robots.txt":
+        if self.path in ("/robots.txt", "/.well-known/tdmrep.json"):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         num_requests = self.server.count(self.path)

@@ -129,7 +129,7 @@ class Web:
         if path == "/-/reset":
             self.asked.clear()
             return _send(writer, "200 OK", b"reset")
-        if path == "/robots.txt":
+        if path in ("/robots.txt", "/.well-known/tdmrep.json"):
             return _send(writer, "404 Not Found", b"")
         self.asked[path] += 1
         _, route, file = path.split("/")

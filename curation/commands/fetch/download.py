@@ -28,7 +28,9 @@ from curation.commands.fetch.body import SpoolError
 from curation.commands.fetch.http import Answer, Gate, read_url
 from curation.commands.fetch.outcomes import LOST, Downloads, UrlOutcome, account
 from curation.commands.fetch.politeness import Hosts, interleaved, scattered
-from curation.commands.fetch.robots import Robots
+from curation.commands.fetch.robots import robots_txt
+from curation.commands.fetch.site_files import SiteFiles
+from curation.commands.fetch.tdmrep import TDMREP
 from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
@@ -72,7 +74,8 @@ def download(  # long: its options, and one line of passes
     """
     downloads = Downloads(len(urls))
     hosts = Hosts(settings.num_host_connections, settings.timeout_s, time.monotonic() + settings.part_deadline_s)
-    robots = Robots(settings, hosts, allow_loopback=allow_loopback) if heeds_robots else None
+    kinds = [robots_txt(settings), TDMREP] if heeds_robots else [TDMREP]
+    sites = [SiteFiles(kind, settings, hosts, allow_loopback=allow_loopback) for kind in kinds]
     for row, reason in refused.items():
         downloads.outcomes[row] = UrlOutcome(None, reason)
     with ExitStack() as stack:
@@ -81,9 +84,9 @@ def download(  # long: its options, and one line of passes
             if number > 0:
                 downloads.seconds_waiting += _wait([urls[row] for row in rows], hosts, settings)
                 hosts.begin_pass()
-                if robots is not None:
-                    robots.begin_pass()
-            gate = partial(_gate, refused_url, robots)
+                for files in sites:
+                    files.begin_pass()
+            gate = partial(_gate, refused_url, sites)
             web = _Web(settings, hosts, gate, allow_loopback, folder / f"pass-{number}")
             before = downloads.total_attempts
             stack.enter_context(_run_pass(urls, rows, web, downloads))
@@ -95,10 +98,10 @@ def download(  # long: its options, and one line of passes
         yield downloads
 
 
-def _gate(refused_url: Refused, robots: Robots | None, url: str) -> Answer | None:
+def _gate(refused_url: Refused, sites: Sequence[SiteFiles], url: str) -> Answer | None:
     if (reason := refused_url(url)) is not None:
         return Answer(reason=reason, message="listed, so not asked")
-    return robots(url) if robots is not None else None
+    return next((closed for files in sites if (closed := files(url)) is not None), None)
 
 
 @dataclass(frozen=True)

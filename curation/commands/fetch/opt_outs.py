@@ -28,7 +28,7 @@ class OptOut:
     """The evidence that somebody does not want a picture used."""
 
     where: str
-    """The name of the header, `robots.txt`, or the kind of metadata in the file: `xmp`, `c2pa`."""
+    """The name of the header, `robots.txt`, `tdmrep.json`, or the kind of metadata in the file: `xmp`, `c2pa`."""
     value: str
     """What it says."""
     source: str | None = None

@@ -11,12 +11,24 @@ from curation.commands.fetch.http import Answer
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE
 from curation.commands.fetch.robots import ROBOTS_UNREACHABLE
+from curation.commands.fetch.tdmrep import TDMREP_UNREACHABLE
 from curation.errors import ShardError
 
 STATUS_SUCCESS = "success"
 LOST = "lost_by_downloader"
 RETRYABLE = frozenset(
-    {"dns", "timeout", "http_5xx", "http_408", "http_429", HOST_BACKOFF, HOST_UNREACHABLE, ROBOTS_UNREACHABLE, LOST}
+    {
+        "dns",
+        "timeout",
+        "http_5xx",
+        "http_408",
+        "http_429",
+        HOST_BACKOFF,
+        HOST_UNREACHABLE,
+        ROBOTS_UNREACHABLE,
+        TDMREP_UNREACHABLE,
+        LOST,
+    }
 )
 """Reasons that may pass: only these are asked for again."""
 UNASKED = frozenset({HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE})

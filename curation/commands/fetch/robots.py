@@ -1,43 +1,18 @@
-"""robots.txt (RFC 9309), read once per site and part, through the same guard and limits as the pictures themselves."""
+"""robots.txt (RFC 9309): who may be asked for what."""
 
 import re
-import threading
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from functools import partial
 
 from protego import Protego
 
-from curation.commands.fetch.http import Answer, read_url
-from curation.commands.fetch.opt_outs import OptOut, agents, forbids_use
-from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE, Hosts
-from curation.dataset.urls import ascii_host
+from curation.commands.fetch.opt_outs import agents, forbids_use
+from curation.commands.fetch.site_files import Kind
 from curation.recipe.settings import FetchSettings
 
 ROBOTS_UNREACHABLE = "robots_unreachable"
 """The site answers, but not with a robots.txt that could be read: all of it is forbidden then (RFC 9309, 2.3.1.4)."""
-MAX_BYTES = 4 << 20
-NUM_PARSED_BYTES = 500 << 10
-"""What must be parsed at least, and is at most (RFC 9309, 2.5)."""
-MIN_REDIRECTS = 5
-"""What must be followed at least (RFC 9309, 2.3.1.2)."""
-PASSING = frozenset({"http_408", "http_429"})
-"""Answers that say nothing of whether there is a robots.txt; every other 4xx says that there is none."""
-NO_WAY = frozenset({"dns", "connection", "timeout", "tls", "bad_url", "blocked_address", HOST_UNREACHABLE})
-"""Reasons that hold for the pictures of the site as well, which are then told so."""
-NOT_NOW = frozenset({HOST_BACKOFF, PART_DEADLINE})
 USAGE = re.compile(r"\s*content-(?:usage|signal)\s*:\s*(?:(/\S*)\s)?([^#]*)", re.IGNORECASE)
 AGENT = re.compile(r"\s*user-?\s?agent\s*:?\s*([^#]*)", re.IGNORECASE)
-
-Reader = Callable[[str], Answer]
-
-
-@dataclass
-class _Site:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    rules: "Rules | None" = None
-    failure: Answer | None = None
 
 
 class Rules:
@@ -60,66 +35,9 @@ class Rules:
         return None
 
 
-class Robots:
-    """Which pictures the robots.txt of their sites leaves to us; all threads share it."""
-
-    def __init__(self, settings: FetchSettings, hosts: Hosts, *, allow_loopback: bool = False) -> None:
-        """Read nothing yet."""
-        redirects = max(MIN_REDIRECTS, settings.max_redirects)
-        own = settings.model_copy(update={"max_bytes": MAX_BYTES, "max_redirects": redirects})
-        self._settings = settings
-        self._read: Reader = lambda url: read_url(url, own, hosts, allow_loopback=allow_loopback, heeds_opt_outs=False)
-        self._lock = threading.Lock()
-        self._sites: defaultdict[str, _Site] = defaultdict(_Site)
-
-    def __call__(self, url: str) -> Answer | None:
-        """Return why a URL must not be asked for, or None."""
-        address = _address(url)
-        with self._lock:
-            site = self._sites[address]
-        with site.lock:
-            if site.rules is None and site.failure is None:
-                answer = self._read(address)
-                if answer.reason in NOT_NOW:
-                    return Answer(reason=answer.reason, message=f"{address}: {answer.message}")
-                site.rules, site.failure = self._judged(address, answer)
-        if site.rules is None:
-            return site.failure
-        value = site.rules.forbid(url)
-        if value is None:
-            return None
-        return Answer(reason="opted_out", message=f"{address}: {value}", opt_out=OptOut("robots.txt", value, address))
-
-    def begin_pass(self) -> None:
-        """Let every robots.txt that could not be read be asked for once more."""
-        with self._lock:
-            for address in [address for address, site in self._sites.items() if site.failure is not None]:
-                del self._sites[address]
-
-    def _judged(self, address: str, answer: Answer) -> tuple[Rules | None, Answer | None]:
-        """Return the rules that an answer gives, or why there are none to go by."""
-        reason = answer.reason
-        if reason is None:
-            text = (answer.body or b"")[:NUM_PARSED_BYTES].decode("utf-8-sig", "replace")
-            return Rules(text, self._settings), None
-        is_absent = reason.startswith("http_4") and reason not in PASSING
-        if is_absent or reason in ("empty_body", "redirect_loop"):
-            return Rules("", self._settings), None
-        reason = reason if reason in NO_WAY and answer.status is None else ROBOTS_UNREACHABLE
-        return None, Answer(reason=reason, message=f"{address}: {answer.message}")
-
-
-def _address(url: str) -> str:
-    """Return where the robots.txt of a URL's site lies: one address however the site is spelled.
-
-    Raises:
-        ValueError: the URL has no valid port.
-    """
-    parts = urlsplit(url)
-    scheme, host = parts.scheme.lower(), ascii_host(parts.hostname or "")
-    place = f"[{host}]" if ":" in host else host
-    is_usual = parts.port in (None, {"http": 80, "https": 443}.get(scheme))
-    return f"{scheme}://{place}{'' if is_usual else f':{parts.port}'}/robots.txt"
+def robots_txt(settings: FetchSettings) -> Kind:
+    """Return what is to be known of robots.txt."""
+    return Kind("/robots.txt", "robots.txt", ROBOTS_UNREACHABLE, partial(Rules, settings=settings))
 
 
 def _usage_as_crawling(text: str, settings: FetchSettings) -> str:

@@ -26,6 +26,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         PART_DEADLINE: "fetch.part_deadline_s is too short for the parts: rank.rows_per_part makes them smaller",
         "opted_out": "the hosts or the pictures themselves forbid this use; it is not ours to overrule that",
         "robots_unreachable": "the hosts' robots.txt cannot be read, which forbids all; try again later",
+        "tdmrep_unreachable": "the hosts' tdmrep.json cannot be read, which forbids all; try again later",
     }
 )
 

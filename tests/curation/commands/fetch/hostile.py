@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from curation.commands.fetch.tdmrep import TDMREP
+
 Script = Callable[["Connection"], None]
 
 
@@ -62,7 +64,7 @@ def answer(status: str, *headers: str) -> bytes:
 
 @contextmanager
 def hostile(scripts: Mapping[str, Script]) -> Iterator[HostileServer]:
-    """Serve scripts by path on 127.0.0.1."""
+    """Serve scripts by path on 127.0.0.1; a reservation that no script speaks of is not there, and not counted."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -75,6 +77,8 @@ def hostile(scripts: Mapping[str, Script]) -> Iterator[HostileServer]:
             while (line := self.rfile.readline(8192)).strip():
                 lines.append(line.decode("latin-1").strip())
             path = lines[0].split(" ")[1] if lines else ""
+            if path == TDMREP.path and path not in scripts:
+                return self.wfile.write(answer("404 Not Found", "Content-Length: 0"))
             state.requests.append("\n".join(lines))
             scripts[path.partition("?")[0]](Connection(state, self.wfile, "\n".join(lines)))
 

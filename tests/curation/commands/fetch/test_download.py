@@ -155,6 +155,60 @@ def test_robots_txt_is_heeded_and_asked_for_once(tmp_path: Path, name: str) -> N
             assert opt_out is None or (opt_out.where, opt_out.source) == ("robots.txt", server.url("/robots.txt"))
 
 
+TDMREP_PATH = "/.well-known/tdmrep.json"
+RESERVATIONS: Mapping[str, tuple[str, dict[str, str | None]]] = {
+    "all": ('[{"location": "/", "tdm-reservation": 1}]', {"/a.jpg": "opted_out"}),
+    "none": ('[{"location": "/", "tdm-reservation": 0}]', {"/a.jpg": None}),
+    "longest": (
+        '[{"location": "/", "tdm-reservation": 1, "tdm-policy": "x"}, {"location": "/ok/", "tdm-reservation": 0}]',
+        {"/a.jpg": "opted_out", "/ok/a.jpg": None},
+    ),
+    "pattern": ('[{"location": "/*/no*.jpg$", "tdm-reservation": "1"}]', {"/x/no1.jpg": "opted_out", "/no.jpg": None}),
+    "contradiction": (
+        '[{"location": "/", "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}]',
+        {"/a.jpg": "opted_out"},
+    ),
+    "no list, no location": ('\ufeff{"tdm-reservation": 1}', {"/a.jpg": "opted_out"}),
+    "a line in a location": ('[{"location": "/x\\nDisallow: /", "tdm-reservation": 1}]', {"/a.jpg": None}),
+    "broken": ('[{"location": "/", "tdm-reservation": 1},]', {"/a.jpg": "opted_out"}),
+    "page": ("<html><body>Hello</body></html>", {"/a.jpg": None}),
+    "other things": ('{"a": [1]}', {"/a.jpg": None}),
+}
+
+
+@pytest.mark.parametrize("name", RESERVATIONS)
+def test_a_reservation_of_the_site_is_heeded_and_asked_for_once_whatever_is_waived(tmp_path: Path, name: str) -> None:
+    text, expected = RESERVATIONS[name]
+    scripts: dict[str, Script] = dict.fromkeys([*expected, *(f"/ok/more/{n}.jpg" for n in range(3))], serves)
+    scripts |= {"/robots.txt": ABSENT, TDMREP_PATH: lambda connection: connection.send(ok(text.encode()))}
+    with hostile(scripts) as server:
+        urls = [server.url(path) for path in expected]
+        for number, heeds_robots in enumerate((True, False), 1):
+            folder = tmp_path / str(number)
+            with download(urls, folder, SETTINGS, allow_loopback=True, heeds_robots=heeds_robots) as downloads:
+                outcomes = dict(zip(expected, downloads.outcomes, strict=True))
+            assert {path: outcome.reason for path, outcome in outcomes.items()} == expected
+            asked = Counter(request.split(" ")[1] for request in server.requests)
+            assert asked[TDMREP_PATH] == number
+            for path, outcome in outcomes.items():
+                assert asked[path] == (0 if outcome.reason else number)
+                said = outcome.opt_out and (outcome.opt_out.where, outcome.opt_out.source)
+                assert said == (("tdmrep.json", server.url(TDMREP_PATH)) if outcome.reason else None)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("403 Forbidden", None), ("500 Oops", "tdmrep_unreachable"), ("206 Partial", "tdmrep_unreachable")],
+)
+def test_a_reservation_that_is_not_there_allows_all_and_one_that_cannot_be_read_nothing(
+    tmp_path: Path, status: str, reason: str | None
+) -> None:
+    says: Script = lambda connection: connection.send(answer(status, "Content-Length: 0"))  # noqa: E731
+    with fetched({"/a.jpg": serves, TDMREP_PATH: says}, tmp_path / "part") as (outcomes, asked, _):
+        assert outcomes["/a.jpg"].reason == reason
+        assert asked["/a.jpg"] == (reason is None)
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [("404 Not Found", None), ("403 Forbidden", None), ("410 Gone", None), ("500 Oops", "robots_unreachable"),
