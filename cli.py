@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curation.arguments import path, place
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
 from facemakeup.commands import cache, export, generate, train
@@ -58,7 +59,9 @@ app.add_typer(models_app, name="models", no_args_is_help=True, rich_help_panel=T
 recipes_app = typer.Typer(help="Recipes that come with the package: what each is for, and its file as it is written.")
 app.add_typer(recipes_app, name="recipes", no_args_is_help=True, rich_help_panel=TOOLS)
 
-RecipeOption = Annotated[str, typer.Option("--recipe", help="A TOML file, or the name of a bundled recipe.")]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", parser=place, help="A TOML file, or the name of a bundled recipe.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE: another value of the recipe; recorded; may be repeated.")
 ]
@@ -70,7 +73,8 @@ RayOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 LogOption = Annotated[
-    str | None, typer.Option("--log-json", help="Append one JSON line per shard to this file; - is stderr.")
+    str | None,
+    typer.Option("--log-json", parser=place, help="Append one JSON line per shard to this file; - is stderr."),
 ]
 RunArgument = Annotated[
     str, typer.Argument(help="Folder that holds the stages' folders, or one stage's folder; a path or an address.")
@@ -80,7 +84,7 @@ WaiverOption = Annotated[
     str | None, typer.Option("--waiver", help="Why links may be fetched that no cleaned release was held against.")
 ]
 HashListOption = Annotated[
-    list[Path] | None, typer.Option("--hash-list", help="A file of hashes of pictures to withhold.")
+    list[Path] | None, typer.Option("--hash-list", parser=path, help="A file of hashes of pictures to withhold.")
 ]
 RobotsOption = Annotated[
     str | None, typer.Option("--robots-waiver", help="Why no robots.txt is asked; without a reason each is respected.")
@@ -114,19 +118,22 @@ def _root(
 
 @app.command(**_about(STAGES, "rank facecaption/ laion/ run/rank --release relaion/ --recipe facecaptionhq-4m"))
 def rank(
-    facecaption: Annotated[Path, typer.Argument(help="FaceCaption-15M parquet: a file or a folder.")],
-    laion: Annotated[Path, typer.Argument(help="LAION-Face parquet: a file or a folder.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the selection and its ledger.")],
+    facecaption: Annotated[Path, typer.Argument(parser=path, help="FaceCaption-15M parquet: a file or a folder.")],
+    laion: Annotated[Path, typer.Argument(parser=path, help="LAION-Face parquet: a file or a folder.")],
+    target: Annotated[Path, typer.Argument(parser=path, help="Folder for the selection and its ledger.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     changes: SetOption = None,
     release: Annotated[
-        Path | None, typer.Option("--release", help="Parquet of a cleaned release, such as Re-LAION; others stay out.")
+        Path | None,
+        typer.Option("--release", parser=path, help="Parquet of a cleaned release, such as Re-LAION; others stay out."),
     ] = None,
     blocklist: Annotated[
-        list[Path] | None, typer.Option("--blocklist", help="A file of URLs, domains and hashes, one a line.")
+        list[Path] | None,
+        typer.Option("--blocklist", parser=path, help="A file of URLs, domains and hashes, one a line."),
     ] = None,
     detections: Annotated[
-        Path | None, typer.Option("--detections", help="Faces by SAMPLE_ID: parquet made from sample2detect_*.pth.")
+        Path | None,
+        typer.Option("--detections", parser=path, help="Faces by SAMPLE_ID: parquet made from sample2detect_*.pth."),
     ] = None,
     waiver: Annotated[
         str | None, typer.Option("--waiver", help="Why gates may let pass what no column says anything of.")
@@ -147,10 +154,10 @@ def import_(
     source: Annotated[
         str, typer.Argument(help="Parquet, csv, tsv, json lines, .pth, tars, or a Hugging Face data set.")
     ],
-    target: Annotated[Path, typer.Argument(help="Parquet file to write, for `rank`.")],
+    target: Annotated[Path, typer.Argument(parser=path, help="Parquet file to write, for `rank`.")],
     shape: Annotated[str, typer.Option("--as", help="What the rows are about: `laion` or `facecaption`.")] = "laion",
     ids: Annotated[
-        Path | None, typer.Option("--ids", help="Keep only these: parquet made from laion_face_ids.pth.")
+        Path | None, typer.Option("--ids", parser=path, help="Keep only these: parquet made from laion_face_ids.pth.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,8 +171,8 @@ def import_(
 
 @app.command(**_about(STAGES, "fetch run/rank run/fetch --workers 16"))
 def fetch(
-    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the fetched shards.")],
+    source: Annotated[Path, typer.Argument(parser=path, help="Folder that `rank` wrote.")],
+    target: Annotated[Path, typer.Argument(parser=path, help="Folder for the fetched shards.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     changes: SetOption = None,
     workers: WorkersOption = NUM_CORES,
@@ -282,7 +289,9 @@ def decide(
 
 @app.command(**_about(STAGES, "report run"))
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder that holds the stages' folders: rank, fetch, curate, pack.")],
+    run: Annotated[
+        Path, typer.Argument(parser=path, help="Folder that holds the stages' folders: rank, fetch, curate, pack.")
+    ],
 ) -> None:
     """Write one self-contained HTML page about a run, and the same numbers as JSON."""
     from curation.commands.report.write import write_report
@@ -345,7 +354,8 @@ def why(
 def forget(
     run: Annotated[str, typer.Argument(help="Folder that holds the stages' folders: a path or an address.")],
     requests: Annotated[
-        Path, typer.Option("--list", help="One request a line: a URL, uid, sha256 or key, or `domain:NAME`.")
+        Path,
+        typer.Option("--list", parser=path, help="One request a line: a URL, uid, sha256 or key, or `domain:NAME`."),
     ],
     also: Annotated[
         list[str] | None, typer.Option("--also", help="A further folder that was made from the run; may be repeated.")
@@ -364,8 +374,8 @@ def forget(
         done = foresee(_location(run), listed, folders)
         say(_json(done) if as_json else foretell(listed, done))
     else:
-        path, done = take_out(_location(run), listed, folders)
-        say(_json(done) if as_json else tell(path, done))
+        receipt, done = take_out(_location(run), listed, folders)
+        say(_json(done) if as_json else tell(receipt, done))
     if missed := [*not_found(listed, done["requests"]), *not_reached(done["not_reached"])]:
         say("\n".join(missed), err=True)
         raise typer.Exit(EXIT_INCOMPLETE)
@@ -390,7 +400,7 @@ def _say_moved(is_given: bool) -> None:
 
 @app.command(**_about(TOOLS, "plan run/rank --workers 16 --price 0.05"))
 def plan(
-    source: Annotated[Path, typer.Argument(help="Folder that `rank` wrote.")],
+    source: Annotated[Path, typer.Argument(parser=path, help="Folder that `rank` wrote.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     changes: SetOption = None,
     workers: WorkersOption = NUM_CORES,
@@ -424,7 +434,7 @@ def plan(
 
 @app.command(**_about(TOOLS, "order run --recipe facecaptionhq-4m"))
 def order(
-    source: Annotated[Path, typer.Argument(help="Folder of tars, or a run that was curated.")],
+    source: Annotated[Path, typer.Argument(parser=path, help="Folder of tars, or a run that was curated.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     changes: SetOption = None,
     sample: Annotated[int, typer.Option("--sample", min=1, help="Pictures that are measured in full.")] = 200,
@@ -500,7 +510,7 @@ def models_pull(
 
 @models_app.command("add", epilog="Example: facecaptionhq models add own.onnx --name own --sha256 HASH")
 def models_add(
-    file: Annotated[Path, typer.Argument(help="A file of weights.")],
+    file: Annotated[Path, typer.Argument(parser=path, help="A file of weights.")],
     name: Annotated[str, typer.Option("--name", help="Name to use in recipes.")],
     sha256: Annotated[str, typer.Option("--sha256", help="The hash that you confirm, in hex.")],
 ) -> None:

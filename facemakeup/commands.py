@@ -9,15 +9,18 @@ from typing import Annotated
 
 import typer
 
+from curation.arguments import path
 from curation.printable import say
 
 DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
 
 
 def cache(
-    config: Annotated[Path, typer.Argument(help="A training configuration; `cache.folder` says where the caches go.")],
+    config: Annotated[
+        Path, typer.Argument(parser=path, help="A training configuration; `cache.folder` says where the caches go.")
+    ],
     data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder for scans and fetched shards.")],
+    out: Annotated[Path, typer.Option("--out", parser=path, help="Folder for scans and fetched shards.")],
     device: Annotated[str, typer.Option("--device", help="Where the VAE runs: cpu, cuda or cuda:N.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -36,9 +39,13 @@ def cache(
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A training configuration, such as configs/train/sd15.toml.")],
+    config: Annotated[
+        Path, typer.Argument(parser=path, help="A training configuration, such as configs/train/sd15.toml.")
+    ],
     data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run: checkpoints, logs, caches of shards.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=path, help="Folder of the run: checkpoints, logs, caches of shards.")
+    ],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT.")] = False,
 ) -> None:
     """Train Face-MakeUp on packed tars; under `accelerate launch -m cli train` on several GPUs."""
@@ -54,8 +61,10 @@ def train(
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as OUT/checkpoints/step-00530000.")],
-    target: Annotated[Path, typer.Argument(help="Folder for the adapter; it must not be there yet.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(parser=path, help="A checkpoint's folder, such as OUT/checkpoints/step-00530000.")
+    ],
+    target: Annotated[Path, typer.Argument(parser=path, help="Folder for the adapter; it must not be there yet.")],
     last: Annotated[bool, typer.Option("--last", help="Take the last weights, not their average.")] = False,
 ) -> None:
     """Write a trained adapter in the form that stock diffusers loads."""
@@ -66,12 +75,12 @@ def export(
 
 
 def generate(  # long: what it draws by is a line per option
-    adapter: Annotated[Path, typer.Argument(help="Folder that `export` wrote.")],
-    face: Annotated[list[Path], typer.Option("--face", help="Photo of the person; several are mixed.")],
+    adapter: Annotated[Path, typer.Argument(parser=path, help="Folder that `export` wrote.")],
+    face: Annotated[list[Path], typer.Option("--face", parser=path, help="Photo of the person; several are mixed.")],
     prompt: Annotated[list[str], typer.Option("--prompt", help="One picture is drawn per prompt.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and their record.")],
+    out: Annotated[Path, typer.Option("--out", parser=path, help="Folder for the pictures and their record.")],
     pose: Annotated[
-        Path | None, typer.Option("--pose", help="Photo whose face gives the pose; else it is free.")
+        Path | None, typer.Option("--pose", parser=path, help="Photo whose face gives the pose; else it is free.")
     ] = None,
     mix: Annotated[list[float] | None, typer.Option("--mix", help="Weight of each face; alike without.")] = None,
     negative_prompt: Annotated[str, typer.Option("--negative-prompt", help="What not to draw.")] = "",
@@ -116,5 +125,5 @@ def generate(  # long: what it draws by is a line per option
     request = validated(DrawRequest, settings, "generate", "")
     found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
     finder = validated(FaceFinder, found_by, "generate", "")
-    for path in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
-        say(path)
+    for picture in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
+        say(picture)

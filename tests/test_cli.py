@@ -5,9 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+import cli
+from curation.arguments import path, place
 from curation.commands.doctor.examine import Finding
 from curation.commands.doctor.text import tell
 from tests.curation.shards import RECIPE, mixed_source
@@ -65,6 +68,20 @@ def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe
     assert "00001.tar" in result.stderr and "run the same command again" in result.stderr
 
 
+def takes_path(hint: Any) -> bool:
+    kind = hint.__origin__
+    return kind is Path or any(part is Path or Path in get_args(part) for part in get_args(kind))
+
+
+def test_no_argument_that_is_read_on_this_disk_alone_takes_an_address_for_a_folder() -> None:
+    commands = [command.callback for app in (cli.app, cli.models_app) for command in app.registered_commands]
+    hints = [hint for call in commands if call for hint in get_type_hints(call, include_extras=True).items()]
+    local = {name: hint.__metadata__[0] for name, hint in hints if get_origin(hint) is Annotated and takes_path(hint)}
+    assert {"facecaption", "target", "hash_list", "blocklist", "detections", "config", "face"} <= local.keys()
+    assert [name for name, parameter in local.items() if parameter.parser is not path] == []
+    assert path("file:///a/b") == Path("/a/b") and path("a/b") == Path("a/b") and place("./a") == "./a"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -75,6 +92,8 @@ def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe
         (["models", "pull", "nothing"], 6, "nothing"),
         (["curate", "."], 2, "Missing argument"),
         (["report", "nowhere"], 2, "nowhere"),
+        (["rank", "a", "b", "s3://bucket/run/rank"], 2, "'target': s3://bucket/run/rank is an address, and this is"),
+        (["fetch", "a", "b", "--hash-list", "gs://bucket/list"], 2, "'--hash-list': gs://bucket/list is an address"),
     ],
 )
 def test_what_is_wrong_is_one_message_and_its_own_exit_code(

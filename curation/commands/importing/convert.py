@@ -97,8 +97,8 @@ def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path
     `source` is a parquet, csv, tsv, json-lines or txt file, a folder of any of these or of img2dataset tars, one `.pth`
     file of LAION-Face, a data set saved by Hugging Face `datasets`, or `hf://NAME/DATASET` on its Hub. Columns are
     found file by file. `ids`, made from `laion_face_ids.pth`, keeps only the rows that it names; those of them that
-    `source` lacks are listed in `{target}.missing.parquet`. Where the source says more than a licence of whose a picture
-    is, all its columns of that kind stand in one more column, `rights_json`.
+    `source` lacks are listed in `{target}.missing.parquet`. Where the source says more than a licence of whose a
+    picture is, all its columns of that kind stand in one more column, `rights_json`.
 
     Raises:
         UsageError: there is nothing to read, a file is damaged, or no column holds URLs.
