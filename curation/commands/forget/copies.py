@@ -1,8 +1,9 @@
 """What was made from a run and is no stage, such as caches: which of its files tell of forgotten images."""
 
 import hashlib
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from curation.commands.forget.traces import Traces, may_tell, rows_that_tell
 from curation.dataset.tar import MAX_MEMBER_BYTES, split_name
 from curation.errors import ShardError
 from curation.run.folders import names_in
-from curation.storage.paths import local_copy
+from curation.storage.paths import is_local, local_copy, resolved
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".npz", ".7z", ".tgz")
 """Suffixes of files that nothing here looks into."""
@@ -58,6 +59,19 @@ def holdings(folder: Path, traces: Traces, *, whole: bool) -> Iterator[Holding]:
             yield Holding(name, "lies beside the picture of an image that was forgotten", form=LOOSE)
 
 
+def links_out(folder: Path, reached: Iterable[Path]) -> dict[str, Path]:
+    """Return every link below a folder that leads out of all that is looked into, and where it leads."""
+    if not is_local(folder):
+        return {}
+    inside = [resolved(place) for place in (folder, *reached)]
+    links = {
+        path.relative_to(folder).as_posix(): Path(os.path.realpath(path))  # which bears loops
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink()
+    }
+    return {name: end for name, end in links.items() if not any(end.is_relative_to(place) for place in inside)}
+
+
 def look(folder: Path, name: str, traces: Traces, *, whole: bool) -> Holding | None:
     """Return what a file of a folder tells, or None."""
     path = folder / name
@@ -81,7 +95,7 @@ def _look(path: Path, name: str, traces: Traces, *, whole: bool) -> Holding | No
         return Holding(name, why, form=TABLE) if _in_table(path, traces) else None
     if magic.startswith(b"ARROW1") or name.lower().endswith((".arrow", ".arrows")):
         return Holding(name, why, form=ARROW) if _in_arrow(path, traces) else None
-    if traces.are_named_by(name) or _sha256_of(path) in traces.contents:
+    if traces.are_named_by(name) or traces.are_content(_sha256_of(path)):
         return Holding(name, why, form=LOOSE)
     if magic.startswith(PACKED_MAGIC):
         return Holding(name, "compressed, so not looked into", is_known=False)

@@ -51,6 +51,12 @@ class Reach:
     not_reached: dict[str, str] = field(default_factory=dict)
     """Folder -> why nothing could be done there."""
 
+    @property
+    def folders(self) -> list[Path]:
+        """Every folder that is looked into."""
+        stages = [place.folder for place in self.own] + [place.at.folder for place in self.derived]
+        return [*stages, *(copy.folder for copy in self.copies)]
+
     def bases(self) -> list[Path]:
         """Return the runs beside this one that hold a derived stage."""
         return list(dict.fromkeys(place.base for place in self.derived))

@@ -1,6 +1,6 @@
 """Takes forgotten images out of folders that are no stage's: caches, and what somebody names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,16 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.forget.copies import LOOSE, TABLE, TAR, Holding, holdings, look
+from curation.commands.forget.copies import LOOSE, TABLE, TAR, Holding, holdings, links_out, look
 from curation.commands.forget.reach import Copy
 from curation.commands.forget.traces import Traces, rows_that_tell
 from curation.dataset.tar import copy_without
 from curation.errors import FaceCaptionError
 from curation.storage.paths import local_copy
-from curation.storage.publish import publish
+from curation.storage.publish import publish, remove
 
 MADE_ANEW = "work"
 """The kind of folder whose files are copies that are made anew when they are missing, so that they simply go."""
+LINK_HINT = "give the folder where that lies by --also, too"
 PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
@@ -34,11 +35,18 @@ class Scrubbed:
     """File -> why it still holds, or may hold, an image."""
 
 
-def scrub(copy: Copy, traces: Traces) -> Scrubbed:
-    """Erase every trace in a folder; a tar loses samples, a table rows, and what is made anew goes."""
-    done = Scrubbed(str(copy.folder), copy.kind)
+def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
+    """Erase every trace in a folder; a tar loses samples, a table rows, and what is made anew goes.
+
+    What lies behind a link that leads out of all that is `reached` is not touched, but named.
+    """
+    done, links = Scrubbed(str(copy.folder), copy.kind), links_out(copy.folder, reached)
+    done.left.update(unentered(copy.folder, links))
     for holding in list(holdings(copy.folder, traces, whole=copy.kind == "named")):
         path = copy.folder / holding.file
+        if holding.file in links:
+            done.left[holding.file] = f"a link to {links[holding.file]}, which {holding.why}; {LINK_HINT}"
+            continue
         try:
             _erase(path, holding, copy, traces, done)
         except (FaceCaptionError, OSError, pa.ArrowException) as error:
@@ -46,11 +54,20 @@ def scrub(copy: Copy, traces: Traces) -> Scrubbed:
     return done
 
 
+def unentered(folder: Path, links: Mapping[str, Path]) -> dict[str, str]:
+    """Return the links behind which nobody looked, to folders and to what is not there, and why."""
+    return {
+        name: f"a link to {end}, which is not entered; {LINK_HINT}"
+        for name, end in links.items()
+        if not (folder / name).is_file()
+    }
+
+
 def _erase(path: Path, holding: Holding, place: Copy, traces: Traces, done: Scrubbed) -> None:
     if not holding.is_known:
         done.left[holding.file] = holding.why
     elif place.kind == MADE_ANEW or holding.form == LOOSE:
-        path.unlink()
+        remove(path)
         done.deleted.append(holding.file)
     elif (write := _rewriting(path, holding, traces)) is not None:
         with local_copy(path) as whole:

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.forget.burials import PreparedBurials, prepare
-from curation.commands.forget.copies import holdings
+from curation.commands.forget.copies import holdings, links_out
 from curation.commands.forget.reach import Reach, reach
 from curation.commands.forget.receipt import answer, answered, reached, receipt_of
-from curation.commands.forget.scrub import Scrubbed, scrub
+from curation.commands.forget.scrub import Scrubbed, scrub, unentered
 from curation.commands.forget.seek import Sought, seek
 from curation.commands.forget.takedowns import Request
 from curation.commands.forget.traces import Traces
 from curation.commands.gc.collect import collect
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import STATS_SUFFIX
-from curation.dataset.tombstones import tombstones_of, write_tombstones
+from curation.dataset.tombstones import FORGOTTEN_FOLDER, Tombstones, tombstones_of, write_tombstones
 from curation.errors import FaceCaptionError, UsageError
 from curation.run.folders import StageFolder, done_records, reports_of, stages_of
 from curation.run.journal import commit, discard_prepared, roll_forward
@@ -49,6 +49,7 @@ def forget(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) ->
     with ExitStack() as leases:
         held = [leases.enter_context(hold(place.folder)) for place in found.own]
         leases.enter_context(fenced(common_fence(run, held)))
+        _hold_bases(run, found, leases)
         held += _hold_derived(found, leases)
         before = tombstones_of(run)
         sought = seek([*found.own, *(place.at for place in found.derived)], requests, before.uids)
@@ -56,8 +57,8 @@ def forget(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) ->
             write_tombstones(base, tombstones_of(base) | before | sought.stones)
         _require_settled(run, found.own)
         prepared = prepare(run, found, sought)
-        traces = _traces(requests, sought, before.uids)
-        scrubbed = [scrub(copy, traces) for copy in found.copies]
+        traces = _traces(requests, sought, before)
+        scrubbed = [scrub(copy, traces, found.folders) for copy in found.copies]
         for lease in held:
             lease.require()
         path = _commit(run, found, prepared, scrubbed, Occasion(requests, sought, started, left))
@@ -69,18 +70,43 @@ def _settle(run: Path, found: Reach) -> Iterator[str]:
     with ExitStack() as leases:
         held = [leases.enter_context(hold(place.folder)) for place in found.own]
         leases.enter_context(fenced(common_fence(run, held)))
-        roll_forward(run)
-        discard_prepared(run)
+        _hold_base(run, leases)
     yield from collect(run).left
     for derived in list(found.derived):
         try:
-            with hold(derived.at.folder):
+            with hold(derived.at.folder), ExitStack() as leases:
                 if derived.base != run:
-                    roll_forward(derived.base)
-                    discard_prepared(derived.base)
+                    _hold_base(derived.base, leases)
             yield from (f"{derived.base}/{file}" for file in collect(derived.at.folder).left)
         except (FaceCaptionError, OSError) as error:
             found.miss(derived, error)
+
+
+def _hold_bases(run: Path, found: Reach, leases: ExitStack) -> None:
+    """Hold the journals of all runs that are reached; where another takedown is at work, its places are missed.
+
+    Raises:
+        LeaseError: that is so in this run itself.
+    """
+    _hold_base(run, leases)
+    for base in found.bases():
+        try:
+            if base != run:
+                _hold_base(base, leases)
+        except (FaceCaptionError, OSError) as error:
+            for place in [place for place in found.derived if place.base == base]:
+                found.miss(place, error)
+
+
+def _hold_base(base: Path, leases: ExitStack) -> None:
+    """Hold a run's one journal, complete what it says, and remove what was prepared in vain.
+
+    Packs of several runs may lie in one folder, and then share its journal and its tombstones: who holds a pack alone
+    knows nothing of a takedown that is at work on the one beside it.
+    """
+    leases.enter_context(hold(base / FORGOTTEN_FOLDER))
+    roll_forward(base)
+    discard_prepared(base)
 
 
 def _hold_derived(found: Reach, leases: ExitStack) -> Iterator[Lease]:
@@ -100,7 +126,7 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
     """
     found, known = reach(run, also), answered(run)
     sought = seek([*found.own, *(place.at for place in found.derived)], requests)
-    traces = _traces(requests, sought)
+    traces = _traces(requests, sought, tombstones_of(run))
     copies = {
         str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, whole=copy.kind == "named")]
         for copy in found.copies
@@ -112,8 +138,14 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
         "rows_buried": {place.shown: len(sought.rows.get(place.folder, ())) for place in found.own},
         "places": {place.shown: len(sought.rows.get(place.at.folder, ())) for place in found.derived},
         "copies": copies,
-        "not_reached": found.not_reached,
+        "not_reached": found.not_reached | _unentered(found),
     }
+
+
+def _unentered(found: Reach) -> dict[str, str]:
+    """Return the links that nobody would enter, and why."""
+    links = {copy.folder: links_out(copy.folder, found.folders) for copy in found.copies}
+    return {f"{folder}/{name}": why for folder in links for name, why in unentered(folder, links[folder]).items()}
 
 
 def _require_settled(run: Path, places: Sequence[StageFolder]) -> None:
@@ -169,8 +201,8 @@ class Occasion:
         return receipt_of(base, self.requests, self.sought, stages, preparation, self.started)
 
 
-def _traces(requests: Sequence[Request], sought: Sought, known: frozenset[str] = frozenset()) -> Traces:
-    """Return what may stand nowhere any more; `known` are uids that were forgotten before."""
+def _traces(requests: Sequence[Request], sought: Sought, before: Tombstones) -> Traces:
+    """Return what may stand nowhere any more, what was forgotten before included."""
     asked = {request.value for request in requests if request.kind == "url"}
     texts = sought.urls | sought.led_to | asked
-    return Traces(frozenset(sought.uids) | known, frozenset(texts), frozenset(sought.contents))
+    return Traces(frozenset(sought.uids) | before.uids, frozenset(texts), frozenset(sought.contents), before.content)

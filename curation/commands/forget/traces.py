@@ -10,6 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.dataset.tombstones import hashed
 from curation.errors import ShardError
 
 END_OF_URL = rb"(?=[\s\"'<>\\,;)\]}|]|$)"
@@ -31,6 +32,8 @@ class Traces:
     texts: frozenset[str] = frozenset()
     contents: frozenset[str] = frozenset()
     """sha256 of pictures in hex."""
+    buried: frozenset[str] = frozenset()
+    """sha256 of the sha256 of pictures that were forgotten before, in hex: all that is left of them."""
     pattern: re.Pattern[bytes] = field(init=False, compare=False)
     """Any of them in bytes."""
     urls: re.Pattern[bytes] = field(init=False, compare=False)
@@ -60,7 +63,11 @@ class Traces:
 
     def are_picture(self, content: bytes) -> bool:
         """Whether bytes are one of the pictures."""
-        return bool(self.contents) and hashlib.sha256(content).hexdigest() in self.contents
+        return bool(self.contents or self.buried) and self.are_content(hashlib.sha256(content).hexdigest())
+
+    def are_content(self, sha256: str) -> bool:
+        """Whether a sha256, in hex, is that of one of the pictures."""
+        return sha256 in self.contents or (bool(self.buried) and hashed(sha256) in self.buried)
 
 
 def _either(words: Iterable[str]) -> bytes:

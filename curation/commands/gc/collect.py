@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.rank.stage import SELECTION_SCHEMA
-from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME, STATS_SUFFIX
+from curation.commands.rank.stage import is_selection
+from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME, STATS_SUFFIX, WORK_NAME
 from curation.dataset.stages import RANK, REWRITTEN, STAGES
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
@@ -27,10 +27,9 @@ from curation.images.containers import WALKERS
 from curation.run.derived import DERIVED_FOLDER
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import discard_prepared
-from curation.run.target import WORK_NAME
 from curation.storage.lease import LEASE_FOLDER, TTL_S, hold, strays
 from curation.storage.paths import filesystem, is_local, local_copy
-from curation.storage.publish import TEMP_FOLDER, remove
+from curation.storage.publish import TEMP_FOLDER, remove, remove_folder
 from curation.storage.scratch import abandoned
 
 OF_ANY_SHARD = re.compile(rf"([^/]+?){REWRITTEN}\.(?:tar|parquet)")
@@ -140,7 +139,7 @@ def _is_own_table(stage: str, path: Path) -> bool:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
         return False
-    if stage == RANK.name and schema.equals(SELECTION_SCHEMA):
+    if stage == RANK.name and is_selection(schema):
         return True
     said = schema.metadata or {}
     return b"schema_version" in said and said.get(b"stage") == stage.encode()
@@ -182,15 +181,17 @@ def _open_uploads(files: Any, bucket: str, prefix: str) -> Iterator[dict[str, An
 def _unused_preparations(run: Path, dry_run: bool) -> list[Removal]:
     """Remove what a `forget` prepared that died before it changed anything; one that began is left to go on.
 
-    None is alive: it would hold the lease of every stage's folder.
+    Raises:
+        LeaseError: it is alive, and works on a folder that lies here and was made from another run.
     """
     folder = run / FORGOTTEN_FOLDER
     if not folder.is_dir() or (folder / JOURNAL_NAME).exists():
         return []
     places = (f"{PREPARED_FOLDER}/", f"{TEMP_FOLDER}/")
     prepared = {name: size for name, size in names_in(folder).items() if name.startswith(places)}
-    if not dry_run:
-        discard_prepared(run)
+    if prepared and not dry_run:
+        with hold(folder):
+            discard_prepared(run)
     return [Removal(f"{FORGOTTEN_FOLDER}/{name}", "left by a dead `forget`", size) for name, size in prepared.items()]
 
 
@@ -200,11 +201,11 @@ def _abandoned(dry_run: bool) -> list[Removal]:
     for folder in abandoned():
         removals.append(Removal(str(folder), "a temporary folder of a killed run", sum(names_in(folder).values())))
         if not dry_run:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # lies in no folder that anybody holds
     return removals
 
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove a folder in which no file is left."""
     if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
-        shutil.rmtree(folder)
+        remove_folder(folder)

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombsto
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.derived import register
+from curation.run.journal import Preparation, commit
 from curation.storage.lease import hold
 from tests.curation.commands.forget.test_stage import everything_said
 from tests.curation.shards import bytes_of
@@ -137,6 +139,36 @@ def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(world: Path) 
     assert left_in(run, world / "far") == [] and verify(run, ALONE).ok
 
 
+def test_two_takedowns_that_reach_into_one_folder_do_not_undo_each_other(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other, far = world / "run", world / "other", world / "far"
+    shutil.copytree(run, other)
+    for folder in ("curate/_derived", "pack/_derived", "pack2"):
+        shutil.rmtree(other / folder, ignore_errors=True)
+    pack(other / "curate", far / "second", recipe_of(world), ALONE)
+    requests = read_requests([url_of(NUMBER)], "list")
+    missed: list[dict[str, str]] = []
+
+    def commit_late(preparation: Preparation, receipt: dict[str, Any]) -> None:
+        """Let the other takedown come when all is prepared, and end as if the machine did once a journal counts."""
+        monkeypatch.setattr("curation.commands.forget.stage.commit", commit)
+        missed.append(forget(other, requests)[1]["not_reached"])
+        commit(preparation, receipt)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("curation.commands.forget.stage.commit", commit_late)
+    with pytest.raises(KeyboardInterrupt):
+        forget(run, requests)
+    assert [*missed[0]] == [str(far / "second")] and "another run" in missed[0][str(far / "second")]
+    with pytest.raises(UsageError, match="a `forget` was interrupted here"):
+        pack(run / "curate", far / "packed", recipe_of(world), ALONE)
+    for whole in (other, run):
+        assert forget(whole, requests)[1]["not_reached"] == {}
+    assert left_in(run, other, far) == []
+    assert [verify(folder, ALONE).faults for folder in (run, other, far / "packed", far / "second")] == [()] * 4
+
+
 def test_folders_that_no_card_tells_of_are_named(world: Path) -> None:
     run, loose = world / "run", world / "loose"
     (loose / "notes.csv").write_text(f"1,{url_of(NUMBER)}\n")
@@ -196,6 +228,26 @@ def test_a_named_folder_loses_its_loose_pictures_and_the_rows_of_its_tables_what
         assert pq.read_table(loose / f"{name}.parquet")["n"].to_pylist() == [2, 3], name
     changed = {name for name, content in bytes_below(loose).items() if content != before[name]}
     assert changed == {f"{name}.parquet" for name in columns}
+
+
+def test_links_out_of_a_named_folder_are_named_and_what_lies_behind_them_stays_until_it_is_named_too(
+    world: Path,
+) -> None:
+    run, loose, away = world / "run", world / "loose", world / "away"
+    away.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (away / name).write_bytes(picture(NUMBER))
+    for link, end in {"folder": away, "file.jpg": away / "a.jpg", "gone": world / "gone", "loop": loose / "loop",
+                      "here": loose, "run": run / "curate"}.items():  # fmt: skip
+        (loose / link).symlink_to(end)
+    requests = read_requests([url_of(NUMBER)], "list")
+    named = {str(loose / link) for link in ("folder", "gone")}
+    assert named == foresee(run, requests, [loose])["not_reached"].keys()
+    left = forget(run, requests, [loose])[1]["not_reached"]
+    assert {*left} == named | {str(loose / "file.jpg")}
+    assert str(away / "a.jpg") in left[str(loose / "file.jpg")] and len([*away.iterdir()]) == 2
+    assert {*forget(run, requests, [loose, away])[1]["not_reached"]} == {str(loose / "gone")}
+    assert not [*away.iterdir()]
 
 
 def test_a_table_whose_footer_tells_too_is_named_after_its_rows_are_gone(world: Path) -> None:
