@@ -21,13 +21,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ from curation.dataset.manifest import STATS_SUFFIX
 from curation.storage.lease import LEASE_FOLDER
 from curation.storage.publish import SEAL, TEMP_FOLDER, read_sealed
 from demo.server import serve
+from tests.curation.smith import load, smith
 
 Work = Callable[[], object]
 SECOND_KILL = 0.25
@@ -60,7 +58,7 @@ class Attempt:
     """The last words of one that failed."""
 
 
-class Smith:
+class Hand:
     """Does work in forks of a process that has loaded what it needs, and kills those that are to be killed."""
 
     def __init__(self, connection: "Connection[Any, Any]") -> None:
@@ -74,37 +72,13 @@ class Smith:
         return attempt
 
 
-@contextmanager
-def smith() -> Iterator[Smith]:
-    """Yield a smith, whose process ends with the block."""
-    context = get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there,), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield Smith(here)
-    finally:
-        here.close()
-        process.join()
-
-
-def _serve(connection: "Connection[Any, Any]") -> None:
-    logging.disable(logging.WARNING)
-    while True:
-        try:
-            work, kill_after_s = connection.recv()
-        except EOFError:
-            return
-        connection.send(_forked(work, kill_after_s))
-
-
 def _forked(work: Work, kill_after_s: float | None) -> Attempt:
     """Do the work in a fork, which is killed in time; then load what it had to load, for the next one."""
     reader, writer = os.pipe()
     started = time.monotonic()
     if (pid := os.fork()) == 0:
         os.setpgid(0, 0)
+        logging.disable(logging.WARNING)
         code, said = 1, ""
         try:
             work()
@@ -120,7 +94,7 @@ def _forked(work: Work, kill_after_s: float | None) -> Attempt:
     with os.fdopen(reader) as pipe:
         said = pipe.read()
     if status == 0:
-        _load(said.split())
+        load(said.split())
     return Attempt(os.waitstatus_to_exitcode(status), seconds, "" if status == 0 else said)
 
 
@@ -134,15 +108,6 @@ def _end(pid: int, started: float, kill_after_s: float | None) -> int:
             time.sleep(0.001)
         os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
-
-
-def _load(names: Sequence[str]) -> None:
-    for name in names:
-        if name not in sys.modules:
-            try:
-                import_module(name)
-            except ImportError:
-                continue
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +140,8 @@ def campaign(name: str, folder: Path, url: str, num_kills: int, seed: int) -> di
     command, place = COMMANDS[name], folder / name
     before, dice, counts = place / "before", random.Random(f"{seed} {name}"), Counter[str]()
     command.prepare(before, folder / "web", url)
-    with smith() as hand:
+    with smith(_forked) as connection:
+        hand = Hand(connection)
         expected, seconds = _undisturbed(command, before, place, hand)
         faults: list[str] = []
         while counts["kills"] < num_kills:
@@ -194,7 +160,7 @@ def campaign(name: str, folder: Path, url: str, num_kills: int, seed: int) -> di
     }
 
 
-def _undisturbed(command: KilledCommand, before: Path, place: Path, hand: Smith) -> tuple[dict[str, bytes], float]:
+def _undisturbed(command: KilledCommand, before: Path, place: Path, hand: Hand) -> tuple[dict[str, bytes], float]:
     """Return what the command leaves and how long it takes; it must leave the same twice."""
     ends = []
     for _ in range(3):  # the first one loads what the others need
@@ -211,7 +177,7 @@ def _undisturbed(command: KilledCommand, before: Path, place: Path, hand: Smith)
 
 def _strike(
     command: KilledCommand, here: Path, expected: Mapping[str, bytes], seconds: float, dice: random.Random,
-    counts: Counter[str], hand: Smith,
+    counts: Counter[str], hand: Hand,
 ) -> list[str]:  # fmt: skip
     """Kill the command once or more, let it end, and return what is wrong with what lies there then."""
     work, moments = partial(command.work, here), list[float]()

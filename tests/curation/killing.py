@@ -1,21 +1,16 @@
-"""Kills a piece of work before or after any of its commit points.
-
-The work runs in forks of a small process, which has loaded what the work needs and nothing else: to fork the process
-of the tests, with its threads and its gigabytes, would cost more than the work itself.
-"""
+"""Kills a piece of work before or after any of its commit points."""
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from curation.storage import lease
+from tests.curation.smith import load, smith
 
 Work = Callable[[], object]
 NEVER = -1
@@ -46,27 +41,8 @@ class Killer:
 @contextmanager
 def killing() -> Iterator[Killer]:
     """Yield a killer, whose process ends with the block."""
-    context = get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there,), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield Killer(here)
-    finally:
-        here.close()
-        process.join()
-        process.close()
-
-
-def _serve(tests: "Connection[Any, Any]") -> None:
-    """Fork for each piece of work, until nobody asks any more."""
-    while True:
-        try:
-            step, work = tests.recv()
-        except EOFError:
-            return
-        tests.send(_forked(step, work))
+    with smith(_forked) as connection:
+        yield Killer(connection)
 
 
 def _forked(step: int, work: Work) -> tuple[int, int]:
@@ -86,18 +62,8 @@ def _forked(step: int, work: Work) -> tuple[int, int]:
     os.close(writer)
     with os.fdopen(reader) as pipe:
         num_steps, *modules = pipe.read().split() or ["0"]
-    for name in modules:
-        if name not in sys.modules:
-            _load(name)
+    load(modules)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), int(num_steps)
-
-
-def _load(name: str) -> None:
-    """Import a module, unless it is one that its library makes by itself."""
-    try:
-        import_module(name)
-    except ImportError:
-        return
 
 
 class _Clock:
