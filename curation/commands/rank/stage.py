@@ -262,7 +262,7 @@ def _write(
 
 def is_selection(schema: pa.Schema) -> bool:
     """Whether a table has the columns of a part of the selection."""
-    return schema.equals(SELECTION_SCHEMA) or schema.equals(OWNED_SCHEMA)
+    return any(schema.equals(known) for known in (SELECTION_SCHEMA, OWNED_SCHEMA))
 
 
 class _Tally:

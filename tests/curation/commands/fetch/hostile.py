@@ -78,7 +78,8 @@ def hostile(scripts: Mapping[str, Script]) -> Iterator[HostileServer]:
                 lines.append(line.decode("latin-1").strip())
             path = lines[0].split(" ")[1] if lines else ""
             if path == TDMREP.path and path not in scripts:
-                return self.wfile.write(answer("404 Not Found", "Content-Length: 0"))
+                self.wfile.write(answer("404 Not Found", "Content-Length: 0"))
+                return
             state.requests.append("\n".join(lines))
             scripts[path.partition("?")[0]](Connection(state, self.wfile, "\n".join(lines)))
 

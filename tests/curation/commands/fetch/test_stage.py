@@ -123,7 +123,11 @@ def test_whose_a_picture_is_goes_with_it_from_any_table_to_the_tar_and_other_row
     urls = [server.base_url + path for path in usual_paths()[:3]]
     plain, tables = ranked(tmp_path, urls), tmp_path / "tables"
     tables.mkdir()
-    for number, columns in enumerate(({}, {"Creator": ["Ann", ""], "license_url": [None, "http://cc.org/by"]})):
+    owners: tuple[dict[str, list[str | None]], ...] = (
+        {},
+        {"Creator": ["Ann", ""], "license_url": [None, "http://cc.org/by"]},
+    )
+    for number, columns in enumerate(owners):
         rows = pq.read_table(tmp_path / "laion.parquet").slice(2 * number, 2 - number).to_pydict()
         rows |= {name: values[: 2 - number] for name, values in columns.items()}
         pq.write_table(pa.table(rows), tables / f"{number}.parquet")
