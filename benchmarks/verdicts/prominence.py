@@ -16,15 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.provenance import RESULTS, origin, wilson
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
-from benchmarks.verdicts.proofs import Case, gauges_of, settled, stays
+from benchmarks.verdicts.proofs import Case, gauges_of, settled
 from benchmarks.verdicts.screening import Gauge, Picture, measure
-from curation.recipe.filter_plan import FilterPlan, stand_in
+from curation.recipe.filter_plan import FilterPlan, ScreenPlan, stand_in
+from curation.recipe.joint_scores import Bounds
 from curation.recipe.recipe import load_recipe
 from filters.base import RgbImage
 
@@ -64,8 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = list(looked_at(pictures, gauges, plan))
     result = {
         "num_photos": len(cases),
-        "limits": {score: limit_figures(score, cases, photos, plan) for score in SCORES},
-        "screens": screen_figures([case for case in cases if case.known[plan.name] is not None], plan),
+        "limit": limit_figures(SCORES[0], cases, photos, plan),
+        "where_craft_looked": {
+            score: limit_figures(score, [case for case in cases if has_looked(case, plan)], photos, plan)
+            for score in SCORES
+        },
+        "open_after_each_screen": open_after(cases, plan),
+        "screens": {
+            "at_the_spots": screen_figures(cases, plan, plan.screens[:-1], plan.screens[-1].plan.name),
+            "on_the_whole": screen_figures(cases, plan, plan.screens, plan.name),
+        },
         **origin(options.recipe),
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -103,6 +113,11 @@ def looked_at(pictures: Sequence[Picture], gauges: Mapping[str, Gauge], plan: Fi
                 break
 
 
+def has_looked(case: Case, plan: FilterPlan) -> bool:
+    """Whether CRAFT has seen a picture, whole or at spots; a map counts no characters."""
+    return case.known[plan.name] is not None or case.known[plan.screens[-1].plan.name] is not None
+
+
 def limit_figures(score: str, cases: Sequence[Case], photos: Photos, plan: FilterPlan) -> dict[str, Any]:
     """Return what a limit of one score gets wrong: chosen on all photos, and on those of the other sources."""
     best = best_limit(score, cases)
@@ -123,36 +138,51 @@ def limit_figures(score: str, cases: Sequence[Case], photos: Photos, plan: Filte
 
 def best_limit(score: str, cases: Sequence[Case]) -> float:
     """Return the limit with the fewest wrong, in the middle of the room that it has; of equal ones the lowest."""
-    values = sorted({case.truth[score] for case in cases})
-    middles = [(low + high) / 2 for low, high in pairwise(values)]
-
-    def num_wrong(limit: float) -> int:
-        return sum((case.truth[score] <= limit) != (case.group == "single") for case in cases)
-
-    return round(min(middles, key=num_wrong), 3)
+    single, text = (np.sort([case.truth[score] for case in cases if case.group == label]) for label in LABELS)
+    values = np.unique(np.concatenate([single, text]))
+    middles = (values[:-1] + values[1:]) / 2
+    num_wrong = len(single) - np.searchsorted(single, middles, "right") + np.searchsorted(text, middles, "right")
+    return round(float(middles[num_wrong.argmin()]), 3)
 
 
-def screen_figures(cases: Sequence[Case], plan: FilterPlan) -> list[dict[str, Any]]:
-    """Return by label how many the screens settle, one after the other, and which of these contradict the filter."""
+def screen_figures(
+    cases: Sequence[Case], plan: FilterPlan, screens: Sequence[ScreenPlan], judge_name: str
+) -> list[dict[str, Any]]:
+    """Return by label how many these screens settle, and which of them against what `judge_name` sees.
+
+    Only pictures at which the judge has looked count: all whose verdict the screens leave open, and others.
+    """
     rows = []
     for label in LABELS:
-        own = [case for case in cases if case.group == label]
-        left = [
-            sum(settled(case, plan, plan.screens[:count]) is None for case in own)
-            for count in range(1, len(plan.screens) + 1)
-        ]
-        against = [case for case in own if stays(case, plan, plan.screens) != stays(case, plan)]
+        own = [case for case in cases if case.group == label and case.known[judge_name] is not None]
+        proven = {case: settled(case, plan, screens) for case in own}
+        against = [case for case in own if proven[case] not in (None, _stays(case, plan))]
+        num_settled = sum(verdict is not None for verdict in proven.values())
         rows.append(
             {
                 "label": label,
                 "num": len(own),
-                "left_after": left,
-                "settled": len(own) - left[-1],
-                "against_the_filter": sorted(_file(case) for case in against),
-                "wilson_95": wilson(len(against), len(own) - left[-1]),
+                "settled": num_settled,
+                "against": sorted(f"{_file(case)}: {case.truth['text_prominence']:.2f}" for case in against),
+                "wilson_95": wilson(len(against), num_settled),
             }
         )
     return rows
+
+
+def open_after(cases: Sequence[Case], plan: FilterPlan) -> dict[str, list[int]]:
+    """Return by label how many photos there are, and how many are open after each screen but the last."""
+    return {
+        label: [
+            sum(case.group == label and settled(case, plan, plan.screens[:count]) is None for case in cases)
+            for count in range(len(plan.screens))
+        ]
+        for label in LABELS
+    }
+
+
+def _stays(case: Case, plan: FilterPlan) -> bool:
+    return all(keep.holds(Bounds(case.truth[name], case.truth[name])) for name, keep in plan.keep.items())
 
 
 def _characters(scores: Mapping[str, float]) -> dict[str, float]:
