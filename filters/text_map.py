@@ -95,13 +95,16 @@ def scores(evidence: TextMapEvidence, score: Score) -> dict[str, float]:
 class Outlined:
     """Text as the joint scores of `text` see it."""
 
+    width: int
+    height: int
     polygons: tuple[Corners, ...]
     """Corners x, y, x, y, ... in pixels of the decoded picture."""
 
 
 def stand_in(evidence: TextMapEvidence, score: Score) -> Outlined:
     """Return the regions that count, grown to the text that they stand for."""
-    return Outlined(tuple(corners for corners, _, _ in _counted(evidence, score)))
+    polygons = tuple(corners for corners, _, _ in _counted(evidence, score))
+    return Outlined(evidence.width, evidence.height, polygons)
 
 
 def _counted(evidence: TextMapEvidence, score: Score) -> list[tuple[Corners, float, float]]:

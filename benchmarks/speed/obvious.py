@@ -45,7 +45,14 @@ ORDER = ("colour", "text", "faces", "anime")
 UNPUBLISHED = frozenset({"drawn"})
 MEASURED = {
     "colour": {"mean_channel_std", "toning_residual"},
-    "text": {"area_fraction", "num_characters", "num_regions", "largest_region_fraction", "face_overlap_fraction"},
+    "text": {
+        "area_fraction",
+        "num_characters",
+        "num_regions",
+        "largest_region_fraction",
+        "face_overlap_fraction",
+        "text_prominence",
+    },
     "faces": {"num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence"},
     "anime": {"num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction", "num_uncontested_hits"},
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.verdicts import derivatives, random_text
 from benchmarks.verdicts.calibrate import Photos
@@ -26,6 +26,14 @@ DERIVED = {
 }
 
 
+class Pictures(Protocol):
+    """Photos by their file."""
+
+    def picture(self, file: str) -> RgbImage:
+        """Return one photo as every filter sees it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Picture:
     """One picture of the calibration: a photo, what is done to it, and what it stands for."""
@@ -40,7 +48,7 @@ class Picture:
         """Unique in a corpus."""
         return f"{self.group}/{self.file}{self.detail}"
 
-    def pixels(self, photos: Photos) -> RgbImage:
+    def pixels(self, photos: Pictures) -> RgbImage:
         """Return it as every filter sees it."""
         image = photos.picture(self.file)
         return self.change(image) if self.change else image
@@ -93,7 +101,7 @@ def fingerprint(image: RgbImage) -> str:
     return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()[:16]
 
 
-def measure(photos: Photos, pictures: Sequence[Picture], gauges: Sequence[Gauge]) -> Iterator[str]:
+def measure(photos: Pictures, pictures: Sequence[Picture], gauges: Sequence[Gauge]) -> Iterator[str]:
     """Measure what is missing or was measured on other pixels; yields the names of those that are complete."""
     seen = {gauge.cache: gauge.seen() for gauge in gauges}
     ready: dict[Path, Any] = {}

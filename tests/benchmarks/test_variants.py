@@ -19,7 +19,8 @@ def test_changes_reach_filters_and_tables() -> None:
     assert by_name["faces"].measure.model_dump()["side"] == 320
     assert by_name["faces"].measure.model_dump()["weights"] == "yolov5n-0.5-face"
     assert by_name["text"].keep["area_fraction"].max == 0.2
-    assert recipe.order == ("text_screen", "text_screen_2", "text", "colour", "faces", "anime", "drawn")
+    screens = ("text_screen", "text_screen_2", "text_screen_3")
+    assert recipe.order == (*screens, "text", "colour", "faces", "anime", "drawn")
     assert variant(f"{NAME};decode.max_aspect=5.0").file.decode.max_aspect == 5.0
 
 

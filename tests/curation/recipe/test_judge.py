@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.recipe.joint_scores import Bounds, FaceOverlapFraction, NumUncontestedHits
+from curation.recipe.joint_scores import Bounds, FaceOverlapFraction, NumUncontestedHits, TextProminence
 from curation.recipe.judge import KEPT, Criterion, KeepRange, NotYet, Screening, Verdict, judge, unsettled
 from filters.anime import AnimeEvidence
 from filters.detectors.base import Face
@@ -156,6 +156,28 @@ def test_one_evidence_alone_can_settle_the_overlap(known: dict[str, Any], expect
     assert FaceOverlapFraction().bounds(known) == expected
 
 
+def across(left: float, top: float, right: float, bottom: float) -> tuple[float, ...]:
+    return (left, top, right, top, right, bottom, left, bottom)
+
+
+FACE_AS_TEXT = across(30, 25, 70, 65)
+
+
+def test_a_face_that_is_read_as_text_is_neither_prominent_nor_across_itself_but_a_line_over_it_is_both() -> None:
+    seen = faces(face(25, 20, 75, 70))
+    read_as_text, line = ({"text": text(region), "faces": seen} for region in (FACE_AS_TEXT, across(5, 40, 95, 48)))
+    overlap = FaceOverlapFraction(face_height=0.35)
+    assert TextProminence().bounds(read_as_text) == overlap.bounds(read_as_text) == Bounds(0, 0)
+    assert TextProminence().bounds(line) == Bounds(pytest.approx(0.9), pytest.approx(0.9))
+    assert overlap.bounds(line) == Bounds(pytest.approx(0.16), pytest.approx(0.16))
+    assert FaceOverlapFraction().bounds(read_as_text).low == pytest.approx(0.64)
+
+
+def test_a_parameter_that_came_later_is_told_only_where_it_says_something() -> None:
+    assert FaceOverlapFraction().model_dump() == {"confidence": 0.5}
+    assert FaceOverlapFraction(face_height=0.35).model_dump() == {"confidence": 0.5, "face_height": 0.35}
+
+
 def hit(x1: float, y1: float, x2: float, y2: float) -> Hit:
     return Hit(x1, y1, x2, y2, view_side_px=60, num_neighbours=12, line_to_nose=3.0)
 
@@ -191,3 +213,15 @@ def test_what_is_certain_early_holds_once_everything_is_known(hits: list[Hit], f
     for missing in permutations(full, 1):
         partial = NumUncontestedHits().bounds({**full, **dict.fromkeys(missing)})
         assert partial.low <= exact.low <= partial.high
+
+
+@given(st.lists(BOXES, max_size=4), FACES)
+def test_what_is_certain_of_prominence_before_the_faces_are_known_holds_afterwards(
+    regions: list[Any], found: list[Any]
+) -> None:
+    written = text(*(across(b[0], b[1], b[0] + b[2], b[1] + b[3]) for b in regions))
+    seen = faces(*(face(b[0], b[1], b[0] + b[2], b[1] + b[3], c) for b, c in found))
+    before = TextProminence().bounds({"text": written, "faces": None})
+    exact = TextProminence().bounds({"text": written, "faces": seen})
+    assert exact.low == exact.high
+    assert before.low <= exact.low <= before.high * (1 + 1e-9)
