@@ -155,7 +155,7 @@ def _at(photos: Sequence[Labelled], seen: Sequence[Mapping[str, Any]], way: str,
     for photo, one, limit in zip(photos, seen, limits, strict=True):
         for change, residuals in one.items():
             stays = photo.label == "single" and change not in derivatives.COLOUR_REJECTED
-            right = (residuals[way] >= limit) == stays
+            right = bool((residuals[way] >= limit) == stays)
             groups.setdefault(f"{photo.label} {change}".strip(), []).append(
                 (residuals[way] * (1 if stays else -1), right)
             )
