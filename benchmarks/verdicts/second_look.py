@@ -11,7 +11,7 @@ leaves it). What was measured is kept in `build/second_look`, photo by photo.
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from benchmarks.verdicts.teach import CACHE as TAUGHT
 from benchmarks.verdicts.views import masked
 from curation.recipe.recipe import load_recipe
 from curation.storage.publish import digest
-from filters import faces
+from filters import drawn, faces
 from filters.base import Filter, RgbImage
 from filters.detectors.base import Face
 
@@ -110,23 +110,31 @@ def main() -> int:
     for photo, views in zip(photos, seen, strict=True):
         for name, view in views.items():
             groups.setdefault(f"{photo.label} {name}".strip(), []).append(view)
+    spent_ms = [view["both_ms"] for views in groups.values() for view in views if "both_ms" in view]
+    rejected = _rejected_by_heads()
     result = {
         "one_face": {name: _one_face(views) for name, views in sorted(groups.items())},
-        "found_by_the_second_look": [
-            f"{photo.path.name}: {photo.label} {' '.join(photo.tags)}"
+        "found_by_the_second_look": {
+            f"{photo.path.name}: {photo.label} {' '.join(photo.tags)}": "rejected" if rejected[photo.sha256] else "kept"
             for photo, views in zip(photos, seen, strict=True)
             if views[""]["num_first"] != 1 and views[""]["num_both"] == 1
-        ],
-        "second_look_ms": round(
-            float(np.median([v["both_ms"] for g in groups.values() for v in g if "both_ms" in v])), 1
-        ),
-        "unsure": _unsure(photos, seen),
+        },
+        "two_looks_ms": round(float(np.median(spent_ms)), 1),
+        "unsure": _unsure(photos, seen, rejected),
         "machine": machine(),
         "commit": commit(),
     }
     (RESULTS / "second_look.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
     return 0
+
+
+def _rejected_by_heads() -> dict[str, bool]:
+    """Return sha256 -> whether heads that saw nothing of the photo's source reject it at the recipe's limits."""
+    keep = next(plan for plan in load_recipe("facecaptionhq-4m").filters if plan.name == "drawn").keep
+    limits = {head: keep[f"{head}_logit"].max for head in drawn.HEADS}
+    logits = json.loads((TAUGHT / "out_of_fold.json").read_text(encoding="ascii"))
+    return {sha256: any(own[head] > limit for head, limit in limits.items()) for sha256, own in logits.items()}
 
 
 def _one_face(views: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -137,20 +145,17 @@ def _one_face(views: Sequence[dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def _unsure(photos: Sequence[Labelled], seen: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _unsure(
+    photos: Sequence[Labelled], seen: Sequence[dict[str, Any]], rejected: Mapping[str, bool]
+) -> dict[str, dict[str, int]]:
     """Return of how many photos with one unsure face the heads reject it, and another detector does not see it."""
-    keep = next(plan for plan in load_recipe("facecaptionhq-4m").filters if plan.name == "drawn").keep
-    logits = json.loads((TAUGHT / "out_of_fold.json").read_text(encoding="ascii"))
     counts: dict[str, dict[str, int]] = {}
     for photo, views in zip(photos, seen, strict=True):
-        if "other" not in views[""] or views[""]["num_first"] != 1:
-            continue
-        own = logits[photo.sha256]
-        rejected = any(own[head] > (keep[f"{head}_logit"].max or 0.0) for head in ("drawn", "nonhuman"))
-        unseen = views[""]["other"] < OTHER_SURE
-        counted = counts.setdefault(photo.label, dict.fromkeys(("photos", "heads", "other", "either"), 0))
-        for name, is_so in (("photos", True), ("heads", rejected), ("other", unseen), ("either", rejected or unseen)):
-            counted[name] += is_so
+        if "other" in views[""] and views[""]["num_first"] == 1:
+            heads, unseen = rejected[photo.sha256], views[""]["other"] < OTHER_SURE
+            counted = counts.setdefault(photo.label, dict.fromkeys(("photos", "heads", "other", "either"), 0))
+            for name, is_so in zip(counted, (True, heads, unseen, heads or unseen), strict=True):
+                counted[name] += is_so
     return counts
 
 
