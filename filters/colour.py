@@ -126,7 +126,8 @@ def _averaged_inside(luma_chroma: RgbImage, luma: tuple[int, int]) -> tuple[RgbI
     """
     import cv2
 
-    usable = cv2.erode(cv2.inRange(luma_chroma[..., 0], luma[0], luma[1] - 1), np.ones((3, 3), dtype=np.uint8))
+    inside = ((luma_chroma[..., 0] >= luma[0]) & (luma_chroma[..., 0] < luma[1])).astype(np.uint8)
+    usable = cv2.erode(inside, np.ones((3, 3), dtype=np.uint8))
     height, width = (max(1, side // 2) for side in usable.shape)
     even = np.s_[: 2 * height, : 2 * width]
     weight = (usable[even] > 0).astype(np.float32)

@@ -34,8 +34,8 @@ class Framed:
         scale = min(1.0, side / (1 + 2 * _BORDER) / max(height, width))
         small = shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
         border = round(_BORDER * max(small.shape[:2]))
-        borders, grey = (border,) * 4, (_GREY,) * 3
-        framed = cv2.copyMakeBorder(small, *borders, cv2.BORDER_CONSTANT, value=grey)
+        grey = (_GREY, _GREY, _GREY)
+        framed = cv2.copyMakeBorder(small, border, border, border, border, cv2.BORDER_CONSTANT, value=grey)
         return cls(np.asarray(framed, dtype=np.uint8), border, width, height)
 
     def in_picture(self, faces: Sequence[Face]) -> tuple[Face, ...]:
