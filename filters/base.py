@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 RgbImage = npt.NDArray[np.uint8]
 """Decoded pixels, uint8, shape (H, W, 3), RGB, after EXIF orientation; read-only, since every filter sees the same."""
@@ -26,6 +26,23 @@ class Settings(BaseModel):
     """Base of every table of a recipe: frozen, typed, and closed to names it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class TableSettings(Settings):
+    """A table of a recipe that has grown: what came later is told only where it is not the default.
+
+    So it is in no digest until it says something, and what was made before keeps its identity.
+    """
+
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Keys that came after the first release."""
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unchanged = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in values.items() if name not in unchanged}
 
 
 @dataclass(frozen=True)

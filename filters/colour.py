@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, Settings, TableSettings
 
 VERSION = 2
 SCORES = ("mean_channel_std", "chromatic_share", "hue_spread_deg", "toning_residual")
@@ -18,8 +19,10 @@ _LUMA_STEP = 4
 """Levels of luma that count as equal, grey levels."""
 
 
-class Measure(Settings):
+class Measure(TableSettings):
     """Parameters of the evidence."""
+
+    LATER = frozenset({"toning_of"})
 
     chroma_floor: int = Field(default=10, ge=0, le=255)
     """A pixel is chromatic when its largest and smallest channel differ by more than this, grey levels 0..255."""
@@ -30,6 +33,11 @@ class Measure(Settings):
     """
     toning_luma: tuple[int, int] = (32, 240)
     """Luma from (included) and to (excluded) that the residual looks at: black and white have no chroma to show."""
+    toning_of: Literal["picture", "portrait"] = "picture"
+    """What the residual is taken from. `picture`: all of the view. `portrait`: the larger of two residuals, that of the
+    view and that of its middle, where head and shoulders are. Pixels that are out of `toning_luma` or touch one that is
+    are left out, and what remains is averaged two by two: where a tone is bent, as at paper white, a mixture of
+    two of its colours is a third."""
 
 
 class Score(Settings):
@@ -90,11 +98,11 @@ class Colour:
             mean_channel_std=std_sum / num_pixels,
             chromatic_share=num_chromatic / num_pixels,
             hue_spread_deg=_circular_std_deg(hue_x, hue_y, num_chromatic),
-            toning_residual=toning_residual(image, self._measure.toning_side, self._measure.toning_luma),
+            toning_residual=toning_residual(image, self._measure),
         )
 
 
-def toning_residual(image: RgbImage, side: int, luma: tuple[int, int]) -> float:
+def toning_residual(image: RgbImage, measure: Measure) -> float:
     """Return the standard deviation of (Cb, Cr) within levels of luma, grey levels; 0 with no pixel in the luma range.
 
     A grey or evenly toned picture has one chroma for each luma, whatever the tone, so only noise and stains are left;
@@ -102,12 +110,42 @@ def toning_residual(image: RgbImage, side: int, luma: tuple[int, int]) -> float:
     """
     import cv2
 
-    luma_chroma = cv2.cvtColor(_block_means(image, side), cv2.COLOR_RGB2YCrCb)
+    view = cv2.cvtColor(_block_means(image, measure.toning_side), cv2.COLOR_RGB2YCrCb)
+    if measure.toning_of == "picture":
+        return _residual(view, None, measure.toning_luma)
+    view, usable = _averaged_inside(view, measure.toning_luma)
+    height, width = usable.shape
+    middle = np.s_[: max(1, 2 * height // 3), width // 4 : max(width // 4 + 1, 3 * width // 4)]
+    return max(_residual(view[part], usable[part], measure.toning_luma) for part in (np.s_[:, :], middle))
+
+
+def _averaged_inside(luma_chroma: RgbImage, luma: tuple[int, int]) -> tuple[RgbImage, npt.NDArray[np.uint8]]:
+    """Return the view at half its size, and 255 for each pixel that at least two usable ones were averaged for.
+
+    A pixel is usable when it and its eight neighbours are in the range of luma.
+    """
+    import cv2
+
+    inside = ((luma_chroma[..., 0] >= luma[0]) & (luma_chroma[..., 0] < luma[1])).astype(np.uint8)
+    usable = cv2.erode(inside, np.ones((3, 3), dtype=np.uint8))
+    height, width = (max(1, side // 2) for side in usable.shape)
+    even = np.s_[: 2 * height, : 2 * width]
+    weight = (usable[even] > 0).astype(np.float32)
+    share = cv2.resize(weight, (width, height), interpolation=cv2.INTER_AREA)
+    sums = cv2.resize(luma_chroma[even] * weight[..., None], (width, height), interpolation=cv2.INTER_AREA)
+    means = (sums / np.maximum(share, 0.25)[..., None]).round().astype(np.uint8)
+    return means, np.where(share >= 0.5, np.uint8(255), np.uint8(0))
+
+
+def _residual(luma_chroma: RgbImage, usable: npt.NDArray[np.uint8] | None, luma: tuple[int, int]) -> float:
+    import cv2
+
     levels = np.arange(256, dtype=np.float64)
     num_bins = max(1, (luma[1] - luma[0]) // _LUMA_STEP)
     variance = 0.0
     for channel in (1, 2):
-        counts = cv2.calcHist([luma_chroma], [0, channel], None, [num_bins, 256], [*luma, 0, 256]).astype(np.float64)
+        ranges = [*luma, 0, 256]
+        counts = cv2.calcHist([luma_chroma], [0, channel], usable, [num_bins, 256], ranges).astype(np.float64)
         counts = counts[counts.sum(axis=1) > 0]
         if not len(counts):
             return 0.0

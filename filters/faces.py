@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, Settings, TableSettings
 from filters.detectors.base import Face, FaceDetector
+from filters.detectors.framed import Framed
 
 VERSION = 2
 SCORES = ("num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence")
@@ -20,8 +21,10 @@ _DETECTORS = {
 }
 
 
-class Measure(Settings):
+class Measure(TableSettings):
     """Parameters of the evidence."""
+
+    LATER = frozenset({"second_look"})
 
     detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
     """Network and runtime; `yolov5-face-torch` needs the GPL package yolov5-face."""
@@ -33,6 +36,9 @@ class Measure(Settings):
     """Faces at or below this confidence are not recorded."""
     nms_iou: float = Field(default=0.5, gt=0, lt=1)
     """A face goes when a surer one overlaps it by more than this intersection over union."""
+    second_look: float = Field(default=0.0, ge=0, lt=1)
+    """Where no face is this sure, the picture is looked at again inside a grey border, for a face that fills it or is
+    cut off by its edges; the look with the surest face counts. 0 never looks again."""
 
 
 class Score(Settings):
@@ -93,7 +99,7 @@ def build(measure: Measure, device: str) -> Filter:
     Raises:
         WeightsError: the weights are missing or not the expected ones.
     """
-    return Faces(_build_detector(measure, device))
+    return Faces(_build_detector(measure, device), measure.side, measure.second_look)
 
 
 def _build_detector(measure: Measure, device: str) -> FaceDetector:
@@ -113,13 +119,25 @@ def _build_detector(measure: Measure, device: str) -> FaceDetector:
 class Faces:
     """The filter around one detector."""
 
-    def __init__(self, detector: FaceDetector) -> None:
-        """Keep the detector."""
+    def __init__(self, detector: FaceDetector, side: int, second_look: float) -> None:
+        """Keep the detector, which sees pictures at `side`, and how sure a face must be to need no second look."""
         self._detector = detector
+        self._side = side
+        self._second_look = second_look
 
     def measure(self, images: Sequence[RgbImage]) -> list[FacesEvidence]:
         """Return one evidence per picture."""
         detected = self._detector.detect_all(images)
+        unsure = [i for i, faces in enumerate(detected) if _surest(faces) < self._second_look]
+        framed = [Framed.around(images[i], self._side) for i in unsure]
+        for i, frame, faces in zip(unsure, framed, self._detector.detect_all([f.pixels for f in framed]), strict=True):
+            inside = frame.in_picture(faces)
+            if _surest(inside) > _surest(detected[i]):
+                detected[i] = inside
         return [
             FacesEvidence(image.shape[1], image.shape[0], faces) for image, faces in zip(images, detected, strict=True)
         ]
+
+
+def _surest(faces: Sequence[Face]) -> float:
+    return max((face.confidence for face in faces), default=0.0)

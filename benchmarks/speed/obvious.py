@@ -90,6 +90,8 @@ class Obvious:
             if unmeasured := sorted(set(plan.keep) - MEASURED.get(plan.name, set())):
                 raise UsageError(f"{recipe.path}: filter {plan.name}: {', '.join(unmeasured)} is not measured here")
         self._order = tuple(name for name in ORDER if any(plan.name == name for plan in self.recipe.filters))
+        measures = [plan.measure for plan in self.recipe.filters if plan.name == "colour"]
+        self._toning: Any = measures[0] if measures else colour.Measure()
         self._faces = _face_detector()
         if "text" in self._order:
             self._reader, self._maps = _text_reader()
@@ -99,6 +101,7 @@ class Obvious:
                 "obvious",
                 VERSION,
                 face_runtime(),
+                self._toning.model_dump(mode="json"),
                 surroundings(
                     TORCH_WEIGHTS if face_runtime() == "torch" else "yolov5n-face",
                     "lbpcascade_animeface",
@@ -137,8 +140,7 @@ class Obvious:
         with self._clock.stage("colour"):
             spread = float(image.std(axis=2).mean())
         with self._clock.stage(TONING):
-            settings = colour.Measure()
-            residual = colour.toning_residual(image, settings.toning_side, settings.toning_luma)
+            residual = colour.toning_residual(image, self._toning)
         return colour.ColourEvidence(spread, 0.0, 0.0, residual)
 
     def _text_of(self, image: RgbImage) -> text.TextEvidence:

@@ -1,27 +1,10 @@
 """The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
 
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import Field, field_validator
 
-from filters.base import Settings
-
-
-class TableSettings(Settings):
-    """A table of a recipe that has grown: what came later is told only where it is not the default.
-
-    So it is in no digest until it says something, and what was made before keeps its identity.
-    """
-
-    LATER: ClassVar[frozenset[str]] = frozenset()
-    """Keys that came after the first release."""
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        unchanged = {name for name in self.LATER if getattr(self, name) == fields[name].default}
-        return {name: value for name, value in values.items() if name not in unchanged}
+from filters.base import Settings, TableSettings
 
 
 class GateSettings(Settings):

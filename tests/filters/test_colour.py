@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.verdicts import derivatives
 from filters import colour
 from filters.base import RgbImage
 from filters.colour import ColourEvidence
@@ -128,6 +129,30 @@ def test_a_real_portrait_stands_far_above_its_own_toned_copy() -> None:
     brown = np.array((30, 15, 5)) + np.array((220, 220, 200)) * luma[..., None] / 255
     assert measured(astronaut()).toning_residual > 15
     assert measured(brown.round()).toning_residual < 1.5
+
+
+PORTRAIT = colour.Measure(toning_of="portrait")
+
+
+@pytest.mark.parametrize("tone", [derivatives.sepia, derivatives.brown, derivatives.cyanotype, derivatives.grey])
+@pytest.mark.parametrize("quality", [60, 90])
+def test_a_tone_that_bends_at_paper_white_is_no_colour(tone: derivatives.Derivative, quality: int) -> None:
+    toned = derivatives.recompressed(tone(astronaut()), quality)
+    assert colour.toning_residual(toned, PORTRAIT) < 2.6
+
+
+def test_a_small_coloured_head_on_grey_counts_more_where_a_portrait_s_is() -> None:
+    head = derivatives.shrunk(astronaut()[:300, 100:400], 100)
+    on_grey = np.pad(head, ((60, 300), (150, 150), (0, 0)), constant_values=200)
+    assert colour.toning_residual(on_grey, colour.Measure()) < 4
+    assert colour.toning_residual(on_grey, PORTRAIT) > 5
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 9))
+def test_every_size_has_a_portrait_s_residual_and_without_colour_none(width: int, height: int, seed: int) -> None:
+    image = noise(seed, width, height)
+    assert 0 <= colour.toning_residual(image, PORTRAIT) < 256
+    assert colour.toning_residual(np.repeat(image[..., :1], 3, axis=2), PORTRAIT) == 0
 
 
 def test_black_and_white_alone_leave_no_residual() -> None:

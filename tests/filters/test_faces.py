@@ -4,6 +4,7 @@ import pytest
 from filters import faces
 from filters.base import RgbImage
 from filters.detectors.base import Face
+from filters.detectors.framed import Framed
 from filters.faces import FacesEvidence
 from filters.weights import WeightsError
 from tests.filters.marks import astronaut, gold, with_centerface, with_gold, with_models
@@ -113,6 +114,40 @@ def test_faces_do_not_depend_on_the_rest_of_the_batch(measure: dict[str, object]
     built = faces.build(faces.Measure.model_validate({**measure, "side": 320}), "cpu")
     pictures = [astronaut(), solid((90, 90, 90)), astronaut()[:, 60:]]
     assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [pytest.param(YOLO, marks=with_models), pytest.param({**CENTERFACE, "side": 384}, marks=with_centerface)],
+)
+def test_a_face_that_fills_the_picture_is_seen_inside_a_border_and_other_pictures_are_seen_as_before(
+    measure: dict[str, object],
+) -> None:
+    tight = astronaut()[75:165, 182:265]
+    again = {**measure, "second_look": 0.57}
+    assert measured(tight, measure).faces[0].confidence < 0.57
+    face = measured(tight, again).faces[0]
+    assert face.confidence > 0.7
+    assert face.box == pytest.approx((0, 0, 83, 90), abs=4)
+    left_eye = np.add(face.landmarks[:2], (182, 75))
+    assert left_eye == pytest.approx((208, 106), abs=8)
+    assert measured(astronaut(), again) == measured(astronaut(), measure)
+    batch = faces.build(faces.Measure.model_validate(again), "cpu").measure([tight, astronaut(), solid((9, 9, 9))])
+    assert batch == [measured(picture, again) for picture in (tight, astronaut(), solid((9, 9, 9)))]
+
+
+def test_what_a_bordered_picture_shows_lies_where_it_is_in_the_picture() -> None:
+    image = noise(1, 900, 300)
+    framed = Framed.around(image, 384)
+    assert framed.pixels.shape == (256, 384, 3)
+    assert (framed.pixels[: framed.border_px] == framed.pixels[0, 0]).all()
+    whole = Face(96, 96, 288, 160, 0.9, (96.0, 96.0, 288.0, 160.0, *(192.0, 128.0) * 3))
+    over_the_edge = Face(0, 0, 192, 128, 0.8, LANDMARKS)
+    inside = framed.in_picture([whole, over_the_edge, Face(0, 0, 90, 90, 0.7, LANDMARKS)])
+    assert [face.confidence for face in inside] == [0.9, 0.8]
+    assert inside[0].box == pytest.approx((0, 0, 900, 300))
+    assert inside[0].landmarks == pytest.approx((0, 0, 900, 300, *(450, 150) * 3))
+    assert inside[1].box == pytest.approx((0, 0, 450, 150))
 
 
 @with_gold

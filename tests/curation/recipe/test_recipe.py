@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from curation.errors import RecipeError
+from curation.measure.filter_set import measurement_keys
 from curation.recipe.filter_plan import filter_names
 from curation.recipe.recipe import Recipe, bundled_recipes, load_recipe
 
@@ -104,6 +105,17 @@ def test_a_key_that_came_later_changes_no_digest_until_it_says_something_else(tm
         assert load(tmp_path, said).digest == FIRST_DIGEST
         changed = small.replace("[[filters]]", f"[{table}]\n{key} = {other}\n[[filters]]")
         assert load(tmp_path, changed).digest != FIRST_DIGEST
+
+
+def test_a_filter_s_parameter_that_came_later_changes_no_digest_and_no_key_until_it_says_something_else(
+    tmp_path: Path,
+) -> None:
+    assert 'name = "colour"\n' in SMALL
+    for value, is_same in (("picture", True), ("portrait", False)):
+        said = SMALL.replace('name = "colour"\n', f'name = "colour"\nmeasure = {{ toning_of = "{value}" }}\n')
+        recipe, usual = load(tmp_path, said), load(tmp_path, SMALL)
+        assert (recipe.curate_digest == usual.curate_digest) is is_same
+        assert (measurement_keys(recipe, {}) == measurement_keys(usual, {})) is is_same
 
 
 def test_order_and_device_are_outside_the_digest_and_thresholds_inside(tmp_path: Path) -> None:
