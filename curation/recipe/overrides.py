@@ -13,8 +13,8 @@ FORM = "say KEY=VALUE with a key of the recipe, such as pack.shuffle_seed=7 or f
 def overridden(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return a recipe's plain values with each override in its place; tables that are not there yet are made.
 
-    A key is that of the file, with dots; of `filters` one is named by its `name`, of `screens` by its `filter`. A value
-    is TOML (`12`, `true`, `["a", "b"]`, `"x"`), or a bare word.
+    A key is that of the file, with dots; of `filters` one is named by its `name`, of `screens` by its `filter`, where
+    that is told apart, or by its number from 0. A value is TOML (`12`, `true`, `["a", "b"]`, `"x"`), or a bare word.
 
     Raises:
         RecipeError: an override is no `key=value`, or its key leads through what is no table.
@@ -37,8 +37,10 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str,
 def _inside(place: Any, name: str, override: str) -> Any:
     if isinstance(place, list):
         names = [table.get("name", table.get("filter")) for table in place if isinstance(table, dict)]
+        if name.isdecimal() and int(name) < len(place):
+            return place[int(name)]
         if names.count(name) != 1:
-            raise RecipeError(f"--set {override}: no table of the name {name!r} here, only {names}")
+            raise RecipeError(f"--set {override}: {name!r} names no one table of {names}; a number may, from 0")
         return place[names.index(name)]
     if not isinstance(place, dict):
         raise RecipeError(f"--set {override}: {name!r} stands in a value, which has no keys; {FORM}")

@@ -16,9 +16,13 @@ def test_a_value_that_is_set_is_the_recipes_own_in_its_digest_and_in_what_is_rec
 
 
 def test_a_table_that_is_not_there_is_made_and_lists_of_tables_go_by_name() -> None:
-    changed = load_recipe("facecaptionhq-4m", ["rank.top=5", "filters.text.screens.text_map.measure.side=640"])
+    changed = load_recipe(
+        "facecaptionhq-4m",
+        ["rank.top=5", "filters.text.screens.0.measure.side=640", "filters.text.screens.text.measure.canvas_side=320"],
+    )
     assert changed.file.rank.top == 5
-    assert changed.screens["text"][0].plan.measure.model_dump()["side"] == 640
+    first, *_, last = (screen.plan.measure.model_dump() for screen in changed.screens["text"])
+    assert (first["side"], last["canvas_side"]) == (640, 320)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,8 @@ def test_a_table_that_is_not_there_is_made_and_lists_of_tables_go_by_name() -> N
         ("pack", "say KEY=VALUE"),
         ("=3", "say KEY=VALUE"),
         ("pack..seed=3", "say KEY=VALUE"),
-        ("filters.txt.keep=3", "no table of the name 'txt' here, only "),
+        ("filters.txt.keep=3", "'txt' names no one table of "),
+        ("filters.9.keep=3", "'9' names no one table of "),
         ("filters.text=3", "filters is a list"),
         ("name.of.it=3", "'of' stands in a value"),
         ("pack.shufle_seed=3", "pack.shufle_seed: unknown key; did you mean 'shuffle_seed'"),
