@@ -1,5 +1,8 @@
 """Scores of two evidences: how verdicts combine filters that know nothing of one another.
 
+Scores that are asked by few recipes and follow from evidence that all of them store, such as where a face looks, stand
+here too: they cost no column where no recipe names them.
+
 Every joint score returns bounds, so that a criterion can be decided before all its inputs are measured: no hit at
 all needs no face to be uncontested, no text region needs no face to overlap.
 """
@@ -11,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 from filters import boxes
 from filters.base import Settings
+from filters.detectors.base import Face, largest_face
+from filters.pose import WORST_DEG, eyes_distance_px, pose_of
 
 Known = Mapping[str, Any]
 """Filter name -> its evidence, or None where it has not measured yet."""
@@ -29,14 +34,14 @@ UNKNOWN = Bounds(-math.inf, math.inf)
 
 
 class JointScore(Protocol):
-    """A pure function of two evidences."""
+    """A pure function of one evidence or two."""
 
     owner: ClassVar[str]
     """The filter in whose stanza the keep range stands, and that rejects."""
-    inputs: ClassVar[tuple[str, str]]
+    inputs: ClassVar[tuple[str, ...]]
 
     def bounds(self, known: Known) -> Bounds:
-        """Return what is certain of the score from the evidence known so far; exact once both are known."""
+        """Return what is certain of the score from the evidence known so far; exact once all inputs are known."""
         ...
 
 
@@ -44,7 +49,7 @@ class FaceOverlapFraction(Settings):
     """Share of the largest face's box that text covers, 0..1; 0 with no face."""
 
     owner: ClassVar[str] = "text"
-    inputs: ClassVar[tuple[str, str]] = ("text", "faces")
+    inputs: ClassVar[tuple[str, ...]] = ("text", "faces")
 
     confidence: float = 0.5
     """Faces below this confidence do not count, 0..1."""
@@ -56,11 +61,7 @@ class FaceOverlapFraction(Settings):
             return Bounds(0.0, 0.0)
         if faces is None:
             return Bounds(0.0, 1.0)
-        largest = max(
-            (face for face in faces.faces if face.confidence >= self.confidence),
-            key=lambda face: (boxes.area(face.box), face.confidence),
-            default=None,
-        )
+        largest = largest_face(faces.faces, self.confidence)
         if largest is None:
             return Bounds(0.0, 0.0)
         if text is None:
@@ -73,7 +74,7 @@ class NumUncontestedHits(Settings):
     """Number of anime hits that no confident real face contests; all of them with no face."""
 
     owner: ClassVar[str] = "anime"
-    inputs: ClassVar[tuple[str, str]] = ("anime", "faces")
+    inputs: ClassVar[tuple[str, ...]] = ("anime", "faces")
 
     iou: float = 0.3
     """A face contests a hit when their boxes' intersection over union exceeds this, 0..1."""
@@ -92,8 +93,76 @@ class NumUncontestedHits(Settings):
         return Bounds(float(len(uncontested)), float(len(uncontested)))
 
 
-JOINT_SCORES: Mapping[str, type[FaceOverlapFraction] | type[NumUncontestedHits]] = {
+class OfLargestFace(Settings):
+    """Base of what the landmarks of the largest confident face say; the worst value with no such face."""
+
+    owner: ClassVar[str] = "faces"
+    inputs: ClassVar[tuple[str, ...]] = ("faces",)
+    worst: ClassVar[float]
+
+    confidence: float = 0.5
+    """Faces below this confidence do not count, 0..1."""
+
+    def bounds(self, known: Known) -> Bounds:
+        """Exact once the faces are known."""
+        faces = known["faces"]
+        if faces is None:
+            return UNKNOWN
+        face = largest_face(faces.faces, self.confidence)
+        value = self.worst if face is None else self.of(face)
+        return Bounds(value, value)
+
+    def of(self, face: Face) -> float:
+        """Return the score of a face."""
+        raise NotImplementedError
+
+
+class YawDeg(OfLargestFace):
+    """Degrees by which the face looks to the viewer's right (below 0: left), of `filters.pose`; 90 with no face."""
+
+    worst: ClassVar[float] = WORST_DEG
+
+    def of(self, face: Face) -> float:
+        """Return the yaw."""
+        return pose_of(face.landmarks).yaw_deg
+
+
+class PitchDeg(OfLargestFace):
+    """Degrees by which the face looks up (below 0: down), of `filters.pose`; 90 with no face."""
+
+    worst: ClassVar[float] = WORST_DEG
+
+    def of(self, face: Face) -> float:
+        """Return the pitch."""
+        return pose_of(face.landmarks).pitch_deg
+
+
+class RollDeg(OfLargestFace):
+    """Degrees by which the head leans to the viewer's right (below 0: left), of `filters.pose`; 90 with no face."""
+
+    worst: ClassVar[float] = WORST_DEG
+
+    def of(self, face: Face) -> float:
+        """Return the roll."""
+        return pose_of(face.landmarks).roll_deg
+
+
+class EyesDistancePx(OfLargestFace):
+    """Distance between the eyes in pixels of the picture, as ISO/IEC 29794-5 measures it; 0 with no face."""
+
+    worst: ClassVar[float] = 0.0
+
+    def of(self, face: Face) -> float:
+        """Return the distance."""
+        return eyes_distance_px(face.landmarks)
+
+
+JOINT_SCORES: Mapping[str, type[FaceOverlapFraction] | type[NumUncontestedHits] | type[OfLargestFace]] = {
     "face_overlap_fraction": FaceOverlapFraction,
     "num_uncontested_hits": NumUncontestedHits,
+    "yaw_deg": YawDeg,
+    "pitch_deg": PitchDeg,
+    "roll_deg": RollDeg,
+    "eyes_distance_px": EyesDistancePx,
 }
 """Every joint score by the name that keep ranges use."""
