@@ -28,7 +28,7 @@ HEAD: Floats = np.array(
 )
 """Left eye, right eye, nose tip, left and right mouth corner of a mean head, in distances between the eyes; x to the
 viewer's right, y down, z towards the camera. Fitted to the landmarks of 379 portraits by all their poses at once
-(`benchmarks.verdicts.quality`), and turned so that as many of them look up as down."""
+(`benchmarks.verdicts.pose`), and turned so that as many of them look up as down."""
 WORST_DEG = 90.0
 """What is told of a face that is none, and of landmarks in which no head can be seen: turned as far as can be."""
 
@@ -63,7 +63,7 @@ def pose_of(landmarks: tuple[float, ...]) -> Pose:
     if scales[1] <= 1e-6 * scales[0]:
         return UNKNOWN_POSE
     x_axis, y_axis = left @ right
-    return _angles(np.stack([x_axis, y_axis, np.cross(x_axis, y_axis)]))
+    return angles_of(np.stack([x_axis, y_axis, np.cross(x_axis, y_axis)]))
 
 
 def eyes_distance_px(landmarks: Sequence[float]) -> float:
@@ -71,7 +71,7 @@ def eyes_distance_px(landmarks: Sequence[float]) -> float:
     return math.hypot(landmarks[2] - landmarks[0], landmarks[3] - landmarks[1])
 
 
-def _angles(rotation: Floats) -> Pose:
+def angles_of(rotation: Floats) -> Pose:
     """Take R = R_z(roll) R_y(yaw) R_x(pitch) apart: the head nods, then turns, then leans in the picture's plane."""
     front = math.copysign(1.0, rotation[2, 2])
     yaw = math.atan2(-rotation[2, 0], front * math.hypot(rotation[2, 1], rotation[2, 2]))

@@ -238,7 +238,7 @@ class PackSettings(TableSettings):
     near_duplicate_bits: int | None = Field(default=None, ge=0, le=12)
     """Two pictures whose pHashes (filter `look`) differ in at most this many of 64 bits, and in few of 256, are nearly
     one: that with the largest face is packed. None packs both."""
-    near_duplicate_fine_bits: int = Field(default=48, ge=0, le=256)
+    near_duplicate_fine_bits: int = Field(default=28, ge=0, le=256)
     """In how many bits of the fine pHash, of 256, such two may differ."""
     metadata: Literal["strip", "keep"] = "strip"
     """`strip` losslessly removes all metadata but orientation and ICC, and trailing bytes; `keep` keeps every byte."""
