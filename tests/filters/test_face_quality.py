@@ -35,7 +35,8 @@ def test_blur_lowers_sharpness_step_by_step_whatever_the_size_of_the_picture() -
     sharp = seen().sharpness
     assert 1 > sharp > blurred[0] > blurred[1] > blurred[2] > 0
     twice = cv2.resize(astronaut(), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-    larger = Face(*(2 * x for x in FACE.box), 0.9, tuple(2 * x for x in FACE.landmarks))
+    left, top, right, bottom = (2 * x for x in FACE.box)
+    larger = Face(left, top, right, bottom, 0.9, tuple(2 * x for x in FACE.landmarks))
     assert quality_of(np.asarray(twice, np.uint8), larger).sharpness == pytest.approx(sharp, abs=0.03)
 
 

@@ -45,7 +45,7 @@ def by_quality(captions: Sequence[Caption], settings: CaptionSettings, max_chara
     """
     facts = facts_of_all(captions, max_characters)
     fit = [i for i, one in enumerate(facts) if fault_of(one, settings) is None] or range(len(captions))
-    order = {source: place for place, source in enumerate(settings.prefer)}
+    order: dict[str, int] = {source: place for place, source in enumerate(settings.prefer)}
 
     def worse(i: int) -> tuple[int, int, int]:
         return order[captions[i].source], -min(facts[i].num_words, settings.enough_words), i
