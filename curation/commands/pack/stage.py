@@ -56,11 +56,11 @@ EXTRA_FIELDS = (
     pa.field("license", pa.string()),
     pa.field("author", pa.string()),
     pa.field("rights_json", pa.string()),
-    pa.field("duplicate_of", pa.string()),
 )
 SCHEMA = pa.schema([*BASE_FIELDS, *EXTRA_FIELDS])
-"""Columns of `ledger.parquet` and `index.parquet`; `offset` is that of the picture's tar header, in bytes, and
-`duplicate_of` the uid of the picture that is packed for one that is nearly the same."""
+"""Columns of `ledger.parquet` and `index.parquet`; `offset` is that of the picture's tar header, in bytes."""
+DUPLICATE_OF = pa.field("duplicate_of", pa.string())
+"""A column besides, where the recipe looks for near duplicates: the uid of the picture that is packed for this one."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +156,12 @@ def _write_tables(
 
     Where the recipe leaves anybody out, a table of these, too.
     """
+    schema = schema_of(recipe)
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
     footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
-    packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [SCHEMA.empty_table()])
-    ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=SCHEMA)])
+    packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [schema.empty_table()])
+    ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=schema)])
     write = {LEFT_OUT_NAME: partial(write_table, table=table_of(out), footer=footer)} if leaves_out(recipe) else {}
     return {
         **{name: publish(target / name, written) for name, written in write.items()},
@@ -208,7 +209,7 @@ def place_samples(
                     waiting.append((rejected_row, place))
                 rejected.append(buried(rejected_row, SCHEMA) if is_forgotten else rejected_row)
     for rejected_row, place in waiting:
-        rejected_row["duplicate_of"] = uids[place]
+        rejected_row[DUPLICATE_OF.name] = uids[place]
     return placed, rejected
 
 
@@ -223,6 +224,11 @@ def left_out(
         return {}
     found = recorded(target, packed)
     return left_out_among(source, curated, recipe) if found is None else found
+
+
+def schema_of(recipe: Recipe) -> pa.Schema:
+    """Return the columns of a pack's ledgers."""
+    return SCHEMA if recipe.file.pack.near_duplicate_bits is None else SCHEMA.append(DUPLICATE_OF)
 
 
 def sample_fields(recipe: Recipe) -> dict[str, Any]:
@@ -252,7 +258,7 @@ def pack_shard(job: PackJob) -> ShardReport:
                 continue
             row, members = spool.take(seat)
             shard.add({**row, "shard": job.shard, "offset": shard.offset}, members)
-        return shard.commit(SCHEMA, footer, dict)
+        return shard.commit(schema_of(job.recipe), footer, dict)
 
 
 def _members(seat: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -300,7 +306,6 @@ def _row(seat: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapp
         "license": rights.license,
         "author": rights.author,
         "rights_json": rights.as_json,
-        "duplicate_of": None,
     }
 
 
