@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 REPEATED = "caption_repeated"
 SCHEMA = pa.schema([("number", pa.int32()), ("place", pa.int32()), ("digest", pa.string()), ("fault", pa.string())])
 OUT_SQL = """
+CREATE TEMP TABLE unfit AS
 WITH told AS (SELECT captions.* FROM captions JOIN pictures USING (shard, number)),
 often AS (SELECT digest FROM told GROUP BY digest HAVING count(DISTINCT (shard, number)) > {most})
-SELECT shard, number, CASE WHEN bool_or(fault IS NULL) THEN '{repeated}' ELSE first(fault ORDER BY place) END
-FROM told GROUP BY shard, number HAVING NOT bool_or(fault IS NULL AND digest NOT IN (SELECT digest FROM often))
-ORDER BY shard, number
+SELECT shard, number, CASE WHEN bool_or(fault IS NULL) THEN '{repeated}' ELSE first(fault ORDER BY place) END AS reason
+FROM told GROUP BY shard, number HAVING NOT bool_or(fault IS NULL AND digest NOT IN (SELECT digest FROM often));
+DELETE FROM pictures USING unfit WHERE pictures.shard = unfit.shard AND pictures.number = unfit.number
 """
 MOST = 2**62
 
@@ -73,13 +74,13 @@ def _told(rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: o
             yield {"number": number, "place": place, "digest": facts.digest, "fault": fault_of(facts, settings)}
 
 
-def without_fit_caption(
-    database: "duckdb.DuckDBPyConnection", settings: CaptionSettings
-) -> Iterator[tuple[int, int, str]]:
-    """Yield (shard, number, reason) of everyone in `pictures` of whom the table `captions` has none that is fit.
+def without_fit_caption(database: "duckdb.DuckDBPyConnection", settings: CaptionSettings) -> list[tuple[int, int, str]]:
+    """Take everyone out of `pictures` of whom `captions` has none that is fit; return (shard, number, reason).
 
     What more pictures than `max_repeats` share is not fit; of whom all fit ones are shared so is `caption_repeated`,
     everyone else bears the fault of the first caption.
     """
     most = MOST if settings.max_repeats is None else settings.max_repeats
-    yield from database.execute(OUT_SQL.format(most=most, repeated=REPEATED)).fetchall()
+    database.execute(OUT_SQL.format(most=most, repeated=REPEATED))
+    rows: list[tuple[int, int, str]] = database.execute("SELECT * FROM unfit ORDER BY shard, number").fetchall()
+    return rows

@@ -79,9 +79,8 @@ def left_out_among(source: Path, curated: "Manifest", recipe: Recipe) -> dict[Po
         if captions is not None:
             for shard, told in _captions(source, curated, captions):
                 _insert(database, "captions", told, shard)
-            for shard, number, reason in without_fit_caption(database, captions):
-                left_out[names[shard], number] = LeftOut(reason)
-                database.execute("DELETE FROM pictures WHERE shard = ? AND number = ?", (shard, number))
+            unfit = without_fit_caption(database, captions)
+            left_out |= {(names[shard], number): LeftOut(reason) for shard, number, reason in unfit}
         if settings.near_duplicate_bits is not None:
             bits, fine_bits = settings.near_duplicate_bits, settings.near_duplicate_fine_bits
             for (one, number), (other, best) in near_duplicates_in(database, bits, fine_bits):
