@@ -129,5 +129,19 @@ class StandIn(Protocol):
         ...
 
 
+@runtime_checkable
+class Follower(Protocol):
+    """What a filter defines beside, where it looks at what another one has found, such as the face: `faces`.
+
+    Its `measure` takes, after the pictures, one sequence of evidences for each of `INPUTS`, in the pictures' order. Its
+    own evidence is a function of picture and inputs, and its measurement key holds theirs.
+    """
+
+    @property
+    def INPUTS(self) -> tuple[str, ...]:  # noqa: N802
+        """Names of filters of the recipe; they know of no follower, and it of them only what their evidence holds."""
+        ...
+
+
 CONTRACT = ("VERSION", "EVIDENCE", "SCORES", "Measure", "Score", "scores", "weights", "build")
 """The names of `FilterModule`, for a message about a module that lacks one."""

@@ -147,4 +147,4 @@ def test_the_wheel_works_in_an_empty_folder_without_the_checkout(wheel: Path, tm
     command = [sys.executable, "-c", probe, str(ROOT), str(site)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=empty)
     assert result.stdout.startswith(str(site))
-    assert "'demo', 'facecaptionhq-4m', 'published-literal'" in result.stdout
+    assert "'demo', 'facecaptionhq-4m', 'facecaptionhq-strict', 'published-literal'" in result.stdout

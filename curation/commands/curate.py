@@ -12,6 +12,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any
 
+from curation.dataset.caption_facts import facts_of_all
 from curation.dataset.captions import captions_of
 from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.sample import Sample
@@ -23,8 +24,9 @@ from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.images.decode import require_decoders
 from curation.images.reservations import reservation_in
+from curation.measure.arrow import to_struct
 from curation.measure.cascade import Entry, Measured
-from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
+from curation.measure.columns import CAPTIONS, ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
@@ -248,7 +250,13 @@ def _committed(job: CurateJob, source_sha256: str) -> ShardReport | None:
 
 
 def _row(examined: Examined, recipe: Recipe) -> dict[str, Any]:
-    return ledger_row(identity_of(examined), examined.verdict, examined.measured.evidence, recipe)
+    told = {} if recipe.file.captions is None else {CAPTIONS: _captions(examined.sample, recipe)}
+    return ledger_row(identity_of(examined) | told, examined.verdict, examined.measured.evidence, recipe)
+
+
+def _captions(sample: Sample, recipe: Recipe) -> list[Any]:
+    captions = captions_of(sample.caption, sample.metadata)
+    return [to_struct(facts) for facts in facts_of_all(captions, recipe.file.pack.max_caption_characters)]
 
 
 def examine(samples: Iterable[Sample], shard: str, recipe: Recipe, measure: Measure) -> Iterator[Examined]:

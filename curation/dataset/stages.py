@@ -15,6 +15,8 @@ INDEX_NAME = "index.parquet"
 FINDINGS_NAME = "findings.parquet"
 BLOCKED_NAME = "blocked.parquet"
 """What no redirect may lead to: the blocklists of `rank`, as hashes, for `fetch`."""
+LEFT_OUT_NAME = "left_out.parquet"
+"""Whom a pack leaves out, why and for whom, by place; only where the recipe asks for that."""
 CARD_NAME = "README.md"
 """The card that says to readers outside what of a folder is data."""
 
@@ -72,7 +74,7 @@ FETCH = Stage(
 CURATE = Stage(name="curate", before="fetch", output_since="0.1.0", can_be_redecided=True, follows_shards=True)
 PACK = Stage(
     name="pack", before="curate", output_since="0.3.0", is_by_format=True,
-    has_whole_ledger=True, tables=(INDEX_NAME, CARD_NAME), rejects_before_shards=True,
+    has_whole_ledger=True, tables=(INDEX_NAME, LEFT_OUT_NAME, CARD_NAME), rejects_before_shards=True,
 )  # fmt: skip
 
 _TABLE = {stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)}

@@ -86,7 +86,7 @@ def measure(entries: Sequence[Entry], bank: FilterBank, recipe: Recipe, decode: 
         for name in turns(recipe.order, partial(_is_asked, wanted)):
             chosen = [i for i in pictures if name in wanted[i]]
             with _timed(name, [seconds[i] for i in chosen]):
-                evidences = bank.filters[name].measure([pictures[i].rgb for i in chosen])
+                evidences = bank.measure(name, [pictures[i].rgb for i in chosen], [known[i] for i in chosen])
             for i, evidence in zip(chosen, evidences, strict=True):
                 known[i][name] = evidence
                 wanted[i] = wants(entries[i], known[i], recipe)
@@ -143,12 +143,12 @@ def _open(entry: Entry, recipe: Recipe, decode: Decode) -> Picture | Verdict:
 
 
 def _asked(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
-    return tuple(name for name in entry.wanted or () if known[name] is None)
+    return ready([name for name in entry.wanted or () if known[name] is None], known, recipe)
 
 
 def _needed(entry: Entry, known: Known, recipe: Recipe) -> tuple[str, ...]:
     if recipe.file.curate.measure == "all":
-        return tuple(name for name, evidence in known.items() if evidence is None)
+        return ready([name for name, evidence in known.items() if evidence is None], known, recipe)
     verdict = judge(known, recipe.criteria)
     return verdict.filters if isinstance(verdict, NotYet) else ()
 
@@ -168,6 +168,11 @@ def missing(known: Known, recipe: Recipe) -> tuple[str, ...]:
     undecided = unsettled(known, recipe.criteria)
     screened = {name for name, screens in recipe.screens.items() if screens}
     screened |= {screen.plan.name for screens in recipe.screens.values() for screen in screens}
-    return tuple(
-        name for name, evidence in known.items() if evidence is None and (name in undecided or name not in screened)
-    )
+    unmeasured = [name for name, evidence in known.items() if evidence is None]
+    return ready([name for name in unmeasured if name in undecided or name not in screened], known, recipe)
+
+
+def ready(names: Sequence[str], known: Known, recipe: Recipe) -> tuple[str, ...]:
+    """Return those of some measurers that can measure now: whose inputs, if they follow others, are known."""
+    waits = {plan.name for plan in recipe.measurers if any(known[name] is None for name in plan.inputs)}
+    return tuple(name for name in names if name not in waits)

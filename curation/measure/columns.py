@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.dataset.caption_facts import CaptionFacts
 from curation.dataset.ledger import BASE_FIELDS, base_row
 from curation.dataset.stages import CURATE
 from curation.errors import ShardError
-from curation.measure.arrow import evidence_type, from_struct, to_struct
+from curation.measure.arrow import arrow_type, evidence_type, from_struct, to_struct
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 
@@ -24,9 +25,15 @@ IDENTITY = ("uid", "key", "url", "sha256", "width", "height", *(column.name for 
 """Columns that say who a sample is, whatever is thought of it."""
 
 
+CAPTIONS = "captions"
+"""Column of what can be said of each caption (`CaptionFacts`), where the recipe has a table `[captions]`."""
+
+
 def ledger_schema(recipe: Recipe) -> pa.Schema:
-    """Return the columns of the curate ledger: the base, format and size, then two structs per filter, then joint."""
+    """Return the columns of the curate ledger: who and how large, captions, then two structs per filter, then joint."""
     fields = [*BASE_FIELDS, *EXTRA_FIELDS]
+    if recipe.file.captions is not None:
+        fields.append(pa.field(CAPTIONS, arrow_type(tuple[CaptionFacts, ...])))
     for plan in recipe.measurers:
         fields.append(pa.field(f"{plan.name}_evidence", evidence_type(plan.module.EVIDENCE)))
         fields.append(pa.field(f"{plan.name}_scores", pa.struct([(name, pa.float64()) for name in plan.module.SCORES])))
@@ -41,11 +48,14 @@ def ledger_row(
 ) -> dict[str, Any]:
     """Return a sample's row: identity, verdict, and for every filter its evidence and scores or nulls.
 
-    `identity` holds the columns of `IDENTITY`; `known` is empty where there was nothing to look at.
+    `identity` holds the columns of `IDENTITY`, and `CAPTIONS` where the recipe asks for it; `known` is
+    empty where there was nothing to look at.
     """
     base = {name: identity[name] for name in ("uid", "key", "url", "sha256", "width", "height")}
     row = base_row(**base, rejected_by=verdict.rejected_by, reason=verdict.reason)
     row |= {column.name: identity[column.name] for column in EXTRA_FIELDS}
+    if recipe.file.captions is not None:
+        row[CAPTIONS] = identity[CAPTIONS]
     for plan in recipe.measurers:
         evidence = known.get(plan.name)
         row[f"{plan.name}_evidence"] = None if evidence is None else to_struct(evidence)

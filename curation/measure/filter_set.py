@@ -1,14 +1,16 @@
 """The recipe's filters, loaded: weights found and verified, models built once per process, each column named."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from curation.errors import WeightsError
 from curation.images.decode import IN_DIGESTS
+from curation.recipe.joint_scores import Known
 from curation.recipe.recipe import Recipe
 from curation.storage.publish import digest
-from filters.base import Filter
+from filters.base import Filter, RgbImage
 from filters.weights import find_all, find_weights
 
 
@@ -17,6 +19,13 @@ class FilterBank:
     """Ready filters by name."""
 
     filters: Mapping[str, Filter]
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Whose evidence a filter needs to measure, by its name."""
+
+    def measure(self, name: str, images: Sequence[RgbImage], known: Sequence[Known]) -> list[Any]:
+        """Return one evidence per picture of the filter, which must be `ready` for what is known of each."""
+        measure: Callable[..., list[Any]] = self.filters[name].measure
+        return measure(images, *([evidence[other] for evidence in known] for other in self.inputs.get(name, ())))
 
 
 def weights_of(recipe: Recipe) -> dict[str, str]:
@@ -35,8 +44,8 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
     Two ledgers whose keys agree for a filter hold comparable evidence in that column; when a key changes, that
     column alone must be measured again.
     """
-    keys = {}
-    for plan in recipe.measurers:
+    keys: dict[str, str] = {}
+    for plan in sorted(recipe.measurers, key=lambda plan: bool(plan.inputs)):
         needed = [find_weights(name).name for name in plan.module.weights(plan.measure)]
         keys[plan.name] = digest(
             {
@@ -46,9 +55,10 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
                 "decode": recipe.file.decode.model_dump(mode="json"),
                 "weights": {name: weights[name] for name in needed},
                 **IN_DIGESTS,
+                **({"inputs": {name: keys[name] for name in plan.inputs}} if plan.inputs else {}),
             }
         )
-    return keys
+    return {plan.name: keys[plan.name] for plan in recipe.measurers}
 
 
 _LOADED: dict[tuple[str, str], FilterBank] = {}
@@ -68,5 +78,6 @@ def load_bank(recipe: Recipe, weights: Mapping[str, str]) -> FilterBank:
             raise WeightsError(f"weights {', '.join(changed)}: not the bytes that the run was started with")
         device = recipe.file.curate.device
         built = {plan.name: plan.module.build(plan.measure, device) for plan in recipe.measurers}
-        _LOADED[name] = FilterBank(MappingProxyType(built))
+        inputs = {plan.name: plan.inputs for plan in recipe.measurers}
+        _LOADED[name] = FilterBank(MappingProxyType(built), MappingProxyType(inputs))
     return _LOADED[name]

@@ -4,7 +4,6 @@ The bytes are hashed where they are; their look needs pixels, and is found in th
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,8 @@ from curation.images.decode import UnreadableError, decode
 from curation.measure.cascade import UNREADABLE, Decode, Entry, Measured
 from curation.recipe.judge import Verdict
 from curation.recipe.settings import DecodeLimits
-from filters.base import Evidence, RgbImage
+from filters.base import Evidence
+from filters.look import phash_of
 
 PHASH_BITS = 64
 LOOK = "look"
@@ -61,16 +61,6 @@ def _seen(image_bytes: bytes, limits: DecodeLimits, decode: Decode) -> Measured:
     except UnreadableError as error:
         return Measured(refused=Verdict(UNREADABLE, error.reason))
     return Measured({LOOK: Look(phash_of(picture.rgb))}, picture.width, picture.height, picture.format)
-
-
-def phash_of(rgb: RgbImage) -> str:
-    """Return the pHash of a picture in hex."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import imagehash
-    return str(imagehash.phash(Image.fromarray(rgb)))
 
 
 def is_phash(text: object) -> bool:

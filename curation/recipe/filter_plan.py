@@ -15,7 +15,7 @@ from curation.recipe.joint_scores import JOINT_SCORES, UNKNOWN, Bounds, JointSco
 from curation.recipe.judge import Criterion, KeepRange, Screening
 from curation.recipe.screens import Proof, Proofs, ScreenStanza, about, may_hold
 from curation.recipe.validation import choices, validated
-from filters.base import CONTRACT, FilterModule, Settings, StandIn
+from filters.base import CONTRACT, FilterModule, Follower, Settings, StandIn
 
 NUM_RECENT = 256
 """Evidences whose scores a plan remembers: more than a batch has pictures."""
@@ -54,6 +54,11 @@ class FilterPlan:
     def filter(self) -> str:
         """Name of the module that measures."""
         return self.module.__name__.rpartition(".")[2]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the filters whose evidence it needs to measure."""
+        return self.module.INPUTS if isinstance(self.module, Follower) else ()
 
     def scores(self, evidence: Any) -> dict[str, float]:
         """Return the filter's own scores of one evidence."""
@@ -136,6 +141,10 @@ def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
 def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str, place: str) -> ScreenPlan:
     screen = stanza.screens[number]
     module = _module(screen.filter, where, f"{place}.filter")
+    if isinstance(module, Follower):
+        raise RecipeError(
+            f"{where}: {place}.filter: {screen.filter!r} follows {module.INPUTS[0]!r} and can screen none"
+        )
     can_stand_in = screen.filter == stanza.name or isinstance(module, StandIn)
     joint = {name: score for name, score in JOINT_SCORES.items() if score.owner == stanza.name and can_stand_in}
     for i, proof in enumerate(screen.proofs):
@@ -191,7 +200,7 @@ def criterion_of(plan: FilterPlan, score: str, keep: KeepRange, screens: Sequenc
     if joint is not None:
         return Criterion(plan.name, score, keep, joint.inputs, joint.bounds, screenings)
     bounds: Callable[[Known], Bounds] = partial(_own_bounds, plan, score)
-    return Criterion(plan.name, score, keep, (plan.name,), bounds, screenings)
+    return Criterion(plan.name, score, keep, (plan.name,), bounds, screenings, plan.inputs)
 
 
 def _may_settle(keep: KeepRange, proofs: Proofs) -> bool:

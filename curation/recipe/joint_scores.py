@@ -1,5 +1,8 @@
 """Scores of two evidences: how verdicts combine filters that know nothing of one another.
 
+Scores that are asked by few recipes and follow from evidence that all of them store, such as where a face looks, stand
+here too: they cost no column where no recipe names them.
+
 Every joint score returns bounds, so that a criterion can be decided before all its inputs are measured: no hit at
 all needs no face to be uncontested, no text region needs no face to overlap.
 """
@@ -14,8 +17,8 @@ from pydantic import Field
 from curation.recipe.settings import TableSettings
 from filters import boxes, text_lines
 from filters.base import Settings
-from filters.detectors.base import Face
-from filters.faces import FacesEvidence
+from filters.detectors.base import Face, largest_face
+from filters.pose import WORST_DEG, eyes_distance_px, pose_of
 
 Known = Mapping[str, Any]
 """Filter name -> its evidence, or None where it has not measured yet."""
@@ -38,14 +41,14 @@ UNKNOWN = Bounds(-math.inf, math.inf)
 
 
 class JointScore(Protocol):
-    """A pure function of two evidences."""
+    """A pure function of one evidence or two."""
 
     owner: ClassVar[str]
     """The filter in whose stanza the keep range stands, and that rejects."""
-    inputs: ClassVar[tuple[str, str]]
+    inputs: ClassVar[tuple[str, ...]]
 
     def bounds(self, known: Known) -> Bounds:
-        """Return what is certain of the score from the evidence known so far; exact once both are known."""
+        """Return what is certain of the score from the evidence known so far; exact once all inputs are known."""
         ...
 
 
@@ -54,7 +57,7 @@ class FaceOverlapFraction(TableSettings):
 
     LATER = frozenset({"face_height"})
     owner: ClassVar[str] = "text"
-    inputs: ClassVar[tuple[str, str]] = ("text", "faces")
+    inputs: ClassVar[tuple[str, ...]] = ("text", "faces")
 
     confidence: float = 0.5
     """Faces below this confidence do not count, 0..1."""
@@ -69,7 +72,7 @@ class FaceOverlapFraction(TableSettings):
             return Bounds(0.0, 0.0)
         if faces is None:
             return Bounds(0.0, 1.0)
-        largest = _largest(faces, self.confidence)
+        largest = largest_face(faces.faces, self.confidence)
         if largest is None:
             return Bounds(0.0, 0.0)
         if text is None:
@@ -106,7 +109,7 @@ class TextProminence(Settings):
             return Bounds(0.0, math.inf)
         if faces is None:
             return Bounds(0.0, self._of(text, text.polygons))
-        largest = _largest(faces, self.confidence)
+        largest = largest_face(faces.faces, self.confidence)
         prominence = self._of(text, _written(text.polygons, largest, self.face_height))
         return Bounds(prominence, prominence)
 
@@ -119,7 +122,7 @@ class NumUncontestedHits(Settings):
     """Number of anime hits that no confident real face contests; all of them with no face."""
 
     owner: ClassVar[str] = "anime"
-    inputs: ClassVar[tuple[str, str]] = ("anime", "faces")
+    inputs: ClassVar[tuple[str, ...]] = ("anime", "faces")
 
     iou: float = 0.3
     """A face contests a hit when their boxes' intersection over union exceeds this, 0..1."""
@@ -138,12 +141,6 @@ class NumUncontestedHits(Settings):
         return Bounds(float(len(uncontested)), float(len(uncontested)))
 
 
-def _largest(faces: FacesEvidence, confidence: float) -> Face | None:
-    """Return the largest face of at least this confidence; of equal ones the surest."""
-    confident = [face for face in faces.faces if face.confidence >= confidence]
-    return max(confident, key=lambda face: (boxes.area(face.box), face.confidence), default=None)
-
-
 def _written(polygons: Polygons, face: Face | None, face_height: float | None) -> Polygons:
     """Return the regions that are not the face itself: those beside its box, and those too low to be one."""
     if face is None or face_height is None:
@@ -156,9 +153,78 @@ def _is_face(region: boxes.Box, face: Face, face_height: float) -> bool:
     return is_within and region[3] - region[1] > face_height * (face.y2 - face.y1)
 
 
-JOINT_SCORES: Mapping[str, type[FaceOverlapFraction] | type[TextProminence] | type[NumUncontestedHits]] = {
+class OfLargestFace(Settings):
+    """Base of what the landmarks of the largest confident face say; the worst value with no such face."""
+
+    owner: ClassVar[str] = "faces"
+    inputs: ClassVar[tuple[str, ...]] = ("faces",)
+    worst: ClassVar[float]
+
+    confidence: float = 0.5
+    """Faces below this confidence do not count, 0..1."""
+
+    def bounds(self, known: Known) -> Bounds:
+        """Exact once the faces are known."""
+        faces = known["faces"]
+        if faces is None:
+            return UNKNOWN
+        face = largest_face(faces.faces, self.confidence)
+        value = self.worst if face is None else self.of(face)
+        return Bounds(value, value)
+
+    def of(self, face: Face) -> float:
+        """Return the score of a face."""
+        raise NotImplementedError
+
+
+class YawDeg(OfLargestFace):
+    """Degrees by which the face looks to the viewer's right (below 0: left), of `filters.pose`; 90 with no face."""
+
+    worst: ClassVar[float] = WORST_DEG
+
+    def of(self, face: Face) -> float:
+        """Return the yaw."""
+        return pose_of(face.landmarks).yaw_deg
+
+
+class PitchDeg(OfLargestFace):
+    """Degrees by which the face looks up (below 0: down), of `filters.pose`; 90 with no face."""
+
+    worst: ClassVar[float] = WORST_DEG
+
+    def of(self, face: Face) -> float:
+        """Return the pitch."""
+        return pose_of(face.landmarks).pitch_deg
+
+
+class RollDeg(OfLargestFace):
+    """Degrees by which the head leans to the viewer's right (below 0: left), of `filters.pose`; 90 with no face."""
+
+    worst: ClassVar[float] = WORST_DEG
+
+    def of(self, face: Face) -> float:
+        """Return the roll."""
+        return pose_of(face.landmarks).roll_deg
+
+
+class EyesDistancePx(OfLargestFace):
+    """Distance between the eyes in pixels of the picture, as ISO/IEC 29794-5 measures it; 0 with no face."""
+
+    worst: ClassVar[float] = 0.0
+
+    def of(self, face: Face) -> float:
+        """Return the distance."""
+        return eyes_distance_px(face.landmarks)
+
+
+JointScoreType = type[FaceOverlapFraction] | type[TextProminence] | type[NumUncontestedHits] | type[OfLargestFace]
+JOINT_SCORES: Mapping[str, JointScoreType] = {
     "face_overlap_fraction": FaceOverlapFraction,
     "text_prominence": TextProminence,
     "num_uncontested_hits": NumUncontestedHits,
+    "yaw_deg": YawDeg,
+    "pitch_deg": PitchDeg,
+    "roll_deg": RollDeg,
+    "eyes_distance_px": EyesDistancePx,
 }
 """Every joint score by the name that keep ranges use."""

@@ -82,6 +82,8 @@ class Criterion:
     """What is certain of the score, from the evidence known so far."""
     screens: tuple[Screening, ...] = ()
     """Screens that may prove it, in the order in which they are asked, before the filter measures."""
+    after: tuple[str, ...] = ()
+    """Filters without whose evidence those of `inputs` cannot measure."""
 
     def settle(self, known: Known) -> "Settled":
         """Return what the evidence makes of this criterion: the first screen that decides it, else the filter."""
@@ -94,7 +96,8 @@ class Criterion:
         settled = Settled(self.keep, self.bounds(known))
         if settled.failure is not None or settled.holds:
             return settled
-        return Settled(self.keep, settled.bounds, waiting=tuple(name for name in self.inputs if known[name] is None))
+        waiting = [tuple(name for name in names if known[name] is None) for names in (self.after, self.inputs)]
+        return Settled(self.keep, settled.bounds, waiting=waiting[0] or waiting[1])
 
 
 @dataclass(frozen=True)

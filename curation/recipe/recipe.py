@@ -17,6 +17,7 @@ from curation.recipe.judge import Criterion, KeepRange
 from curation.recipe.overrides import overridden
 from curation.recipe.screens import may_hold
 from curation.recipe.settings import (
+    CaptionSettings,
     CurateSettings,
     DecodeLimits,
     FetchSettings,
@@ -45,6 +46,7 @@ class RecipeFile(Settings):
     decode: DecodeLimits = DecodeLimits()
     curate: CurateSettings = CurateSettings()
     filters: tuple[FilterStanza, ...] = Field(min_length=1)
+    captions: CaptionSettings | None = None
     pack: PackSettings = PackSettings()
 
 
@@ -121,7 +123,9 @@ class Recipe:
     def curate_digest(self) -> str:
         """The digest of what `curate` alone depends on, so that a new shard size does not measure anything again."""
         inside = self._inside(self.resolved)
-        return digest({key: inside[key] for key in ("schema_version", "decode", "curate", "filters")})
+        asked = {key: inside[key] for key in ("schema_version", "decode", "curate", "filters")}
+        told = {"max_caption_characters": self.file.pack.max_caption_characters}
+        return digest(asked if self.file.captions is None else {**asked, "captions": told})
 
     @cached_property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -207,11 +211,19 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
     if len(set(columns)) != len(columns):
         raise RecipeError(f"{where}: filters: a name stands twice in {columns}; each filter has one stanza")
     for plan in plans:
+        if missing := [name for name in plan.inputs if name not in names]:
+            raise RecipeError(f"{where}: filter {plan.name!r} also needs a filter {missing[0]!r}")
         for score in [*plan.joint, *(name for screen in plan.screens for name in screen.joint)]:
             if missing := [name for name in JOINT_SCORES[score].inputs if name not in names]:
                 raise RecipeError(f"{where}: filter {plan.name!r}: {score} also needs a filter {missing[0]!r}")
     _require_order(file.curate.order, plans, where)
-    return Recipe(name=file.name, path=where, file=file, filters=plans)
+    recipe = Recipe(name=file.name, path=where, file=file, filters=plans)
+    if file.pack.near_duplicate_bits is not None and "look" not in recipe.certain:
+        raise RecipeError(
+            f"{where}: pack.near_duplicate_bits: needs a filter 'look' that measures all that is kept, so with a keep "
+            f"range of its own, such as keep.num_set_bits = {{ min = 0 }}"
+        )
+    return recipe
 
 
 def _require_order(order: Sequence[str], plans: Sequence[FilterPlan], where: str) -> None:

@@ -175,10 +175,42 @@ class CurateSettings(TableSettings):
     fails."""
 
 
+class CaptionSettings(Settings):
+    """Which captions are fit to train on; without this table of the recipe all are, and nothing is said of them.
+
+    `curate` then says of each caption what it is like (column `captions`), and `pack` leaves out whoever has none that
+    is fit, by the reason of the first (`caption_short`, ...), and chooses among those that are.
+    """
+
+    min_words: int = Field(default=3, ge=0)
+    """Fewer words or numbers are `caption_short`."""
+    max_words: int | None = Field(default=None, ge=1)
+    """More are `caption_long`."""
+    languages: tuple[str, ...] = ("en", "unknown")
+    """Others are `caption_language`; `unknown` is a text in Latin script that says too little; empty takes all."""
+    refuse_boilerplate: bool = True
+    """What agencies, galleries and cameras write, and file names, are `caption_boilerplate`."""
+    refuse_personal_data: bool = True
+    """Texts with an e-mail address or a telephone number are `caption_personal_data`."""
+    max_repeats: int | None = Field(default=None, ge=1)
+    """A text that more pictures than this share is `caption_repeated`."""
+    prefer: tuple[Literal["facecaption", "laion", "text"], ...] = ("facecaption", "laion", "text")
+    """Which source's caption is taken of several that are fit and bind equally well, best first."""
+    enough_words: int = Field(default=40, ge=1)
+    """Of two captions of one source that which says more is better, up to this many words."""
+
+    @field_validator("prefer")
+    @classmethod
+    def _names_each_source_once(cls, prefer: tuple[str, ...]) -> tuple[str, ...]:
+        if sorted(prefer) != ["facecaption", "laion", "text"]:
+            raise ValueError("facecaption, laion and text are wanted, each once, best first")
+        return prefer
+
+
 class PackSettings(TableSettings):
     """How the final shards are cut."""
 
-    LATER = frozenset({"max_shard_bytes", "shuffle_seed"})
+    LATER = frozenset({"max_shard_bytes", "shuffle_seed", "near_duplicate_bits", "near_duplicate_fine_bits"})
 
     max_shard_bytes: int = Field(default=1 << 30, ge=1)
     """A final shard ends before the sample with which it would be larger, by the sizes of the fetched pictures."""
@@ -186,6 +218,11 @@ class PackSettings(TableSettings):
     """Most samples of a final shard; the last one holds the rest."""
     shuffle_seed: int = Field(default=0, ge=0)
     """Decides the order of the packed samples."""
+    near_duplicate_bits: int | None = Field(default=None, ge=0, le=12)
+    """Two pictures whose pHashes (filter `look`) differ in at most this many of 64 bits, and in few of 256, are nearly
+    one: that with the largest face is packed. None packs both."""
+    near_duplicate_fine_bits: int = Field(default=28, ge=0, le=256)
+    """In how many bits of the fine pHash, of 256, such two may differ."""
     metadata: Literal["strip", "keep"] = "strip"
     """`strip` losslessly removes all metadata but orientation and ICC, and trailing bytes; `keep` keeps every byte."""
     min_caption_box_iou: float = Field(default=0.5, gt=0.0, le=1.0)

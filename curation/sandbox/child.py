@@ -25,11 +25,12 @@ from curation.images.decode import Picture, decode
 from curation.measure.arrow import to_struct
 from curation.measure.cascade import Decode, Entry, Measured, measure
 from curation.measure.filter_set import load_bank
-from curation.measure.fingerprint import look_at, phash_of
+from curation.measure.fingerprint import look_at
 from curation.printable import talk
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
+from filters.look import phash_of
 
 OUT_OF_CPU = signal.SIGPROF
 """What the kernel sends when the CPU time for decoding is spent; nothing handles it, so it ends the process."""

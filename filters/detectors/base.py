@@ -1,6 +1,6 @@
 """What a face detector gives back, whichever network and runtime stand behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,12 @@ class Face:
     def area_px(self) -> float:
         """Area in square pixels."""
         return (self.x2 - self.x1) * (self.y2 - self.y1)
+
+
+def largest_face(faces: Iterable[Face], confidence: float) -> Face | None:
+    """Return the largest of the faces of at least this confidence; of several the surest; None with no such face."""
+    confident = (face for face in faces if face.confidence >= confidence)
+    return max(confident, key=lambda face: (face.area_px, face.confidence), default=None)
 
 
 class FaceDetector(Protocol):

@@ -217,7 +217,11 @@ def _cut_short(full: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, 
     cut: dict[str, Any] = dict.fromkeys(full)
     columns: dict[str, Any] = {}
     for recipe in recipes:
-        before, columns = columns, {plan.name: (plan.filter, plan.measure) for plan in recipe.measurers}
+        before, measures = columns, {plan.name: plan.measure for plan in recipe.measurers}
+        columns = {
+            plan.name: (plan.filter, plan.measure, [measures[name] for name in plan.inputs])
+            for plan in recipe.measurers
+        }
         stale = {name for name, known in cut.items() if known is not None and columns.get(name) != before[name]}
         cut |= dict.fromkeys(stale)
         verdict = judge(cut, recipe.criteria)

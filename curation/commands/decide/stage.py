@@ -35,7 +35,7 @@ from curation.dataset.tar import TarWriter, read_samples
 from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
 from curation.measure.cascade import Entry, Measured
-from curation.measure.columns import IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
+from curation.measure.columns import CAPTIONS, IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
@@ -185,7 +185,17 @@ def _curated(target: Path, recipe: Recipe) -> Manifest:
             f"{target}: recipe {recipe.name!r} decodes otherwise ([decode]), so nothing measured here holds; "
             f"curate into a new folder with it"
         )
+    if told_of_captions(recipe.resolved) not in (None, told_of_captions(manifest.recipe)):
+        raise UsageError(
+            f"{target}: recipe {recipe.name!r} asks what captions are like ([captions]), which nobody has looked at "
+            f"here, or not in this length; curate into a new folder with it"
+        )
     return manifest
+
+
+def told_of_captions(recipe: Mapping[str, Any]) -> int | None:
+    """Return up to which length a resolved recipe asks what captions are like; None where it does not ask."""
+    return recipe["pack"]["max_caption_characters"] if recipe.get("captions") is not None else None
 
 
 def _jobs(
@@ -285,6 +295,7 @@ def _rows(ledger: Ledger, measured: Mapping[int, Measured], recipe: Recipe) -> l
     rows = []
     for i, judged in enumerate(ledger.opinions):
         identity, known, verdict = {name: judged.row[name] for name in IDENTITY}, judged.known, judged.after
+        identity |= {CAPTIONS: judged.row.get(CAPTIONS)}
         if i in measured:
             outcome = measured[i]
             known = {} if outcome.refused else outcome.evidence

@@ -9,6 +9,7 @@ import pyarrow as pa
 from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, whole_file
 from curation.commands.pack.placement import Placed
 from curation.commands.pack.stage import (
+    left_out,
     pack_jobs,
     pack_work,
     pack_work_id,
@@ -89,7 +90,8 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
     if claimed is None or not (is_late or claimed["work_digest"] == pack_work(was, recipe)):
         return {}  # packed from something else: running `pack` again is refused or does it anew
     is_ = replace(was, shards=tuple(before.new.values()))
-    placed, _ = place_samples(before.place.folder, was)
+    out = left_out(before.place.folder, was, recipe, stage.place.folder, stage.manifest)
+    placed, _ = place_samples(before.place.folder, was, out=out)
     left = [replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in placed]
     old, new = _work_ids(stage, before, recipe, was, placed), _work_ids(stage, before, recipe, is_, left)
     for shard, report in stage.new.items():

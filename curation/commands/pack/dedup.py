@@ -1,20 +1,37 @@
-"""One picture is kept once in a dataset, whatever the number of addresses and source shards that it came by."""
+"""One picture is kept once in a dataset, whatever the number of addresses and source shards that it came by.
 
+Whether pictures that are nearly one count as one (`near_duplicates`), and which captions are fit to train on
+(`caption_choice`), the recipe says.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.commands.pack.caption_choice import told_captions, without_fit_caption
+from curation.commands.pack.left_out import LeftOut, Position
+from curation.commands.pack.near_duplicates import NEAR_DUPLICATE, near_duplicates_in
 from curation.dataset.ledger import read_ledger
+from curation.errors import ShardError
+from curation.measure.columns import CAPTIONS
+from curation.recipe.recipe import Recipe
+from curation.recipe.settings import CaptionSettings
 from curation.storage.scratch import scratch_database
 
 if TYPE_CHECKING:
+    import duckdb
+
     from curation.dataset.manifest import Manifest
 
 MEMORY_LIMIT = "1GB"
 FACES, FACE_SIDE = "faces", "largest_face_side_px"
 """The filter and the score of it that say how large a picture's native face is."""
+LOOK, HASHES = "look", ("phash", "fine_phash")
+"""The filter and those of its evidence by which near duplicates are found."""
 SAME = {"uid": "duplicate_uid", "sha256": "duplicate_bytes"}
 """What two samples may share -> the reason for which the lesser one stays out, in this order."""
 LESSER_SQL = """
@@ -32,39 +49,95 @@ DELETE FROM pictures USING lesser WHERE pictures.shard = lesser.shard AND pictur
 """
 
 
-def duplicates_among(source: Path, curated: "Manifest") -> dict[tuple[str, int], str]:
+def duplicates_among(source: Path, curated: "Manifest") -> dict[Position, str]:
     """Return (shard, row) -> reason of every kept sample with a caption that a better one stands for.
 
     First of each uid, then of equal bytes, the sample with the largest native face is the best, then the one with the
     most captions, then the smaller uid, then the one that came first. Equal bytes have equal faces, so that the face
     decides between samples of one uid alone. Where the recipe has no faces, all are alike.
     """
-    names = [report.shard for report in curated.shards]
-    has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
-    reasons: dict[tuple[str, int], str] = {}
-    with scratch_database(MEMORY_LIMIT) as database:
-        database.execute(
-            "CREATE TABLE pictures (uid VARCHAR, sha256 VARCHAR, num_captions INTEGER, face_side DOUBLE, "
-            "shard INTEGER, number INTEGER)"
-        )
-        for shard, report in enumerate(curated.shards):
-            database.register("rows", _rows(report.file(source, ".parquet"), has_faces))
-            database.execute(f"INSERT INTO pictures BY NAME SELECT *, {shard} AS shard FROM rows")
-            database.unregister("rows")
+    reasons: dict[Position, str] = {}
+    with _pictures(source, curated, with_looks=False) as database:
         for same, reason in SAME.items():
-            database.execute(LESSER_SQL.format(same=same))
-            lesser = database.sql("SELECT shard, number FROM lesser").fetchall()
-            reasons |= {(names[shard], number): reason for shard, number in lesser}
-            database.execute(DELETE_SQL)
+            lesser = _without_lesser(database, same)
+            reasons |= {(curated.shards[shard].shard, number): reason for shard, number in lesser}
     return reasons
 
 
-def _rows(ledger: Path, has_faces: bool) -> pa.Table:
+def left_out_among(source: Path, curated: "Manifest", recipe: Recipe) -> dict[Position, LeftOut]:
+    """Return whom a recipe leaves out beside those of `duplicates_among`: by their captions, then for a better one.
+
+    Raises:
+        ShardError: a ledger lacks what is asked of a kept sample.
+    """
+    settings, captions = recipe.file.pack, recipe.file.captions
+    names = [report.shard for report in curated.shards]
+    left_out: dict[Position, LeftOut] = {}
+    with _pictures(source, curated, with_looks=settings.near_duplicate_bits is not None) as database:
+        for same in SAME:
+            _without_lesser(database, same)
+        if captions is not None:
+            for shard, told in _captions(source, curated, captions):
+                _insert(database, "captions", told, shard)
+            unfit = without_fit_caption(database, captions)
+            left_out |= {(names[shard], number): LeftOut(reason) for shard, number, reason in unfit}
+        if settings.near_duplicate_bits is not None:
+            bits, fine_bits = settings.near_duplicate_bits, settings.near_duplicate_fine_bits
+            for (one, number), (other, best) in near_duplicates_in(database, bits, fine_bits):
+                left_out[names[one], number] = LeftOut(NEAR_DUPLICATE, (names[other], best))
+    return left_out
+
+
+def _captions(source: Path, curated: "Manifest", settings: CaptionSettings) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the number of each shard, and what is to be known of its captions."""
+    for shard, report in enumerate(curated.shards):
+        ledger = report.file(source, ".parquet")
+        yield shard, told_captions(read_ledger(ledger, ["kept", CAPTIONS]).to_pylist(), settings, ledger)
+
+
+@contextmanager
+def _pictures(source: Path, curated: "Manifest", *, with_looks: bool) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """Yield a database whose table `pictures` holds what is compared of every sample that may be packed."""
+    has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
+    hashes = "".join(f", {name} VARCHAR" for name in HASHES) if with_looks else ""
+    with scratch_database(MEMORY_LIMIT) as database:
+        database.execute(
+            "CREATE TABLE pictures (uid VARCHAR, sha256 VARCHAR, num_captions INTEGER, face_side DOUBLE, "
+            f"shard INTEGER, number INTEGER{hashes})"
+        )
+        database.execute(
+            "CREATE TABLE captions (shard INTEGER, number INTEGER, place INTEGER, digest VARCHAR, fault VARCHAR)"
+        )
+        for shard, report in enumerate(curated.shards):
+            _insert(database, "pictures", _rows(report.file(source, ".parquet"), has_faces, with_looks), shard)
+        yield database
+
+
+def _insert(database: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table, shard: int) -> None:
+    database.register("rows", rows)
+    database.execute(f"INSERT INTO {table} BY NAME SELECT *, {shard} AS shard FROM rows")
+    database.unregister("rows")
+
+
+def _without_lesser(database: "duckdb.DuckDBPyConnection", same: str) -> list[tuple[int, int]]:
+    """Take all but the best of those that share a column out of `pictures`; return their shards and numbers."""
+    database.execute(LESSER_SQL.format(same=same))
+    lesser: list[tuple[int, int]] = database.sql("SELECT shard, number FROM lesser").fetchall()
+    database.execute(DELETE_SQL)
+    return lesser
+
+
+def _rows(ledger: Path, has_faces: bool, with_looks: bool) -> pa.Table:
     """Return what is compared of the samples of one shard that may be packed."""
     columns = ["uid", "sha256", "num_captions", "kept"]
-    table = read_ledger(ledger, [*columns, f"{FACES}_scores.{FACE_SIDE}"] if has_faces else columns)
+    asked = [f"{FACES}_scores.{FACE_SIDE}"] * has_faces + [f"{LOOK}_evidence.{name}" for name in HASHES] * with_looks
+    table = read_ledger(ledger, columns + asked)
     sides = pc.struct_field(table[f"{FACES}_scores"], FACE_SIDE) if has_faces else pa.nulls(len(table), pa.float64())
     table = table.append_column("face_side", pc.fill_null(sides, 0.0))
     table = table.append_column("number", pa.array(range(len(table)), pa.int32()))
+    for name in HASHES * with_looks:
+        table = table.append_column(name, pc.struct_field(table[f"{LOOK}_evidence"], name))
     table = table.filter(pc.and_(table["kept"], pc.greater(table["num_captions"], 0)))
-    return table.select(["uid", "sha256", "num_captions", "face_side", "number"])
+    if with_looks and table[HASHES[0]].null_count:
+        raise ShardError(f"{ledger}: lacks the look of {table[HASHES[0]].null_count} samples that are kept")
+    return table.select([*columns[:3], "face_side", "number", *(HASHES * with_looks)])

@@ -8,13 +8,16 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
 from curation.commands.pack.card import CARD
-from curation.commands.pack.dedup import duplicates_among
+from curation.commands.pack.dedup import duplicates_among, left_out_among
+from curation.commands.pack.left_out import LeftOut, Position, leaves_out, recorded, table_of
 from curation.commands.pack.members import packed_members
 from curation.commands.pack.placement import Placed, cut
 from curation.commands.pack.spool import Spool
@@ -24,7 +27,7 @@ from curation.dataset.manifest import MADE_FROM, Manifest, ShardReport, committe
 from curation.dataset.redaction import buried
 from curation.dataset.rights import rights_of
 from curation.dataset.sample import Sample
-from curation.dataset.stages import CARD_NAME, CURATE, FORGET, INDEX_NAME, LEDGER_NAME, PACK
+from curation.dataset.stages import CARD_NAME, CURATE, FORGET, INDEX_NAME, LEDGER_NAME, LEFT_OUT_NAME, PACK
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import ShardError, UsageError
@@ -56,6 +59,8 @@ EXTRA_FIELDS = (
 )
 SCHEMA = pa.schema([*BASE_FIELDS, *EXTRA_FIELDS])
 """Columns of `ledger.parquet` and `index.parquet`; `offset` is that of the picture's tar header, in bytes."""
+DUPLICATE_OF = pa.field("duplicate_of", pa.string())
+"""A column besides, where the recipe looks for near duplicates: the uid of the picture that is packed for this one."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,15 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
     work_digest = pack_work(curated, recipe)
     with claimed(target, PACK, work_digest) as lease:
         register(source, target, PACK.name, curated.state)
-        placed, rejected = place_samples(source, curated, consult(target) | consult(source))
+        out = left_out(source, curated, recipe, target)
+        placed, rejected = place_samples(source, curated, consult(target) | consult(source), out)
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = run_all(jobs, pack_shard, spread, on_outcome)
         lease.require()
         facts = Facts(
             weights=curated.weights,
-            files=_write_tables(target, recipe, outcomes, rejected),
+            files=_write_tables(target, recipe, outcomes, rejected, out),
             extra={
                 "schema": sample_fields(recipe),
                 CURATED_RECIPE: curated.recipe_digest,
@@ -140,15 +146,25 @@ def pack_work_id(job: PackJob) -> str:
 
 
 def _write_tables(
-    target: Path, recipe: Recipe, outcomes: Sequence[Outcome], rejected: Sequence[Mapping[str, Any]]
+    target: Path,
+    recipe: Recipe,
+    outcomes: Sequence[Outcome],
+    rejected: Sequence[Mapping[str, Any]],
+    out: Mapping[Position, LeftOut],
 ) -> dict[str, FileRecord]:
-    """Write the index of the packed samples, the ledger that also names those that stay out, and the card."""
+    """Write the index of the packed samples, the ledger that also names those that stay out, and the card.
+
+    Where the recipe leaves anybody out, a table of these, too.
+    """
+    schema = schema_of(recipe)
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
     footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
     tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
-    packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [SCHEMA.empty_table()])
-    ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=SCHEMA)])
+    packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [schema.empty_table()])
+    ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=schema)])
+    write = {LEFT_OUT_NAME: partial(write_table, table=table_of(out), footer=footer)} if leaves_out(recipe) else {}
     return {
+        **{name: publish(target / name, written) for name, written in write.items()},
         INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed.filter(packed["kept"]), footer)),
         LEDGER_NAME: publish(target / LEDGER_NAME, lambda temp: write_table(temp, ledger, footer)),
         CARD_NAME: publish(target / CARD_NAME, lambda temp: temp.write_text(CARD, encoding="utf-8")),
@@ -156,32 +172,63 @@ def _write_tables(
 
 
 def place_samples(
-    source: Path, curated: Manifest, stones: Tombstones = NO_TOMBSTONES
+    source: Path,
+    curated: Manifest,
+    stones: Tombstones = NO_TOMBSTONES,
+    out: Mapping[Position, LeftOut] = MappingProxyType({}),
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
 
     Of several samples of one picture the best is packed; a sample without any caption is of no use to a text-to-image
     trainer. What was kept and then forgotten holds its place, if it had one, but where nothing else is left of a final
-    shard.
+    shard. `out` says whom the recipe leaves out (`left_out`).
     """
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
-    duplicates = duplicates_among(source, curated)
+    waiting: list[tuple[dict[str, Any], Position]] = []
+    reasons = {place: one.reason for place, one in out.items()} | duplicates_among(source, curated)
+    better = {one.better for one in out.values()}
+    uids: dict[Position, str] = {}
     columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_bytes", "num_captions"]
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
         for number, row in enumerate(rows):
+            if (report.shard, number) in better:
+                uids[report.shard, number] = row["uid"]
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
             if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
-            reason = duplicates.get((report.shard, number)) if row["num_captions"] else "no_caption"
+            reason = reasons.get((report.shard, number)) if row["num_captions"] else "no_caption"
             if reason is None:
                 image_format, size = sys.intern(row["format"]), row["num_bytes"] or 0
                 placed.append(Placed(row["uid"], report.shard, number, image_format, size, is_forgotten))
             else:
                 rejected_row = _rejected_row(row, report.shard, reason)
+                place = out[report.shard, number].better if (report.shard, number) in out else None
+                if place is not None and not is_forgotten:
+                    waiting.append((rejected_row, place))
                 rejected.append(buried(rejected_row, SCHEMA) if is_forgotten else rejected_row)
+    for rejected_row, place in waiting:
+        rejected_row[DUPLICATE_OF.name] = uids[place]
     return placed, rejected
+
+
+def left_out(
+    source: Path, curated: Manifest, recipe: Recipe, target: Path, packed: Manifest | None = None
+) -> Mapping[Position, LeftOut]:
+    """Return whom a recipe leaves out of a pack: what it says itself once it is finished, else by the curated ledgers.
+
+    `packed` is the manifest of `target`, if known.
+    """
+    if not leaves_out(recipe):
+        return {}
+    found = recorded(target, packed)
+    return left_out_among(source, curated, recipe) if found is None else found
+
+
+def schema_of(recipe: Recipe) -> pa.Schema:
+    """Return the columns of a pack's ledgers."""
+    return SCHEMA if recipe.file.pack.near_duplicate_bits is None else SCHEMA.append(DUPLICATE_OF)
 
 
 def sample_fields(recipe: Recipe) -> dict[str, Any]:
@@ -211,7 +258,7 @@ def pack_shard(job: PackJob) -> ShardReport:
                 continue
             row, members = spool.take(seat)
             shard.add({**row, "shard": job.shard, "offset": shard.offset}, members)
-        return shard.commit(SCHEMA, footer, dict)
+        return shard.commit(schema_of(job.recipe), footer, dict)
 
 
 def _members(seat: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:

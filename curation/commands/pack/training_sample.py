@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from curation.commands.pack.caption_choice import by_quality
 from curation.dataset.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
 from curation.dataset.rights import UNKNOWN, rights_of
 from curation.dataset.sample import Sample
@@ -41,7 +42,10 @@ def training_sample(  # long: the fields of the json member, one by one
     captions, rights = captions_of(sample.caption, sample.metadata), rights_of(sample.metadata)
     orientation = read_container(sample.image_bytes, measured["format"]).orientation
     face_boxes = [face.box for face in faces]
-    binding = bind(captions, face_boxes, size, crawled, settings.min_caption_box_iou, orientation)
+    chosen = captions
+    if recipe.file.captions is not None:
+        chosen = by_quality(captions, recipe.file.captions, settings.max_caption_characters)
+    binding = bind(chosen, face_boxes, size, crawled, settings.min_caption_box_iou, orientation)
     if binding is None:
         raise ShardError(f"{sample.key}: the ledger counts captions but none is there")
     fields: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
 from curation.commands.pack.stage import SCHEMA as PACK_SCHEMA
-from curation.commands.pack.stage import pack_jobs, pack_work, pack_work_id, place_samples
+from curation.commands.pack.stage import left_out, pack_jobs, pack_work, pack_work_id, place_samples
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
 from curation.commands.verify.shards import Before
@@ -110,7 +110,8 @@ def _check_packing(
     if manifest.work_digest != pack_work(curated, recipe):
         records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the curated shards beside it")
         return
-    placed, _ = place_samples(before.place.folder, curated)
+    out = left_out(before.place.folder, curated, recipe, records.place.folder, manifest)
+    placed, _ = place_samples(before.place.folder, curated, out=out)
     jobs = pack_jobs(before.place.folder, records.place.folder, recipe, curated, placed, None)
     right = {job.shard: pack_work_id(job) for job in jobs}
     for report in manifest.shards:

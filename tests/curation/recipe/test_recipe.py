@@ -37,8 +37,20 @@ def test_the_published_recipe_has_the_five_steps_in_the_papers_order() -> None:
     assert [plan.name for plan in recipe.filters] == ["colour", "text", "faces", "anime", "drawn"]
 
 
+def test_the_strict_recipe_judges_as_the_published_one_and_more() -> None:
+    published, strict = load_recipe("facecaptionhq-4m"), load_recipe("facecaptionhq-strict")
+    plans = {plan.name: plan for plan in strict.filters}
+    for plan in published.filters:
+        other = plans.pop(plan.name)
+        assert (other.measure, other.score, other.screens) == (plan.measure, plan.score, plan.screens), plan.name
+        assert dict(other.keep) | dict(plan.keep) == dict(other.keep), plan.name
+    assert list(plans) == ["face_quality", "detail", "look"]
+    assert strict.certain >= {"faces", "face_quality", "detail", "look"}
+
+
 def test_the_filters_are_the_modules_that_define_scores() -> None:
-    assert filter_names() == ("anime", "colour", "drawn", "faces", "text", "text_map")
+    names = ("anime", "colour", "detail", "drawn", "face_quality", "faces", "look", "text", "text_map")
+    assert filter_names() == names
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""Pictures that are nearly one are packed once: by their pHashes, exact within a radius, at any number of pictures.
+
+Two hashes of 64 bits that differ in at most r of them agree in all bits of at least B - r of any B bands (pigeonhole),
+so every near pair shares one of the C(B, r) keys that leave r bands out (Manku, Jain and Das Sarma, WWW 2007). DuckDB
+joins by each key; what it joins is compared in full. Then, best picture first, whoever is not out yet stays, and all
+that are near it are out. So everyone who is out is near one who stays, and no two who stay are near: no chain of
+likenesses leads from one picture to another.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import duckdb
+
+NEAR_DUPLICATE = "near_duplicate"
+"""Reason: a better picture that is nearly the same one is packed; the ledger's `duplicate_of` is its uid."""
+NUM_BITS = 64
+NUM_WORDS = 4
+"""Of 64 bits each, of the fine hash."""
+MIN_SET_BITS, MAX_SET_BITS = 24, 40
+"""A pHash has half its bits set; one with fewer or more is of a picture without any pattern, and near nothing."""
+MAX_BANDS = 16
+LOOKS_SQL = """
+CREATE TEMP TABLE looks AS
+SELECT row_number() OVER (ORDER BY face_side DESC, num_captions DESC, uid, shard, number) AS place, shard, number,
+    ('0x' || phash)::UBIGINT AS phash, {words}
+FROM pictures WHERE bit_count(('0x' || phash)::UBIGINT) BETWEEN {least} AND {most};
+CREATE TEMP TABLE nodes AS SELECT min(place) AS place, phash, {names} FROM looks GROUP BY phash, {names};
+CREATE TEMP TABLE pairs (better BIGINT, worse BIGINT);
+"""
+PAIRS_SQL = """
+INSERT INTO pairs SELECT better.place, worse.place FROM nodes AS better JOIN nodes AS worse
+ON (better.phash & {key}::UBIGINT) = (worse.phash & {key}::UBIGINT) AND better.place < worse.place
+WHERE bit_count(xor(better.phash, worse.phash)) <= {bits} AND {fine} <= {fine_bits}
+"""
+OUT_SQL = """
+SELECT one.shard, one.number, other.shard, other.number
+FROM looks AS one JOIN nodes USING (phash, {names}) LEFT JOIN settled ON nodes.place = settled.worse
+JOIN looks AS other ON other.place = coalesce(settled.better, nodes.place)
+WHERE one.place <> other.place
+ORDER BY one.shard, one.number
+"""
+_LESSER = pa.schema([("worse", pa.int64()), ("better", pa.int64())])
+_NAMES = tuple(f"fine{i}" for i in range(NUM_WORDS))
+
+
+def near_duplicates_in(
+    database: "duckdb.DuckDBPyConnection", bits: int, fine_bits: int
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield (shard, number) of each picture that is out, and of the better one that stays for it, in order.
+
+    The table `pictures` (uid, num_captions, face_side, shard, number, phash, fine_phash) holds who is compared. Two are
+    near whose hashes differ in at most `bits` of 64 and `fine_bits` of 256. The best has the largest face, then the
+    most captions, then the smaller uid, then came first; of several that stay, one is out for the best.
+    """
+    words = [f"('0x' || fine_phash[{16 * i + 1}:{16 * i + 16}])::UBIGINT AS {name}" for i, name in enumerate(_NAMES)]
+    names, fine = ", ".join(_NAMES), " + ".join(f"bit_count(xor(better.{name}, worse.{name}))" for name in _NAMES)
+    create = LOOKS_SQL.format(words=", ".join(words), names=names, least=MIN_SET_BITS, most=MAX_SET_BITS)
+    database.execute(create)
+    ((num_nodes,),) = database.execute("SELECT count(*) FROM nodes").fetchall()
+    for key in keys(bits, num_nodes):
+        database.execute(PAIRS_SQL.format(key=key, bits=bits, fine=fine, fine_bits=fine_bits))
+    lesser = _lesser(database)
+    database.register("settled", pa.table({"worse": [*lesser], "better": [*lesser.values()]}, _LESSER))
+    rows = database.execute(OUT_SQL.format(names=names))
+    while batch := rows.fetchmany(10_000):
+        yield from (((one, number), (other, best)) for one, number, other, best in batch)
+
+
+def _lesser(database: "duckdb.DuckDBPyConnection") -> dict[int, int]:
+    """Return who is out for whom, by place: better ones come first, so each is settled when its turn comes."""
+    out: dict[int, int] = {}
+    pairs = database.execute("SELECT DISTINCT better, worse FROM pairs ORDER BY better, worse")
+    while batch := pairs.fetchmany(100_000):
+        for better, worse in batch:
+            if better not in out:
+                out.setdefault(worse, better)
+    return out
+
+
+def keys(bits: int, num_nodes: int) -> list[int]:
+    """Return masks of 64 bits, of which any two hashes that differ in at most `bits` agree under at least one.
+
+    The number of bands is that which makes the fewest rows and candidates, were hashes drawn by lot.
+    """
+
+    def cost(num_bands: int) -> float:
+        key_bits = NUM_BITS * (num_bands - bits) / num_bands
+        return math.comb(num_bands, bits) * (num_nodes + num_nodes**2 / 2 ** (key_bits + 1))
+
+    num_bands = min(range(bits + 1, max(bits + 2, MAX_BANDS + 1)), key=cost)
+    edges = [NUM_BITS * i // num_bands for i in range(num_bands + 1)]
+    bands = [(1 << high) - (1 << low) for low, high in pairwise(edges)]
+    return [sum(bands) - sum(left_out) for left_out in combinations(bands, bits)]
