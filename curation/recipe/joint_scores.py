@@ -14,9 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from curation.recipe.settings import TableSettings
 from filters import boxes, text_lines
-from filters.base import Settings
+from filters.base import Settings, TableSettings
 from filters.detectors.base import Face, largest_face
 from filters.pose import WORST_DEG, eyes_distance_px, pose_of
 
@@ -89,7 +88,7 @@ class TextProminence(Settings):
     """
 
     owner: ClassVar[str] = "text"
-    inputs: ClassVar[tuple[str, str]] = ("text", "faces")
+    inputs: ClassVar[tuple[str, ...]] = ("text", "faces")
 
     full_aspect: float = Field(default=5.0, gt=0, le=100)
     """Heights that a line is long to count in full, about eight letters; a shorter one counts in proportion."""
