@@ -16,6 +16,9 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── ConversionError              6  weights cannot be converted; names the layer (`filters.conversion`)
  ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
  ├── DataError                    1  too many samples cannot be trained on; names them (`facemakeup.faults`)
+ ├── ReadingError                 1  a sample could not be read, not by its own fault (`facemakeup.faults`)
+ ├── NonFiniteError               1  weights or gradients are not finite; names them (`facemakeup.model.finite`)
+ ├── PeerError                    -  another process of a training failed; its code (`facemakeup.training.ranks`)
  ├── RecogniserError              6  a recogniser is not the expected one, or its terms are not accepted
  ├── SampleFaultError             -  a sample cannot be trained on; becomes a counted reason (`facemakeup.faults`)
  ├── BackendError                 2  an optional detector's package is not installed

@@ -52,11 +52,16 @@ def train(
     from facemakeup.train_config import load_config
 
     loaded = load_config(config)
+    from facemakeup.training.interruption import Interrupted
     from facemakeup.training.progress import steps
     from facemakeup.training.train import train as run
 
-    with steps() as on_step:
-        done = run(loaded, data, out, resume, on_step)
+    try:
+        with steps() as on_step:
+            done = run(loaded, data, out, resume, on_step)
+    except Interrupted as stopped:
+        say(f"facecaptionhq: {stopped}; type the same command with --resume to go on", err=True)
+        raise typer.Exit(stopped.exit_code) from stopped
     say(done.folder)
 
 

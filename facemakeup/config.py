@@ -51,6 +51,8 @@ class ModelConfig(Settings):
     """Where in it the model lies; `image_encoder` in many diffusers folders."""
     image_encoder_revision: str | None = None
     """Commit of the hub's repository; None takes the folder or the newest."""
+    clip_crop: Literal["insightface-512", "ip-adapter-224", "arcface-512"] = "insightface-512"
+    """How a face is cut out for CLIP (`facemakeup.faces.align.CLIP_CROPS`); an adapter works with this one."""
     clip_width: int = Field(default=1280, ge=1)
     """Width of the image encoder's hidden states; checked against the encoder."""
     recogniser: Recogniser

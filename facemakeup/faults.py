@@ -3,6 +3,7 @@
 The seat of such a sample is given to a substitute (`facemakeup.data.order`); nothing is ever replaced by zeros.
 """
 
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,6 +65,26 @@ class DataError(FaceCaptionError):
     """The data cannot be trained on: too many samples are faulty, or nothing is there; the message names them."""
 
     exit_code = 1
+
+
+class ReadingError(FaceCaptionError):
+    """A sample could not be read, and not by its own fault: a disk, a store, weights; names shard and sample."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message, exit_code)
+        self.exit_code = exit_code  # type: ignore[misc]  # that of what came up
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def told(error: BaseException) -> str:
+    """Return an error in words, with the name of its kind and where it was raised, unless it is one of ours."""
+    if isinstance(error, FaceCaptionError):
+        return str(error)
+    where = traceback.extract_tb(error.__traceback__)[-1:]
+    raised = "".join(f" (raised in {place.name}, {place.filename}:{place.lineno})" for place in where)
+    return f"{type(error).__name__}: {error}{'' if isinstance(error, OSError) else raised}"
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ class OptimSettings(Settings):
     """Weighs timesteps by min(snr, gamma); none weighs them alike, as published."""
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the moving average of the trainables; 0 keeps none."""
+    ema_warmup: bool = True
+    """Whether the decay after n steps is at most (1 + n) / (10 + n), so that the untrained weights are forgotten."""
 
 
 class RunSettings(Settings):
@@ -107,6 +109,8 @@ class RunSettings(Settings):
     """Shards trainables, gradients and optimiser over the ranks (FSDP2) instead of copying them (DDP)."""
     log_every: int = Field(default=10, ge=1)
     """Steps between two lines of the log; nothing is fetched from the device in between."""
+    max_nonfinite_in_a_row: int = Field(default=10, ge=1)
+    """So many steps in a row whose gradient is not finite stop the run; each alone is left out and counted."""
 
 
 class CheckpointSettings(Settings):
@@ -124,7 +128,11 @@ class ValidationSettings(Settings):
     every: int = Field(default=2000, ge=1)
     """Steps between two validations."""
     num_samples: int = Field(default=64, ge=1)
-    """Samples set aside for it: the first of the index, which training then leaves out."""
+    """Samples of the validation set."""
+    data: tuple[str, ...] = ()
+    """Patterns of tars that it is taken from; else it is taken from those of the training, which leaves it out."""
+    choice: Literal["keyed", "first"] = "keyed"
+    """Which samples: spread over the index by a fixed key, or its first, as releases up to 0.2.0 took them."""
     num_timesteps: int = Field(default=8, ge=1)
     """Fixed timesteps (i + 0.5) / n, at each of which the loss is taken."""
     num_references: int = Field(default=4, ge=0)
@@ -181,7 +189,7 @@ class TrainConfig(Settings):
         settings = self.model_dump(mode="json", exclude={"run", "checkpoint", "validation", "cache", "faces", "name"})
         for key in ("num_workers", "cache_gib", "micro_batch", "max_fault_fraction", "min_faults"):
             settings["data"].pop(key)
-        held_out = {"num_samples": self.validation.num_samples}
+        held_out = self.validation.model_dump(include={"num_samples", "choice"}) if not self.validation.data else None
         return {**settings, "validation": held_out, "drop": self.drop_table.model_dump(mode="json")}
 
     @property

@@ -275,7 +275,7 @@ def _prepared(sample: tuple[str, dict[str, bytes]]) -> tuple[Any, ...]:
     size: Size = view.size
     return (
         view.pixels(rgb),
-        clip_pixels(rgb, raw.landmarks_52, 224),
+        clip_pixels(rgb, raw.landmarks_52, 224, "insightface-512"),
         draw(view.landmarks(raw), (size.height, size.width)),
     )
 

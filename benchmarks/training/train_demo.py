@@ -34,8 +34,8 @@ from facemakeup.model.ip_adapter import set_face
 from facemakeup.train_config import TrainConfig, load_config
 from facemakeup.training.checkpoint import Checkpoint, newest
 from facemakeup.training.export_checkpoint import export_checkpoint
+from facemakeup.training.loop import CHECKPOINTS
 from facemakeup.training.tracking import LOG_NAME
-from facemakeup.training.train import CHECKPOINTS
 from tests.facemakeup import tiny
 
 CONFIG = Path("configs/train/tiny.toml")

@@ -3,7 +3,7 @@
 Shapes: B samples of one rank's micro batch, C channels, H and W pixels, D numbers of an identity vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from facemakeup.data.prepare import Prepared
 from facemakeup.faults import SampleFault
+from facemakeup.model.send import send
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,19 @@ class Batch:
     moments_BCHW: Tensor
     """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
     has_moments_B: Tensor
-    """bool: whose latents came from the cache."""
+    """bool: whose latents came from the cache; always on the CPU, where asking waits for nobody."""
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch with its tensors on a device."""
-        moved: dict[str, Any] = {n: v.to(device) for n, v in vars(self).items() if isinstance(v, Tensor)}
+        """Return the batch with its tensors on a device, but `has_moments_B`."""
+        return self._each(lambda tensor: send(tensor, device))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in locked memory, from where copies to a GPU run beside everything else."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, made: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: made(value) for name, value in tensors.items() if name != "has_moments_B"}
         return replace(self, **moved)
 
 
@@ -50,6 +59,10 @@ class Loaded:
     faults: tuple[SampleFault, ...]
     notes: dict[str, int]
     """What the caches said, with counts."""
+
+    def pin_memory(self) -> "Loaded":
+        """Return the same with its batch in locked memory; a DataLoader calls it."""
+        return replace(self, batch=self.batch.pin_memory())
 
 
 def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def weights_sha256(network: torch.nn.Module) -> str:
 def plan_of(config: TrainConfig, encoders: Encoders) -> Plan:
     """Return what preparing samples depends on, with the caches where the configuration names a folder."""
     latents, identities = sidecars(config, encoders.base.vae) if config.cache.folder else (None, None)
-    return Plan(config.crop, config.faces, config.model.recogniser, encoders.clip_side, latents, identities)
+    model = config.model
+    return Plan(config.crop, config.faces, model.recogniser, encoders.clip_side, model.clip_crop, latents, identities)
 
 
 def sidecars(config: TrainConfig, vae: torch.nn.Module) -> tuple[Sidecar, Sidecar]:
@@ -101,7 +102,7 @@ class _Filler:
     def __init__(self, config: TrainConfig, index: TarIndex, store: ShardStore, encoders: Encoders) -> None:
         self._config, self._index, self._store, self._encoders = config, index, store, encoders
         self._latents, self._identities = sidecars(config, encoders.base.vae)
-        self._preparer = Preparer(Plan(config.crop, config.faces, config.model.recogniser, encoders.clip_side))
+        self._preparer = Preparer(replace(plan_of(config, encoders), latents=None, identities=None))
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self._num_seen = 0
         self.counts: Counter[str] = Counter()

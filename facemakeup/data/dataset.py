@@ -2,11 +2,12 @@
 
 import atexit
 import hashlib
+import multiprocessing
 import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from curation.errors import UsageError
 from facemakeup.data.batch import Loaded, collate
 from facemakeup.data.draws import generator
+from facemakeup.data.held_out import Among, Rows, Without, held_out_rows, others
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.order import BucketOrder, Order, Place, StreamOrder
@@ -22,8 +24,9 @@ from facemakeup.data.prepare import Plan, Prepared, Preparer, sizes_of
 from facemakeup.data.raw_sample import raw_sample
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faces.crop import nearest_bucket
-from facemakeup.faults import DataError, SampleFault, SampleFaultError
+from facemakeup.faults import REASONS, DataError, ReadingError, SampleFault, SampleFaultError, told
 from facemakeup.train_config import GIB, TrainConfig
+from filters.base import FaceCaptionError
 
 MAX_SUBSTITUTES = 50
 
@@ -95,6 +98,7 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
 
         Raises:
             DataError: a seat finds no usable sample.
+            ReadingError: something else came up; names shard and sample.
         """
         faults: list[SampleFault] = []
         samples = [self._seated(place, faults) for place in places]
@@ -110,8 +114,15 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
                 shard, _, _ = self.index.where(candidate.row)
                 faults.append(error.at(shard.address, self.index.key(candidate.row)))
                 candidate = self.order.substitute(place, attempt)
+            except Exception as error:  # whatever it is, it came up at this sample
+                shard, _, _ = self.index.where(candidate.row)
+                where, exit_code = f"{shard.address}: {self.index.key(candidate.row)}", getattr(error, "exit_code", 1)
+                raise ReadingError(f"{where}: {told(error)}", exit_code) from error
         named = "; ".join(str(fault) for fault in faults[-3:])
-        raise DataError(f"{MAX_SUBSTITUTES} samples in a row cannot be used, the last: {named}")
+        raise DataError(
+            f"{MAX_SUBSTITUTES} samples in a row cannot be used, the last: {named}. "
+            f"{faults[-1].reason} means: {REASONS[faults[-1].reason]}"
+        )
 
     def sample(self, place: Place) -> Prepared:
         """Return one sample.
@@ -130,34 +141,99 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
 def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work: Path) -> tuple[TarDataset, TarDataset]:
     """Return the training set and the validation set of the tars that the patterns name; caches lie in `work`.
 
-    The first `validation.num_samples` rows of the index are set aside; training never sees them.
+    Where the configuration names no tars for validation, `validation.num_samples` rows of the index are set aside, and
+    training never sees them.
 
     Raises:
-        UsageError: a pattern names nothing, or nothing is left to train on.
+        UsageError: a pattern names nothing, nothing is left to train on, or a sample would be in both sets.
         DataError: too many samples are known to be unusable.
     """
     store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
     index = build_index(find_shards(patterns), store, work / "scans")
-    num_held_out = config.validation.num_samples
-    if num_held_out >= len(index):
-        raise UsageError(f"validation.num_samples {num_held_out} leaves none of {len(index)} samples to train on")
-    batch_size = min(num_held_out, config.data.micro_batch) if config.crop.mode == "face" else 1
-    held_out = StreamOrder(num_held_out, batch_size, num_held_out, 1, seed=0)
-    order = _order(index, num_held_out, config)
-    return (TarDataset(index, store, order, config, plan), TarDataset(index, store, held_out, config, plan))
+    num, choice = config.validation.num_samples, config.validation.choice
+    if config.validation.data:
+        other = build_index(find_shards(config.validation.data), store, work / "scans")
+        _require_apart(index, other, num)
+        looked_at, left_out = held_out_rows(len(other), num, choice), held_out_rows(0, 0, choice)
+    elif num < len(index):
+        other, looked_at = index, held_out_rows(len(index), num, choice)
+        left_out = looked_at
+    else:
+        raise UsageError(f"validation.num_samples {num} leaves none of {len(index)} samples to train on")
+    held_out = TarDataset(other, store, _held_out_order(looked_at, config), config, plan)
+    return TarDataset(index, store, _order(index, left_out, config), config, plan), held_out
+
+
+def _require_apart(index: TarIndex, held_out: TarIndex, num_samples: int) -> None:
+    """Refuse a validation set that is too small, or that training would see."""
+    import pyarrow.compute as pc
+
+    if num_samples > len(held_out):
+        raise UsageError(f"validation.data holds {len(held_out)} samples; num_samples asks for {num_samples}")
+    common = held_out.rows.key.filter(pc.is_in(held_out.rows.key, value_set=index.rows.key))
+    if len(common):
+        raise UsageError(f"{common[0].as_py()} and {len(common) - 1} others are in validation.data and in --data, too")
+
+
+def _held_out_order(rows: Rows, config: TrainConfig) -> Order:
+    batch_size = min(len(rows), config.data.micro_batch) if config.crop.mode == "face" else 1
+    return Among(StreamOrder(len(rows), batch_size, len(rows), 1, seed=0), rows)
 
 
 def batches(dataset: TarDataset, first_batch: int, num_workers: int) -> Iterator[Loaded]:
-    """Yield the micro batches of one rank without end, beginning with global batch `first_batch`."""
-    loader = torch.utils.data.DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=_From(first_batch * dataset.accumulation),
-        num_workers=num_workers,
-        multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=_settle if num_workers else None,
+    """Yield the micro batches of one rank without end, beginning with global batch `first_batch`.
+
+    Reading processes are gone when it ends, however it ends: one that waits for a tar must not hold up the exit.
+
+    Raises:
+        FaceCaptionError: what a reading process raised; `ReadingError` names shard and sample.
+    """
+    before = set(multiprocessing.active_children())
+    loader = iter(
+        torch.utils.data.DataLoader(
+            _Told(dataset),
+            batch_size=None,
+            sampler=_From(first_batch * dataset.accumulation),
+            num_workers=num_workers,
+            multiprocessing_context="spawn" if num_workers else None,
+            worker_init_fn=_settle if num_workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
     )
-    yield from loader
+    workers = set(multiprocessing.active_children()) - before
+    try:
+        while True:
+            yield _received(loader)
+    finally:
+        del loader  # where nothing holds it any more, it stops its workers by itself
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _received(loader: Iterator[Loaded | Exception]) -> Loaded:
+    try:
+        loaded = next(loader)
+    except RuntimeError as error:  # how a DataLoader says that a process is gone
+        raise ReadingError(f"a reading process ended by itself, for want of memory perhaps: {error}") from error
+    if isinstance(loaded, Exception):
+        raise loaded
+    return loaded
+
+
+class _Told(torch.utils.data.Dataset["Loaded | Exception"]):
+    """The items of a data set, or what came up while they were read: an exception of any kind travels as a value."""
+
+    def __init__(self, dataset: torch.utils.data.Dataset[Loaded]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, item: int) -> Loaded | Exception:
+        try:
+            return self._dataset[item]
+        except FaceCaptionError as error:
+            return ReadingError(str(error), error.exit_code)
+        except Exception as error:  # noqa: BLE001  raised where it is received
+            return ReadingError(f"micro batch {item}: {told(error)}")
 
 
 class _From(torch.utils.data.Sampler[int]):
@@ -173,43 +249,25 @@ class _From(torch.utils.data.Sampler[int]):
             number += 1
 
 
-def _order(index: TarIndex, first_row: int, config: TrainConfig) -> Order:
+def _order(index: TarIndex, held_out: Rows, config: TrainConfig) -> Order:
+    """Return the order of training: every row that is not held out."""
     data = config.data
     if config.crop.mode == "face":
-        stream = StreamOrder(len(index) - first_row, data.global_batch, data.block, data.window, config.seed)
-        return _Shifted(stream, first_row)
+        num_rows = len(index) - len(held_out)
+        return Without(StreamOrder(num_rows, data.global_batch, data.block, data.window, config.seed), held_out)
+    rows = others(len(index), held_out)
     sizes = sizes_of(config.crop)
-    shapes = np.stack([index.rows.width, index.rows.height], axis=1)[first_row:]
+    shapes = np.stack([index.rows.width, index.rows.height], axis=1)[rows]
     unknown = np.flatnonzero(shapes.min(axis=1) == 0)
     if len(unknown):
-        row = first_row + int(unknown[0])
+        row = int(rows[unknown[0]])
         address = index.where(row)[0].address
         raise DataError(f"{address}: {index.key(row)}: crop.mode 'full' needs width and height in .json")
     kinds, kind_of_row = np.unique(shapes, axis=0, return_inverse=True)
     nearest = np.array([nearest_bucket(int(width), int(height), sizes) for width, height in kinds])
     bucket_of_row = nearest[kind_of_row.reshape(-1)]
-    buckets = tuple(first_row + np.flatnonzero(bucket_of_row == bucket) for bucket in np.unique(nearest))
+    buckets = tuple(rows[bucket_of_row == bucket] for bucket in np.unique(nearest))
     return BucketOrder(buckets, data.global_batch, data.block, data.window, config.seed)
-
-
-@dataclass(frozen=True)
-class _Shifted:
-    """An order over the rows from `first_row` on."""
-
-    order: Order
-    first_row: int
-
-    @property
-    def batch_size(self) -> int:
-        return self.order.batch_size
-
-    def seat(self, number: int, seat: int) -> Place:
-        place = self.order.seat(number, seat)
-        return replace(place, row=place.row + self.first_row)
-
-    def substitute(self, place: Place, attempt: int) -> Place:
-        other = self.order.substitute(replace(place, row=place.row - self.first_row), attempt)
-        return replace(other, row=other.row + self.first_row)
 
 
 def _settle(_: int) -> None:

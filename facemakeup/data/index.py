@@ -12,39 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from curation.dataset.tar import END_OF_ARCHIVE_BYTES
 from curation.storage.publish import publish
+from facemakeup.data.rows import Rows
 from facemakeup.data.scan import SCAN_VERSION, scan
 from facemakeup.data.shards import Shard, ShardStore, read_text
 from facemakeup.data.takedowns import WORK, leave_cards, require_remembered
-from facemakeup.faults import DataError, SampleFault
+from facemakeup.faults import REASONS, DataError, SampleFault, count
 
 PACK_INDEX = "index.parquet"
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The samples of some tars, in order: one entry per sample in every array."""
-
-    shard: Ints
-    """Number of the tar."""
-    offset: Ints
-    """Byte offset of the header of the sample's first member."""
-    num_bytes: Ints
-    """Bytes up to the end of its last member, or to the next sample."""
-    width: Ints
-    """Width of the picture in pixels; 0 where the index does not say."""
-    height: Ints
-    """Height of the picture in pixels; 0 where the index does not say."""
-    key: Any
-    """Keys as an Arrow array of strings: no object per sample, and shared by processes."""
-
-    def __len__(self) -> int:
-        return len(self.offset)
 
 
 @dataclass(frozen=True)
@@ -90,11 +67,21 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
         tables.append(table.append_column("shard", pa.array(np.full(len(table), number, np.int64))))
     whole = pa.concat_tables(tables)
     if len(whole) == 0:
-        raise DataError(f"no sample can be used in {len(shards)} tars; the first: {shards[0].address}")
-    columns = {name: whole[name].to_numpy() for name in ("shard", "offset", "num_bytes", "width", "height")}
-    keys = pa.concat_arrays(whole["key"].chunks)
-    require_remembered(shards, keys)
-    return TarIndex(tuple(shards), Rows(**columns, key=keys), tuple(faults))
+        raise DataError(_nothing(shards, faults))
+    rows = Rows.of(whole, scans)
+    require_remembered(shards, rows.key)
+    return TarIndex(tuple(shards), rows, tuple(faults))
+
+
+def _nothing(shards: Sequence[Shard], faults: Sequence[SampleFault]) -> str:
+    """Say why not one sample is left."""
+    if not faults:
+        return f"no sample is in the {len(shards)} tars; the first: {shards[0].address}"
+    counted = "".join(f"\n  {reason}: {number}, {REASONS[reason]}" for reason, number in count(faults).items())
+    return (
+        f"none of {len(faults)} samples in {len(shards)} tars can be used; train on tars that `facecaptionhq pack` "
+        f"wrote.{counted}\nThe first: {faults[0]}"
+    )
 
 
 def _vouched(folder: str) -> dict[str, tuple[int, Any]]:

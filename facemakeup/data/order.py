@@ -164,6 +164,12 @@ def batch(order: Order, number: int) -> tuple[Place, ...]:
     return tuple(order.seat(number, seat) for seat in range(order.batch_size))
 
 
+def keyed_sample(num_rows: int, num_samples: int) -> list[int]:
+    """Return `num_samples` different rows of 0..num_rows-1, spread by a key that is always the same."""
+    key = _key(0, 0, "held out", 0)
+    return [_permuted(number, num_rows, key) for number in range(num_samples)]
+
+
 @lru_cache(maxsize=4096)
 def _key(seed: int, number: int, purpose: str, part: int) -> int:
     """Return 64 bits that depend on all arguments."""

@@ -93,6 +93,7 @@ class Plan:
     faces: FaceSettings
     recogniser: Recogniser
     clip_side: int
+    clip_crop: str
     latents: Sidecar | None = None
     identities: Sidecar | None = None
 
@@ -119,7 +120,7 @@ class Preparer:
         view = view_of(raw, plan.crop, flipped)
         identity, identity_note = _looked_up(plan.identities, shard, raw.uid, 0, identity_key(raw))
         moments, moments_note = _looked_up(plan.latents, shard, raw.uid, int(flipped), view.key(raw))
-        face = clip_pixels(rgb, raw.landmarks_52, plan.clip_side)
+        face = clip_pixels(rgb, raw.landmarks_52, plan.clip_side, plan.clip_crop)
         pose = posemap.draw(view.landmarks(raw), (view.size.height, view.size.width))
         return Prepared(
             uid=raw.uid,

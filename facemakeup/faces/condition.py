@@ -14,7 +14,7 @@ import numpy as np
 from curation.errors import UsageError
 from facemakeup.config import Recogniser
 from facemakeup.faces import posemap
-from facemakeup.faces.align import Floats, Landmarks, clip_pixels
+from facemakeup.faces.align import CLIP_CROP_BEFORE, Floats, Landmarks, clip_pixels
 from facemakeup.faces.crop import Size, face_window, full_window
 from facemakeup.faces.recognisers import FaceRecogniser, require_same
 from filters.base import Filter, RgbImage
@@ -31,6 +31,8 @@ class FaceCondition:
     """The aligned face, normalised as CLIP takes it."""
     recogniser: Recogniser
     """Who made the vector."""
+    clip_crop: str
+    """How the face was cut out for CLIP, a name in `CLIP_CROPS`."""
     landmarks_52: Landmarks
     """In pixels of the picture, like `box`, `width` and `height`."""
     box: Box
@@ -59,6 +61,7 @@ class FaceCondition:
                 box=np.array(self.box),
                 size=np.array([self.height, self.width]),
                 recogniser=np.array(self.recogniser.model_dump_json()),
+                clip_crop=np.array(self.clip_crop),
             )
 
     @classmethod
@@ -76,6 +79,7 @@ class FaceCondition:
                     identity_D=file["identity_D"],
                     clip_pixels_3SS=file["clip_pixels_3SS"],
                     recogniser=Recogniser.model_validate_json(str(file["recogniser"])),
+                    clip_crop=str(file["clip_crop"]) if "clip_crop" in file else CLIP_CROP_BEFORE,
                     landmarks_52=file["landmarks_52"],
                     box=(left, top, right, bottom),
                     width=width,
@@ -85,8 +89,12 @@ class FaceCondition:
             raise UsageError(f"{path}: not a face that `FaceCondition.save` wrote: {error}") from error
 
 
-def prepare_face(rgb: RgbImage, faces: Filter, recogniser: FaceRecogniser, clip_side: int) -> FaceCondition:
+def prepare_face(
+    rgb: RgbImage, faces: Filter, recogniser: FaceRecogniser, clip_side: int, clip_crop: str
+) -> FaceCondition:
     """Return the largest face of a picture; `faces` is the filter of that name (`filters.faces.build`).
+
+    `clip_crop` is the model's: its `ModelConfig` says it.
 
     Raises:
         UsageError: no face is found.
@@ -99,8 +107,9 @@ def prepare_face(rgb: RgbImage, faces: Filter, recogniser: FaceRecogniser, clip_
     landmarks = np.array(face.landmarks, dtype=np.float64).reshape(5, 2)
     return FaceCondition(
         identity_D=recogniser.embed(rgb, landmarks),
-        clip_pixels_3SS=clip_pixels(rgb, landmarks, clip_side),
+        clip_pixels_3SS=clip_pixels(rgb, landmarks, clip_side, clip_crop),
         recogniser=recogniser.identity,
+        clip_crop=clip_crop,
         landmarks_52=landmarks,
         box=face.box,
         width=rgb.shape[1],

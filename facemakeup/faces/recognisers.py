@@ -140,8 +140,8 @@ def find_recogniser(name: str, accept_noncommercial: bool) -> WeightsFile:
         raise RecogniserError(f"recogniser {name!r} is unknown; choose one of {', '.join(BUILDERS)}")
     if name in NONCOMMERCIAL and not accept_noncommercial:
         raise RecogniserError(
-            f"recogniser {name!r}: {NONCOMMERCIAL_TERMS}. To accept these terms, set "
-            f"`accept_noncommercial = true` in the table [faces] of the configuration"
+            f"recogniser {name!r}: {NONCOMMERCIAL_TERMS}. To accept these terms, add `--accept-noncommercial` to "
+            f"`generate`, or, for `cache` and `train`, `accept_noncommercial = true` to [faces] of the configuration"
         )
     if name in NONCOMMERCIAL:
         log.warning("recogniser %s: %s", name, NONCOMMERCIAL_TERMS)

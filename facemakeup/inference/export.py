@@ -18,11 +18,15 @@ from curation.storage.publish import TEMP_FOLDER, publish_json, sha256_of
 from curation.version import CODE_VERSION
 from facemakeup.config import NUM_TOKENS, ModelConfig
 from facemakeup.faces import posemap
+from facemakeup.faces.align import CLIP_CROP_BEFORE
 from facemakeup.inference.model_card import model_card
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.finite import require_finite
 from facemakeup.model.ip_adapter import take_shortcut
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+MODEL_BEFORE: Mapping[int, Mapping[str, Any]] = {1: {"clip_crop": CLIP_CROP_BEFORE}}
+"""Format -> what its model does not say, since there was no choice then."""
 WEIGHTS_NAME = "facemakeup.safetensors"
 POSENET_FOLDER = "controlnet"
 POSENET_NAME = f"{POSENET_FOLDER}/diffusion_pytorch_model.safetensors"
@@ -52,12 +56,14 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
     Raises:
         UsageError: the folder is there.
         TypeError: a trainable is not float32.
+        NonFiniteError: a weight is not finite; nothing was written then.
     """
     from safetensors.torch import save_file
 
     if folder.exists():
         raise UsageError(f"{folder}: is there already; name a folder that is not")
     model.require_fp32_trainables()
+    require_finite(model.trainable_state(), "the trained weights")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -103,7 +109,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         unnamed = {WEIGHTS_NAME, POSENET_NAME} - files.keys()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"{path}: not the record of an adapter ({error!r}); export anew") from error
-    if version != (FORMAT_VERSION, posemap.VERSION):
+    if version[0] not in {*MODEL_BEFORE, FORMAT_VERSION} or version[1] != posemap.VERSION:
         raise UsageError(f"{path}: format and pose map are of version {version}, not {FORMAT_VERSION, posemap.VERSION}")
     if unnamed:
         raise VerificationError(f"{path}: does not name {', '.join(sorted(unnamed))}; export anew")
@@ -126,7 +132,8 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
         VerificationError: files are damaged, or the adapter counts the attentions in another order.
     """
     record = read_record(folder)
-    config = validated(ModelConfig, record["model"], str(folder / RECORD_NAME), "model")
+    said = {**MODEL_BEFORE.get(record["format_version"], {}), **record["model"]}
+    config = validated(ModelConfig, said, str(folder / RECORD_NAME), "model")
     if base:
         config = config.model_copy(update={"base": base, "base_revision": None})
     if image_encoder:

@@ -133,7 +133,8 @@ class _Reader:
         rgb = read_picture(path)
         faces, recogniser = self._loaded()
         try:
-            return prepare_face(rgb, faces, recogniser, self._pipe.encoders.clip_side)
+            crop = self._pipe.model.config.clip_crop
+            return prepare_face(rgb, faces, recogniser, self._pipe.encoders.clip_side, crop)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from error
 

@@ -85,7 +85,7 @@ class FaceMakeUpPipeline:
         same prompt, seed and settings give the same picture whatever else is in the batch, up to rounding.
 
         Raises:
-            UsageError: sizes, weights or numbers do not fit.
+            UsageError: sizes, weights or numbers do not fit, or a face was cut out for CLIP in another way.
             RecogniserError: a face was seen by another recogniser than the model's.
         """
         seeds = tuple(seeds) * len(prompts) if len(seeds) == 1 else tuple(seeds)
@@ -115,6 +115,7 @@ class FaceMakeUpPipeline:
         self, told: Prompt, faces: Sequence[FaceCondition], mix: Sequence[float] | None, pose: Tensor | None
     ) -> Conditions:
         weights = mixing_weights(len(faces), mix)
+        self._require_crop(faces)
         device, num = self.encoders.device, len(next(iter(told.values())))
         identity = torch.from_numpy(mixed_identity(faces, weights, self.model.config.recogniser)).to(device)
         hidden = self.encoders.clip_hidden(torch.from_numpy(np.stack([face.clip_pixels_3SS for face in faces])))
@@ -125,6 +126,16 @@ class FaceMakeUpPipeline:
             clip_hidden_BNC=torch.einsum("f,fnc->nc", share, hidden).expand(num, -1, -1),
             pose_BCHW=None if pose is None else pose.expand(num, -1, -1, -1),
         )
+
+    def _require_crop(self, faces: Sequence[FaceCondition]) -> None:
+        """Refuse faces that were cut out for CLIP in another way than the model has learned from."""
+        expected = self.model.config.clip_crop
+        for number, face in enumerate(faces):
+            if face.clip_crop != expected:
+                raise UsageError(
+                    f"face {number + 1}: cut out for CLIP as {face.clip_crop!r}, but the model was trained with "
+                    f"{expected!r}: prepare it anew from its photo"
+                )
 
     def _negative(self, told: Prompt, positive: Conditions) -> Conditions:
         num = len(positive.identity_BD)

@@ -14,6 +14,7 @@ from facemakeup.config import ModelConfig
 from facemakeup.model.base import BaseEncoders
 from facemakeup.model.bases import base_of
 from facemakeup.model.pretrained import load_part, settle
+from facemakeup.model.send import send
 from filters.loading import torch_device
 
 
@@ -79,8 +80,8 @@ class Encoders:
         states = self.zero_hidden().expand(len(clip_pixels_BCHW), -1, -1).clone()
         kept_K = torch.nonzero(~dropped_B).flatten()
         if len(kept_K):
-            seen_KCHW = clip_pixels_BCHW[kept_K.to(clip_pixels_BCHW.device)]
-            states[kept_K.to(self.device)] = self._penultimate(seen_KCHW)
+            seen_KCHW = clip_pixels_BCHW[send(kept_K, clip_pixels_BCHW.device)]
+            states[send(kept_K, self.device)] = self._penultimate(seen_KCHW)
         return states
 
     @torch.no_grad()

@@ -55,6 +55,6 @@ def bucket_losses(
     `end` is the objective's: the buckets cut 0..end into equal parts.
     """
     bucket_B = torch.div(timesteps_B * num_buckets, end, rounding_mode="floor").long().clamp(max=num_buckets - 1)
-    counts = torch.bincount(bucket_B, minlength=num_buckets)
-    sums = torch.zeros(num_buckets, device=per_sample_B.device).index_add(0, bucket_B, per_sample_B.detach().float())
-    return sums, counts
+    losses_B = per_sample_B.detach().float()
+    empty = torch.zeros(num_buckets, device=per_sample_B.device)  # torch.bincount would make the host wait for a GPU
+    return empty.index_add(0, bucket_B, losses_B), empty.index_add(0, bucket_B, torch.ones_like(losses_B))

@@ -8,7 +8,7 @@ Shapes: B batch, C latent channels, H and W sizes, L text tokens, T face tokens,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from facemakeup.model import attention, ip_adapter
 from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Prompt
 from facemakeup.model.diffusion import NoiseSchedule, ddim
 from facemakeup.model.pretrained import load_config, load_part, settle
+from facemakeup.model.send import send
 from facemakeup.train_config import OptimSettings
 
 UNET_CLASS = "UNet2DConditionModel"
@@ -205,11 +206,12 @@ class StableDiffusionEncoders(BaseEncoders):
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         )
-        return {TEXT: self.text_encoder(tokens.input_ids.to(self.vae.device)).last_hidden_state}
+        return {TEXT: self.text_encoder(send(tokens.input_ids, self.vae.device)).last_hidden_state}
 
     def objective(self, optim: OptimSettings) -> NoiseSchedule:
-        """Return the base's own schedule, weighed as the settings say."""
-        return noise_schedule(self.scheduler, optim.min_snr_gamma)
+        """Return the base's own schedule, weighed as the settings say, where the encoders are."""
+        schedule = noise_schedule(self.scheduler, optim.min_snr_gamma)
+        return replace(schedule, signal_T=schedule.signal_T.to(self.vae.device))
 
     def sampler(self, num_steps: int, height: int, width: int) -> Any:
         """Return DDIM on the base's schedule, the same for pictures of any size."""

@@ -4,6 +4,8 @@
 `checkpoint.json`, which names them with their sha256s. A folder without it, or whose files are others, does not count.
 """
 
+import errno
+import io
 import json
 import logging
 import shutil
@@ -19,12 +21,21 @@ from torch import Tensor
 from curation.errors import UsageError, VerificationError
 from curation.storage.publish import FileRecord, digest, publish, publish_json, record_of
 from curation.version import CODE_VERSION
+from facemakeup.model.finite import NonFiniteError, require_finite
 from facemakeup.train_config import TrainConfig, config_of
 from facemakeup.training.rng import rng_state, set_rng_state
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+AS_BEFORE: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    1: {
+        "model": {"clip_crop": "arcface-512"},
+        "optim": {"ema_warmup": False},
+        "validation": {"choice": "first"},
+    }
+}
+"""Format -> what its configurations do not say, since there was no choice then."""
 RECORD_NAME = "checkpoint.json"
 TRAINABLE_NAME = "trainable.safetensors"
 EMA_NAME = "ema.safetensors"
@@ -48,6 +59,17 @@ class Snapshot:
     """Samples that were drawn so far, over all ranks."""
     data_digest: str
     """The tar index's digest: the cursor means something for this data alone."""
+    num_skipped: int = 0
+    """Steps so far that were left out since their gradient was not finite."""
+
+    def require_finite(self, where: Path) -> None:
+        """Refuse a state that holds a number which is not finite.
+
+        Raises:
+            NonFiniteError: names a tensor.
+        """
+        for group in ("trainable", "ema", "optimizer"):
+            require_finite(getattr(self, group), f"{where}: {group}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +87,10 @@ class Checkpoint:
     @property
     def config(self) -> TrainConfig:
         """The configuration that it was trained with."""
-        return config_of(self.record["config"], str(self.folder / RECORD_NAME))
+        values = dict(self.record["config"])
+        for table, known in AS_BEFORE.get(self.record["format_version"], {}).items():
+            values[table] = {**known, **values[table]}
+        return config_of(values, str(self.folder / RECORD_NAME))
 
     def weights(self, ema: bool = True) -> dict[str, Tensor]:
         """Return the trainables by name: their average, where one is kept and asked for, else their last values."""
@@ -82,6 +107,7 @@ class Checkpoint:
             faults=record["faults"],
             num_seen=int(record["num_seen"]),
             data_digest=record["data_digest"],
+            num_skipped=int(record.get("num_skipped", 0)),
         )
 
     def restore_rng(self, rank: int) -> None:
@@ -98,22 +124,40 @@ class Checkpoint:
 
 def save_rng(folder: Path, step: int, rank: int) -> None:
     """Write this rank's global generators; every rank does so before `save`."""
-    publish(folder_of(folder, step) / _rng_name(rank), lambda temp: torch.save(rng_state(), temp))
+    content = io.BytesIO()  # torch would not say that a disk is full
+    torch.save(rng_state(), content)
+    publish(folder_of(folder, step) / _rng_name(rank), lambda temp: temp.write_bytes(content.getvalue()))
 
 
 def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, keep: int) -> Checkpoint:
-    """Write a checkpoint, then remove all but the `keep` newest; one process does so.
+    """Write a checkpoint, then remove all but the `keep` newest whole ones; one process does so.
 
-    Later ones go too: they are of a run that was taken up again at an earlier step.
+    Later ones go too: they are of a run that was taken up again at an earlier step. Where it fails, those before stay,
+    and what was written of it goes.
+
+    Raises:
+        NonFiniteError: a number is not finite; nothing was written then.
+        DiskFullError, StorageError: the disk refuses.
     """
-    from safetensors.torch import save_file
-
     target = folder_of(folder, snapshot.step)
+    try:
+        snapshot.require_finite(target)
+        saved = _written(target, snapshot, config, num_ranks)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    whole = [other for other in _folders(folder) if (other / RECORD_NAME).is_file() and other.name <= target.name]
+    for other in set(_folders(folder)) - set(whole[:keep]):
+        shutil.rmtree(other)
+    return saved
+
+
+def _written(target: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int) -> Checkpoint:
     groups = {TRAINABLE_NAME: snapshot.trainable, OPTIMIZER_NAME: snapshot.optimizer, EMA_NAME: snapshot.ema}
     files: dict[str, FileRecord] = {}
     for name, tensors in groups.items():
         if tensors:
-            files[name] = publish(target / name, partial(save_file, dict(tensors)))
+            files[name] = publish(target / name, partial(save_tensors, tensors))
     for rank in range(num_ranks):
         files[_rng_name(rank)] = record_of(target / _rng_name(rank))
     record = {
@@ -126,15 +170,24 @@ def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, 
         "data_digest": snapshot.data_digest,
         "faults": dict(snapshot.faults),
         "num_seen": snapshot.num_seen,
+        "num_skipped": snapshot.num_skipped,
         "files": {name: asdict(file) for name, file in sorted(files.items())},
     }
     publish_json(target / RECORD_NAME, {**record, "digest": digest(record)})
     shutil.rmtree(target / "_tmp", ignore_errors=True)
-    others = _folders(folder)
-    overtaken = [other for other in others if other.name > target.name]
-    for other in {*overtaken, *[other for other in others if other.name <= target.name][keep:]}:
-        shutil.rmtree(other)
     return Checkpoint(target, record)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors; what the library says of a full disk becomes what Python says of it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        is_full = "StorageFull" in str(error) or "No space left" in str(error)
+        raise OSError(errno.ENOSPC if is_full else errno.EIO, str(error)) from error
 
 
 def read(folder: Path) -> Checkpoint:
@@ -154,8 +207,10 @@ def read(folder: Path) -> Checkpoint:
         raise VerificationError(f"{path}: not a record of a checkpoint: {error}") from error
     if not is_intact:
         raise VerificationError(f"{path}: its own digest is another: somebody or something changed it")
-    if record.get("format_version") != FORMAT_VERSION:
-        raise VerificationError(f"{path}: format {record.get('format_version')}; this code reads {FORMAT_VERSION}")
+    if record.get("format_version") not in {*AS_BEFORE, FORMAT_VERSION}:
+        raise VerificationError(
+            f"{path}: format {record.get('format_version')}; this code reads up to {FORMAT_VERSION}"
+        )
     for name, expected in files.items():
         if not (folder / name).is_file() or record_of(folder / name) != expected:
             raise VerificationError(f"{folder / name}: missing, or not the bytes that {RECORD_NAME} names")
@@ -172,7 +227,8 @@ def newest(folder: Path) -> Checkpoint | None:
     for candidate in _folders(folder):
         try:
             checkpoint = read(candidate)
-        except VerificationError as error:
+            require_finite(checkpoint.weights(ema=False), str(candidate))
+        except (VerificationError, NonFiniteError) as error:
             problems.append(str(error))
             continue
         if problems:
@@ -190,8 +246,8 @@ def require_resumable(checkpoint: Checkpoint, config: TrainConfig, data_digest: 
     Raises:
         UsageError: names the first setting that differs, or says that the data is another.
     """
-    if checkpoint.record["config_digest"] != config.digest:
-        difference = _first_difference(checkpoint.config.decisive, config.decisive)
+    difference = _first_difference(checkpoint.config.decisive, config.decisive)
+    if difference:
         raise UsageError(
             f"{checkpoint.folder}: trained with other settings ({difference}); resume with those, or give another --out"
         )
@@ -203,6 +259,7 @@ def require_resumable(checkpoint: Checkpoint, config: TrainConfig, data_digest: 
 
 
 def _first_difference(old: Any, new: Any, place: str = "") -> str:
+    """Return where two settings differ first, empty where they do not."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*new, *old]:
             difference = _first_difference(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))

@@ -8,18 +8,17 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """After n updates: decay^n * first + (1 - decay) * sum of decay^(n-1-i) * value_i, per parameter, float32."""
+    """After each update: decay * before + (1 - decay) * value, per parameter, float32."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Begin with the values as they are."""
-        self.decay = decay
         self.values: dict[str, Tensor] = {name: value.detach().clone() for name, value in parameters.items()}
 
     @torch.no_grad()
-    def update(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """Take the parameters' present values in."""
+    def update(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        """Take the parameters' present values in; `decay` is the share of what was there before."""
         for name, value in parameters.items():
-            self.values[name].lerp_(value.detach(), 1 - self.decay)
+            self.values[name].lerp_(value.detach(), 1 - decay)
 
     @contextmanager
     def in_place_of(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:

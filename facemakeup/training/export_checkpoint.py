@@ -16,6 +16,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> N
     Raises:
         UsageError: the target folder is there, or the base model is not.
         VerificationError: the checkpoint is not whole.
+        NonFiniteError: one of its weights is not finite.
     """
     saved = read(checkpoint)
     config, weights = saved.config, saved.weights(average)

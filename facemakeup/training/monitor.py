@@ -14,6 +14,8 @@ from facemakeup.data.batch import Loaded
 from facemakeup.faults import FaultLimit, SampleFault, some
 from facemakeup.model.loss import bucket_losses
 from facemakeup.train_config import TrainConfig
+from facemakeup.training.ranks import Ranks
+from facemakeup.training.soundness import Skips
 from facemakeup.training.tracking import Tracker, keep_lines_before
 from facemakeup.training.trainer import StepResult
 
@@ -28,23 +30,24 @@ class Monitor:
     All ranks call the same methods at the same steps.
     """
 
-    def __init__(self, config: TrainConfig, accelerator: Any, tracker: Tracker, out: Path, end: float) -> None:
+    def __init__(
+        self, config: TrainConfig, accelerator: Any, ranks: Ranks, tracker: Tracker, out: Path, end: float
+    ) -> None:
         """Keep where to report; nothing is counted yet. Timesteps lie in 0..end."""
-        self._config, self._accelerator, self._tracker = config, accelerator, tracker
+        self._accelerator, self._ranks, self._tracker = accelerator, ranks, tracker
         self._faults_path = out / FAULTS_NAME
         self._end = end
         self._limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
         self.faults: Counter[str] = Counter()
+        self.skips = Skips(ranks, out, config.run.max_nonfinite_in_a_row)
         self.num_seen = 0
         self._examples: list[SampleFault] = []
-        self._waited_s = 0.0
-        self._new: list[SampleFault] = []
-        self._notes: Counter[str] = Counter()
         self._begin()
 
-    def take_up(self, faults: Mapping[str, int], num_seen: int, first_step: int) -> None:
+    def take_up(self, faults: Mapping[str, int], num_seen: int, num_skipped: int, first_step: int) -> None:
         """Go on counting from a checkpoint; what was written after it goes."""
         self.faults, self.num_seen = Counter(faults), num_seen
+        self.skips.take_up(num_skipped, first_step)
         if self._accelerator.is_main_process:
             keep_lines_before(self._faults_path, first_step)
 
@@ -67,44 +70,48 @@ class Monitor:
         self._new += loaded.faults
         self._notes.update(loaded.notes)
 
-    def passed_over(self, step: int, faults: list[SampleFault]) -> None:
-        """Report samples of the validation set that could not be used."""
-        from accelerate.utils import gather_object
-
-        gathered = gather_object(faults)
+    def passed_over(self, faults: list[SampleFault]) -> None:
+        """Report samples of the validation set that cannot be used; the ranks' lists have none in common."""
+        gathered = [fault for mine in self._ranks.gathered(faults) for fault in mine]
         self.faults.update(fault.reason for fault in gathered)
         if self._accelerator.is_main_process:
-            self._write(step, gathered)
+            self._write(0, gathered)
 
-    def took(self, result: StepResult) -> None:
-        """Take in an optimiser step."""
+    def took(self, step: int, result: StepResult) -> None:
+        """Take in an optimiser step; the losses of one that was left out count as samples seen, and as no loss."""
         sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._end, NUM_BUCKETS)
-        self._sums += torch.stack([sums, counts.to(sums.dtype)])
+        self._sums += torch.where(result.is_sound, torch.stack([sums, counts.to(sums.dtype)]), 0)
+        self._num_seen += len(result.uids)
         self._norm = result.gradient_norm
+        self.skips.took(step, result.is_sound, result.uids)
 
     def report(self, step: int, learning_rate: float) -> float:
         """Bring the ranks together, write what was seen since the last report, and return the mean loss.
 
         Raises:
             DataError: too many samples could not be used.
+            NonFiniteError: too many steps in a row were left out.
         """
         from accelerate.utils import gather_object
 
+        self.skips.look()
         sums, counts = self._accelerator.reduce(self._sums, "sum").cpu().double()
         faults = gather_object(self._new)
         notes = self._accelerator.reduce(
             torch.tensor([self._notes[note] for note in CACHE_NOTES], device=self._accelerator.device), "sum"
         ).tolist()
         self.faults.update(fault.reason for fault in faults)
-        self.num_seen += int(counts.sum()) + len(faults)
+        num_seen = sum(self._ranks.gathered(self._num_seen))
+        self.num_seen += num_seen + len(faults)
         loss, elapsed_s = float(sums.sum() / counts.sum()), time.perf_counter() - self._started
         values = {
             "train/loss": loss,
             "train/gradient_norm": float(self._norm),
             "train/learning_rate": learning_rate,
-            "speed/samples_per_s": float(counts.sum()) / elapsed_s,
+            "speed/samples_per_s": num_seen / elapsed_s,
             "speed/data_wait_fraction": self._waited_s / elapsed_s,
             "data/faults": float(self.faults.total()),
+            "train/steps_left_out": float(self.skips.total),
             **{f"loss_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]},
             **{f"cache/{note}": float(n) for note, n in zip(CACHE_NOTES, notes, strict=True) if n},
         }
@@ -119,8 +126,9 @@ class Monitor:
     def _begin(self) -> None:
         self._started = time.perf_counter()
         self._waited_s = 0.0
-        self._new = []
-        self._notes = Counter()
+        self._num_seen = 0
+        self._new: list[SampleFault] = []
+        self._notes: Counter[str] = Counter()
         self._sums = torch.zeros(2, NUM_BUCKETS, device=self._accelerator.device)
         self._norm = torch.zeros(())
 

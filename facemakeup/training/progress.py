@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from facemakeup.training.train import OnStep
-from facemakeup.training.train import Progress as Step
+from facemakeup.training.loop import OnStep
+from facemakeup.training.loop import Progress as Step
 
 
 @contextmanager

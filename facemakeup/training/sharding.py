@@ -14,11 +14,24 @@ from facemakeup.model.facemakeup import FaceMakeUp
 
 def shard(model: FaceMakeUp) -> None:
     """Shard the trainables of a model in place over all ranks."""
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
     for part in (model.posenet, model.projector, model):
         fully_shard(part, ignored_params=frozen)
+    register_fsdp_forward_method(model, "predict")  # pictures are drawn by it, past the hooks of `forward`
+
+
+def reshard(model: nn.Module) -> None:
+    """Let go of whole copies of the shards, which a forward pass without a backward one leaves behind.
+
+    Whoever changes the shards meanwhile would go unheard: the next pass would still take the copies.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def synchronise(model: Any, is_last: bool) -> None:

@@ -1,6 +1,7 @@
 """Where a run's numbers and pictures go: a small protocol, TensorBoard and JSON lines behind it."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,8 @@ class JsonLinesTracker:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers by name."""
-        self._file.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
+        known = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        self._file.write(json.dumps({"step": step, "time": time.time(), **known}) + "\n")
         self._file.flush()
 
     def image(self, step: int, name: str, rgb: RgbImage) -> None:

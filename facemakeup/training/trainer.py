@@ -3,8 +3,8 @@
 Shapes: B batch, C latent channels, H and W latent size, N CLIP tokens, D identity width.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ from facemakeup.data.draws import Draws, draws_of
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.loss import drop, training_loss
+from facemakeup.model.send import send
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import sharding
 from facemakeup.training.checkpoint import Snapshot
 from facemakeup.training.ema import MovingAverage
-from facemakeup.training.schedule import learning_rate
+from facemakeup.training.schedule import ema_decay, learning_rate
+from facemakeup.training.soundness import change_if
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each parameter."""
@@ -35,6 +37,10 @@ class StepResult:
     timesteps_B: Tensor
     gradient_norm: Tensor
     """Before clipping, of the whole global batch."""
+    is_sound: Tensor
+    """Whether that norm is finite, bool (): else nothing was changed, on any rank."""
+    uids: tuple[str, ...]
+    """The samples."""
 
 
 class Trainer:
@@ -56,9 +62,10 @@ class Trainer:
         self.parameters = model.trainable_named_parameters()
         optim = config.optim
         self._optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=optim.learning_rate, betas=optim.betas, weight_decay=optim.weight_decay
-        )
-        self.ema = MovingAverage(self.parameters, optim.ema_decay) if optim.ema_decay else None
+            self.parameters.values(), lr=optim.learning_rate, betas=optim.betas, weight_decay=optim.weight_decay,
+            fused=accelerator.device.type == "cuda",
+        )  # fmt: skip
+        self.ema = MovingAverage(self.parameters) if optim.ema_decay else None
         self._wrapped: Any = model if config.run.fsdp else accelerator.prepare(model)
         self.model.train()
 
@@ -66,9 +73,10 @@ class Trainer:
         """Do optimiser step `number`, 0-based, on `accumulation` micro batches.
 
         The gradient is that of the mean loss over the global batch, however it is cut into ranks and micro batches.
+        Where it is not finite, neither weights nor moments change.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        losses, timesteps = [], []
+        losses, timesteps, uids = [], [], list[str]()
         for micro in range(accumulation):
             batch = next_batch().to(self._accelerator.device)
             with self._synchronised(micro == accumulation - 1):
@@ -77,24 +85,38 @@ class Trainer:
                 self._accelerator.backward(per_sample_B.sum() * share)
             losses.append(per_sample_B.detach())
             timesteps.append(timesteps_B)
+            uids += batch.uids
         most = self._config.optim.max_gradient_norm
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), most or float("inf"))
+        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(self.parameters.values(), most or float("inf")))
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self._config.optim, number)
-        self._optimizer.step()
+        is_sound = torch.isfinite(norm)
+        change_if(is_sound, self._optimizer)
         if self.ema is not None:
-            self.ema.update(self.parameters)
-        return StepResult(torch.cat(losses), torch.cat(timesteps), sharding.whole(norm))
+            self.ema.update(self.parameters, ema_decay(self._config.optim, number))
+        return StepResult(torch.cat(losses), torch.cat(timesteps), norm, is_sound, tuple(uids))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the average of the weights in their place, where one is kept, and the weights back, bit for bit."""
+        with self.ema.in_place_of(self.parameters) if self.ema is not None else nullcontext():
+            self._reshard()
+            yield
+        self._reshard()
+
+    def _reshard(self) -> None:
+        if self._config.run.fsdp:
+            sharding.reshard(self.model)
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         device = self._accelerator.device
         mean, logvar = self.moments(batch)
         shape = (mean.shape[1], mean.shape[2], mean.shape[3])
         draws = draws_of(self._config.seed, batch.positions, shape, self.objective.draw)
-        latents_BCHW = self.encoders.base.sample(mean, logvar, draws.posterior_BCHW.to(device))
-        timesteps_B = draws.timesteps_B.to(device)
+        latents_BCHW = self.encoders.base.sample(mean, logvar, send(draws.posterior_BCHW, device))
+        timesteps_B = send(draws.timesteps_B, device)
         given = self._conditions(batch, draws)
-        return self.losses(latents_BCHW, draws.noise_BCHW.to(device), timesteps_B, given), timesteps_B
+        return self.losses(latents_BCHW, send(draws.noise_BCHW, device), timesteps_B, given), timesteps_B
 
     def losses(
         self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, given: Mapping[str, Tensor]
@@ -110,10 +132,9 @@ class Trainer:
         dropped = drop(draws.drop_B3, self._config.drop_table)
         captions = ["" if gone else text for gone, text in zip(dropped.text_B.tolist(), batch.captions, strict=True)]
         device = self._accelerator.device
-        return conditions(
-            self.encoders, captions, batch.identity_BD * ~dropped.identity_B.to(device)[:, None],
-            batch.clip_pixels_BCHW, dropped.clip_B, batch.pose_BCHW * ~dropped.pose_B.to(device)[:, None, None, None],
-        )  # fmt: skip
+        identity_BD = batch.identity_BD * ~send(dropped.identity_B, device)[:, None]
+        pose_BCHW = batch.pose_BCHW * ~send(dropped.pose_B, device)[:, None, None, None]
+        return conditions(self.encoders, captions, identity_BD, batch.clip_pixels_BCHW, dropped.clip_B, pose_BCHW)
 
     def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of a batch's latents, from the cache where it has them, else from the VAE."""
@@ -121,8 +142,8 @@ class Trainer:
             return self.encoders.base.moments(batch.pixels_BCHW)
         mean, logvar = batch.moments_BCHW.clone().chunk(2, dim=1)
         if not batch.has_moments_B.all():
-            missing = ~batch.has_moments_B
-            mean[missing], logvar[missing] = self.encoders.base.moments(batch.pixels_BCHW[missing])
+            missing_K = send(torch.nonzero(~batch.has_moments_B).flatten(), mean.device)
+            mean[missing_K], logvar[missing_K] = self.encoders.base.moments(batch.pixels_BCHW[missing_K])
         return mean, logvar
 
     def _synchronised(self, is_last: bool) -> Any:
@@ -131,7 +152,9 @@ class Trainer:
             return nullcontext()
         return nullcontext() if is_last else self._accelerator.no_sync(self._wrapped)
 
-    def snapshot(self, step: int, faults: Mapping[str, int], num_seen: int, data_digest: str) -> Snapshot:
+    def snapshot(
+        self, step: int, faults: Mapping[str, int], num_seen: int, data_digest: str, num_skipped: int = 0
+    ) -> Snapshot:
         """Return the whole state on the CPU; every rank must call it, and all but the first get no tensors.
 
         Raises:
@@ -148,6 +171,7 @@ class Trainer:
             faults=faults,
             num_seen=num_seen,
             data_digest=data_digest,
+            num_skipped=num_skipped,
         )
 
     def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -169,10 +193,14 @@ class Trainer:
             moments = {moment: snapshot.optimizer.get(f"{moment}/{name}") for moment in MOMENTS}
             if all(value is not None for value in moments.values()):
                 self._optimizer.state[parameter] = {
-                    moment: value.clone() if moment == "step" else sharding.like(parameter, value)
+                    moment: self._counter(parameter, value) if moment == "step" else sharding.like(parameter, value)
                     for moment, value in moments.items()
                     if value is not None
                 }
+
+    def _counter(self, parameter: Tensor, steps: Tensor) -> Tensor:
+        """Return a parameter's number of steps where the optimiser wants it: a fused one beside the parameter."""
+        return steps.to(parameter.device, copy=True) if self._optimizer.defaults["fused"] else steps.clone()
 
 
 def conditions(

@@ -133,6 +133,7 @@ def _condition(batch: Batch, i: int, config: TrainConfig) -> FaceCondition:
         identity_D=batch.identity_BD[i].cpu().numpy(),
         clip_pixels_3SS=batch.clip_pixels_BCHW[i].cpu().numpy(),
         recogniser=config.model.recogniser,
+        clip_crop=config.model.clip_crop,
         landmarks_52=np.zeros((5, 2)),
         box=(0.0, 0.0, float(width), float(height)),
         width=width,

@@ -1,6 +1,7 @@
 """Short real training runs on drawn faces, in this process or in another."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.checkpoint import Checkpoint
-from facemakeup.training.train import Progress, train
+from facemakeup.training.loop import Progress
+from facemakeup.training.train import train
 from facemakeup.training.trainer import Trainer
 from tests.facemakeup import tiny
 from tests.facemakeup.tars import packed_sample, write_packed
+
+POISON = "~"
+"""A caption that `poisoned` bases make a gradient of that is not finite."""
 
 TABLES: dict[str, dict[str, Any]] = {
     "data": {"global_batch": 4, "micro_batch": 2, "block": 4, "window": 2, "num_workers": 0},
@@ -39,10 +44,27 @@ def run_config(base: Path, recogniser: Recogniser, **changes: dict[str, Any]) ->
     return TrainConfig.model_validate({"name": "short", "seed": 5, "model": model.model_dump(), **tables})
 
 
-def write_tars(folder: Path, num_samples: int = 20) -> str:
-    """Write drawn faces, and return the pattern of their tars."""
-    write_packed(folder, [packed_sample(n) for n in range(num_samples)])
+def write_tars(folder: Path, num_samples: int = 20, poison: Collection[int] = ()) -> str:
+    """Write drawn faces, some with a caption that is poison, and return the pattern of their tars."""
+    samples = (packed_sample(n, caption=POISON) if n in poison else packed_sample(n) for n in range(num_samples))
+    write_packed(folder, samples)
     return f"{folder}/*.tar"
+
+
+def poisoned(base: Path, folder: Path) -> Path:
+    """Write the base once more, with weights of the text encoder that are not finite for one letter."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    shutil.copytree(base, folder)
+    tokenizer, encoder = (
+        kind.from_pretrained(folder / name)
+        for kind, name in ((CLIPTokenizer, "tokenizer"), (CLIPTextModel, "text_encoder"))
+    )
+    letters = [n for n in tokenizer(POISON).input_ids if n not in (tokenizer.bos_token_id, tokenizer.eos_token_id)]
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight[letters] = float("nan")
+    encoder.save_pretrained(folder / "text_encoder")
+    return folder
 
 
 def nothing(_: Progress) -> None:

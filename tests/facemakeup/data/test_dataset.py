@@ -1,5 +1,8 @@
+import errno
 import json
 import multiprocessing
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,7 +22,7 @@ from facemakeup.data.dataset import Slice, TarDataset, batches, open_dataset
 from facemakeup.data.draws import draws_of
 from facemakeup.data.order import Place, batch
 from facemakeup.faces import posemap
-from facemakeup.faults import REASONS, DataError, FaultLimit, count
+from facemakeup.faults import REASONS, DataError, FaultLimit, ReadingError, count
 from facemakeup.model.diffusion import NoiseSchedule
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import TrainConfig
@@ -111,6 +114,41 @@ def test_the_global_batches_are_the_same_with_one_or_two_ranks_and_zero_or_two_w
     spread = taken(dataset, 0, 1, 3, workers=2)
     assert [one.batch.positions for one in spread] == [one.batch.positions for one in alone]
     assert by_position(spread) == expected
+
+
+def test_whatever_comes_up_while_a_sample_is_read_names_tar_and_key(tmp_path: Path, dataset: TarDataset) -> None:
+    for tar in tmp_path.glob("*.tar"):
+        tar.unlink()
+    with pytest.raises(ReadingError, match=r"/(jpg|png|webp)-0000\d\.tar: [0-9a-f]{32}: FileNotFoundError"):
+        next(batches(dataset, 0, 0))
+
+
+class _Failing(TarDataset):
+    """Every item fails as a disk does, or takes its process down as the kernel does for want of memory."""
+
+    accumulation = 1
+
+    def __init__(self, kills: bool) -> None:
+        """Say how."""
+        self._kills = kills
+
+    def __getitem__(self, item: int) -> Any:
+        """Fail."""
+        if self._kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kills", "message"),
+    [(False, r"Errno 5"), pytest.param(True, r"ended by itself", marks=pytest.mark.campaign)],
+)
+def test_a_reading_process_that_fails_ends_the_stream_and_no_process_is_left(kills: bool, message: str) -> None:
+    before = set(multiprocessing.active_children())
+    with pytest.raises(ReadingError, match=message):
+        next(batches(_Failing(kills), 0, num_workers=1))
+    assert set(multiprocessing.active_children()) <= before
 
 
 class _Wide(TarDataset):
@@ -264,6 +302,14 @@ def test_validation_samples_are_never_trained_on(
     apart = {uid for place in (batch(held_out.order, n) for n in range(2)) for uid in held_out.load(place).batch.uids}
     trained = {uid for one in taken(train, 0, 1, 6) for uid in one.batch.uids}
     assert len(apart) == 4 and len(trained) == 8 and not apart & trained
+    elsewhere = config_for(base, recogniser, validation={"data": [f"{tmp_path}/other/*.tar"]})
+    write_packed(tmp_path / "other", [packed_sample(n) for n in range(20, 26)])
+    train, held_out = open_dataset([f"{tmp_path}/*.tar"], elsewhere, plan_of(config, encoders), tmp_path / "work")
+    assert {uid for one in taken(train, 0, 1, 2) for uid in one.batch.uids} == trained | apart
+    assert not {uid for n in range(2) for uid in held_out.load(batch(held_out.order, n)).batch.uids} & (trained | apart)
+    write_packed(tmp_path / "other", [packed_sample(n) for n in range(11, 17)])
+    with pytest.raises(UsageError, match=r"and 0 others are in validation\.data and in --data, too"):
+        opened(tmp_path, elsewhere, encoders)
     with pytest.raises(UsageError, match="leaves none of 12 samples"):
         opened(tmp_path, config_for(base, recogniser, validation={"num_samples": 12}), encoders)
 

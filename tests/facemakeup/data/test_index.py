@@ -44,7 +44,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_index_of_pack_and_a_scan_lead_to_the_same_bytes_of_all_formats(packed: Path, tmp_path: Path) -> None:
     index, store = index_of(packed)
-    assert not (packed / "work/scans").exists()
+    assert not list((packed / "work/scans").iterdir())
     expected = [
         (sample.key, sample.image_bytes) for path in sorted(packed.glob("*.tar")) for sample in read_samples(path)
     ]
@@ -152,6 +152,9 @@ def test_a_pattern_without_tars_and_tars_without_samples_are_errors_that_name_th
     (tmp_path / "empty-0.tar").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty-0\.tar"):
         index_of(tmp_path)
+    write_packed(tmp_path / "raw", [packed_sample(n)[:1] for n in range(3)])
+    with pytest.raises(DataError, match=r"none of 3 samples in 1 tars[\s\S]*no_metadata: 3, there is no \.json member"):
+        index_of(tmp_path / "raw")
 
 
 def test_remote_tars_come_through_a_folder_that_stays_within_its_bound(tmp_path: Path) -> None:

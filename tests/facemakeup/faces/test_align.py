@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
 from facemakeup.config import Recogniser
-from facemakeup.faces.align import ARCFACE_TEMPLATE, CLIP_MEAN, CLIP_STD, align, clip_pixels, similarity, unit
+from facemakeup.faces.align import (
+    ARCFACE_TEMPLATE,
+    CLIP_CROPS,
+    CLIP_MEAN,
+    CLIP_STD,
+    align,
+    clip_pixels,
+    similarity,
+    unit,
+)
 from facemakeup.faces.recognisers import DLIB, MOBILEFACENET, RecogniserError, load_recogniser
 from facemakeup.faults import SampleFaultError
 from filters.detectors.centerface import CenterFace
@@ -45,13 +54,25 @@ def test_a_face_that_lies_as_the_template_is_cut_out_as_it_is() -> None:
     assert np.array_equal(align(rgb, ARCFACE_TEMPLATE + np.array([20, 30]), 112), rgb[30:142, 20:132])
 
 
-def test_clip_pixels_are_what_the_clip_processor_makes_of_the_aligned_face() -> None:
+@pytest.mark.parametrize(
+    ("crop", "side", "left_eye"),
+    [
+        ("arcface-512", 512, (38.2946 * 512 / 112, 51.6963 * 512 / 112)),
+        ("ip-adapter-224", 224, (38.2946 * 2, 51.6963 * 2)),
+        ("insightface-512", 512, (38.2946 * 4 + 32, 51.6963 * 4)),
+    ],
+)
+def test_clip_pixels_are_what_the_clip_processor_makes_of_the_face_aligned_as_each_convention_has_it(
+    crop: str, side: int, left_eye: tuple[float, float]
+) -> None:
     from transformers import CLIPImageProcessorPil
 
+    assert CLIP_CROPS[crop].template_52[0] == pytest.approx(left_eye)
     rgb, landmarks = scene(4, 300, 280), ARCFACE_TEMPLATE * 2 + [30, 20]
     processor = CLIPImageProcessorPil(image_mean=list(CLIP_MEAN), image_std=list(CLIP_STD))
-    expected = processor(align(rgb, landmarks, 512), return_tensors="np")["pixel_values"][0]
-    assert np.abs(clip_pixels(rgb, landmarks, 224) - expected).max() < 1e-5
+    aligned = align(rgb, landmarks, side, CLIP_CROPS[crop].template_52 * (112 / side))
+    expected = processor(aligned, return_tensors="np")["pixel_values"][0]
+    assert np.abs(clip_pixels(rgb, landmarks, 224, crop) - expected).max() < 1e-5
 
 
 def test_a_vector_without_direction_is_a_reason_not_a_zero() -> None:
@@ -119,7 +140,7 @@ def test_dlib_recognises_where_it_is_installed_and_says_what_to_type_where_it_is
 
 
 def test_terms_are_shown_until_they_are_accepted_and_a_wrong_name_lists_the_choices() -> None:
-    with pytest.raises(RecogniserError, match=r"non-commercial research only.*accept_noncommercial"):
+    with pytest.raises(RecogniserError, match=r"non-commercial.*--accept-noncommercial.*accept_noncommercial = true"):
         load_recogniser(REAL, accept_noncommercial=False)
     with pytest.raises(RecogniserError, match=f"choose one of {MOBILEFACENET}"):
         load_recogniser(REAL.model_copy(update={"name": "buffalo"}), accept_noncommercial=True)

@@ -17,6 +17,7 @@ from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.diffusion import ddim
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.finite import NonFiniteError
 from facemakeup.model.ip_adapter import set_face
 from tests.facemakeup import tiny
 from tests.facemakeup.runs import run, run_config, same_bits, write_tars
@@ -216,12 +217,29 @@ def test_a_damaged_or_foreign_folder_is_refused(folder: Path, model: FaceMakeUp,
         read_export(damaged)
 
 
+def test_an_adapter_of_an_earlier_release_keeps_the_crop_that_it_was_trained_with(folder: Path, tmp_path: Path) -> None:
+    old = rewritten(folder, tmp_path / "old", load_file(folder / WEIGHTS_NAME))
+    record = json.loads((old / RECORD_NAME).read_text())
+    assert record["format_version"] == 2 and record["model"].pop("clip_crop") == "insightface-512"
+    publish_json(old / RECORD_NAME, {**record, "format_version": 1})
+    assert read_export(old).config.clip_crop == "arcface-512"
+
+
+def test_weights_that_are_not_finite_are_not_exported(base: Path, tmp_path: Path) -> None:
+    model = tiny_model(tiny.tiny_config(base))
+    with torch.no_grad():
+        next(iter(model.trainable_named_parameters().values())).view(-1)[3] = float("inf")
+    with pytest.raises(NonFiniteError, match=r"1 of \d+ tensors are not finite"):
+        export(model, tmp_path / "adapter", FACTS)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_record_that_names_not_every_file_or_is_none_is_refused(folder: Path, tmp_path: Path) -> None:
     tensors = load_file(folder / WEIGHTS_NAME)
     cases: list[tuple[dict[str, Any], str]] = [
         ({"files": {}}, r"does not name controlnet/.*, facemakeup\.safetensors"),
         ({"files": None}, "not the record of an adapter"),
-        ({"format_version": 2}, r"are of version \(2, 1\)"),
+        ({"format_version": 3}, r"are of version \(3, 1\)"),
     ]
     for number, (change, message) in enumerate(cases):
         wrong = rewritten(folder, tmp_path / str(number), tensors)

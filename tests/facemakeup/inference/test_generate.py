@@ -104,7 +104,7 @@ def test_a_photo_s_face_is_found_recognised_and_posed(base: Path, recogniser: Re
     photo = ["--face", tmp_path / "photo.png", "--prompt", "a park", "--detector", "centerface"]
     photo += ["--weights", "centerface"]
     refused = run(adapter, tmp_path / "refused", *photo)
-    assert "accept" in str(refused.exception) and not (tmp_path / "refused").exists()
+    assert "--accept-noncommercial" in str(refused.exception) and not (tmp_path / "refused").exists()
     accepted = [*photo, "--accept-noncommercial"]
     assert run(adapter, tmp_path / "free", *accepted).exit_code == 0
     posed = run(adapter, tmp_path / "posed", *accepted, "--pose", tmp_path / "photo.png")
@@ -124,7 +124,8 @@ def test_of_several_faces_the_largest_is_taken(recogniser: Recogniser, mirrored:
     finder = faces.build(faces.Measure(detector="centerface", weights="centerface"), "cpu")
     (evidence,) = finder.measure([picture])
     assert len(evidence.faces) >= 2
-    found = prepare_face(picture, finder, load_recogniser(recogniser, accept_noncommercial=True), tiny.CLIP_SIDE)
+    known = load_recogniser(recogniser, accept_noncommercial=True)
+    found = prepare_face(picture, finder, known, tiny.CLIP_SIDE, "insightface-512")
     assert (found.box[0] > 512) == mirrored
     assert found.clip_pixels_3SS.shape == (3, tiny.CLIP_SIDE, tiny.CLIP_SIDE)
     assert abs(np.linalg.norm(found.identity_D) - 1) < 1e-5 and found.recogniser == recogniser

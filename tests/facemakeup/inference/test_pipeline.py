@@ -32,6 +32,7 @@ def face(seed: int, recogniser: Recogniser = RECOGNISER) -> FaceCondition:
         identity_D=(identity / np.linalg.norm(identity)).astype(np.float32),
         clip_pixels_3SS=draws.standard_normal((3, tiny.CLIP_SIDE, tiny.CLIP_SIDE)).astype(np.float32),
         recogniser=recogniser,
+        clip_crop="insightface-512",
         landmarks_52=np.array([[40.0, 45], [62, 44], [51, 58], [43, 70], [60, 69]]),
         box=(30.0, 25.0, 72.0, 85.0),
         width=120,
@@ -184,6 +185,9 @@ def test_faces_of_another_recogniser_and_weights_that_mean_nothing_are_refused(p
     other = Recogniser(name="tiny", width=tiny.IDENTITY_WIDTH, sha256="1" * 64)
     with pytest.raises(RecogniserError, match="face 2: recogniser sha256"):
         draw_one(pipe, faces=[face(1), face(2, other)])
+    tight = FaceCondition(**{**vars(face(1)), "clip_crop": "arcface-512"})
+    with pytest.raises(UsageError, match=r"face 1: cut out for CLIP as 'arcface-512', but .* 'insightface-512'"):
+        draw_one(pipe, faces=[tight])
     opposite = FaceCondition(**{**vars(face(1)), "identity_D": -face(1).identity_D})
     with pytest.raises(UsageError, match="cancel out"):
         draw_one(pipe, faces=[face(1), opposite])

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from facemakeup.model.bases import BASES, base_of
 from facemakeup.model.denoise import Sampling, Scales
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.pretrained import hub_answers
 from facemakeup.model.sd1 import StableDiffusion
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.export_checkpoint import export_checkpoint
@@ -31,6 +33,7 @@ from tests.facemakeup import tiny
 from tests.facemakeup.inference.test_pipeline import face
 from tests.facemakeup.patches import Patches, write_patches
 from tests.facemakeup.runs import run, run_config, same_bits, write_tars
+from tests.ports import free_ports
 
 PACKAGE = Path(facemakeup.__file__).parent
 ADAPTERS = {Path(inspect.getfile(adapter)) for adapter in BASES.values()}
@@ -50,7 +53,8 @@ def patches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base: Path, recogni
 
 
 def modules() -> list[Path]:
-    return [path for path in sorted(PACKAGE.rglob("*.py")) if path not in ADAPTERS]
+    of_a_base = {*ADAPTERS, PACKAGE / "model" / "tiny_base.py"}
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path not in of_a_base]
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -76,7 +80,7 @@ def test_an_adapter_is_imported_by_the_table_alone() -> None:
     for adapter in adapters:
         assert graph.find_modules_that_directly_import(adapter) <= {"facemakeup.model.bases", *adapters}
     above = {module for module in graph.modules if module.split(".")[1:2] == ["training"]}
-    known = {"base", "bases", "denoise", "encoders", "facemakeup", "loss"}
+    known = {"base", "bases", "denoise", "encoders", "facemakeup", "finite", "loss", "send"}
     for module in above:
         found = {name.split(".")[2] for name in graph.find_modules_directly_imported_by(module) if ".model." in name}
         assert found <= known, module
@@ -180,3 +184,20 @@ def test_a_base_of_another_kind_has_a_skeleton_of_the_same_parts(patches: TrainC
     full = FaceMakeUp.from_config(patches.model)
     assert {n: p.shape for n, p in lean.named_parameters()} == {n: p.shape for n, p in full.named_parameters()}
     assert {parameter.device for parameter in lean.parameters()} == {torch.device("meta")}
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")  # diffusers still gives it
+def test_without_a_network_a_base_of_the_hub_is_refused_at_once_and_the_reason_is_told(
+    model_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_ports(1)[0]}")
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    hub_answers.cache_clear()
+    try:
+        with pytest.raises(UsageError, match=r"nobody/nothing: .*the hub cannot be reached: name a folder"):
+            base_of(model_config.model_copy(update={"base": "nobody/nothing"}))
+    finally:
+        hub_answers.cache_clear()

@@ -1,16 +1,20 @@
 import json
 import random
+import resource
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from curation.errors import VerificationError
+from curation.errors import StorageError, UsageError, VerificationError
 from curation.storage.publish import digest, record_of
 from facemakeup.config import Recogniser
+from facemakeup.model.finite import NonFiniteError
 from facemakeup.train_config import TrainConfig, load_config
 from facemakeup.training.checkpoint import (
     EMA_NAME,
@@ -20,10 +24,12 @@ from facemakeup.training.checkpoint import (
     Snapshot,
     newest,
     read,
+    require_resumable,
     save,
+    save_tensors,
 )
 from facemakeup.training.checkpoint import save_rng as save_generators
-from facemakeup.training.train import CHECKPOINTS
+from facemakeup.training.loop import CHECKPOINTS
 from tests.facemakeup import processes
 from tests.facemakeup.runs import TABLES, run, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_config
@@ -107,6 +113,71 @@ def test_only_the_newest_stay_and_what_an_earlier_resume_overtook_goes(tmp_path:
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000006", "step-00000008"]
     saved(tmp_path, config, 7, keep=2)
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000006", "step-00000007"]
+
+
+def test_what_cannot_be_saved_leaves_nothing_behind_and_the_last_good_one_stays(
+    tmp_path: Path, config: TrainConfig
+) -> None:
+    saved(tmp_path, config, 2, 4, keep=2)
+    bad = snapshot(6)
+    bad = replace(bad, trainable={**bad.trainable, "a": torch.tensor([1.0, float("nan")])})
+    save_generators(tmp_path, 6, 0)
+    with pytest.raises(NonFiniteError, match=r"step-00000006: trainable: 1 of 2 tensors are not finite, such as a"):
+        save(tmp_path, bad, config, num_ranks=1, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002", "step-00000004"]
+    (tmp_path / "step-00000003").mkdir()
+    saved(tmp_path, config, 6, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000006"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = replace(snapshot(8), trainable={"a": torch.zeros(1 << 16)})
+    save_generators(tmp_path, 8, 0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(StorageError, match=r"step-00000008/trainable\.safetensors: could not be written"):
+            save(tmp_path, large, config, num_ranks=1, keep=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000006"]
+
+
+def rewritten(folder: Path, **changes: Any) -> None:
+    """Change the record of a checkpoint, and seal it anew."""
+    record = {**json.loads((folder / RECORD_NAME).read_text()), **changes}
+    record.pop("digest")
+    (folder / RECORD_NAME).write_text(json.dumps({**record, "digest": digest(record)}))
+
+
+def test_a_checkpoint_of_an_earlier_release_goes_on_as_it_began_or_is_refused_with_the_setting(
+    tmp_path: Path, config: TrainConfig
+) -> None:
+    folder = saved(tmp_path, config, 2) / "step-00000002"
+    values = config.model_dump(mode="json")
+    for table, key in (("model", "clip_crop"), ("optim", "ema_warmup"), ("validation", "choice")):
+        values[table].pop(key)
+    rewritten(folder, format_version=1, config=values, config_digest="another")
+    found = read(folder)
+    with pytest.raises(UsageError, match=r"model\.clip_crop was 'arcface-512', is 'insightface-512'"):
+        require_resumable(found, config, "d")
+    before: dict[str, dict[str, Any]] = {
+        "model": {"clip_crop": "arcface-512"}, "optim": {"ema_warmup": False}, "validation": {"choice": "first"},
+    }  # fmt: skip
+    tables = {name: {**values[name], **table} for name, table in before.items()}
+    require_resumable(found, TrainConfig.model_validate({**values, **tables}), "d")
+    rewritten(folder, format_version=3)
+    with pytest.raises(VerificationError, match="format 3; this code reads up to 2"):
+        read(folder)
+
+
+def test_a_checkpoint_of_an_earlier_release_that_is_not_finite_is_passed_over(
+    tmp_path: Path, config: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(tmp_path, config, 2, 4)
+    folder = tmp_path / "step-00000004"
+    save_tensors({"a": torch.tensor([float("inf")])}, folder / TRAINABLE_NAME)
+    record = json.loads((folder / RECORD_NAME).read_text())
+    rewritten(folder, files={**record["files"], TRAINABLE_NAME: vars(record_of(folder / TRAINABLE_NAME))})
+    found = newest(tmp_path)
+    assert found is not None and found.step == 2 and "not finite" in caplog.text
 
 
 def test_nothing_in_a_checkpoint_is_executed_when_it_is_read(tmp_path: Path, config: TrainConfig) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
+from facemakeup.training.loop import Progress
 from facemakeup.training.progress import steps, tell
-from facemakeup.training.train import Progress
 
 
 def test_a_step_is_told_with_the_mean_loss_since_the_last_report() -> None:

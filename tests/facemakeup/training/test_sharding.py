@@ -1,3 +1,6 @@
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -5,29 +8,33 @@ import pytest
 
 from facemakeup.config import Recogniser
 from facemakeup.training.checkpoint import Checkpoint, newest
-from facemakeup.training.train import CHECKPOINTS
+from facemakeup.training.loop import CHECKPOINTS
 from tests.facemakeup import processes
-from tests.facemakeup.runs import largest_difference, run, run_config, write_tars
+from tests.facemakeup.runs import largest_difference, poisoned, run, run_config, stepped, trainer_of, write_tars
 from tests.facemakeup.training.test_checkpoint import write_toml
 from tests.ports import free_ports
 
 MOST = 1e-6
 
 
-def launched(toml: Path, pattern: str, out: Path, world: int) -> Checkpoint:
-    """Train with `world` processes that talk over gloo, as `accelerate launch` starts them."""
+def launched(toml: Path, pattern: str, out: Path, world: int) -> list[processes.Command]:
+    """Begin a training with `world` processes that talk over gloo, as `accelerate launch` starts them."""
     words = ["train", str(toml), "--data", pattern, "--out", str(out), "--resume"]
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
-    ranks = [
+    return [
         processes.start(
             words, out.parent / f"talk-{rank}", **shared,
             ACCELERATE_USE_CPU="true", RANK=str(rank), LOCAL_RANK=str(rank),
         )
         for rank in range(world)
     ]  # fmt: skip
+
+
+def ended(ranks: list[processes.Command], out: Path, exit_code: int) -> Checkpoint:
+    """Wait until all processes have left with an exit code, and return the last checkpoint."""
     try:
         for rank in ranks:
-            assert rank.end() == 0, rank.warned
+            assert rank.end() == exit_code, rank.warned
     finally:
         for rank in ranks:
             rank.kill()
@@ -37,17 +44,39 @@ def launched(toml: Path, pattern: str, out: Path, world: int) -> Checkpoint:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fsdp", [False, pytest.param(True, marks=pytest.mark.campaign)])
 def test_two_processes_train_what_one_trains_with_accumulation(
-    tmp_path: Path, base: Path, recogniser: Recogniser, fsdp: bool
+    tmp_path: Path, base: Path, recogniser: Recogniser
 ) -> None:
     pattern = write_tars(tmp_path / "tars")
     changes: dict[str, Any] = {"data": {"micro_batch": 1}, "optim": {"num_steps": 3, "learning_rate": 1e-4}}
-    alone = run(run_config(base, recogniser, **changes), pattern, tmp_path / "alone")
-    pair = run_config(base, recogniser, **changes, run={"fsdp": fsdp})
-    both = launched(write_toml(tmp_path / "pair.toml", pair), pattern, tmp_path / "pair", world=2)
+    config = run_config(base, recogniser, **changes)
+    alone = run(config, pattern, tmp_path / "alone")
+    out = tmp_path / "pair"
+    both = ended(launched(write_toml(tmp_path / "pair.toml", config), pattern, out, 2), out, 0)
     assert both.step == alone.step == 3 and len([n for n in both.record["files"] if n.startswith("rng")]) == 2
     one, other = alone.snapshot(), both.snapshot()
     assert largest_difference(dict(one.trainable), dict(other.trainable)) < MOST
     assert largest_difference(dict(one.ema), dict(other.ema)) < MOST
     assert one.num_seen == other.num_seen
+
+
+@pytest.mark.slow
+def test_sharded_processes_validate_without_a_trace_leave_out_the_same_steps_and_save_when_one_of_them_is_terminated(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    pattern = write_tars(tmp_path / "tars", poison={3, 9, 14})
+    changes: dict[str, Any] = {"data": {"micro_batch": 1}, "optim": {"num_steps": 500, "learning_rate": 1e-4}}
+    tables = {**changes, "validation": {"every": 1, "num_samples": 2, "num_timesteps": 1}}
+    bad = poisoned(base, tmp_path / "base")
+    pair = run_config(bad, recogniser, **tables, run={"fsdp": True}, checkpoint={"every": 1000})
+    out = tmp_path / "pair"
+    ranks = launched(write_toml(tmp_path / "pair.toml", pair), pattern, out, 2)
+    while "step 5 of" not in ranks[0].warned and ranks[0].process.is_alive():
+        time.sleep(0.05)
+    os.kill(ranks[1].process.pid or 0, signal.SIGTERM)
+    both = ended(ranks, out, 128 + signal.SIGTERM)
+    assert both.step >= 5 and both.record["num_skipped"] > 0
+    trainer, dataset = trainer_of(run_config(bad, recogniser, **tables), pattern, tmp_path / "work")
+    stepped(trainer, dataset, both.step)
+    alone = trainer.snapshot(both.step, {}, 0, "")
+    assert largest_difference(dict(alone.trainable), dict(both.snapshot().trainable)) < MOST

@@ -4,19 +4,22 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from curation.errors import UsageError
+from curation.errors import LeaseError, UsageError
+from curation.storage.lease import hold
 from facemakeup.config import DropTable, Recogniser
 from facemakeup.faces.recognisers import RecogniserError
 from facemakeup.faults import DataError
 from facemakeup.train_config import OptimSettings, TrainConfig
 from facemakeup.training.checkpoint import newest
+from facemakeup.training.interruption import Interrupted
+from facemakeup.training.loop import CHECKPOINTS, Progress
 from facemakeup.training.schedule import learning_rate
 from facemakeup.training.tracking import LOG_NAME
-from facemakeup.training.train import CHECKPOINTS, Progress
 from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, stepped, trainer_of, write_tars
 from tests.facemakeup.tars import add_tiny_recogniser, packed_sample, write_packed
 
@@ -120,7 +123,9 @@ def test_gradient_checkpointing_changes_nothing_beyond_rounding(
     assert largest_difference(dict(states[0]), dict(states[1])) < 1e-6
 
 
-def test_the_average_has_its_closed_form(tmp_path: Path, config: TrainConfig, pattern: str) -> None:
+def test_the_average_has_its_closed_form_and_soon_forgets_the_untrained_weights(
+    tmp_path: Path, config: TrainConfig, pattern: str
+) -> None:
     trainer, dataset = trainer_of(config, pattern, tmp_path / "work")
     history = [{name: value.detach().clone() for name, value in trainer.parameters.items()}]
     items = iter(range(100))
@@ -128,11 +133,12 @@ def test_the_average_has_its_closed_form(tmp_path: Path, config: TrainConfig, pa
         trainer.step(step, lambda: dataset[next(items)].batch, dataset.accumulation)
         history.append({name: value.detach().clone() for name, value in trainer.parameters.items()})
     assert trainer.ema is not None
-    decay = config.optim.ema_decay
+    decays = [min(config.optim.ema_decay, (1 + n) / (10 + n)) for n in range(4)]
+    assert decays[:2] == [0.1, 2 / 11]
     for name, value in trainer.ema.values.items():
-        expected = decay**4 * history[0][name].double()
-        for i, past in enumerate(history[1:]):
-            expected += (1 - decay) * decay ** (3 - i) * past[name].double()
+        expected = history[0][name].double()
+        for decay, past in zip(decays, history[1:], strict=True):
+            expected = decay * expected + (1 - decay) * past[name].double()
         assert torch.allclose(value.double(), expected, atol=1e-6)
     before = {name: value.detach().clone() for name, value in trainer.parameters.items()}
     with trainer.ema.in_place_of(trainer.parameters):
@@ -168,6 +174,33 @@ def test_a_second_run_in_a_folder_needs_resume_and_the_same_settings_and_data(
     more = write_tars(tmp_path / "tars", 22)
     with pytest.raises(UsageError, match="other tars"):
         run(config, more, out, resume=True)
+    with hold(out), pytest.raises(LeaseError, match="held by another run"):
+        run(config, pattern, out, resume=True)
+
+
+@pytest.mark.slow
+def test_a_failing_validation_costs_no_checkpoint_and_a_validation_set_that_cannot_be_read_stops_a_run_at_its_start(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    write_packed(tmp_path / "tars", [packed_sample(n) for n in range(16)])
+    pattern, first = f"{tmp_path}/tars/*.tar", tmp_path / "tars/jpg-00000.tar"
+    tables: dict[str, Any] = {"optim": {"num_steps": 2}, "validation": {"choice": "first", "every": 2}}
+    config = run_config(base, recogniser, **tables)
+
+    def tear(at: Progress) -> None:
+        if at.step == 2:
+            os.truncate(first, 0)
+
+    with pytest.raises(DataError, match=r"jpg-00000\.tar.*torn_tar"):
+        run(config, pattern, tmp_path / "out", on_step=tear)
+    left = newest(tmp_path / "out" / CHECKPOINTS)
+    assert left is not None and left.step == 2
+    write_packed(tmp_path / "bad", [packed_sample(n, face_landmarks=None) for n in range(40, 44)])
+    outside = run_config(base, recogniser, validation={"data": [f"{tmp_path}/bad/*.tar"]})
+    whole = write_tars(tmp_path / "whole", 30)
+    with pytest.raises(DataError, match=r"the validation set: .*no_face"):
+        run(outside, whole, tmp_path / "none")
+    assert not (tmp_path / "none" / CHECKPOINTS).exists()
 
 
 def test_another_recogniser_is_refused_before_any_step(tmp_path: Path, config: TrainConfig, pattern: str) -> None:
@@ -205,6 +238,7 @@ def test_validation_gives_the_same_numbers_and_grid_each_time_and_leaves_the_mod
     unseen = run(run_config(base, recogniser, optim={"num_steps": 2}), pattern, tmp_path / "c")
     numbers = [[line["validation/loss"] for line in lines(tmp_path / x) if "validation/loss" in line] for x in "ab"]
     assert len(numbers[0]) == 2 and numbers[0] == numbers[1] and numbers[0][0] != numbers[0][1]
+    assert all("validation/loss_of_last" in line for line in lines(tmp_path / "a") if "validation/loss" in line)
     assert same_bits(first.weights(ema=False), second.weights(ema=False))
     assert same_bits(first.weights(ema=False), unseen.weights(ema=False))
     grids = [_grids(tmp_path / x / "tensorboard") for x in "ab"]
@@ -245,8 +279,9 @@ def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit(
         if at.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as stopped:
         run(config, pattern, tmp_path / "out", on_step=terminated_at_three)
+    assert stopped.value.exit_code == 143
     left = newest(tmp_path / "out" / CHECKPOINTS)
     assert left is not None and left.step == 3
     resumed = run(config, pattern, tmp_path / "out", resume=True)

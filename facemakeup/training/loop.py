@@ -1,0 +1,160 @@
+"""The loop around the optimiser steps, of one rank: what is reported, saved and looked at on the way."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from facemakeup.data.batch import Batch, Loaded
+from facemakeup.data.dataset import TarDataset, batches
+from facemakeup.data.order import batch
+from facemakeup.faults import DataError, SampleFault
+from facemakeup.train_config import TrainConfig
+from facemakeup.training import checkpoint
+from facemakeup.training.interruption import Interrupted, interruptible
+from facemakeup.training.monitor import Monitor
+from facemakeup.training.ranks import Ranks
+from facemakeup.training.schedule import learning_rate
+from facemakeup.training.tracking import Tracker
+from facemakeup.training.trainer import Trainer
+from facemakeup.training.validate import Judges, fixed_loss, show
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is."""
+
+    step: int
+    num_steps: int
+    loss: float | None
+    """Mean since the last report; None between reports."""
+
+
+OnStep = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run, of one rank."""
+
+    config: TrainConfig
+    out: Path
+    accelerator: Any
+    ranks: Ranks
+    trainer: Trainer
+    monitor: Monitor
+    tracker: Tracker
+    dataset: TarDataset
+    held_out: TarDataset
+    judges: Judges | None
+
+    def from_step(self, first: int, on_step: OnStep) -> None:
+        """Do all steps that are left, with checkpoints and validation on the way.
+
+        Raises:
+            Interrupted: a signal came to any rank; the state is saved.
+        """
+        config, last = self.config, self.config.optim.num_steps
+        stream = batches(self.dataset, first, config.data.num_workers)
+        with closing(stream), interruptible() as came:  # type: ignore[type-var]
+            for step in range(first + 1, last + 1):
+                result = self.trainer.step(step - 1, lambda: self._next(stream), self.dataset.accumulation)
+                signal = self.ranks.largest(came())
+                saves = step % config.checkpoint.every == 0 or step == last or signal > 0
+                self.monitor.took(step, result)
+                is_due = saves or step % config.run.log_every == 0
+                loss = self.monitor.report(step, learning_rate(config.optim, step - 1)) if is_due else None
+                on_step(Progress(step, last, loss))
+                if saves:
+                    self._save(step)
+                if signal and step < last:
+                    raise Interrupted(signal, step)
+                if step % config.validation.every == 0 or step == last:
+                    self._validate(step)
+
+    def _next(self, stream: Iterator[Loaded]) -> Batch:
+        started = time.perf_counter()
+        loaded = next(stream)
+        self.monitor.waited(time.perf_counter() - started)
+        self.monitor.loaded(loaded)
+        return loaded.batch
+
+    def _save(self, step: int) -> None:
+        """Write a checkpoint; all ranks bring what they hold, the first one writes, and all hear how it went."""
+        folder, monitor = self.out / CHECKPOINTS, self.monitor
+        total = monitor.skips.total
+        snapshot = self.trainer.snapshot(step, monitor.faults, monitor.num_seen, self.dataset.digest, total)
+        self.ranks.together(lambda: checkpoint.save_rng(folder, step, self.ranks.rank))
+        keep = self.config.checkpoint.keep
+        self.ranks.together(
+            lambda: checkpoint.save(folder, snapshot, self.config, self.ranks.world, keep) if self.is_first else None
+        )
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes what one rank alone has to write."""
+        return self.ranks.rank == 0
+
+    def require_held_out(self) -> list[SampleFault]:
+        """Read the whole validation set, and return what of this rank's share cannot be used.
+
+        Raises:
+            DataError: a seat finds no usable sample.
+        """
+        faults: list[SampleFault] = []
+        try:
+            for _ in self._held_out_batches(*self._share, faults):
+                pass
+        except DataError as error:
+            raise DataError(f"the validation set: {error}") from error
+        return faults if self._share != (0, 1) or self.is_first else []
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        """Which part of the validation set this rank looks at: sharded weights need every rank for every batch."""
+        return (0, 1) if self.config.run.fsdp else (self.ranks.rank, self.ranks.world)
+
+    def _validate(self, step: int) -> None:
+        """Look at the average of the weights, where one is kept, and at the weights themselves."""
+        config, trainer = self.config, self.trainer
+        trainer.model.eval()
+        values: dict[str, float] = {}
+        if trainer.ema is not None:
+            sums, counts = self._fixed_loss()
+            values["validation/loss_of_last"] = float(sums.sum() / counts.sum())
+        with trainer.averaged():
+            sums, counts = self._fixed_loss()
+            values["validation/loss"] = float(sums.sum() / counts.sum())
+            values |= {f"validation_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(len(counts))}
+            if config.validation.num_references and (self.is_first or config.run.fsdp):
+                first = next(self._held_out_batches(0, 1, [])).to(self.accelerator.device)
+                shown = show(trainer, first, config, self.judges)
+                values |= {f"validation/{name}": value for name, value in shown.numbers.items()}
+                self.tracker.image(step, "validation/grid", shown.grid)
+        trainer.model.train()
+        trainer.model.require_fp32_trainables()
+        self.tracker.scalars(step, values)
+        self.ranks.largest(0)  # here the others wait for the grid, not in the next step, where a GPU's patience ends
+
+    def _fixed_loss(self) -> Tensor:
+        """Return sums and counts of the validation loss over all ranks, on the CPU."""
+        mine = self._held_out_batches(*self._share, [])
+        totals = fixed_loss(self.trainer, mine, self.config, self.accelerator.device)
+        if self._share[1] > 1:
+            totals = self.accelerator.reduce(totals, "sum")
+        return totals.cpu()
+
+    def _held_out_batches(self, rank: int, world: int, passed_over: list[SampleFault]) -> Iterator[Batch]:
+        """Yield a share of the validation set, each sample once; what cannot be used is put on the list."""
+        order, num = self.held_out.order, self.config.validation.num_samples
+        for number in range(rank, -(-num // order.batch_size), world):
+            places = [place for place in batch(order, number) if place.position < num]
+            loaded = self.held_out.load(places)
+            passed_over += loaded.faults
+            yield loaded.batch
