@@ -15,8 +15,10 @@ KINDS = {
     "drawn": ("anime", "cartoon", "sketch", "painting", "render"),
     "nonhuman": ("animal", "statue", "toy", "mannequin"),
 }
-SLICES = ("headcovering", "mask", "skin_light", "skin_medium", "skin_dark", "child", "adult", "older", "glasses")
-SLICES = (*SLICES, "letters", "graded", "makeup", "low_light", "small", "profile")
+SLICES = (
+    *("headcovering", "mask", "skin_light", "skin_medium", "skin_dark", "child", "adult", "older", "glasses"),
+    *("letters", "graded", "makeup", "low_light", "small", "profile"),
+)
 CURVE = (15, 30, 60, 120, 240)
 CASCADE_LIMIT = 2.2
 """The recipe's, on the cascade's `max_line_to_nose`."""

@@ -60,7 +60,7 @@ class Gatherer:
         self._faces: Filter = faces.build(plans["faces"].measure, "cpu")  # type: ignore[arg-type]
         self._cascade: Filter = anime.build(plans["anime"].measure, "cpu")  # type: ignore[arg-type]
         self._anime_plan = plans["anime"]
-        about = [
+        about: list[Any] = [
             seed,
             NUM_VARIED,
             NUM_MASKED,
