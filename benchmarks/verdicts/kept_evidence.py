@@ -5,6 +5,7 @@ and no other is. Nothing is measured that no verdict waits for.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Judge:
         if not file.is_file():
             values = to_struct(self._filter(plan).measure([self._picture(photo)])[0])
             file.parent.mkdir(parents=True, exist_ok=True)
-            draft = file.with_suffix(".draft")
+            draft = file.with_suffix(f".{os.getpid()}.draft")
             draft.write_text(json.dumps(values), encoding="ascii")
             draft.replace(file)
         return from_struct(plan.module.EVIDENCE, json.loads(file.read_text(encoding="ascii")))
