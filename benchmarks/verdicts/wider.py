@@ -6,8 +6,8 @@ Beside the recipe stand the same without `drawn`, its step of the cascade alone,
 (`before.toml`), and the published sentences taken literally.
 
 The heads of `drawn` were taught on these very photos. So its evidence is replaced by logits of heads that saw nothing
-of the photo's source (`build/teach/out_of_fold.json`, which `benchmarks.verdicts.teach` writes; photos of toned prints
-and of text taught nothing). Its limits, and thresholds of other filters, were chosen with these photos in sight.
+of the photo's source (`build/teach/out_of_fold.json`, which `benchmarks.verdicts.teach` writes; only photos of `text` taught
+nothing). Its limits, and thresholds of other filters, were chosen with these photos in sight.
 Evidence is kept in `build/evidence`: run again, only filters that changed measure.
 """
 
@@ -33,6 +33,7 @@ from filters import drawn
 
 KINDS_OF = {"anime": KINDS["drawn"], "noface": KINDS["nonhuman"]}
 BEFORE = Path(__file__).with_name("before.toml")
+BESIDE = ("without drawn", "cascade alone", "before", "published-literal")
 ALLOWED_RATIO = 1.25
 """Of a slice's share of rejected portraits to that of all others."""
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     photos = labelled(folders_named())[:: options.every]
     logits = json.loads((CACHE / "out_of_fold.json").read_text(encoding="ascii"))
     recipes = {}
-    for name, recipe in _recipes(load_recipe(options.recipe), load_recipe(options.literal)).items():
+    for name, recipe in _recipes(load_recipe(options.recipe), options.beside).items():
         judge = Judge(recipe)
         recipes[name] = figures([judged(judge, photo, folders[photo.sha256], logits) for photo in photos])
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
@@ -160,23 +161,23 @@ def _told(share: Mapping[str, Any]) -> str:
     return f"{share['hits']}/{share['of']} ({low:.2f}-{high:.2f})"
 
 
-def _recipes(recipe: Recipe, literal: Recipe) -> dict[str, Recipe]:
+def _recipes(recipe: Recipe, beside: Sequence[str]) -> dict[str, Recipe]:
     def of(is_in: Callable[[str], bool]) -> Recipe:
         return replace(recipe, filters=tuple(plan for plan in recipe.filters if is_in(plan.name)))
 
-    return {
-        recipe.name: recipe,
+    others = {
         "without drawn": of(lambda name: name != "drawn"),
         "cascade alone": of(lambda name: name == "anime"),
         "before": load_recipe(BEFORE),
-        literal.name: literal,
+        "published-literal": load_recipe("published-literal"),
     }
+    return {recipe.name: recipe, **{name: others[name] for name in beside}}
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts.wider", description=__doc__)
     parser.add_argument("--recipe", default="facecaptionhq-4m")
-    parser.add_argument("--literal", default="published-literal")
+    parser.add_argument("--beside", nargs="*", choices=BESIDE, default=BESIDE, help="with what to compare")
     parser.add_argument("--every", type=int, default=1, help="judge every n-th photo only, to try")
     parser.add_argument("--out", type=Path, default=RESULTS / "wider.json")
     return parser.parse_args(arguments)
