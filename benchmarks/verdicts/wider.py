@@ -6,9 +6,9 @@ Beside the recipe stand the same without `drawn`, its step of the cascade alone,
 (`before.toml`), and the published sentences taken literally.
 
 The heads of `drawn` were taught on these very photos. So its evidence is replaced by logits of heads that saw nothing
-of the photo's source (`build/teach/out_of_fold.json`, which `benchmarks.verdicts.teach` writes; only photos of `text` taught
-nothing). Its limits, and thresholds of other filters, were chosen with these photos in sight.
-Evidence is kept in `build/evidence`: run again, only filters that changed measure.
+of the photo's source (`build/teach/out_of_fold.json`, which `benchmarks.verdicts.teach` writes; photos of `text` alone
+taught nothing). Its limits, and thresholds of other filters, were chosen with these photos in sight. Evidence
+is kept in `build/evidence`: run again, only filters that changed measure.
 """
 
 import argparse
