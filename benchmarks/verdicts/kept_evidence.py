@@ -44,13 +44,14 @@ class Judge:
         return verdict, known
 
     def scores(self, photo: Labelled, known: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Return every criterion's score, keep range and failure, measuring what `known` lacks."""
+        """Return every criterion's own score and keep range, and whether it fails, or a screen's proof says so."""
         whole = {name: self.evidence(photo, name) if known[name] is None else known[name] for name in self._plans}
         return {
             f"{criterion.filter}.{criterion.score}": {
-                "score": [_rounded(end) for end in sorted({settled.bounds.low, settled.bounds.high})],
+                "score": float(f"{criterion.bounds(whole).low:.4g}"),
                 "keep": criterion.keep.model_dump(exclude_none=True),
                 "fails": settled.failure is not None,
+                "proved_by": settled.by,
             }
             for criterion in self.recipe.criteria
             for settled in (criterion.settle(whole),)
@@ -77,7 +78,3 @@ class Judge:
         if self._last is None or self._last[0] != photo.sha256:
             self._last = photo.sha256, photo.picture
         return self._last[1]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")

@@ -32,7 +32,9 @@ def test_evidence_is_measured_once_per_photo_and_measurement_key(tmp_path: Path)
     photo, folder = grey(tmp_path), tmp_path / "kept"
     seen = judged(Judge(recipe_of(COLOUR, "here"), folder), photo, "gold", {})
     assert seen.verdict == Verdict("colour", "mean_channel_std_low")
-    assert seen.scores == {"colour.mean_channel_std": {"score": [0.0], "keep": {"min": 0.5}, "fails": True}}
+    assert seen.scores == {
+        "colour.mean_channel_std": {"score": 0.0, "keep": {"min": 0.5}, "fails": True, "proved_by": None}
+    }
 
     (kept,) = folder.rglob("*.json")
     values = json.loads(kept.read_text())
