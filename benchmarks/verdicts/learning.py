@@ -3,7 +3,7 @@
 Pure functions of features, labels and seeds; `benchmarks.verdicts.teach` gathers the features.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,9 @@ RIDGE = 0.01
 NUM_FOLDS = 10
 POSITIVE = {"drawn": "anime", "nonhuman": "noface"}
 """Head -> the label that it is to tell from `PEOPLE`."""
-PEOPLE = ("single", "group")
+PEOPLE = {"single": 1.0, "group": 1.0, "bw": 0.25, "sepia": 0.25}
+"""Label -> weight of its photos. Toned prints are photographs without colour, most in dim light: where they taught
+nothing, twice as many portraits of dark skin in dim light score as drawn."""
 _MAX_STEPS = 200
 _NOWHERE = Training(manifest_sha256="0" * 64, num_pictures={})
 """Of heads that are never written."""
@@ -53,13 +55,15 @@ def folds_of(sources: Sequence[str], seed: int) -> npt.NDArray[np.int64]:
     return np.array([fold[source] for source in sources], dtype=np.int64)
 
 
-def taught(views: Views, photos: Mask, network_sha256: str, training: Training) -> Heads:
-    """Return heads that were taught on all views of these photos, numbers rounded to six digits."""
+def taught(
+    views: Views, photos: Mask, network_sha256: str, training: Training, positive: Mapping[str, str] = POSITIVE
+) -> Heads:
+    """Return heads (name -> label) that were taught on all views of these photos, numbers rounded to six digits."""
     here = views.of(photos)
     rows, labels = views.features_VF[here], views.labels[views.photo_of_V[here]]
     mean, deviation = _rounded(rows.mean(axis=0, dtype=np.float64)), _rounded(rows.std(axis=0, dtype=np.float64) + 1e-6)
     standard = np.clip((rows - mean) / deviation, -CLIP, CLIP).astype(np.float32)
-    heads = {name: _taught(standard, labels, positive) for name, positive in POSITIVE.items()}
+    heads = {name: _taught(standard, labels, label) for name, label in positive.items()}
     return Heads(
         network_sha256=network_sha256,
         training=training,
@@ -70,22 +74,23 @@ def taught(views: Views, photos: Mask, network_sha256: str, training: Training) 
     )
 
 
-def out_of_fold(views: Views, usable: Mask | None = None) -> Iterator[tuple[Mask, Classifier]]:
+def out_of_fold(
+    views: Views, usable: Mask | None = None, positive: Mapping[str, str] = POSITIVE
+) -> Iterator[tuple[Mask, Classifier]]:
     """Yield each fold's photos with heads taught on the other folds' (of these, the `usable`)."""
     everyone = np.ones(len(views.labels), dtype=bool) if usable is None else usable
     for number in range(NUM_FOLDS):
         mine = views.folds == number
-        yield mine, Classifier(taught(views, everyone & ~mine, "0" * 64, _NOWHERE))
+        yield mine, Classifier(taught(views, everyone & ~mine, "0" * 64, _NOWHERE, positive))
 
 
-def cross_validated(views: Views, rows_VF: Floats, usable: Mask | None = None) -> dict[str, Doubles]:
-    """Return each head's logits of one row per photo, all from heads that saw nothing of the photo's source."""
-    logits = {name: np.full(len(views.labels), np.nan) for name in POSITIVE}
-    for mine, classifier in out_of_fold(views, usable):
-        for photo in np.flatnonzero(mine):
-            if np.isfinite(rows_VF[photo]).all():
-                for name, logit in classifier.logits(rows_VF[photo]).items():
-                    logits[name][photo] = logit
+def cross_validated(judges: Iterable[tuple[Mask, Classifier]], rows_PF: Floats) -> dict[str, Doubles]:
+    """Return each head's logits of one row per photo by `out_of_fold`'s judges; NaN where a row is not finite."""
+    logits: dict[str, Doubles] = {}
+    for mine, classifier in judges:
+        for photo in np.flatnonzero(mine & np.isfinite(rows_PF).all(axis=1)):
+            for name, logit in classifier.logits(rows_PF[photo]).items():
+                logits.setdefault(name, np.full(len(rows_PF), np.nan))[photo] = logit
     return logits
 
 
@@ -108,9 +113,10 @@ def digest_of(pairs: Mapping[str, str]) -> str:
 
 
 def _taught(standard_VF: Floats, labels: npt.NDArray[np.str_], positive: str) -> Head:
-    chosen = np.isin(labels, (positive, *PEOPLE))
-    is_positive = labels[chosen] == positive
-    share = np.where(is_positive, 1 / is_positive.sum(), 1 / (~is_positive).sum()) / 2
+    weight = np.array([1.0 if label == positive else PEOPLE.get(label, 0.0) for label in labels.tolist()])
+    chosen = weight > 0
+    is_positive, weight = labels[chosen] == positive, weight[chosen]
+    share = weight / np.where(is_positive, weight[is_positive].sum(), weight[~is_positive].sum()) / 2
     x, y, w = (torch.tensor(values, dtype=torch.float32) for values in (standard_VF[chosen], is_positive, share))
     weights, bias = torch.zeros(x.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights, bias], max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")

@@ -23,7 +23,16 @@ from benchmarks.provenance import RESULTS, ROOT, commit, machine, surroundings
 from benchmarks.verdicts import views as variations
 from benchmarks.verdicts.drawn_figures import figures
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
-from benchmarks.verdicts.learning import POSITIVE, Views, cross_validated, digest_of, folds_of, taught
+from benchmarks.verdicts.learning import (
+    PEOPLE,
+    POSITIVE,
+    Views,
+    cross_validated,
+    digest_of,
+    folds_of,
+    out_of_fold,
+    taught,
+)
 from curation.recipe.recipe import load_recipe
 from curation.storage.publish import digest
 from filters import anime, drawn, faces
@@ -36,7 +45,7 @@ from filters.weights import find_weights
 
 CACHE = Path("build/teach")
 NETWORK, DETECTOR = "efficientnet_lite0", "yolov5n-0.5-face"
-LABELS = ("single", "group", *POSITIVE.values())
+LABELS = (*PEOPLE, *POSITIVE.values())
 NUM_VARIED, NUM_MASKED = 2, 2
 
 
@@ -51,7 +60,7 @@ class Gatherer:
         self._faces: Filter = faces.build(plans["faces"].measure, "cpu")  # type: ignore[arg-type]
         self._cascade: Filter = anime.build(plans["anime"].measure, "cpu")  # type: ignore[arg-type]
         self._anime_plan = plans["anime"]
-        about = [
+        about: list[Any] = [
             seed,
             NUM_VARIED,
             NUM_MASKED,
@@ -107,14 +116,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     everyone = np.ones(len(photos), dtype=bool)
     heads = taught(views, everyone, find_weights(NETWORK).sha256, training)
     options.heads.write_text(heads.written(), encoding="ascii")
-    logits = cross_validated(views, np.stack([one["features"][0] for one in seen]))
+    judges = list(out_of_fold(views))
+    logits = cross_validated(judges, np.stack([one["features"][0] for one in seen]))
     by_sha256 = {photo.sha256: {name: logits[name][i] for name in POSITIVE} for i, photo in enumerate(photos)}
     (CACHE / "out_of_fold.json").write_text(json.dumps(by_sha256, indent=0), encoding="ascii")
-    masked = np.stack([one["features"][-1] if one["masks"] else np.full(NUM_FEATURES, np.nan) for one in seen])
+    masks = np.stack([one["features"][-1] if one["masks"] else np.full(NUM_FEATURES, np.nan) for one in seen])
+    masked = cross_validated(judges, masks.astype(np.float32))
     line_to_nose = np.array([float(one["line_to_nose"]) for one in seen])
     result = {
         "training": training.model_dump(mode="json") | {"num_sources": len({photo.source for photo in photos})},
-        **figures(photos, views, logits, cross_validated(views, masked.astype(np.float32)), line_to_nose, options.seed),
+        **figures(photos, views, logits, masked, line_to_nose, options.seed),
         "cpu_ms": _cpu_ms(photos),
         "machine": machine(),
         "commit": commit(),

@@ -76,11 +76,24 @@ def test_what_a_fold_holds_does_not_change_the_heads_that_judge_it() -> None:
     assert same == {tuple(np.flatnonzero(views.folds == 3))}
 
 
+def test_toned_prints_teach_that_what_they_show_draws_nothing() -> None:
+    views = photos()
+    is_toned = (views.labels == "group") & (np.arange(len(views.labels)) % 2 == 0)
+    dim = views.features_VF.copy()
+    dim[:, 2] += 4 * (is_toned | (views.labels == "anime"))[views.photo_of_V]
+    prints = replace(views, features_VF=dim, labels=np.where(is_toned, "bw", views.labels))
+    without, within = (
+        cross_validated(out_of_fold(prints, usable, {"drawn": "anime"}), dim[::2])["drawn"][is_toned].mean()
+        for usable in (~is_toned, None)
+    )
+    assert within < without - 1
+
+
 def test_every_photo_is_judged_once_and_one_without_features_is_not() -> None:
     views = photos()
     rows = views.features_VF[::2].copy()
     rows[5] = np.nan
-    logits = cross_validated(views, rows)["drawn"]
+    logits = cross_validated(out_of_fold(views), rows)["drawn"]
     assert np.isnan(logits[5]) and np.isfinite(np.delete(logits, 5)).all()
 
 
