@@ -87,7 +87,7 @@ def test_the_benchmark_of_orders_finds_the_same_pictures_kept_in_each(tmp_path: 
     order_main([str(source), "--recipe", str(recipe), "--num-samples", "16", "--num-planned", "16", "--out", str(out)])
     found = json.loads(out.read_text())
     assert found["orders"]["declared"]["order"] == ["colour", "drawn"] == found["orders"]["proposed"]["order"]
-    assert found["orders"]["recipe"]["calls"] == {"colour": 10, "drawn": 14}
+    assert found["orders"]["recipe"]["calls"] == {"colour": 14, "drawn": 14}
     assert found["orders"]["proposed"]["calls"]["drawn"] == 12
     assert found["same_kept_uids"] and found["same_tars"] and found["num_kept"] > 0
     assert str(tmp_path) not in out.read_text()
