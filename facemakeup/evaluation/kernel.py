@@ -1,0 +1,64 @@
+"""KID: the squared maximum mean discrepancy of features under a cubic kernel (Binkowski et al., arXiv 1801.01401).
+
+Unbiased, so unlike FID its expectation does not depend on how many pictures there are; it may be negative.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from facemakeup.evaluation.estimate import SEED, Floats, Metric, Score, Variant, spread_interval
+from facemakeup.evaluation.frechet import few
+
+KID = Metric("KID", float("-inf"), float("inf"), "lower")
+NUM_SUBSETS = 100
+MAX_SUBSET = 1000
+NUM_RESAMPLES = 40
+
+
+def squared_discrepancy(one_ND: Floats, other_MD: Floats) -> float:
+    """Return the unbiased estimate under the kernel (x . y / D + 1)^3.
+
+    Raises:
+        ValueError: a set has fewer than two rows, or widths differ.
+    """
+    one, other = np.asarray(one_ND, dtype=np.float64), np.asarray(other_MD, dtype=np.float64)
+    if min(len(one), len(other)) < 2 or one.shape[1:] != other.shape[1:]:
+        raise ValueError(f"features of shapes {one.shape} and {other.shape}: two or more rows of one width are needed")
+    within = [
+        (_kernel(rows, rows).sum() - np.trace(_kernel(rows, rows))) / (len(rows) * (len(rows) - 1))
+        for rows in (one, other)
+    ]
+    return float(within[0] + within[1] - 2 * _kernel(one, other).mean())
+
+
+def kid(
+    variant: Variant, identities: Sequence[str], one_ND: Floats, other_MD: Floats, num_failed: int, metric: Metric = KID
+) -> Score:
+    """Return the mean over random subsets of at most half of the pictures, with their deviation beside it."""
+    size = min(MAX_SUBSET, len(one_ND) // 2, len(other_MD) // 2)
+    draw = np.random.default_rng(SEED)
+    subsets = [
+        squared_discrepancy(
+            one_ND[draw.choice(len(one_ND), size, replace=False)],
+            other_MD[draw.choice(len(other_MD), size, replace=False)],
+        )
+        for _ in range(NUM_SUBSETS)
+    ]
+    value = float(np.mean(subsets))
+    interval = spread_interval(
+        value, identities, lambda rows: squared_discrepancy(one_ND[rows], other_MD), NUM_RESAMPLES
+    )
+    details = {
+        "num_references": float(len(other_MD)),
+        "subset_size": float(size),
+        "num_subsets": float(NUM_SUBSETS),
+        "subset_deviation": float(np.std(subsets, ddof=1)),
+    }
+    failures = {"no_features": num_failed} if num_failed else {}
+    warnings = few(len(one_ND), len(other_MD), 0)
+    return Score(metric, variant, value, interval, len(one_ND), len(set(identities)), failures, details, warnings)
+
+
+def _kernel(one_ND: Floats, other_MD: Floats) -> Floats:
+    return np.asarray((one_ND @ other_MD.T / one_ND.shape[1] + 1) ** 3)
