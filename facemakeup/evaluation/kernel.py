@@ -25,10 +25,7 @@ def squared_discrepancy(one_ND: Floats, other_MD: Floats) -> float:
     one, other = np.asarray(one_ND, dtype=np.float64), np.asarray(other_MD, dtype=np.float64)
     if min(len(one), len(other)) < 2 or one.shape[1:] != other.shape[1:]:
         raise ValueError(f"features of shapes {one.shape} and {other.shape}: two or more rows of one width are needed")
-    within = [
-        (_kernel(rows, rows).sum() - np.trace(_kernel(rows, rows))) / (len(rows) * (len(rows) - 1))
-        for rows in (one, other)
-    ]
+    within = [_mean_of_others(_kernel(rows, rows)) for rows in (one, other)]
     return float(within[0] + within[1] - 2 * _kernel(one, other).mean())
 
 
@@ -62,3 +59,8 @@ def kid(
 
 def _kernel(one_ND: Floats, other_MD: Floats) -> Floats:
     return np.asarray((one_ND @ other_MD.T / one_ND.shape[1] + 1) ** 3)
+
+
+def _mean_of_others(products_NN: Floats) -> float:
+    num = len(products_NN)
+    return float((products_NN.sum() - np.trace(products_NN)) / (num * (num - 1)))
