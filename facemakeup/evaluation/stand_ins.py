@@ -11,7 +11,7 @@ from PIL import Image
 from facemakeup.config import Recogniser
 from facemakeup.evaluation.preprocess import squash
 from facemakeup.evaluation.traits import Traits
-from facemakeup.faces.align import ARCFACE_SIDE, ARCFACE_TEMPLATE, Floats, Landmarks, align, unit
+from facemakeup.faces.align import ARCFACE_SIDE, Floats, Landmarks, align, unit
 from filters.base import RgbImage, WeightsFile
 from filters.loading import onnx_session
 
@@ -20,8 +20,6 @@ FACERES, MOBILEFACE, EMOTION, MIXED5 = "faceres", "mobileface", "emotion", "nsfw
 FACERES_SIDE, EMOTION_SIDE, INCEPTION_SIDE = 224, 64, 299
 BGR_MEAN = (103.939, 116.779, 123.68)
 """Of ImageNet, 0..255, as the network that faceres grew from was taught."""
-CLOSE = 0.75
-"""Share of the side that ArcFace's template takes up in what faceres sees: it was taught faces with hair and chin."""
 GREY = (0.2989, 0.587, 0.114)
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -58,7 +56,7 @@ class Faceres:
         return Traits(age=float(ages @ np.arange(len(ages))), gender="male" if male > 0.5 else "female")
 
     def _run(self, rgb: RgbImage, landmarks_52: Landmarks) -> list[Floats]:
-        face = align(rgb, landmarks_52, FACERES_SIDE, within(CLOSE)).astype(np.float32)
+        face = align(rgb, landmarks_52, FACERES_SIDE).astype(np.float32)
         return self._network(face[..., ::-1] - np.array(BGR_MEAN, np.float32))
 
 
@@ -84,7 +82,7 @@ class Emotion:
 
     def expression(self, rgb: RgbImage, landmarks_52: Landmarks) -> str:
         """Return the likeliest of `EXPRESSIONS`."""
-        face = align(rgb, landmarks_52, EMOTION_SIDE, within(CLOSE)).astype(np.float32) / 255
+        face = align(rgb, landmarks_52, EMOTION_SIDE).astype(np.float32) / 255
         grey = (face @ np.array(GREY, np.float32))[..., None]
         return EXPRESSIONS[int(self._network((grey - 0.5) * 2)[0].argmax())]
 
@@ -103,9 +101,3 @@ class Mixed5:
         """Return 768 features of a picture, squashed to a square."""
         square = squash(rgb, INCEPTION_SIDE, Image.Resampling.BICUBIC).astype(np.float32)
         return self._network(square / 127.5 - 1)[0]
-
-
-def within(share: float) -> Landmarks:
-    """Return ArcFace's template shrunk around the middle of its square, so that more of the head is seen."""
-    middle = ARCFACE_SIDE / 2
-    return np.asarray((ARCFACE_TEMPLATE - middle) * share + middle)
