@@ -23,7 +23,15 @@ import numpy as np
 
 from benchmarks.provenance import RESULTS, ROOT, commit, machine
 from curation.measure.fingerprint import phash_distance, phash_of
-from facemakeup.evaluation.columns import Background, Cell, Measured, Picture, calibrations, feature, row_cells
+from facemakeup.evaluation.columns import (
+    Background,
+    JudgedPicture,
+    Measured,
+    ScoreCell,
+    calibrations,
+    feature,
+    row_cells,
+)
 from facemakeup.evaluation.copy_paste import NO_OTHER_PHOTO
 from facemakeup.evaluation.estimate import Failure, Floats
 from facemakeup.evaluation.panel import FACE, Panel, load_panel
@@ -35,7 +43,7 @@ from filters import faces
 from filters.base import Filter, RgbImage
 from filters.boxes import Box
 
-NUM_PEOPLE = 48
+NUM_PEOPLE = 24
 MAX_SIDE = 640
 """Photos are shrunk to this, so that damage means the same for all."""
 SAME_PERSON, OTHER_PICTURE = 0.6, 12
@@ -158,11 +166,11 @@ def _row(
     panel: Panel,
     background: Background,
 ) -> dict[str, Any]:
-    pictures = [Picture(*row) for row in zip(names, [""] * len(names), made, references, others, strict=True)]
+    pictures = [JudgedPicture(*row) for row in zip(names, [""] * len(names), made, references, others, strict=True)]
     return {cell.column: _told(cell) for cell in row_cells(pictures, panel, background, None)}
 
 
-def _told(cell: Cell) -> dict[str, Any]:
+def _told(cell: ScoreCell) -> dict[str, Any]:
     return {**cell.score.as_json(), "judge": cell.judge, "kind": cell.kind}
 
 

@@ -20,7 +20,7 @@ Measured = Mapping[str, Feature] | Failure
 
 
 @dataclass(frozen=True)
-class Picture:
+class JudgedPicture:
     """A picture of a row, beside the photos that it is judged by."""
 
     identity: str
@@ -32,7 +32,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreCell:
     """A score in a column of the table."""
 
     column: str
@@ -53,17 +53,17 @@ class Background:
 
 
 def row_cells(
-    pictures: Sequence[Picture], panel: Panel, background: Background, conditioned_on: str | None
-) -> list[Cell]:
+    pictures: Sequence[JudgedPicture], panel: Panel, background: Background, conditioned_on: str | None
+) -> list[ScoreCell]:
     """Return every cell of a row; what no judge is here for has none."""
-    cells: list[Cell] = []
+    cells: list[ScoreCell] = []
     for judge in panel.judges:
         make = MAKERS.get(judge.name)
         if make is not None:
             made = make(pictures, background, panel)
         else:
             made = _face_columns(judge.name, pictures, background, judge.name == conditioned_on)
-        cells += [Cell(column, judge.name, judge.kind, score) for column, score in made]
+        cells += [ScoreCell(column, judge.name, judge.kind, score) for column, score in made]
     return cells
 
 
@@ -92,10 +92,10 @@ def calibrations(photos: Mapping[str, Measured], identities: Mapping[str, str]) 
 
 
 Columns = Iterator[tuple[str, Score]]
-Maker = Callable[[Sequence[Picture], Background, Panel], Columns]
+Maker = Callable[[Sequence[JudgedPicture], Background, Panel], Columns]
 
 
-def _clip(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+def _clip(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
     assert panel.read_text is not None, "a judge that sees pictures reads prompts too"
     prompts = {prompt: panel.read_text(prompt) for prompt in {picture.prompt for picture in pictures} if prompt}
     texts = [prompts.get(picture.prompt, Failure(NO_PROMPT)) for picture in pictures]
@@ -105,13 +105,13 @@ def _clip(pictures: Sequence[Picture], background: Background, panel: Panel) -> 
     yield _against_reference("CLIP-I (compat)", image_similarity.CLIP_I, "compat", "clip/pooled", pictures)
 
 
-def _dino(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+def _dino(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
     yield _against_reference("DINO", image_similarity.DINO, "std", "dino/class_token", pictures)
     said = (image_similarity.RANDOM_POOLER,)
     yield _against_reference("DINO (compat)", image_similarity.DINO, "compat", "dino/pooled", pictures, said)
 
 
-def _face_columns(name: str, pictures: Sequence[Picture], background: Background, is_shared: bool) -> Columns:
+def _face_columns(name: str, pictures: Sequence[JudgedPicture], background: Background, is_shared: bool) -> Columns:
     who = _people(pictures)
     kinds: tuple[tuple[str, Variant, str], ...] = (
         (f"{FACE}/{name}", "std", f"FaceSim ({name})"),
@@ -133,13 +133,13 @@ def _face_columns(name: str, pictures: Sequence[Picture], background: Background
         yield f"Margin ({name})", margin
 
 
-def _inception(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+def _inception(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
     for variant, suffix in (("std", ""), ("compat", " (compat)")):
         key = f"inception/{variant}"
         yield from _distances(key, variant, suffix, pictures, background, frechet.FID, kernel.KID)  # type: ignore[arg-type]
 
 
-def _mixed5(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+def _mixed5(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
     yield from _distances("mixed5", "std", "", pictures, background, FRECHET_MIXED5, KID_MIXED5)
 
 
@@ -147,7 +147,7 @@ def _distances(
     key: str,
     variant: Variant,
     suffix: str,
-    pictures: Sequence[Picture],
+    pictures: Sequence[JudgedPicture],
     background: Background,
     distance: Metric,
     discrepancy: Metric,
@@ -163,14 +163,14 @@ def _distances(
         yield discrepancy.name, kernel.kid(variant, who, ours, theirs, num_failed, discrepancy)
 
 
-def _attributes(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+def _attributes(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
     who, whole = _people(pictures), [vector(picture.generated, "attributes/whole") for picture in pictures]
     yield "Attr_c (compat)", attributes.attribute_count(who, whole)
     yield "Attribute F1", attributes.attribute_f1(who, *_both("attributes/face", pictures))
 
 
 def _traits(name: str) -> Maker:
-    def columns(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+    def columns(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
         sides = [[feature(side, name) for side in pair] for pair in ((p.generated, p.reference) for p in pictures)]
         ours, theirs = [[side[i] for side in sides] for i in (0, 1)]
         for score in traits.trait_agreement(_people(pictures), ours, theirs):  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ def _traits(name: str) -> Maker:
     return columns
 
 
-def _vlm(pictures: Sequence[Picture], background: Background, panel: Panel) -> Columns:
+def _vlm(pictures: Sequence[JudgedPicture], background: Background, panel: Panel) -> Columns:
     kinds: tuple[tuple[Variant, str, str], ...] = (
         ("std", "vlm/greedy", "VLM-score"),
         ("compat", "vlm/sampled", "VLM-score (compat)"),
@@ -202,15 +202,20 @@ MAKERS: Mapping[str, Maker] = {
 """Name of a judge -> its columns; recognisers have theirs in common."""
 
 
-def _people(pictures: Sequence[Picture]) -> list[str]:
+def _people(pictures: Sequence[JudgedPicture]) -> list[str]:
     return [picture.identity for picture in pictures]
 
 
-def _both(key: str, pictures: Sequence[Picture]) -> tuple[list[Floats | Failure], list[Floats | Failure]]:
+def _both(key: str, pictures: Sequence[JudgedPicture]) -> tuple[list[Floats | Failure], list[Floats | Failure]]:
     return [vector(p.generated, key) for p in pictures], [vector(p.reference, key) for p in pictures]
 
 
 def _against_reference(
-    column: str, metric: Metric, variant: Variant, key: str, pictures: Sequence[Picture], warnings: Sequence[str] = ()
+    column: str,
+    metric: Metric,
+    variant: Variant,
+    key: str,
+    pictures: Sequence[JudgedPicture],
+    warnings: Sequence[str] = (),
 ) -> tuple[str, Score]:
     return column, image_similarity.similarity(metric, variant, _people(pictures), *_both(key, pictures), warnings)

@@ -28,4 +28,4 @@ def cosines(one_ND: Floats, other_ND: Floats) -> Floats:
     """
     if one_ND.shape != other_ND.shape:
         raise ValueError(f"features of shapes {one_ND.shape} and {other_ND.shape} do not pair up")
-    return np.clip((unit_rows(one_ND) * unit_rows(other_ND)).sum(axis=-1), -1.0, 1.0)
+    return np.asarray(np.clip((unit_rows(one_ND) * unit_rows(other_ND)).sum(axis=-1), -1.0, 1.0))

@@ -12,7 +12,7 @@ from curation.measure.fingerprint import phash_of
 from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import publish, publish_json
 from curation.version import CODE_VERSION
-from facemakeup.evaluation.columns import Background, Measured, Picture, calibrations, row_cells
+from facemakeup.evaluation.columns import Background, JudgedPicture, Measured, calibrations, row_cells
 from facemakeup.evaluation.copy_paste import NO_OTHER_PHOTO
 from facemakeup.evaluation.estimate import Failure
 from facemakeup.evaluation.leakage import Leakage, Trace, check_leakage, read_index
@@ -145,7 +145,7 @@ def _folder(method: MethodSettings, root: Path, wanted: Sequence[Case]) -> Path:
 
 def _beside(
     wanted: Sequence[Case], made: Sequence[Measured], photos: ReferenceSet, real: Mapping[str, Measured]
-) -> list[Picture]:
+) -> list[JudgedPicture]:
     """Return every picture with the photos that it is judged by."""
 
     def other_of(photo: Photo) -> Measured:
@@ -153,7 +153,9 @@ def _beside(
         return Failure(NO_OTHER_PHOTO) if other is None else real[other.key]
 
     return [
-        Picture(case.reference.identity, case.prompt, generated, real[case.reference.key], other_of(case.reference))
+        JudgedPicture(
+            case.reference.identity, case.prompt, generated, real[case.reference.key], other_of(case.reference)
+        )
         for case, generated in zip(wanted, made, strict=True)
     ]
 

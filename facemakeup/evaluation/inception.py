@@ -23,8 +23,6 @@ from facemakeup.model.pretrained import settle
 from filters.base import RgbImage, WeightsFile
 from filters.loading import torch_device, torch_state_dict
 
-FID_WEIGHTS, ATTRIBUTE_WEIGHTS = "fid_inception", "celeba_attributes"
-"""Their names in `models add`."""
 SIDE, SQUASHED_SIDE = 299, 256
 NUM_CLASSES = 1008
 ATTRIBUTE_SIDE = 256
@@ -69,12 +67,13 @@ class AttributeClassifier:
 
 def fid_inception() -> nn.Module:
     """Return the network without weights; its tensors are named as in the published file."""
-    network = inception.Inception3(NUM_CLASSES, aux_logits=False, transform_input=False, init_weights=False)
+    network: Any = inception.Inception3(NUM_CLASSES, aux_logits=False, transform_input=False, init_weights=False)
     for name, block in network.named_children():
         if isinstance(block, inception.InceptionA | inception.InceptionC | inception.InceptionE):
             _pool_as_tensorflow(block, takes_maximum=name == "Mixed_7c")
-    network.forward = _features_of(network)  # type: ignore[method-assign]
-    return network
+    network.forward = _features_of(network)
+    made: nn.Module = network
+    return made
 
 
 def _features_of(network: Any) -> Any:

@@ -20,6 +20,8 @@ from filters.weights import find_weights
 Kind = Literal["real", "stand-in", "held-out"]
 Feature = Floats | Traits | str | Failure
 Measure = Callable[[Seen], Mapping[str, Feature]]
+FID_WEIGHTS, ATTRIBUTE_WEIGHTS = "fid_inception", "celeba_attributes"
+"""Names in `models add` of what no catalogue offers."""
 FACE, COMPAT_FACE = "face", "compat_face"
 """First words of the features of recognisers: `face/NAME`."""
 
@@ -124,7 +126,7 @@ def _judge_faces(panel: Panel, recogniser: FaceRecogniser, kind: Kind, has_compa
     name = recogniser.identity.name
 
     def measure(seen: Seen) -> dict[str, Feature]:
-        features = {f"{FACE}/{name}": _embedded(recogniser, seen.rgb, seen.face)}
+        features: dict[str, Feature] = {f"{FACE}/{name}": _embedded(recogniser, seen.rgb, seen.face)}
         if has_compat:
             features[f"{COMPAT_FACE}/{name}"] = _embedded(recogniser, seen.swapped, seen.swapped_face)
         return features
@@ -159,11 +161,12 @@ def _add_emotion(panel: Panel, device: str) -> None:
 
 
 def _add_inception(panel: Panel, device: str) -> None:
-    from facemakeup.evaluation.inception import FID_WEIGHTS, FidInception
-
     columns = ("FID", "KID")
     with panel.adding(FID_WEIGHTS, columns), _told(FID_WEIGHTS, "pt_inception-2015-12-05-6726825d.pth of pytorch-fid"):
-        network = FidInception(find_weights(FID_WEIGHTS), device)
+        weights = find_weights(FID_WEIGHTS)
+        from facemakeup.evaluation.inception import FidInception
+
+        network = FidInception(weights, device)
         panel.judges.append(Judge(FID_WEIGHTS, "real", columns, network.facts, _named("inception", network.picture)))
 
 
@@ -178,12 +181,13 @@ def _add_mixed5(panel: Panel, device: str) -> None:
 
 
 def _add_attributes(panel: Panel, device: str) -> None:
-    from facemakeup.evaluation.inception import ATTRIBUTE_WEIGHTS, AttributeClassifier
-
     columns = ("Attr_c", "Attribute F1")
     known = "a ResNet-50 of torchvision's form with 40 outputs, taught CelebA's attributes"
     with panel.adding(ATTRIBUTE_WEIGHTS, columns), _told(ATTRIBUTE_WEIGHTS, known):
-        network = AttributeClassifier(find_weights(ATTRIBUTE_WEIGHTS), device)
+        weights = find_weights(ATTRIBUTE_WEIGHTS)
+        from facemakeup.evaluation.inception import AttributeClassifier
+
+        network = AttributeClassifier(weights, device)
 
         def measure(seen: Seen) -> dict[str, Feature]:
             face = seen.face

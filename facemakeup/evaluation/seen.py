@@ -12,6 +12,7 @@ from facemakeup.faces.align import Landmarks
 from filters import faces
 from filters.base import Filter, RgbImage
 from filters.boxes import Box
+from filters.detectors.base import Face
 
 LEAST_CONFIDENCE = faces.Score()
 """What counts as a face."""
@@ -48,7 +49,7 @@ class Seen:
         """The surest face of the swapped picture, which is the first that the reference's detector lists (`compat`)."""
         return self._found(self.swapped, lambda face: face.confidence)
 
-    def _found(self, rgb: RgbImage, best: Callable[[faces.Face], float]) -> FoundFace | Failure:
+    def _found(self, rgb: RgbImage, best: Callable[[Face], float]) -> FoundFace | Failure:
         (evidence,) = self._detector.measure([rgb])
         counted = faces.counted(evidence, LEAST_CONFIDENCE)
         if not counted:

@@ -83,7 +83,7 @@ class Emotion:
     def expression(self, rgb: RgbImage, landmarks_52: Landmarks) -> str:
         """Return the likeliest of `EXPRESSIONS`."""
         face = align(rgb, landmarks_52, EMOTION_SIDE).astype(np.float32) / 255
-        grey = (face @ np.array(GREY, np.float32))[..., None]
+        grey = np.asarray(face @ np.array(GREY, np.float32), dtype=np.float32)[..., None]
         return EXPRESSIONS[int(self._network((grey - 0.5) * 2)[0].argmax())]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from facemakeup.evaluation.columns import Cell
+from facemakeup.evaluation.columns import ScoreCell
 from facemakeup.evaluation.estimate import Score, paired_difference
 from facemakeup.evaluation.face_similarity import Calibration
 from facemakeup.evaluation.leakage import Leakage
@@ -22,7 +22,7 @@ class Row:
     name: str
     is_anchor: bool
     facts: Mapping[str, Any]
-    cells: Sequence[Cell]
+    cells: Sequence[ScoreCell]
 
 
 @dataclass(frozen=True)

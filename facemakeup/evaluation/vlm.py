@@ -44,8 +44,9 @@ def _score(text: str) -> float | None:
     except (ValueError, RecursionError):
         return None
     score = value.get("score") if isinstance(value, dict) else None
-    is_whole = isinstance(score, int) and not isinstance(score, bool)
-    return float(score) if is_whole and 0 <= score <= 100 else None
+    if not isinstance(score, int) or isinstance(score, bool):
+        return None
+    return float(score) if 0 <= score <= 100 else None
 
 
 def _objects(text: str) -> list[str]:

@@ -24,7 +24,7 @@ CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
-class Step:
+class Operator:
     """One operator of the network, in TensorFlow's words."""
 
     kind: str
@@ -77,7 +77,7 @@ def convert(topology: bytes, weights: bytes, outputs: Sequence[str]) -> bytes:
     return _serialised(draft, [_averaged(draft, name) for name in outputs], side, num_channels)
 
 
-def _translate(draft: _Draft, steps: Sequence[Step], outputs: Sequence[str]) -> None:
+def _translate(draft: _Draft, steps: Sequence[Operator], outputs: Sequence[str]) -> None:
     known = {step.name: step for step in steps}
     needed, open_names = set[str](), list(outputs)
     while open_names:
@@ -117,14 +117,15 @@ def _read_weights(rows: Sequence[Mapping[str, Any]], content: bytes) -> Iterator
         raise ConversionError(f"the weights are {len(content)} bytes, the topology names {offset}")
 
 
-def _steps(topology: Mapping[str, Any]) -> tuple[list[Step], int, int]:
+def _steps(topology: Mapping[str, Any]) -> tuple[list[Operator], int, int]:
     """Return operators in the file's order, with side and channels of the input."""
     if "node" in topology:
         nodes = [node for node in topology["node"] if node["op"] != "Const"]
         (entry,) = [node for node in nodes if node["op"] == "Placeholder"]
         sizes = [int(dim["size"]) for dim in entry["attr"]["shape"]["shape"]["dim"]]
         steps = [
-            Step(node["op"], node["name"], tuple(node.get("input", ())), _graph_options(node["attr"])) for node in nodes
+            Operator(node["op"], node["name"], tuple(node.get("input", ())), _graph_options(node["attr"]))
+            for node in nodes
         ]
         return steps, sizes[1], sizes[3]
     layers = topology["model_config"]["config"]["layers"]
@@ -148,11 +149,11 @@ def _graph_options(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _layer_step(layer: Mapping[str, Any]) -> Step:
+def _layer_step(layer: Mapping[str, Any]) -> Operator:
     config, kind = layer["config"], layer["class_name"]
     inputs = tuple(entry[0] for entry in layer["inbound_nodes"][0]) if layer["inbound_nodes"] else ()
     if kind == "Activation":
-        return Step({"relu": "Relu"}.get(config["activation"], config["activation"]), layer["name"], inputs, {})
+        return Operator({"relu": "Relu"}.get(config["activation"], config["activation"]), layer["name"], inputs, {})
     options = {
         "strides": config.get("strides"),
         "size": config.get("pool_size"),
@@ -168,19 +169,19 @@ def _layer_step(layer: Mapping[str, Any]) -> Step:
             raise ConversionError(f"layer `{layer['name']}`: activation {activation} is not translated here")
         inputs += (f"{layer['name']}/kernel", *((f"{layer['name']}/bias",) if has_bias else ()))
         options["fused"] = ["BiasAdd"] if has_bias else []
-    return Step(names.get(kind, kind), layer["name"], inputs, options)
+    return Operator(names.get(kind, kind), layer["name"], inputs, options)
 
 
-def _placeholder(draft: _Draft, step: Step) -> None:
+def _placeholder(draft: _Draft, step: Operator) -> None:
     draft.node("Transpose", [INPUT], step.name, perm=CHANNELS_FIRST)
 
 
-def _spatial(step: Step) -> dict[str, Any]:
+def _spatial(step: Operator) -> dict[str, Any]:
     padding = {"SAME": "SAME_UPPER", "VALID": "VALID"}[step.options["padding"]]
     return {"strides": list(step.options["strides"]), "auto_pad": padding}
 
 
-def _convolution(draft: _Draft, step: Step) -> None:
+def _convolution(draft: _Draft, step: Operator) -> None:
     kernel = draft.weight(step.inputs[1])
     if step.kind == "DepthwiseConv2dNative":
         group, shape = kernel.shape[2], (-1, 1, *kernel.shape[:2])
@@ -197,7 +198,7 @@ def _convolution(draft: _Draft, step: Step) -> None:
     _activated(draft, step, fused, before, 4)
 
 
-def _product(draft: _Draft, step: Step) -> None:
+def _product(draft: _Draft, step: Operator) -> None:
     inputs = [step.inputs[0], draft.constant(f"{step.name}/laid", draft.weight(step.inputs[1]))]
     fused = [name for name in step.options["fused"] if name != "BiasAdd"]
     before = f"{step.name}/before" if fused else step.name
@@ -210,20 +211,20 @@ def _product(draft: _Draft, step: Step) -> None:
     _activated(draft, step, fused, before, 2)
 
 
-def _activated(draft: _Draft, step: Step, fused: Sequence[str], before: str, rank: int) -> None:
+def _activated(draft: _Draft, step: Operator, fused: Sequence[str], before: str, rank: int) -> None:
     if fused and fused != ["Relu"]:
         raise ConversionError(f"operator `{step.name}`: {fused} is not translated here")
     if fused:
         draft.node("Relu", [before], step.name, rank)
 
 
-def _elementwise(draft: _Draft, step: Step) -> None:
+def _elementwise(draft: _Draft, step: Operator) -> None:
     rank = max(draft.rank.get(name, 0) for name in step.inputs)
     inputs = [name if name in draft.rank else _aligned(draft, step, name, rank) for name in step.inputs]
     draft.node({"AddV2": "Add", "Minimum": "Min", "Maximum": "Max"}.get(step.kind, step.kind), inputs, step.name, rank)
 
 
-def _aligned(draft: _Draft, step: Step, name: str, rank: int) -> str:
+def _aligned(draft: _Draft, step: Operator, name: str, rank: int) -> str:
     """Store a scalar, or a number per channel, as it meets a value of that rank."""
     values = draft.weight(name)
     if values.ndim > 1:
@@ -232,42 +233,42 @@ def _aligned(draft: _Draft, step: Step, name: str, rank: int) -> str:
     return draft.constant(f"{step.name}/{name}", shaped)
 
 
-def _unary(draft: _Draft, step: Step) -> None:
+def _unary(draft: _Draft, step: Operator) -> None:
     draft.node(step.kind, [step.inputs[0]], step.name, draft.rank[step.inputs[0]])
 
 
-def _softmax(draft: _Draft, step: Step) -> None:
+def _softmax(draft: _Draft, step: Operator) -> None:
     draft.node("Softmax", [step.inputs[0]], step.name, 2, axis=-1)
 
 
-def _pool(draft: _Draft, step: Step) -> None:
+def _pool(draft: _Draft, step: Operator) -> None:
     kind = {"MaxPool": "MaxPool", "AvgPool": "AveragePool"}[step.kind]
     draft.node(kind, [step.inputs[0]], step.name, kernel_shape=list(step.options["size"]), **_spatial(step))
 
 
-def _mean(draft: _Draft, step: Step) -> None:
+def _mean(draft: _Draft, step: Operator) -> None:
     if sorted(draft.weight(step.inputs[1]).reshape(-1).tolist()) != [1, 2]:
         raise ConversionError(f"operator `{step.name}`: only a mean over height and width is translated here")
     draft.node("ReduceMean", [step.inputs[0]], step.name, 2, axes=[2, 3], keepdims=0)
 
 
-def _pad(draft: _Draft, step: Step) -> None:
+def _pad(draft: _Draft, step: Operator) -> None:
     around = draft.weight(step.inputs[1])[[0, 3, 1, 2]]
     pads = draft.constant(f"{step.name}/pads", around.T.reshape(-1), np.int64)
     draft.node("Pad", [step.inputs[0], pads], step.name)
 
 
-def _flatten(draft: _Draft, step: Step) -> None:
+def _flatten(draft: _Draft, step: Operator) -> None:
     draft.node("Transpose", [step.inputs[0]], f"{step.name}/last", perm=CHANNELS_LAST)
     shape = draft.constant(f"{step.name}/shape", draft.weight(step.inputs[1]), np.int64)
     draft.node("Reshape", [f"{step.name}/last", shape], step.name, 2)
 
 
-def _concatenate(draft: _Draft, step: Step) -> None:
+def _concatenate(draft: _Draft, step: Operator) -> None:
     draft.node("Concat", step.inputs, step.name, axis=1)
 
 
-def _normalise(draft: _Draft, step: Step) -> None:
+def _normalise(draft: _Draft, step: Operator) -> None:
     mean = draft.weight(f"{step.name}/moving_mean")
     deviation = np.sqrt(draft.weight(f"{step.name}/moving_variance") + np.float32(step.options["epsilon"]))
     scale = draft.weights.get(f"{step.name}/gamma", np.ones_like(mean)) / deviation
@@ -295,7 +296,7 @@ def _serialised(draft: _Draft, outputs: Sequence[str], side: int, num_channels: 
     return bytes(model.SerializeToString())
 
 
-OPERATORS: Mapping[str, Callable[[_Draft, Step], None]] = MappingProxyType(
+OPERATORS: Mapping[str, Callable[[_Draft, Operator], None]] = MappingProxyType(
     {
         "Placeholder": _placeholder,
         **dict.fromkeys(("Conv2D", "_FusedConv2D", "DepthwiseConv2dNative"), _convolution),

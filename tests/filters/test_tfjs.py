@@ -137,8 +137,8 @@ def test_keras_layers_and_weights_in_a_byte_compute_what_they_say() -> None:
     (found,) = run(convert(json.dumps(topology).encode(), content, ("both",)), pixels)
     kernel = torch.from_numpy(codes.astype(np.float32) * 0.25 - 3).permute(3, 2, 0, 1)
     plain = F.conv2d(torch.from_numpy(pixels).permute(0, 3, 1, 2), kernel)
-    moments = [torch.from_numpy(value.astype(np.float32)) for value in (mean, variance)]
-    normal = F.relu(F.batch_norm(plain, *moments, eps=0.5))
+    centre, spread = (torch.from_numpy(value.astype(np.float32)) for value in (mean, variance))
+    normal = F.relu(F.batch_norm(plain, centre, spread, eps=0.5))
     assert np.allclose(found, torch.cat([normal, plain], dim=1).mean(dim=(2, 3)).numpy(), atol=1e-3)
 
 

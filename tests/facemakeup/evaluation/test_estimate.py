@@ -14,7 +14,7 @@ METRIC = Metric("any", 0.0, 1.0, "higher")
 
 
 def test_a_mean_stands_on_what_was_scored_and_names_every_failure() -> None:
-    values = [1.0, Failure("no_face"), 3.0, Failure("missing"), Failure("no_face")]
+    values: list[Value] = [1.0, Failure("no_face"), 3.0, Failure("missing"), Failure("no_face")]
     score = mean_score(METRIC, "std", ["a", "a", "b", "b", "c"], values)
     assert (score.value, score.num, score.num_identities) == (2.0, 2, 2)
     assert score.failures == {"missing": 1, "no_face": 2}
@@ -59,8 +59,8 @@ def test_one_person_gives_no_interval() -> None:
 
 
 def test_a_paired_difference_is_over_what_both_could_score() -> None:
-    ours = [2.0, 5.0, Failure("no_face"), 4.0]
-    theirs = [1.0, Failure("no_face"), 3.0, 1.0]
+    ours: list[Value] = [2.0, 5.0, Failure("no_face"), 4.0]
+    theirs: list[Value] = [1.0, Failure("no_face"), 3.0, 1.0]
     found = paired_difference(ours, theirs, ["a", "b", "c", "d"])
     assert found is not None and found[0] == 2.0 and found[2] == 2
     assert paired_difference([Failure("missing")], [1.0], ["a"]) is None

@@ -1,5 +1,7 @@
 """FaceSim, copy-paste and the margin to strangers, on vectors whose angles are known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ def at(degrees: float) -> np.ndarray:
 
 
 def test_facesim_tells_three_numbers_where_faces_are_not_found() -> None:
-    faces = [at(0), at(60), NOBODY, NOBODY, Failure("missing")]
+    faces: list[Any] = [at(0), at(60), NOBODY, NOBODY, Failure("missing")]
     score = face_similarity("std", list("abcde"), faces, [at(0)] * 5, UNKNOWN, shares_conditioning=False)
     assert score.value == pytest.approx(75.0)  # the reference reports this alone
     assert score.details["detection_rate"] == 0.5
@@ -45,7 +47,8 @@ def test_a_recognisers_own_means_are_over_all_pairs() -> None:
     draw = np.random.default_rng(3)
     centres = draw.normal(size=(6, 8))
     rows, who = np.repeat(centres, 3, axis=0) + draw.normal(0, 0.8, size=(18, 8)), [i // 3 for i in range(18)]
-    same, different = [], []
+    same: list[float] = []
+    different: list[float] = []
     for i in range(18):
         for j in range(i):
             (same if who[i] == who[j] else different).append(100 * (1 - cosine(rows[i], rows[j])))
@@ -84,7 +87,8 @@ def test_copy_paste_never_leaves_its_range_and_turns_with_its_photos(rows: np.nd
 
 
 def test_copy_paste_without_another_photo_is_a_failure_that_compat_calls_zero() -> None:
-    made, others = [at(5), at(5)], [at(0), Failure("no_other_photo")]
+    made: list[Any] = [at(5), at(5)]
+    others: list[Any] = [at(0), Failure("no_other_photo")]
     std = copy_paste_score("std", ["a", "b"], made, others, [at(0), at(0)])
     assert std.failures == {"no_other_photo": 1, "other_photo_is_the_reference": 1} and std.value is None
     assert copy_paste_score("compat", ["a", "b"], made, others, [at(0), at(0)]).value == 0.0

@@ -1,6 +1,7 @@
 """The network of FID and the classifier of attributes on random weights of full size."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_the_network_of_fid_has_the_tensors_of_the_published_file() -> None:
 
 @pytest.mark.slow
 def test_pooling_leaves_out_the_border_and_the_last_block_takes_a_maximum() -> None:
-    network = fid_inception().eval()
+    network: Any = fid_inception().eval()
     inner_BCHW = torch.randn(1, 192, 5, 5, generator=torch.Generator().manual_seed(0))
     block = network.Mixed_5b
     counts = torch.nn.functional.conv2d(torch.ones(1, 1, 5, 5), torch.ones(1, 1, 3, 3), padding=1)

@@ -82,7 +82,7 @@ def test_p1_asks_for_a_picture_per_reference_and_p20_for_one_per_prompt(people: 
 
 
 def trace(key: str, **changes: str) -> Trace:
-    return Trace(**{"key": key, "uid": "u" + key, "sha256": "s" + key, "phash": "f" * 16, **changes})  # type: ignore[arg-type]
+    return Trace(**{"key": key, "uid": "u" + key, "sha256": "s" + key, "phash": "f" * 16, **changes})
 
 
 def test_a_reference_is_found_by_uid_by_either_hash_and_by_a_phash_nearby(tmp_path: Path) -> None:
