@@ -4,6 +4,7 @@ import pytest
 from facemakeup.evaluation.estimate import (
     Failure,
     Metric,
+    Value,
     mean_interval,
     mean_score,
     paired_difference,
