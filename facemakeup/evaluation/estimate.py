@@ -18,6 +18,7 @@ SEED = 0
 CONFIDENCE = 0.95
 
 Floats = npt.NDArray[np.floating]
+Groups = npt.NDArray[np.intp]
 Variant = Literal["std", "compat"]
 """`std` is the field's definition; `compat` repeats the arithmetic of the reference repository, its faults included."""
 Direction = Literal["higher", "lower", "neither"]
@@ -125,7 +126,7 @@ def count_failures(values: Sequence[Value]) -> dict[str, int]:
 
 def mean_interval(identities: Sequence[str], values_N: Floats) -> tuple[float, float] | None:
     """Return the 95 % percentile interval of the mean, people drawn anew; None with fewer than two people."""
-    groups_N = _groups(identities)
+    groups_N = number_people(identities)
     num_people = int(groups_N.max()) + 1 if len(groups_N) else 0
     if num_people < 2:
         return None
@@ -150,26 +151,26 @@ def paired_difference(
 
 
 def spread_interval(
-    value: float, identities: Sequence[str], statistic: Callable[[npt.NDArray[np.intp]], float], num_resamples: int
+    value: float, groups_N: Groups, statistic: Callable[[Groups], float], num_resamples: int
 ) -> tuple[float, float] | None:
     """Return value -+ 1.96 deviations of a statistic of drawn pictures, people drawn anew.
 
     For statistics that repeated pictures bias, such as distances between distributions: their percentiles would miss
-    the value itself, their spread does not. `statistic` takes row numbers, with repeats.
+    the value itself, their spread does not. `groups_N` numbers everybody (`number_people`); `statistic` takes how often
+    each of them was drawn.
     """
-    groups_N = _groups(identities)
     num_people = int(groups_N.max()) + 1 if len(groups_N) else 0
     if num_people < 2:
         return None
-    rows = [np.flatnonzero(groups_N == group) for group in range(num_people)]
     draw = np.random.default_rng(SEED)
-    drawn = [
-        statistic(np.concatenate([rows[group] for group in draw.integers(num_people, size=num_people)]))
-        for _ in range(num_resamples)
+    times_RG = [
+        np.bincount(draw.integers(num_people, size=num_people), minlength=num_people) for _ in range(num_resamples)
     ]
+    drawn = [statistic(times_G) for times_G in times_RG]
     half = 1.959963984540054 * float(np.std(drawn, ddof=1))
     return value - half, value + half
 
 
-def _groups(identities: Sequence[str]) -> npt.NDArray[np.intp]:
+def number_people(identities: Sequence[str]) -> Groups:
+    """Return for every picture the number of its person, from 0."""
     return np.unique(np.asarray(identities, dtype=object).astype(str), return_inverse=True)[1].reshape(-1)

@@ -7,15 +7,24 @@ never grows with N beyond the width.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from facemakeup.evaluation.estimate import Floats, Metric, Score, Variant, spread_interval
+from facemakeup.evaluation.estimate import Floats, Metric, Score, Variant, number_people, spread_interval
 
 FID = Metric("FID", 0.0, float("inf"), "lower")
 MIN_NUM = 2048
 """Below it the covariance of the published 2,048 features has not full rank, and bias outweighs what is measured."""
 NUM_RESAMPLES = 40
+
+
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """A Gaussian: its mean, and R, at most D rows, with R^T R its covariance."""
+
+    mean_D: Floats
+    root_KD: Floats
 
 
 def frechet_distance(one_ND: Floats, other_MD: Floats) -> float:
@@ -24,13 +33,7 @@ def frechet_distance(one_ND: Floats, other_MD: Floats) -> float:
     Raises:
         ValueError: a set has fewer than two rows, widths differ, or a feature is not finite.
     """
-    one, other = _checked(one_ND), _checked(other_MD)
-    if one.shape[1] != other.shape[1]:
-        raise ValueError(f"features are {one.shape[1]} and {other.shape[1]} wide")
-    root, other_root = _root(one), _root(other)
-    overlap = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
-    means = ((one.mean(axis=0) - other.mean(axis=0)) ** 2).sum()
-    return max(0.0, float(means + (root**2).sum() + (other_root**2).sum() - 2 * overlap))
+    return _between(_moments(one_ND), _moments(other_MD))
 
 
 def fid(
@@ -40,8 +43,12 @@ def fid(
 
     `num_failed` generated pictures have no features.
     """
-    value = frechet_distance(one_ND, other_MD)
-    interval = spread_interval(value, identities, lambda rows: frechet_distance(one_ND[rows], other_MD), NUM_RESAMPLES)
+    references, people_N = _moments(other_MD), number_people(identities)
+    value = _between(_moments(one_ND), references)
+    interval = spread_interval(
+        value, people_N, lambda times: _between(_moments(np.repeat(one_ND, times[people_N], axis=0)), references),
+        NUM_RESAMPLES,
+    )  # fmt: skip
     num, width = one_ND.shape
     details = {"num_references": float(len(other_MD)), "feature_width": float(width)}
     failures = {"no_features": num_failed} if num_failed else {}
@@ -58,14 +65,17 @@ def few(num: int, num_references: int, width: int) -> tuple[str, ...]:
     return (f"N = {num} against {num_references}, features {width} wide: mostly bias, to be compared at this N alone",)
 
 
-def _checked(features_ND: Floats) -> Floats:
+def _between(one: _Moments, other: _Moments) -> float:
+    if one.mean_D.shape != other.mean_D.shape:
+        raise ValueError(f"features are {len(one.mean_D)} and {len(other.mean_D)} wide")
+    overlap = np.linalg.svd(one.root_KD @ other.root_KD.T, compute_uv=False).sum()
+    means = ((one.mean_D - other.mean_D) ** 2).sum()
+    return max(0.0, float(means + (one.root_KD**2).sum() + (other.root_KD**2).sum() - 2 * overlap))
+
+
+def _moments(features_ND: Floats) -> _Moments:
     features = np.asarray(features_ND, dtype=np.float64)
     if features.ndim != 2 or len(features) < 2 or not np.isfinite(features).all():
         raise ValueError(f"a distance needs two or more rows of finite features, not an array {features.shape}")
-    return features
-
-
-def _root(features_ND: Floats) -> Floats:
-    """Return R, at most D rows, with R^T R the covariance (divided by N - 1)."""
-    centred = (features_ND - features_ND.mean(axis=0)) / np.sqrt(len(features_ND) - 1)
-    return np.asarray(np.linalg.qr(centred, mode="r"))
+    mean_D = features.mean(axis=0)
+    return _Moments(mean_D, np.asarray(np.linalg.qr((features - mean_D) / np.sqrt(len(features) - 1), mode="r")))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
+from facemakeup.evaluation.estimate import number_people
 from facemakeup.evaluation.frechet import fid, frechet_distance
-from facemakeup.evaluation.kernel import kid, squared_discrepancy
+from facemakeup.evaluation.kernel import discrepancy_of_people, kid, squared_discrepancy
 
 
 def sets(num: int, other: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +58,15 @@ def test_kid_agrees_with_its_definition_pair_by_pair() -> None:
     other = sum(kernel(two[i], two[j]) for i in range(9) for j in range(9) if i != j) / 72
     across = sum(kernel(x, y) for x in one for y in two) / 63
     assert squared_discrepancy(one, two) == pytest.approx(within + other - 2 * across, rel=1e-10)
+
+
+def test_kid_of_people_drawn_anew_is_that_of_their_pictures_repeated() -> None:
+    one, two = sets(11, 9, 5)
+    people = number_people(list("aabcbcaddda"))
+    discrepancy = discrepancy_of_people(people, one, two)
+    for times in ([1, 1, 1, 1], [2, 0, 3, 1], [0, 0, 0, 4]):
+        rows = np.repeat(np.arange(11), np.array(times)[people])
+        assert discrepancy(np.array(times)) == pytest.approx(squared_discrepancy(one[rows], two), rel=1e-9)
 
 
 def test_kid_of_two_halves_of_one_set_is_about_nothing_and_of_others_is_not() -> None:
