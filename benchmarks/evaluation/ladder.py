@@ -122,13 +122,17 @@ def climbed(people: Sequence[Sequence[Photo]], panel: Panel, detector: Filter) -
 
 
 def misbehaviour(rows: dict[str, Any]) -> list[str]:
-    """Return every step of the ladder at which a judge says the opposite of what was done, beyond its intervals."""
+    """Return every step down a ladder at which a similarity rises or a distance falls.
+
+    Other people are the same photos in another order, and so at no distance: of people only similarities are asked.
+    """
     said = []
-    for ladder in LADDERS.values():
+    for kind, ladder in LADDERS.items():
+        judged = ("FaceSim",) if kind == "people" else ("FaceSim", "Frechet", "KID")
         for better, worse in pairwise(ladder):
             for column in sorted(rows[better].keys() & rows[worse].keys()):
                 one, other = rows[better][column], rows[worse][column]
-                if column.startswith(("FaceSim", "Frechet")) and None not in (one["value"], other["value"]):
+                if column.startswith(judged) and None not in (one["value"], other["value"]):
                     rose = other["value"] - one["value"] if one["better"] == "higher" else one["value"] - other["value"]
                     if rose > 0:
                         said.append(f"{column}: better at `{worse}` than at `{better}` by {rose:.3g}")

@@ -151,9 +151,9 @@ def paired_difference(
 
 
 def spread_interval(
-    value: float, groups_N: Groups, statistic: Callable[[Groups], float], num_resamples: int
+    metric: Metric, value: float, groups_N: Groups, statistic: Callable[[Groups], float], num_resamples: int
 ) -> tuple[float, float] | None:
-    """Return value -+ 1.96 deviations of a statistic of drawn pictures, people drawn anew.
+    """Return value -+ 1.96 deviations of a statistic of drawn pictures, people drawn anew, within the metric's range.
 
     For statistics that repeated pictures bias, such as distances between distributions: their percentiles would miss
     the value itself, their spread does not. `groups_N` numbers everybody (`number_people`); `statistic` takes how often
@@ -168,7 +168,7 @@ def spread_interval(
     ]
     drawn = [statistic(times_G) for times_G in times_RG]
     half = 1.959963984540054 * float(np.std(drawn, ddof=1))
-    return value - half, value + half
+    return max(metric.low, value - half), min(metric.high, value + half)
 
 
 def number_people(identities: Sequence[str]) -> Groups:

@@ -46,7 +46,7 @@ def fid(
     references, people_N = _moments(other_MD), number_people(identities)
     value = _between(_moments(one_ND), references)
     interval = spread_interval(
-        value, people_N, lambda times: _between(_moments(np.repeat(one_ND, times[people_N], axis=0)), references),
+        metric, value, people_N, lambda times: _between(_moments(np.repeat(one_ND, times[people_N], axis=0)), references),
         NUM_RESAMPLES,
     )  # fmt: skip
     num, width = one_ND.shape

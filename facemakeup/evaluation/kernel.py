@@ -53,7 +53,9 @@ def kid(
     ]
     value = float(np.mean(subsets))
     people_N = number_people(identities)
-    interval = spread_interval(value, people_N, discrepancy_of_people(people_N, one_ND, other_MD), NUM_RESAMPLES)
+    interval = spread_interval(
+        metric, value, people_N, discrepancy_of_people(people_N, one_ND, other_MD), NUM_RESAMPLES
+    )
     details = {
         "num_references": float(len(other_MD)),
         "subset_size": float(size),

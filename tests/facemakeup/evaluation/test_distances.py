@@ -40,6 +40,8 @@ def test_with_fewer_pictures_than_features_fid_agrees_with_the_eigenvalues_of_th
 def test_fid_is_nothing_for_one_set_and_the_same_both_ways() -> None:
     one, two = sets(20, 30, 64)
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-9)
+    interval = fid("std", [str(i) for i in range(20)], one, one, 0).interval
+    assert interval is not None and interval[0] == 0 < interval[1]
     assert frechet_distance(one, two) == pytest.approx(frechet_distance(two, one), rel=1e-9)
 
 

@@ -57,7 +57,7 @@ def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says() -> 
 
 def test_one_person_gives_no_interval() -> None:
     assert mean_interval(["a", "a"], np.array([1.0, 2.0])) is None
-    assert spread_interval(0.0, number_people(["a", "a"]), lambda times: 0.0, 5) is None
+    assert spread_interval(METRIC, 0.0, number_people(["a", "a"]), lambda times: 0.0, 5) is None
 
 
 def test_a_paired_difference_is_over_what_both_could_score() -> None:
