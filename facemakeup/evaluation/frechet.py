@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facemakeup.evaluation.estimate import Floats, Metric, Score, Variant, number_people, spread_interval
+from facemakeup.evaluation.estimate import Floats, Groups, Metric, Score, Variant, number_people, spread_interval
 
 FID = Metric("FID", 0.0, float("inf"), "lower")
 MIN_NUM = 2048
@@ -45,10 +45,11 @@ def fid(
     """
     references, people_N = _moments(other_MD), number_people(identities)
     value = _between(_moments(one_ND), references)
-    interval = spread_interval(
-        metric, value, people_N, lambda times: _between(_moments(np.repeat(one_ND, times[people_N], axis=0)), references),
-        NUM_RESAMPLES,
-    )  # fmt: skip
+
+    def redrawn(times_G: Groups) -> float:
+        return _between(_moments(np.repeat(one_ND, times_G[people_N], axis=0)), references)
+
+    interval = spread_interval(metric, value, people_N, redrawn, NUM_RESAMPLES)
     num, width = one_ND.shape
     details = {"num_references": float(len(other_MD)), "feature_width": float(width)}
     failures = {"no_features": num_failed} if num_failed else {}
