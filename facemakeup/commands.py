@@ -138,7 +138,9 @@ def evaluate(
     config: Annotated[
         Path | None, typer.Argument(parser=path, help="An evaluation, such as configs/evaluation/unsplash-face.toml.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", parser=path, help="Folder for the table; without it, who judges.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=path, help="Folder for the table; without it, who judges.")
+    ] = None,
     judges: Annotated[str, typer.Option("--judges", help="all, or here: without those that are missing.")] = "all",
 ) -> None:
     """Score pictures against their references: the published metrics, with intervals, failures and anchors."""
