@@ -19,7 +19,7 @@ from filters.pulling import pull
 from tests.facemakeup.evaluation import networks
 from tests.filters.marks import astronaut, with_models
 
-pytestmark = with_models
+pytestmark = [with_models, pytest.mark.slow]
 
 MODELS = Path(os.environ.get("FACECAPTIONHQ_MODELS", ""))
 SETTINGS = """

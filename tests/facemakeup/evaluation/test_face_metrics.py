@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cosine
 from scipy.stats import mannwhitneyu
@@ -74,6 +74,7 @@ def test_copy_paste_is_one_for_the_reference_and_minus_one_for_the_other_photo()
     assert copy_paste(at(-30), other, reference) == pytest.approx(1.0)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.floats(-3, 3), min_size=9, max_size=9).map(lambda values: np.array(values).reshape(3, 3)))
 def test_copy_paste_never_leaves_its_range_and_turns_with_its_photos(rows: np.ndarray) -> None:
     if (np.linalg.norm(rows, axis=1) < 1e-3).any():
