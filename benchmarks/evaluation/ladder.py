@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from benchmarks.provenance import RESULTS, ROOT, commit, machine
-from curation.measure.fingerprint import phash_distance, phash_of
+from  import phash_of
+from curation.measure.fingerprint import phash_distance
 from facemakeup.evaluation.columns import (
     Background,
     JudgedPicture,
@@ -42,6 +43,7 @@ from facemakeup.inference.generate import read_picture
 from filters import faces
 from filters.base import Filter, RgbImage
 from filters.boxes import Box
+from filters.look import phash_of
 
 NUM_PEOPLE = 24
 MAX_SIDE = 640

@@ -8,7 +8,6 @@ from typing import Any
 
 from curation.errors import UsageError, WeightsError
 from curation.images.decode import UnreadableError, decode
-from curation.measure.fingerprint import phash_of
 from curation.recipe.settings import DecodeLimits
 from curation.storage.publish import publish, publish_json
 from curation.version import CODE_VERSION
@@ -25,6 +24,7 @@ from facemakeup.evaluation.settings import EvaluationSettings, JudgeSettings, Me
 from facemakeup.evaluation.table import Row, Table, as_json, as_markdown
 from filters import faces
 from filters.base import Filter
+from filters.look import phash_of
 
 RECORD, PAGE = "evaluation.json", "evaluation.md"
 MISSING, UNREADABLE = "missing", "unreadable"
