@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 
 from benchmarks.provenance import RESULTS, ROOT, commit, machine
-from  import phash_of
 from curation.measure.fingerprint import phash_distance
 from facemakeup.evaluation.columns import (
     Background,

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from curation.errors import UsageError, WeightsError
 from facemakeup.evaluation.evaluate import PAGE, RECORD, evaluate
 from facemakeup.evaluation.settings import load_evaluation
 from filters.pulling import pull
+from filters.weights import sha256_of
 from tests.facemakeup.evaluation import networks
 from tests.filters.marks import astronaut, with_models
 
@@ -26,6 +29,7 @@ SETTINGS = """
 [set]
 name = "Unsplash-Face"
 manifest = "manifest.csv"
+training_index = "index.parquet"
 
 [[methods]]
 name = "copies"
@@ -70,6 +74,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "cat,cat.png,cat,,",
         ]
         (folder / "manifest.csv").write_text("\n".join([*lines, "ann2,ann2.png,ann,other,"]))
+        trained = [{"uid": "0" * 32, "sha256": sha256_of(folder / "bob.png")}]
+        pq.write_table(pa.Table.from_pylist(trained), folder / "index.parquet")
         for method, made in (("copies", {"ann": face, "cat": noise}), ("noise", dict.fromkeys(("ann", "bob"), noise))):
             (folder / method).mkdir()
             for name, rgb in made.items():
@@ -142,6 +148,8 @@ def test_the_record_says_what_was_judged_by_whom_and_what_is_not_here(made: tupl
     )
     assert record["published"]["rows"]["InstantID"][3] == 71.2
     assert any("50 references, this set 3" in note for note in record["notes"])
+    assert "Trained on: bob." in record["notes"]
+    assert record["leakage"]["not_looked_by"] == ["phash", "identity"]
     own = record["calibrations"]["face/mobileface"]
     assert own["num_same"] == 1 and own["same"] > own["different"]
     assert "scored again by its authors" in page and "*a stranger*" in page
