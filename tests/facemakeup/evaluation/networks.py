@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from facemakeup.model import tiny_base
 from tests.facemakeup import tiny
 
 SIDE = 32
@@ -28,7 +29,7 @@ DINO_PROCESSOR: dict[str, Any] = {
 def write_clip(folder: Path) -> Path:
     from transformers import CLIPConfig, CLIPModel
 
-    tokenizer = tiny._tokenizer()
+    tokenizer = tiny_base._tokenizer()
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = CLIPConfig(
