@@ -18,7 +18,7 @@ import typer
 from curation.arguments import path, place
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
-from facemakeup.commands import cache, export, generate, train
+from facemakeup.commands import cache, evaluate, export, generate, train
 
 if TYPE_CHECKING:
     from curation.dataset.manifest import Manifest
@@ -386,6 +386,7 @@ for trainer_command, called in (
     (train, "train configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train --resume"),
     (export, "export run/train/checkpoints/step-00530000 adapter"),
     (generate, "generate adapter --face photo.jpg --prompt 'a person in the snow' --out pictures"),
+    (evaluate, "evaluate configs/evaluation/unsplash-face.toml --out scores --judges here"),
 ):
     app.command(**_about(TRAINING, called))(trainer_command)
 

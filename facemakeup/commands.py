@@ -132,3 +132,28 @@ def generate(  # long: what it draws by is a line per option
     finder = validated(FaceFinder, found_by, "generate", "")
     for picture in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
         say(picture)
+
+
+def evaluate(
+    config: Annotated[
+        Path | None, typer.Argument(parser=path, help="An evaluation, such as configs/evaluation/unsplash-face.toml.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=path, help="Folder for the table; without it, who judges.")
+    ] = None,
+    judges: Annotated[str, typer.Option("--judges", help="all, or here: without those that are missing.")] = "all",
+) -> None:
+    """Score pictures against their references: the published metrics, with intervals, failures and anchors."""
+    from facemakeup.evaluation.evaluate import evaluate as run
+    from facemakeup.evaluation.evaluate import panel_of
+    from facemakeup.evaluation.settings import asked_for, load_evaluation
+    from facemakeup.evaluation.table import as_markdown
+    from facemakeup.evaluation.text import tell_panel
+
+    settings = None if config is None else load_evaluation(config)
+    if asked_for(config, out, judges):
+        for line in tell_panel(panel_of(settings)):
+            say(line)
+        return
+    assert config is not None and settings is not None and out is not None, "`asked_for` says so"
+    say(as_markdown(run(settings, config.parent, out, judges, lambda line: say(line, err=True))))

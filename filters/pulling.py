@@ -5,15 +5,27 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from filters.base import WeightsFile
 from filters.conversion.ncnn import ConversionError
+from filters.conversion.tfjs import convert as convert_tfjs
 from filters.conversion.yolov5_face import convert
 from filters.weights import SourceFile, WeightsEntry, WeightsError, cache_folder, entry_of, how_to_get, verified
 
-CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType({"ncnn_yolov5_face": convert})
+CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType(
+    {
+        "ncnn_yolov5_face": convert,
+        "tfjs_faceres": partial(
+            convert_tfjs, outputs=("global_pooling/Mean", "age_pred/Softmax", "gender_pred/Sigmoid")
+        ),
+        "tfjs_mobileface": partial(convert_tfjs, outputs=("batchnorm0/add_1",)),
+        "tfjs_emotion": partial(convert_tfjs, outputs=("Identity",)),
+        "tfjs_mixed5": partial(convert_tfjs, outputs=("mixed5",)),
+    }
+)
 """Name in the catalogue -> what makes the file's bytes from those of its sources."""
 
 
@@ -28,12 +40,14 @@ def pull(name: str, accept: bool, mirror: str | None = None) -> WeightsFile:
             conversion fails, or the bytes have another sha256.
     """
     entry = entry_of(name)
+    if mirror is None and entry.sources and not entry.addresses:
+        raise WeightsError(f"no address is pinned for `{entry.name}`. {how_to_get(entry)}")
     return pull_entry(entry if mirror is None else _mirrored(entry, mirror), accept)
 
 
 def pull_entry(entry: WeightsEntry, accept: bool) -> WeightsFile:
     """Fetch one entry's weights; see `pull`."""
-    if not entry.addresses:
+    if not entry.url and not entry.sources:
         raise WeightsError(f"no address is pinned for `{entry.name}`. {how_to_get(entry)}")
     if entry.terms and not accept:
         how = f"To accept these terms: facecaptionhq models pull {entry.name} --accept"
@@ -79,7 +93,8 @@ def _converted(entry: WeightsEntry, sources: list[bytes], target: Path) -> Path:
     try:
         target.write_bytes(CONVERSIONS[entry.conversion or ""](*sources))
     except ConversionError as error:
-        raise WeightsError(f"`{entry.name}` cannot be made from {', '.join(entry.addresses)}: {error}") from error
+        places = ", ".join(source.url for source in entry.sources)
+        raise WeightsError(f"`{entry.name}` cannot be made from {places}: {error}") from error
     return target
 
 

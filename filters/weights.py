@@ -33,6 +33,7 @@ class SourceFile:
     """A file that others publish and that weights are converted from."""
 
     url: str
+    """Its address; a bare file name where none is known, for `models pull --mirror`."""
     sha256: str
     num_bytes: int
 
@@ -68,7 +69,9 @@ class WeightsEntry:
     @property
     def addresses(self) -> tuple[str, ...]:
         """What `pull` fetches: the address of the file itself, or of those that it is made from; empty if unknown."""
-        return (self.url,) if self.url else tuple(source.url for source in self.sources)
+        if self.url:
+            return (self.url,)
+        return tuple(source.url for source in self.sources) if all("://" in s.url for s in self.sources) else ()
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,9 @@ def how_to_get(entry: WeightsEntry) -> str:
     if entry.addresses:
         accepting = " --accept" if entry.terms else ""
         ways.append(f"type `facecaptionhq models pull {entry.name}{accepting}`")
+    elif entry.sources:
+        names = " and ".join(f"{source.url} (sha256 {source.sha256})" for source in entry.sources)
+        ways.append(f"type `facecaptionhq models pull {entry.name} --mirror FOLDER`, a folder that holds {names}")
     if entry.publisher:
         ways.append(
             f"get them from their publisher ({entry.publisher}) and, if their sha256 is another, type "

@@ -15,7 +15,7 @@ USAGE = re.compile(r"\s*content-(?:usage|signal)\s*:\s*(?:(/\S*)\s)?([^#]*)", re
 AGENT = re.compile(r"\s*user-?\s?agent\s*:?\s*([^#]*)", re.IGNORECASE)
 
 
-class Rules:
+class RobotsRules:
     """What one robots.txt says to us."""
 
     def __init__(self, text: str, settings: FetchSettings) -> None:
@@ -37,7 +37,7 @@ class Rules:
 
 def robots_txt(settings: FetchSettings) -> Kind:
     """Return what is to be known of robots.txt."""
-    return Kind("/robots.txt", "robots.txt", ROBOTS_UNREACHABLE, partial(Rules, settings=settings))
+    return Kind("/robots.txt", "robots.txt", ROBOTS_UNREACHABLE, partial(RobotsRules, settings=settings))
 
 
 def _usage_as_crawling(text: str, settings: FetchSettings) -> str:

@@ -1,0 +1,1 @@
+"""Do the judges of pictures behave?"""

@@ -1,0 +1,211 @@
+"""The table of an evaluation, as JSON and as Markdown: ours with intervals, the published rows, and what is missing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from facemakeup.evaluation.columns import ScoreCell
+from facemakeup.evaluation.estimate import Score, paired_difference
+from facemakeup.evaluation.face_similarity import Calibration
+from facemakeup.evaluation.leakage import Leakage
+from facemakeup.evaluation.panel import Panel
+from facemakeup.evaluation.protocol import ABOUT, ProtocolName
+from facemakeup.evaluation.published import UNNAMED_VERSIONS, PublishedSet
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a method, or an anchor that says what is high and what is low."""
+
+    name: str
+    is_anchor: bool
+    facts: Mapping[str, Any]
+    cells: Sequence[ScoreCell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything that is told of an evaluation."""
+
+    set_name: str
+    protocol: ProtocolName
+    num_references: int
+    num_identities: int
+    identities: Sequence[str]
+    """Whose each picture of a row is, in the order of the scores' values."""
+    rows: Sequence[Row]
+    panel: Panel
+    calibrations: Mapping[str, Calibration]
+    published: PublishedSet | None
+    leakage: Leakage | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that a row has, in the order of the judges."""
+        return list(dict.fromkeys(cell.column for row in self.rows for cell in row.cells))
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """Return the table as it is published in `evaluation.json`."""
+    first = next(row for row in table.rows if not row.is_anchor)
+    ranked = ranks(table)
+    return {
+        "format_version": FORMAT_VERSION,
+        "set": table.set_name,
+        "protocol": {"name": table.protocol, "about": ABOUT[table.protocol]},
+        "num_references": table.num_references,
+        "num_identities": table.num_identities,
+        "rows": [_row_json(row, first, table.identities, ranked) for row in table.rows],
+        "judges": [
+            {"name": judge.name, "kind": judge.kind, "columns": list(judge.columns), **judge.facts}
+            for judge in table.panel.judges
+        ],
+        "absent": [asdict(absent) for absent in table.panel.absent],
+        "calibrations": {name: asdict(own) for name, own in table.calibrations.items()},
+        "published": _published_json(table.published),
+        "leakage": None if table.leakage is None else asdict(table.leakage),
+        "notes": notes(table),
+    }
+
+
+def ranks(table: Table) -> dict[tuple[str, str], tuple[int, int]]:
+    """Return (row, column) -> first and last place that the intervals leave open; methods alone are ranked."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for column in table.columns:
+        scores = {row.name: cell.score for row in table.rows if not row.is_anchor for cell in row.cells
+                  if cell.column == column and cell.score.interval is not None}  # fmt: skip
+        for name, score in scores.items():
+            if score.metric.better != "neither":
+                others = [other for rival, other in scores.items() if rival != name]
+                num_better = sum(_surely_better(other, score) for other in others)
+                num_worse = sum(_surely_better(score, other) for other in others)
+                found[name, column] = (1 + num_better, len(scores) - num_worse)
+    return found
+
+
+def notes(table: Table) -> list[str]:
+    """Return what a reader has to know before the numbers."""
+    said = [f"{cell.column}, {row.name}: {warning}" for row in table.rows for cell in row.cells
+            for warning in cell.score.warnings]  # fmt: skip
+    if table.published is not None:
+        said.append(UNNAMED_VERSIONS)
+        if table.num_references != table.published.num:
+            said.append(
+                f"The published {table.published.name} has {table.published.num} references, this set "
+                f"{table.num_references}: FID is not comparable, and the rest is of other photos."
+            )
+    if table.leakage is not None and table.leakage.leaked_keys:
+        said.append(f"Trained on: {', '.join(sorted(table.leakage.leaked_keys))}.")
+    if table.leakage is None:
+        said.append("No training index was given: whether references were trained on was not looked for.")
+    return said
+
+
+def as_markdown(table: Table) -> str:
+    """Return the table as it is published in `evaluation.md`."""
+    parts = [
+        f"# {table.set_name}, {table.protocol}",
+        f"{ABOUT[table.protocol]}; {table.num_references} references of {table.num_identities} people. "
+        "In brackets 95 % over people, N pictures, and what failed; anchors are in italics.",
+        _scores_markdown(table),
+        *_calibrations_markdown(table),
+        *_published_markdown(table.published),
+        "## Judges",
+        _lines(
+            [["judge", "kind", "columns", "sha256"], *(
+                [judge.name, judge.kind, ", ".join(judge.columns), judge.facts.get("sha256", "")[:12]]
+                for judge in table.panel.judges
+            )]
+        ),
+        *(f"- {absent.name} ({', '.join(absent.columns)}): not here. {absent.how}" for absent in table.panel.absent),
+        "## Notes",
+        *(f"- {note}" for note in notes(table)),
+    ]  # fmt: skip
+    return "\n\n".join(part.replace("\n- ", "\n- ") for part in parts) + "\n"
+
+
+def tell_score(score: Score) -> str:
+    """Return a score as a cell of Markdown."""
+    failed = ", ".join(f"{count} {reason}" for reason, count in score.failures.items())
+    counted = f"N {score.num}" + (f"; {failed}" if failed else "")
+    if score.value is None:
+        return f"- ({counted})"
+    interval = "" if score.interval is None else f" [{_short(score.interval[0])}, {_short(score.interval[1])}]"
+    zeroed = score.details.get("mean_failures_as_zero")
+    rate = score.details.get("detection_rate")
+    seen = "" if rate is None or zeroed is None else f"; faces {rate:.0%}, none as 0: {_short(zeroed)}"
+    return f"{_short(score.value)}{interval} ({counted}{seen})"
+
+
+def _row_json(
+    row: Row, first: Row, identities: Sequence[str], ranked: Mapping[tuple[str, str], tuple[int, int]]
+) -> dict[str, Any]:
+    against = {cell.column: cell.score for cell in first.cells}
+    cells = {}
+    for cell in row.cells:
+        told = {
+            **cell.score.as_json(),
+            "judge": cell.judge,
+            "kind": cell.kind,
+            "ranks": ranked.get((row.name, cell.column)),
+        }
+        base = against.get(cell.column)
+        if row is not first and base is not None and base.values and cell.score.values:
+            pair = paired_difference(base.values, cell.score.values, identities)
+            told["first_minus_this"] = pair and {"value": pair[0], "interval": pair[1], "num": pair[2]}
+        cells[cell.column] = told
+    return {"name": row.name, "anchor": row.is_anchor, "facts": dict(row.facts), "cells": cells}
+
+
+def _surely_better(one: Score, other: Score) -> bool:
+    assert one.interval is not None and other.interval is not None
+    if one.metric.better == "higher":
+        return one.interval[0] > other.interval[1]
+    return one.interval[1] < other.interval[0]
+
+
+def _scores_markdown(table: Table) -> str:
+    """Return a line per column and a row of the table per column: there are more columns than a page is wide."""
+    head = ["column", "judge", *(f"*{row.name}*" if row.is_anchor else row.name for row in table.rows)]
+    lines = [head]
+    for column in table.columns:
+        cells = [next((cell for cell in row.cells if cell.column == column), None) for row in table.rows]
+        (judge,) = {f"{cell.judge}, {cell.kind}" for cell in cells if cell is not None}
+        lines.append([column, judge, *("" if cell is None else tell_score(cell.score) for cell in cells)])
+    return _lines(lines)
+
+
+def _calibrations_markdown(table: Table) -> list[str]:
+    if not table.calibrations:
+        return []
+    head = ["recogniser", "same person", "pairs", "strangers", "pairs", "separation"]
+    lines = [
+        [name, _short(own.same), str(own.num_same), _short(own.different), str(own.num_different),
+         "-" if own.separation is None else f"{own.separation:.4f}"]
+        for name, own in table.calibrations.items()
+    ]  # fmt: skip
+    return ["## What the recognisers give for real photos (cosine x 100)", _lines([head, *lines])]
+
+
+def _published_markdown(entry: PublishedSet | None) -> list[str]:
+    if entry is None:
+        return []
+    rows = [[name, *map(str, row)] for name, row in entry.rows.items()]
+    rows += [[f"{name}, scored again by its authors", *map(str, row)] for name, row in entry.rerun.items()]
+    rows.append(["difference of these two", *(str(entry.tolerance[column]) for column in entry.columns)])
+    return [f"## Published for {entry.name}", _lines([["method", *entry.columns], *rows])]
+
+
+def _published_json(entry: PublishedSet | None) -> dict[str, Any] | None:
+    return None if entry is None else {**asdict(entry), "tolerance": entry.tolerance}
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    told = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (told[0], ["---"] * len(told[0]), *told[1:]))
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
