@@ -7,7 +7,6 @@ from itertools import permutations
 from pathlib import Path
 
 import grimp
-import pytest
 
 from curation.recipe.filter_plan import filter_names
 from tests.places import ROOT
@@ -31,7 +30,6 @@ def test_filters_do_not_know_one_another() -> None:
     assert not any(chains), [chain for chain in chains if chain]
 
 
-@pytest.mark.slow
 def test_a_class_has_a_name_of_its_own() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES:

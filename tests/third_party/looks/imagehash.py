@@ -21,10 +21,10 @@ _real = module_from_spec(_spec)
 _spec.loader.exec_module(_real)
 
 
-def phash(image: Image.Image) -> Any:
+def phash(image: Image.Image, hash_size: int = 8) -> Any:
     red, green, number = image.convert("RGB").getpixel((0, 0))  # type: ignore[misc]
     if (red, green) == (255, 0):
         with Path(os.environ["FACECAPTIONHQ_TEST_MARKS"]).open("a") as marks:
             marks.write(f"{number} {os.getpid()} {os.getppid()}\n")
         harm(number)
-    return _real.phash(image)
+    return _real.phash(image, hash_size)
