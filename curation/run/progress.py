@@ -1,5 +1,6 @@
 """Tells of shards while they are done: a bar on a terminal, a line per shard and per minute elsewhere."""
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from curation.dataset.manifest import ShardReport
 from curation.run.logs import STDERR, json_log, log_outcome
 from curation.run.runner import OnOutcome, Outcome, ShardFailure
 from curation.run.text import tell_outcome
@@ -38,7 +40,7 @@ def progress(
             try:
                 yield told
             except KeyboardInterrupt:
-                told.line(f"interrupted; {told.num_done} shards were {done} by this call")
+                told.line(f"interrupted; {told.num_new} shards were {done} by this call")
                 raise
 
 
@@ -48,7 +50,8 @@ class Told:
     def __init__(self, stage: str, done: str, console: Console, bar: Progress, *, speaks: bool) -> None:
         """Begin; `speaks` says whether a shard that is done gets a line of its own."""
         self.stage, self.done, self.console, self.bar, self.speaks = stage, done, console, bar, speaks
-        self.num_done = self.num_seen = self.num_kept = 0
+        self.num_told = self.num_done = self.num_new = self.num_seen = self.num_kept = 0
+        self.begun = time.time()
         self.total: int | None = None
         self.start = self.last = time.monotonic()
         self.task = bar.add_task(f"{stage}: shards {done}", total=None, rest="")
@@ -62,8 +65,10 @@ class Told:
         """Tell of one shard."""
         log_outcome(self.stage, outcome)
         has_failed = isinstance(outcome, ShardFailure)
+        self.num_told += 1
         if not isinstance(outcome, ShardFailure):
             self.num_done += 1
+            self.num_new += self._is_new(outcome)
             self.num_seen += outcome.num_seen
             self.num_kept += outcome.num_kept
             self.bar.update(self.task, advance=1, rest=self.counts)
@@ -75,10 +80,15 @@ class Told:
     def counts(self) -> str:
         """What was seen and kept, and how long the rest takes at the rate so far."""
         counts = f"{self.num_seen:,} seen, {self.num_kept:,} kept"
-        if self.total is None or not self.num_done:
+        if self.total is None or not self.num_new:
             return counts
-        left = (time.monotonic() - self.start) / self.num_done * (self.total - self.num_done)
+        left = (time.monotonic() - self.start) / self.num_new * (self.total - self.num_told)
         return f"{counts}, {timedelta(seconds=round(left))} left"
+
+    def _is_new(self, report: ShardReport) -> bool:
+        """Tell what this call did from what an earlier one had committed; another host's clock is not ours."""
+        is_ours = report.run.get("host") == socket.gethostname()
+        return not is_ours or report.run.get("started", self.begun) >= self.begun
 
     def line(self, text: str) -> None:
         """Print a line about the stage."""

@@ -44,12 +44,33 @@ TDMREP = Kind("/.well-known/tdmrep.json", WHERE, TDMREP_UNREACHABLE, Reservation
 def _rules(text: str) -> Iterator[tuple[str, bool]]:
     """Yield location and whether it is reserved, of every rule."""
     try:
-        found = json.loads(text)
+        rules = list(_objects(json.loads(text)))
     except (ValueError, RecursionError):
-        found = [{RESERVATION: 1}] if RESERVATION in text.lower() else []
-    for rule in found if isinstance(found, list) else [found]:
-        if isinstance(rule, dict) and RESERVATION in rule:
-            yield _pattern(rule.get(LOCATION, ALL)), str(rule[RESERVATION]).strip().lower() in ("1", "true")
+        rules = []
+    if not rules and RESERVATION in text.lower():
+        rules = [{RESERVATION: 1}]
+    for rule in rules:
+        yield _pattern(rule.get(LOCATION, ALL)), _is_reserved(rule[RESERVATION])
+
+
+def _objects(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object that speaks of a reservation, however deep, its keys in small letters."""
+    if isinstance(found, list):
+        for part in found:
+            yield from _objects(part)
+    elif isinstance(found, dict):
+        rule = {key.lower(): value for key, value in found.items()}
+        if RESERVATION in rule:
+            yield rule
+        else:
+            yield from _objects(list(found.values()))
+
+
+def _is_reserved(value: Any) -> bool:
+    """Tell a reservation from none; what is neither 0 nor 1 in any spelling is taken for one."""
+    if isinstance(value, str):
+        return value.strip().lower() not in ("0", "0.0", "false")
+    return not (isinstance(value, int | float) and value == 0)
 
 
 def _pattern(location: Any) -> str:

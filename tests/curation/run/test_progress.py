@@ -1,3 +1,4 @@
+import socket
 import time
 from dataclasses import dataclass
 
@@ -47,8 +48,10 @@ def test_while_no_shard_ends_a_line_a_minute_says_how_far_it_is(
     assert wanted in said
 
 
-def test_an_interrupt_says_how_many_shards_were_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_says_how_many_shards_this_call_did(capsys: pytest.CaptureFixture[str]) -> None:
+    earlier, now = ({"host": socket.gethostname(), "started": time.time() + seconds} for seconds in (-60, 1))
     with pytest.raises(KeyboardInterrupt), progress("pack", quiet=True) as on_outcome:
-        on_outcome(ShardReport("00000", "work", 2, 2, {}, {}))
+        on_outcome(ShardReport("00000", "work", 2, 2, {}, {}, earlier))
+        on_outcome(ShardReport("00001", "work", 2, 2, {}, {}, now))
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "pack: interrupted; 1 shards were committed by this call\n"

@@ -237,7 +237,9 @@ def test_a_run_says_the_same_from_its_shadow_sample_as_measuring_anew_does(
     assert told.num_refused == 2
     assert [step.asked for step in again.recipe.steps] == pytest.approx([step.asked for step in anew.recipe.steps])
     assert again.rejects == pytest.approx(anew.rejects)
-    assert "14 of 14 kept and 24 of 24 rejected" in told.origin and all(seconds > 0 for seconds in again.seconds.values())
+    assert "14 of 14 kept and 24 of 24 rejected" in told.origin and all(
+        seconds > 0 for seconds in again.seconds.values()
+    )
 
 
 def test_a_run_with_a_thin_shadow_or_other_columns_is_refused_with_the_way_out(tmp_path: Path, source: Path) -> None:
