@@ -252,6 +252,9 @@ def pack(
     with _progress("pack", log_json) as on_outcome:
         manifest = run(_location(source), _location(target), loaded, _spread(workers, ray_address), on_outcome)
     _conclude(manifest, _location(target), as_json)
+    if manifest.num_seen and not manifest.num_kept:
+        say("facecaptionhq: nothing is packed: every sample was left out for the reason that is told above", err=True)
+        raise typer.Exit(EXIT_NEXT_TO_NOTHING)
 
 
 @app.command(**_about(AFTERWARDS, "decide run --recipe mine.toml --dry-run"))
@@ -495,7 +498,7 @@ def models_list(as_json: JsonOption = False) -> None:
     say(_json([asdict(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
 
 
-@models_app.command("pull", epilog="Example: facecaptionhq models pull centerface")
+@models_app.command("pull", epilog="Example: facecaptionhq models pull yolov5n-0.5-face --accept")
 def models_pull(
     name: Annotated[str, typer.Argument(help="Name in the catalogue.")],
     accept: Annotated[bool, typer.Option("--accept", help="Accept the terms that the entry names.")] = False,

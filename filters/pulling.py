@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,16 @@ from filters.base import WeightsFile
 from filters.conversion.ncnn import ConversionError
 from filters.conversion.tfjs import convert as convert_tfjs
 from filters.conversion.yolov5_face import convert
-from filters.weights import SourceFile, WeightsEntry, WeightsError, cache_folder, entry_of, how_to_get, verified
+from filters.weights import (
+    SourceFile,
+    WeightsEntry,
+    WeightsError,
+    cache_folder,
+    entry_of,
+    find_weights,
+    how_to_get,
+    verified,
+)
 
 CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType(
     {
@@ -32,14 +42,17 @@ CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType(
 def pull(name: str, accept: bool, mirror: str | None = None) -> WeightsFile:
     """Fetch the weights `name` into the user's cache, whole and verified or not at all.
 
-    They come from their pinned address, or from `mirror`: a folder, or an address, that holds the same files under
-    the same names. Their sha256 counts in either case.
+    Weights that are here already, verified, are returned as they lie. Others come from their pinned address, or from
+    `mirror`: a folder, or an address, that holds the same files under the same names. Their sha256 counts in either
+    case.
 
     Raises:
         WeightsError: the name is unknown, its terms are not accepted, no address is pinned, the fetch or the
             conversion fails, or the bytes have another sha256.
     """
     entry = entry_of(name)
+    with suppress(WeightsError):
+        return find_weights(name)
     if mirror is None and entry.sources and not entry.addresses:
         raise WeightsError(f"no address is pinned for `{entry.name}`. {how_to_get(entry)}")
     return pull_entry(entry if mirror is None else _mirrored(entry, mirror), accept)

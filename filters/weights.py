@@ -140,7 +140,7 @@ def find_all(names: Iterable[str]) -> list[WeightsFile]:
             errors.append(error)
     if len(errors) > 1:
         are_missing = all(isinstance(error, MissingWeightsError) for error in errors)
-        told = "".join(f"\n  {error}" for error in errors)
+        told = "".join(f" ({number}) {error}" for number, error in enumerate(errors, 1))
         kind = MissingWeightsError if are_missing else WeightsError
         raise kind(f"{len(errors)} files of weights are wanted:{told}")
     if errors:

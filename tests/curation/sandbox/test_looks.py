@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -238,6 +240,29 @@ def test_one_cell_looks_and_measures_in_turn_and_says_what_this_process_would_se
     assert cell.look(entries, LIMITS, LIMITED) == looks
     assert cell.pid == pid is not None
     cell.close()
+
+
+@pytest.mark.slow
+def test_the_time_that_a_look_waits_for_a_processor_is_not_the_pictures(marks: Path) -> None:
+    cell, (core, *_) = Cell(), os.sched_getaffinity(0)
+    pictures = [Entry("0" * 32, colourful(seed, side=2048)) for seed in range(8)]
+    assert isinstance(cell.look(pictures, LIMITS, LIMITED), list)
+    rivals = [
+        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", "while True: pass"], start_new_session=True)
+        for _ in range(12)
+    ]
+    try:
+        assert cell.pid is not None
+        os.sched_setaffinity(cell.pid, {core})
+        started = time.monotonic()
+        looks = cell.look(pictures, LIMITS, LIMITED)
+        assert time.monotonic() - started > LIMITED.max_measure_s, "there were rivals enough"
+        assert isinstance(looks, list)
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+        cell.close()
 
 
 def test_the_wall_clock_ends_a_look_that_sleeps(marks: Path) -> None:
