@@ -42,7 +42,7 @@ CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType(
 def pull(name: str, accept: bool, mirror: str | None = None) -> WeightsFile:
     """Fetch the weights `name` into the user's cache, whole and verified or not at all.
 
-    Weights that are here already, verified, are returned as they lie. Others come from their pinned address, or from
+    Without a mirror, weights that are here already, verified, are returned as they lie. Others come from their pinned address, or from
     `mirror`: a folder, or an address, that holds the same files under the same names. Their sha256 counts in either
     case.
 
@@ -51,8 +51,9 @@ def pull(name: str, accept: bool, mirror: str | None = None) -> WeightsFile:
             conversion fails, or the bytes have another sha256.
     """
     entry = entry_of(name)
-    with suppress(WeightsError):
-        return find_weights(name)
+    if mirror is None:
+        with suppress(WeightsError):
+            return find_weights(name)
     if mirror is None and entry.sources and not entry.addresses:
         raise WeightsError(f"no address is pinned for `{entry.name}`. {how_to_get(entry)}")
     return pull_entry(entry if mirror is None else _mirrored(entry, mirror), accept)
