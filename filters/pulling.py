@@ -42,9 +42,8 @@ CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType(
 def pull(name: str, accept: bool, mirror: str | None = None) -> WeightsFile:
     """Fetch the weights `name` into the user's cache, whole and verified or not at all.
 
-    Without a mirror, weights that are here already are returned as they lie. Others come from their pinned address, or from
-    `mirror`: a folder, or an address, that holds the same files under the same names. Their sha256 counts in either
-    case.
+    Without a mirror, weights that are here already are returned as they lie. Others come from their pinned address, or
+    from `mirror`: a folder, or an address, that holds the same files under the same names. Their sha256 counts.
 
     Raises:
         WeightsError: the name is unknown, its terms are not accepted, no address is pinned, the fetch or the
