@@ -21,6 +21,7 @@ from curation.dataset.manifest import (
     stats_path,
     total,
     write_manifest,
+    write_report,
 )
 from curation.dataset.stages import REWRITTEN, Stage
 from curation.dataset.tombstones import consult
@@ -78,7 +79,7 @@ def claim(target: Path, stage: Stage, work_digest: str) -> None:
         UsageError: it belongs to other work, or holds files that no stage wrote.
     """
     if not _require_own(target, stage, work_digest):
-        for name in (MANIFEST_NAME, RECIPE_NAME):  # of work of which every shard failed
+        for name in (MANIFEST_NAME, RECIPE_NAME, *stage.tables):  # of work of which every shard failed
             remove(target / name)
         publish_sealed(target / WORK_NAME, {"stage": stage.name, "work_digest": work_digest})
 
@@ -185,11 +186,18 @@ def finish(
 
 
 def settle(target: Path, manifest: Manifest, recipe: Recipe, lease: Lease) -> None:
-    """Complete what a run that was killed right after its manifest left undone: all that `finish` does behind that.
+    """Make a folder again what its manifest says: other work may have been begun in it, or a run have been killed.
+
+    Done records of other work give way to those of the manifest, then comes all that `finish` does behind that.
 
     Raises:
         LeaseError: another run took the folder over.
     """
+    for report in manifest.shards:
+        found = _recorded(target, report.shard)
+        if found != report:
+            lease.require()
+            write_report(target, replace(report, run={} if found is None else found.run))
     shards = {report.shard for report in manifest.shards}
     forms = ((path.name, OF_A_SHARD.fullmatch(path.name)) for path in target.iterdir())
     written = {name for name, form in forms if form is not None and form[1] in shards}
@@ -240,8 +248,14 @@ def _remove_others(target: Path, manifest: Manifest, before: set[str]) -> None:
 
 def _files_of(target: Path, shard: str) -> set[str]:
     """Return the files that a shard's done record names; none where it has none that can be read."""
+    report = _recorded(target, shard)
+    return set() if report is None else set(report.files)
+
+
+def _recorded(target: Path, shard: str) -> ShardReport | None:
+    """Return a shard's done record; None where it has none that can be read."""
     path = stats_path(target, shard)
     try:
-        return set(read_report(path).files) if path.exists() else set()
+        return read_report(path) if path.exists() else None
     except VerificationError:
-        return set()
+        return None

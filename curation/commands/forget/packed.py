@@ -70,7 +70,11 @@ def bury_packed(
 
 
 def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[int]] | None:
-    """Return the rows of these images that `pack` places, by curated shard; None where `curate` has not finished."""
+    """Return the rows of these images that `pack` places, by curated shard; None where `curate` has not finished.
+
+    Whom one recipe leaves out of its pack, another packs: a seat in the curated ledger is for all, and each pack's own
+    table says who has none in it.
+    """
     if curated.manifest is None:
         return None
     seats: dict[str, set[int]] = {}

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from curation.commands.rank.stage import is_selection
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME, STATS_SUFFIX, WORK_NAME
-from curation.dataset.stages import RANK, REWRITTEN, STAGES
+from curation.dataset.stages import LEFT_OUT_NAME, RANK, REWRITTEN, STAGES
 from curation.dataset.tar import has_our_form
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, JOURNAL_NAME, PREPARED_FOLDER
 from curation.images.containers import WALKERS
@@ -99,6 +99,8 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
             continue
         if name.endswith(".intent") and MANIFEST_NAME not in names:
             continue  # tells the next attempt at an unfinished stage which picture took its worker down
+        if name == LEFT_OUT_NAME and MANIFEST_NAME not in names:
+            continue  # tells the next attempt at an unfinished pack how its shards were cut
         if name.startswith(f"{TEMP_FOLDER}/"):
             yield Removal(shown, "a temporary file of a dead run", num_bytes), partial(remove, path)
         elif _is_own(place.stage, name, path, shards):

@@ -16,6 +16,7 @@ from curation.commands.pack.caption_choice import told_captions, without_fit_cap
 from curation.commands.pack.left_out import LeftOut, Position
 from curation.commands.pack.near_duplicates import NEAR_DUPLICATE, near_duplicates_in
 from curation.dataset.ledger import read_ledger
+from curation.dataset.tombstones import Tombstones
 from curation.errors import ShardError
 from curation.measure.columns import CAPTIONS
 from curation.recipe.recipe import Recipe
@@ -64,8 +65,10 @@ def duplicates_among(source: Path, curated: "Manifest") -> dict[Position, str]:
     return reasons
 
 
-def left_out_among(source: Path, curated: "Manifest", recipe: Recipe) -> dict[Position, LeftOut]:
+def left_out_among(source: Path, curated: "Manifest", recipe: Recipe, stones: Tombstones) -> dict[Position, LeftOut]:
     """Return whom a recipe leaves out beside those of `duplicates_among`: by their captions, then for a better one.
+
+    Whom the tombstones hold is not packed, so that nobody stays out for them and their captions do not count.
 
     Raises:
         ShardError: a ledger lacks what is asked of a kept sample.
@@ -76,6 +79,7 @@ def left_out_among(source: Path, curated: "Manifest", recipe: Recipe) -> dict[Po
     with _pictures(source, curated, with_looks=settings.near_duplicate_bits is not None) as database:
         for same in SAME:
             _without_lesser(database, same)
+        _without_held(database, source, curated, stones)
         if captions is not None:
             for shard, told in _captions(source, curated, captions):
                 _insert(database, "captions", told, shard)
@@ -125,6 +129,14 @@ def _without_lesser(database: "duckdb.DuckDBPyConnection", same: str) -> list[tu
     lesser: list[tuple[int, int]] = database.sql("SELECT shard, number FROM lesser").fetchall()
     database.execute(DELETE_SQL)
     return lesser
+
+
+def _without_held(database: "duckdb.DuckDBPyConnection", source: Path, curated: "Manifest", stones: Tombstones) -> None:
+    """Take whom the tombstones hold out of `pictures`."""
+    for shard, report in enumerate(curated.shards if stones else ()):
+        rows = read_ledger(report.file(source, ".parquet"), ["uid", "url", "sha256"]).to_pylist()
+        held = [number for number, row in enumerate(rows) if stones.hold_row(row)]
+        database.execute("DELETE FROM pictures WHERE shard = ? AND list_contains(?::INTEGER[], number)", [shard, held])
 
 
 def _rows(ledger: Path, has_faces: bool, with_looks: bool) -> pa.Table:

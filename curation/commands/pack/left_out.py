@@ -2,6 +2,7 @@
 
 Places in the curated ledgers say nothing of what is pictured, and stay what they are when somebody is forgotten. So a
 pack stays as it was cut although the better one of two near duplicates is forgotten; another pack takes the next best.
+The table is there before any shard is, so that this holds for a pack that was stopped, too.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curation.dataset.ledger import read_ledger
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
+from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, Manifest, read_manifest
 from curation.dataset.stages import LEFT_OUT_NAME, PACK
 from curation.recipe.recipe import Recipe
 
@@ -49,12 +50,10 @@ def table_of(left_out: Mapping[Position, LeftOut]) -> pa.Table:
 
 
 def recorded(folder: Path, manifest: Manifest | None = None) -> dict[Position, LeftOut] | None:
-    """Return whom a finished pack has left out; None where it is not finished. `manifest` is the pack's, if known."""
-    if manifest is None:
-        if not (folder / MANIFEST_NAME).is_file():
-            return None
+    """Return whom a pack leaves out; None where no shard is committed yet. `manifest` is the pack's, if known."""
+    if manifest is None and (folder / MANIFEST_NAME).is_file():
         manifest = read_manifest(folder, PACK.name)
-    if LEFT_OUT_NAME not in manifest.files:
+    if not (_began(folder) if manifest is None else LEFT_OUT_NAME in manifest.files):
         return None
     rows = read_ledger(folder / LEFT_OUT_NAME).to_pylist()
     return {
@@ -63,6 +62,11 @@ def recorded(folder: Path, manifest: Manifest | None = None) -> dict[Position, L
         )
         for row in rows
     }
+
+
+def _began(folder: Path) -> bool:
+    """Whether an unfinished pack has committed a shard, and so has said before whom it leaves out."""
+    return any(folder.glob(f"*{STATS_SUFFIX}")) and (folder / LEFT_OUT_NAME).is_file()
 
 
 def _place(item: tuple[Position, LeftOut]) -> Position:

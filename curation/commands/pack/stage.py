@@ -93,15 +93,17 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
     work_digest = pack_work(curated, recipe)
     with claimed(target, PACK, work_digest) as lease:
         register(source, target, PACK.name, curated.state)
-        out = left_out(source, curated, recipe, target)
-        placed, rejected = place_samples(source, curated, consult(target) | consult(source), out)
+        stones = consult(target) | consult(source)
+        out = left_out(source, curated, recipe, target, stones=stones)
+        said = _say_left_out(target, recipe, out)
+        placed, rejected = place_samples(source, curated, stones, out)
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = run_all(jobs, pack_shard, spread, on_outcome)
         lease.require()
         facts = Facts(
             weights=curated.weights,
-            files=_write_tables(target, recipe, outcomes, rejected, out),
+            files={**said, **_write_tables(target, recipe, outcomes, rejected)},
             extra={
                 "schema": sample_fields(recipe),
                 CURATED_RECIPE: curated.recipe_digest,
@@ -145,26 +147,29 @@ def pack_work_id(job: PackJob) -> str:
     )
 
 
-def _write_tables(
-    target: Path,
-    recipe: Recipe,
-    outcomes: Sequence[Outcome],
-    rejected: Sequence[Mapping[str, Any]],
-    out: Mapping[Position, LeftOut],
-) -> dict[str, FileRecord]:
-    """Write the index of the packed samples, the ledger that also names those that stay out, and the card.
+def _say_left_out(target: Path, recipe: Recipe, out: Mapping[Position, LeftOut]) -> dict[str, FileRecord]:
+    """Write the table of those whom the recipe leaves out, if it does, before the first shard is cut without them."""
+    if not leaves_out(recipe):
+        return {}
+    write = partial(write_table, table=table_of(out), footer=_footer(recipe))
+    return {LEFT_OUT_NAME: publish(target / LEFT_OUT_NAME, write)}
 
-    Where the recipe leaves anybody out, a table of these, too.
-    """
+
+def _footer(recipe: Recipe) -> dict[str, str]:
+    return {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
+
+
+def _write_tables(
+    target: Path, recipe: Recipe, outcomes: Sequence[Outcome], rejected: Sequence[Mapping[str, Any]]
+) -> dict[str, FileRecord]:
+    """Write the index of the packed samples, the ledger that also names those that stay out, and the card."""
     schema = schema_of(recipe)
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
-    footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
+    footer = _footer(recipe)
     tables = [read_ledger(target / f"{report.shard}.parquet") for report in reports]
     packed = pa.concat_tables([table.replace_schema_metadata() for table in tables] or [schema.empty_table()])
     ledger = pa.concat_tables([packed, pa.Table.from_pylist(list(rejected), schema=schema)])
-    write = {LEFT_OUT_NAME: partial(write_table, table=table_of(out), footer=footer)} if leaves_out(recipe) else {}
     return {
-        **{name: publish(target / name, written) for name, written in write.items()},
         INDEX_NAME: publish(target / INDEX_NAME, lambda temp: write_table(temp, packed.filter(packed["kept"]), footer)),
         LEDGER_NAME: publish(target / LEDGER_NAME, lambda temp: write_table(temp, ledger, footer)),
         CARD_NAME: publish(target / CARD_NAME, lambda temp: temp.write_text(CARD, encoding="utf-8")),
@@ -214,16 +219,21 @@ def place_samples(
 
 
 def left_out(
-    source: Path, curated: Manifest, recipe: Recipe, target: Path, packed: Manifest | None = None
+    source: Path,
+    curated: Manifest,
+    recipe: Recipe,
+    target: Path,
+    packed: Manifest | None = None,
+    stones: Tombstones = NO_TOMBSTONES,
 ) -> Mapping[Position, LeftOut]:
-    """Return whom a recipe leaves out of a pack: what it says itself once it is finished, else by the curated ledgers.
+    """Return whom a recipe leaves out of a pack: what it says itself once it has begun, else by the curated ledgers.
 
-    `packed` is the manifest of `target`, if known.
+    `packed` is the manifest of `target`, if known; nobody is out for one whom the tombstones hold.
     """
     if not leaves_out(recipe):
         return {}
     found = recorded(target, packed)
-    return left_out_among(source, curated, recipe) if found is None else found
+    return left_out_among(source, curated, recipe, stones) if found is None else found
 
 
 def schema_of(recipe: Recipe) -> pa.Schema:
@@ -246,7 +256,7 @@ def pack_shard(job: PackJob) -> ShardReport:
     work_id = pack_work_id(job)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
-    footer = {"stage": PACK.name, "recipe_name": job.recipe.name, "recipe_digest": job.recipe.digest}
+    footer = _footer(job.recipe)
     with Spool() as spool, shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         for seat, sample, measured in _with_evidence(job):
             image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)

@@ -21,7 +21,7 @@ from curation.dataset.manifest import (
     read_report,
     total,
 )
-from curation.dataset.stages import CURATE, RANK, STAGES
+from curation.dataset.stages import CURATE, LEFT_OUT_NAME, RANK, STAGES
 from curation.errors import FaceCaptionError, RecipeError, VerificationError
 from curation.measure.filter_set import measurement_keys
 from curation.recipe.recipe import Recipe, recipe_of
@@ -234,7 +234,7 @@ def known_names(records: StageRecords) -> set[str]:
     named = {MANIFEST_NAME, RECIPE_NAME, WORK_NAME}
     for report in (*records.reports, *records.stats.values()):
         named |= {*report.files, f"{report.shard}{STATS_SUFFIX}"}
-    return named | (set(records.manifest.files) if records.manifest is not None else set())
+    return named | (set(records.manifest.files) if records.manifest is not None else {LEFT_OUT_NAME})
 
 
 def _note_others(records: StageRecords) -> None:

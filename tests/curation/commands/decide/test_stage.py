@@ -20,7 +20,7 @@ from curation.dataset.manifest import Manifest, read_manifest, read_report
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError, WeightsError
 from curation.recipe.recipe import Recipe
-from curation.run.runner import Spread
+from curation.run.runner import Outcome, Spread
 from curation.storage.publish import record_of
 from filters.weights import find_weights
 from tests.curation.killing import killing
@@ -284,6 +284,27 @@ def content_of(folder: Path) -> dict[str, bytes]:
     """Return every file but the done records, which tell how long things took."""
     files = (path for path in folder.iterdir() if path.is_file() and not path.name.endswith("_stats.json"))
     return {path.name: path.read_bytes() for path in files}
+
+
+def test_deciding_back_after_an_interruption_leaves_nothing_of_the_other_work(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for shard in range(2):
+        pictures = [sample_members(f"{s:05d}", faded(s, s / 10), "png") for s in range(9 * shard + 1, 9 * shard + 9)]
+        write_shard(source, f"{shard:05d}", pictures)
+    text = RECIPE.partition('[[filters]]\nname = "drawn"')[0]
+    first, second = (recipe_from(tmp_path / name, text % limit) for name, limit in (("a", STRICT), ("b", LOOSE)))
+    run = curated(source, tmp_path / "run", first)
+    before = content_of(run / "curate"), [read_report(run / "curate" / f"0000{i}_stats.json") for i in range(2)]
+
+    def stop(_: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decide(run, second, ALONE, source, stop)
+    assert read_report(run / "curate" / "00000_stats.json") != before[1][0]
+    decide(run, first, ALONE, source)
+    reports = [read_report(run / "curate" / f"0000{i}_stats.json") for i in range(2)]
+    assert (content_of(run / "curate"), reports) == before and verify(run, ALONE).faults == ()
 
 
 def test_killed_while_deciding_the_old_state_stands_until_the_new_one_does(tmp_path: Path) -> None:

@@ -12,12 +12,16 @@ from PIL import Image
 from curation.commands.curate import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
+from curation.commands.gc.collect import collect
 from curation.commands.pack.near_duplicates import NUM_BITS, keys, near_duplicates_in
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger
+from curation.dataset.sample import uid_of_url
+from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.errors import RecipeError
-from curation.run.runner import Spread
+from curation.recipe.recipe import Recipe
+from curation.run.runner import Outcome, Spread
 from tests.curation.shards import bytes_of, encode, recipe_from, sample_members, write_shard
 from tests.filters.marks import astronaut
 
@@ -100,6 +104,57 @@ def portraits() -> list[np.ndarray]:
         Image.fromarray(np.random.default_rng(1).integers(0, 255, (8, 8, 3), np.uint8)).resize((256, 256))
     )
     return [np.asarray(whole), np.asarray(whole.resize((300, 300))), np.asarray(whole)[:, ::-1], another]
+
+
+def curated(source: Path, target: Path, recipe: Recipe, portraits: list[np.ndarray]) -> tuple[str, str]:
+    """Curate the portraits, the copy first that stays out for the other; return the uids of both, the better first."""
+    urls = [f"http://example.org/{i}.jpg" for i in range(len(portraits))]
+    uids = [uid_of_url(url) for url in urls]
+    order = [*sorted(range(2), key=lambda i: uids[i], reverse=True), 2, 3]
+    samples = [sample_members(f"{i}", encode(portraits[i], "JPEG", portraits[i].shape[0]), url=urls[i]) for i in order]
+    write_shard(source, "00000", samples)
+    curate(source, target, recipe, ALONE)
+    return min(uids[:2]), max(uids[:2])
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["the_better", "the_lesser"])
+def test_a_pack_that_was_stopped_keeps_its_cut_whoever_of_two_copies_is_forgotten(
+    tmp_path: Path, portraits: list[np.ndarray], which: int
+) -> None:
+    run, recipe = tmp_path / "run", recipe_from(tmp_path, RECIPE)
+    copies = curated(tmp_path / "in", run / "curate", recipe, portraits)
+
+    def stop(_: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(run / "curate", run / "pack", recipe, ALONE, stop)
+    cut = read_ledger(run / "pack" / "00000.parquet")["uid"].to_pylist()
+    assert copies[0] in cut and len(cut) == 2 and not (run / "pack" / "00001.parquet").exists()
+    forget(run, read_requests([copies[which]], "list"))
+    assert collect(run).removed == () and verify(run, ALONE).faults == ()
+    before = (run / "pack" / "00000.tar").read_bytes()
+    manifest = pack(run / "curate", run / "pack", recipe, ALONE)
+    rows = read_ledger(run / "pack" / "00000.parquet").to_pylist()
+    assert [row["uid"] for row in rows] == cut and (run / "pack" / "00000.tar").read_bytes() == before
+    assert [row["uid"] for row in rows if not row["kept"]] == [uid for uid in cut if uid == copies[which]]
+    assert [report.num_seen for report in manifest.shards] == [2, 1] and verify(run, ALONE).faults == ()
+
+
+def test_nobody_stays_out_for_a_better_one_that_the_targets_run_has_forgotten(
+    tmp_path: Path, portraits: list[np.ndarray]
+) -> None:
+    recipe = recipe_from(tmp_path, RECIPE)
+    better, lesser = curated(tmp_path / "in", tmp_path / "foreign" / "curate", recipe, portraits)
+    write_tombstones(tmp_path / "run", Tombstones(uid=frozenset({better})))
+    manifest = pack(tmp_path / "foreign" / "curate", tmp_path / "run" / "pack", recipe, ALONE)
+    rows = {row["uid"]: row for row in read_ledger(tmp_path / "run" / "pack" / "ledger.parquet").to_pylist()}
+    assert rows[lesser]["kept"] and rows[lesser]["duplicate_of"] is None and not rows[better]["kept"]
+    assert (manifest.num_kept, manifest.rejected) == (3, {"forget": {"forgotten": 1}})
+    assert verify(tmp_path / "run", ALONE).faults == ()
+    done = bytes_of(tmp_path / "run" / "pack")
+    pack(tmp_path / "foreign" / "curate", tmp_path / "run" / "pack", recipe, ALONE)
+    assert bytes_of(tmp_path / "run" / "pack") == done
 
 
 def test_the_ledger_names_for_whom_a_copy_stays_out_and_forgetting_that_one_moves_nobody(
