@@ -92,7 +92,7 @@ def _loaded(
     patterns: Sequence[str],
     out: Path,
     saved: Checkpoint | None,
-    device: torch.device,
+    accelerator: Any,
     ranks: Ranks,
 ) -> tuple[Encoders, Judges | None, TarDataset, TarDataset, FaceMakeUp]:
     """Load what each rank loads for itself, and refuse what does not go together."""
