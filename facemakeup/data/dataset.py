@@ -6,8 +6,9 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,8 @@ def batches(dataset: TarDataset, first_batch: int, num_workers: int) -> Iterator
     Reading processes are gone when it ends, however it ends: one that waits for a tar must not hold up the exit.
 
     Raises:
-        FaceCaptionError: what a reading process raised; `ReadingError` names shard and sample.
+        FaceCaptionError: what came up while a sample was read; `ReadingError` names shard and sample.
+        ReadingError: a reading process is gone.
     """
     before = set(multiprocessing.active_children())
     loader = iter(
@@ -203,7 +205,7 @@ def batches(dataset: TarDataset, first_batch: int, num_workers: int) -> Iterator
     workers = set(multiprocessing.active_children()) - before
     try:
         while True:
-            yield _received(loader)
+            yield _received(loader, workers)
     finally:
         del loader  # where nothing holds it any more, it stops its workers by itself
         for worker in workers:
@@ -211,11 +213,17 @@ def batches(dataset: TarDataset, first_batch: int, num_workers: int) -> Iterator
             worker.join()
 
 
-def _received(loader: Iterator[Loaded | Exception]) -> Loaded:
+def _received(loader: Iterator[Loaded | Exception], workers: Collection[BaseProcess]) -> Loaded:
     try:
         loaded = next(loader)
-    except RuntimeError as error:  # how a DataLoader says that a process is gone
-        raise ReadingError(f"a reading process ended by itself, for want of memory perhaps: {error}") from error
+    except Exception as error:  # a DataLoader says in several ways that a process is gone, and other things in the same
+        gone = sorted(str(worker.exitcode) for worker in workers if not worker.is_alive())
+        if not gone:
+            raise
+        raise ReadingError(
+            f"a reading process ended by itself (exit code {', '.join(gone)}), for want of memory perhaps: "
+            f"{told(error)}"
+        ) from error
     if isinstance(loaded, Exception):
         raise loaded
     return loaded

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -19,11 +20,15 @@ from facemakeup.training.interruption import Interrupted, interruptible
 from facemakeup.training.monitor import Monitor
 from facemakeup.training.ranks import Ranks
 from facemakeup.training.schedule import learning_rate
-from facemakeup.training.tracking import Tracker
+from facemakeup.training.tracking import LOG_NAME, Tracker, holds
 from facemakeup.training.trainer import Trainer
-from facemakeup.training.validate import Judges, fixed_loss, show
+from facemakeup.training.validate import Judges, Shown, fixed_loss, show
+
+T = TypeVar("T")
 
 CHECKPOINTS = "checkpoints"
+FIXED_LOSS = "validation/loss"
+"""In the log where a validation was finished."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,17 @@ class Run:
     def from_step(self, first: int, on_step: OnStep) -> None:
         """Do all steps that are left, with checkpoints and validation on the way.
 
+        A checkpoint comes before the validation of its step, so that of `first` is made up for where the run ended
+        in between.
+
         Raises:
             Interrupted: a signal came to any rank; the state is saved.
         """
         config, last = self.config, self.config.optim.num_steps
         stream = batches(self.dataset, first, config.data.num_workers)
         with closing(stream), interruptible() as came:  # type: ignore[type-var]
+            if self._owes_validation(first):
+                self._validate(first)
             for step in range(first + 1, last + 1):
                 result = self.trainer.step(step - 1, lambda: self._next(stream), self.dataset.accumulation)
                 signal = self.ranks.largest(came())
@@ -70,20 +80,35 @@ class Run:
                 self.monitor.took(step, result)
                 is_due = saves or step % config.run.log_every == 0
                 loss = self.monitor.report(step, learning_rate(config.optim, step - 1)) if is_due else None
-                on_step(Progress(step, last, loss))
+                self.ranks.together(partial(on_step, Progress(step, last, loss)))
                 if saves:
                     self._save(step)
                 if signal and step < last:
                     raise Interrupted(signal, step)
-                if step % config.validation.every == 0 or step == last:
+                if self._validates(step):
                     self._validate(step)
 
     def _next(self, stream: Iterator[Loaded]) -> Batch:
+        """Return a micro batch once every rank has one: the forward pass is where they first wait for each other."""
+        return self.ranks.together(lambda: self._read(stream))
+
+    def _read(self, stream: Iterator[Loaded]) -> Batch:
         started = time.perf_counter()
         loaded = next(stream)
         self.monitor.waited(time.perf_counter() - started)
         self.monitor.loaded(loaded)
         return loaded.batch
+
+    def _validates(self, step: int) -> bool:
+        return step > 0 and (step % self.config.validation.every == 0 or step == self.config.optim.num_steps)
+
+    def _owes_validation(self, step: int) -> bool:
+        """Whether the validation of a step is due and not in the log, which the first rank alone keeps."""
+        if not self._validates(step):
+            return False
+        log = self.out / LOG_NAME
+        lacks = self.ranks.together(lambda: self.is_first and not holds(log, step, FIXED_LOSS))
+        return self.ranks.largest(int(lacks)) > 0
 
     def _save(self, step: int) -> None:
         """Write a checkpoint; all ranks bring what they hold, the first one writes, and all hear how it went."""
@@ -130,31 +155,47 @@ class Run:
             values["validation/loss_of_last"] = float(sums.sum() / counts.sum())
         with trainer.averaged():
             sums, counts = self._fixed_loss()
-            values["validation/loss"] = float(sums.sum() / counts.sum())
+            values[FIXED_LOSS] = float(sums.sum() / counts.sum())
             values |= {f"validation_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(len(counts))}
-            if config.validation.num_references and (self.is_first or config.run.fsdp):
-                first = next(self._held_out_batches(0, 1, [])).to(self.accelerator.device)
-                shown = show(trainer, first, config, self.judges)
-                values |= {f"validation/{name}": value for name, value in shown.numbers.items()}
-                self.tracker.image(step, "validation/grid", shown.grid)
+            draws = config.validation.num_references and (self.is_first or config.run.fsdp)
+            # here the others wait for the grid, not in the next step, where a GPU's patience ends
+            shown = self._apart(lambda: self._shown() if draws else None)
         trainer.model.train()
         trainer.model.require_fp32_trainables()
+        self.ranks.together(lambda: self._record(step, values, shown))
+
+    def _record(self, step: int, values: dict[str, float], shown: Shown | None) -> None:
+        if shown is not None:
+            values |= {f"validation/{name}": value for name, value in shown.numbers.items()}
+            self.tracker.image(step, "validation/grid", shown.grid)
         self.tracker.scalars(step, values)
-        self.ranks.largest(0)  # here the others wait for the grid, not in the next step, where a GPU's patience ends
+
+    def _shown(self) -> Shown:
+        first = next(self._held_out_batches(0, 1, [])).to(self.accelerator.device)
+        return show(self.trainer, first, self.config, self.judges)
+
+    def _apart(self, act: Callable[[], T]) -> T:
+        """Do what each rank does for itself, and hear how it went; sharded weights bring all together inside of it."""
+        return act() if self.config.run.fsdp else self.ranks.together(act)
 
     def _fixed_loss(self) -> Tensor:
         """Return sums and counts of the validation loss over all ranks, on the CPU."""
         mine = self._held_out_batches(*self._share, [])
-        totals = fixed_loss(self.trainer, mine, self.config, self.accelerator.device)
+        device = self.accelerator.device
+        totals = self._apart(lambda: fixed_loss(self.trainer, mine, self.config, device))
         if self._share[1] > 1:
             totals = self.accelerator.reduce(totals, "sum")
         return totals.cpu()
 
     def _held_out_batches(self, rank: int, world: int, passed_over: list[SampleFault]) -> Iterator[Batch]:
-        """Yield a share of the validation set, each sample once; what cannot be used is put on the list."""
+        """Yield a share of the validation set, each sample once; what cannot be used is put on the list.
+
+        Sharded weights bring all ranks together within a batch, so there they agree on each that it could be read.
+        """
         order, num = self.held_out.order, self.config.validation.num_samples
         for number in range(rank, -(-num // order.batch_size), world):
             places = [place for place in batch(order, number) if place.position < num]
-            loaded = self.held_out.load(places)
+            load = partial(self.held_out.load, places)
+            loaded = self.ranks.together(load) if self.config.run.fsdp else load()
             passed_over += loaded.faults
             yield loaded.batch

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -48,8 +49,7 @@ class Monitor:
         """Go on counting from a checkpoint; what was written after it goes."""
         self.faults, self.num_seen = Counter(faults), num_seen
         self.skips.take_up(num_skipped, first_step)
-        if self._accelerator.is_main_process:
-            keep_lines_before(self._faults_path, first_step)
+        self._ranks.together(lambda: keep_lines_before(self._faults_path, first_step) if self._is_first else None)
 
     def known(self, faults: tuple[SampleFault, ...], num_samples: int) -> None:
         """Report what the index already knows to be unusable.
@@ -57,8 +57,7 @@ class Monitor:
         Raises:
             DataError: it is too much.
         """
-        if self._accelerator.is_main_process:
-            self._write(0, list(faults))
+        self._write(0, list(faults))
         self._limit.require(Counter(fault.reason for fault in faults), num_samples + len(faults), faults)
 
     def waited(self, seconds: float) -> None:
@@ -74,8 +73,7 @@ class Monitor:
         """Report samples of the validation set that cannot be used; the ranks' lists have none in common."""
         gathered = [fault for mine in self._ranks.gathered(faults) for fault in mine]
         self.faults.update(fault.reason for fault in gathered)
-        if self._accelerator.is_main_process:
-            self._write(0, gathered)
+        self._write(0, gathered)
 
     def took(self, step: int, result: StepResult) -> None:
         """Take in an optimiser step; the losses of one that was left out count as samples seen, and as no loss."""
@@ -115,9 +113,7 @@ class Monitor:
             **{f"loss_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]},
             **{f"cache/{note}": float(n) for note, n in zip(CACHE_NOTES, notes, strict=True) if n},
         }
-        if self._accelerator.is_main_process:
-            self._write(step, faults)
-            self._tracker.scalars(step, values)
+        self._write(step, faults, values)
         self._examples = some([*self._examples, *faults])
         self._limit.require(self.faults, self.num_seen, self._examples)
         self._begin()
@@ -132,7 +128,17 @@ class Monitor:
         self._sums = torch.zeros(2, NUM_BUCKETS, device=self._accelerator.device)
         self._norm = torch.zeros(())
 
-    def _write(self, step: int, faults: list[SampleFault]) -> None:
+    @property
+    def _is_first(self) -> bool:
+        return self._ranks.rank == 0
+
+    def _write(self, step: int, faults: list[SampleFault], values: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Let the first rank write; every rank calls this, and hears how it went."""
+        self._ranks.together(lambda: self._written(step, faults, values) if self._is_first else None)
+
+    def _written(self, step: int, faults: list[SampleFault], values: Mapping[str, float]) -> None:
         with self._faults_path.open("a", encoding="utf-8") as file:
             for fault in faults:
                 file.write(json.dumps({"step": step, **asdict(fault)}) + "\n")
+        if values:
+            self._tracker.scalars(step, values)

@@ -1,6 +1,9 @@
-"""What the processes of one run agree on, over the CPU: no GPU is waited for, and no rank is left behind.
+"""What the processes of one run agree on, over the CPU: no GPU is waited for.
 
-A rank that fails alone would leave the others waiting in the next collective operation for as long as it lets them.
+A rank that fails alone would leave the others waiting in the next collective operation for as long as it lets them. So
+what a rank reads, writes or loads for itself is done `together`. What fails on one rank in the midst of the arithmetic
+(a GPU that is out of memory, between the collective operations of a step, of a checkpoint, or of sharded weights) is
+not: that process ends, and it is for the launcher to end the others.
 """
 
 from collections.abc import Callable
@@ -61,11 +64,10 @@ class Ranks:
             result = act()
         except Exception as error:  # noqa: BLE001  raised below, once the others know
             failure = error
+        if not self.largest(int(failure is not None)):
+            return result
         said = (str(failure) or repr(failure), getattr(failure, "exit_code", 1)) if failure else None
         told = self.gathered(said)
         if failure is not None:
             raise failure
-        for rank, problem in enumerate(told):
-            if problem is not None:
-                raise PeerError(rank, *problem)
-        return result
+        raise next(PeerError(rank, *problem) for rank, problem in enumerate(told) if problem is not None)

@@ -42,8 +42,7 @@ class Skips:
     def take_up(self, total: int, first_step: int) -> None:
         """Go on counting from a checkpoint; what was written after it goes."""
         self.total = total
-        if self._ranks.rank == 0:
-            keep_lines_before(self._path, first_step)
+        self._ranks.together(lambda: keep_lines_before(self._path, first_step) if self._ranks.rank == 0 else None)
 
     def took(self, step: int, is_sound: Tensor, uids: tuple[str, ...]) -> None:
         """Take in a step and the samples that this rank saw in it."""
@@ -55,7 +54,8 @@ class Skips:
         """Count the steps that were left out since the last look.
 
         Raises:
-            NonFiniteError: too many came in a row; names the last one's samples.
+            NonFiniteError: too many came in a row; names those steps and the last one's samples. Sound steps may have
+                come since, for the look comes now and then.
         """
         waiting, self._waiting = self._waiting, []
         sound = torch.stack([is_sound for _, is_sound, _ in waiting]).tolist() if waiting else []
@@ -68,11 +68,14 @@ class Skips:
         self.total += 1
         if self._ranks.rank == 0:
             log.warning("step %d left out: its gradient is not finite; its samples: %s", step, ", ".join(uids))
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "uids": uids}) + "\n")
+        self._ranks.together(lambda: self._write(step, uids) if self._ranks.rank == 0 else None)
         if self._in_a_row >= self._most:
             raise NonFiniteError(
-                f"step {step}: the gradient of {self._in_a_row} steps in a row is not finite "
-                f"(run.max_nonfinite_in_a_row); the weights are still those of step {step - self._in_a_row}. Look at "
-                f"optim.learning_rate, at the base model, and at these samples of the last step: {', '.join(uids)}"
+                f"steps {step - self._in_a_row + 1} to {step}: the gradient of {self._in_a_row} steps in a row is not "
+                f"finite (run.max_nonfinite_in_a_row). Look at optim.learning_rate, at the base model, and at these "
+                f"samples of step {step}: {', '.join(uids)}"
             )
+
+    def _write(self, step: int, uids: list[str]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "uids": uids}) + "\n")

@@ -96,6 +96,12 @@ class Several:
             tracker.close()
 
 
+def holds(path: Path, step: int, name: str) -> bool:
+    """Whether a file of JSON lines, as `JsonLinesTracker` keeps it, has this number of this step."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return any(line["step"] == step and name in line for line in map(json.loads, lines))
+
+
 def keep_lines_before(path: Path, first_step: int) -> None:
     """Remove from a file of JSON lines those of steps from `first_step` on, and a line that a kill cut short."""
     if not path.is_file():

@@ -67,19 +67,17 @@ def _train(
     from accelerate.utils import set_seed
 
     set_seed(config.seed)
-    encoders = _encoders(config, accelerator.device)
-    judges = _judges(config)
-    dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
-    dataset = dataset.for_rank(ranks.rank, ranks.world)
-    _require_fit(dataset, saved, config)
-    trainer = Trainer(config, FaceMakeUp.from_config(config.model), encoders, accelerator)
+    encoders, judges, dataset, held_out, model = ranks.together(
+        lambda: _loaded(config, patterns, out, saved, accelerator, ranks)
+    )
+    trainer = Trainer(config, model, encoders, accelerator)
     first = saved.step if saved is not None else 0
-    tracker = _tracker(out, first + 1) if ranks.rank == 0 else Several([])
+    tracker = ranks.together(lambda: _tracker(out, first + 1) if ranks.rank == 0 else Several([]))
     monitor = Monitor(config, accelerator, ranks, tracker, out, trainer.objective.end)
     run = Run(config, out, accelerator, ranks, trainer, monitor, tracker, dataset, held_out, judges)
     unusable = ranks.together(run.require_held_out)
     if saved is not None:
-        _take_up(saved, trainer, monitor, ranks.rank)
+        _take_up(saved, trainer, monitor, ranks)
     else:
         monitor.take_up({}, 0, 0, first_step=0)
         monitor.known(dataset.index.faults, len(dataset.index))
@@ -87,6 +85,23 @@ def _train(
     with closing(tracker):
         run.from_step(first, on_step)
     return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, config.optim.num_steps))
+
+
+def _loaded(
+    config: TrainConfig,
+    patterns: Sequence[str],
+    out: Path,
+    saved: Checkpoint | None,
+    accelerator: Any,
+    ranks: Ranks,
+) -> tuple[Encoders, Judges | None, TarDataset, TarDataset, FaceMakeUp]:
+    """Load what each rank loads for itself, and refuse what does not go together."""
+    encoders = _encoders(config, accelerator.device)
+    judges = _judges(config)
+    dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
+    dataset = dataset.for_rank(ranks.rank, ranks.world)
+    _require_fit(dataset, saved, config)
+    return encoders, judges, dataset, held_out, FaceMakeUp.from_config(config.model)
 
 
 def _left_off(out: Path, resume: bool) -> Checkpoint | None:
@@ -113,11 +128,11 @@ def _require_fit(dataset: TarDataset, saved: Checkpoint | None, config: TrainCon
         checkpoint.require_resumable(saved, config, dataset.digest)
 
 
-def _take_up(saved: Checkpoint, trainer: Trainer, monitor: Monitor, rank: int) -> None:
-    trainer.restore(saved.snapshot())
+def _take_up(saved: Checkpoint, trainer: Trainer, monitor: Monitor, ranks: Ranks) -> None:
+    trainer.restore(ranks.together(saved.snapshot))
     record = saved.record
     monitor.take_up(record["faults"], int(record["num_seen"]), int(record.get("num_skipped", 0)), saved.step + 1)
-    saved.restore_rng(rank)
+    ranks.together(lambda: saved.restore_rng(ranks.rank))
 
 
 def _judges(config: TrainConfig) -> Judges | None:

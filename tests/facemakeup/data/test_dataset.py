@@ -142,13 +142,30 @@ class _Failing(TarDataset):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kills", "message"),
-    [(False, r"Errno 5"), pytest.param(True, r"ended by itself", marks=pytest.mark.campaign)],
+    [(False, r"Errno 5"), pytest.param(True, r"ended by itself \(exit code -9\)", marks=pytest.mark.campaign)],
 )
 def test_a_reading_process_that_fails_ends_the_stream_and_no_process_is_left(kills: bool, message: str) -> None:
     before = set(multiprocessing.active_children())
     with pytest.raises(ReadingError, match=message):
         next(batches(_Failing(kills), 0, num_workers=1))
     assert set(multiprocessing.active_children()) <= before
+
+
+class _Unfit(list[Any]):
+    """What the process that receives it cannot take, as one whose memory cannot be pinned."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Fail."""
+        raise RuntimeError("CUDA error: out of memory")
+
+
+def test_an_error_is_laid_to_a_reading_process_only_where_one_is_gone() -> None:
+    class Holding(_Wide):
+        def __getitem__(self, item: int) -> Any:
+            return _Unfit([item])
+
+    with pytest.raises(RuntimeError, match=r"^CUDA error"):
+        next(batches(Holding(), 0, num_workers=0))
 
 
 class _Wide(TarDataset):

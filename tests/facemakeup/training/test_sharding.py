@@ -1,4 +1,6 @@
 import os
+import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,16 +19,16 @@ from tests.ports import free_ports
 MOST = 1e-6
 
 
-def launched(toml: Path, pattern: str, out: Path, world: int) -> list[processes.Command]:
-    """Begin a training with `world` processes that talk over gloo, as `accelerate launch` starts them."""
-    words = ["train", str(toml), "--data", pattern, "--out", str(out), "--resume"]
+def launched(toml: Path, patterns: list[str], out: Path) -> list[processes.Command]:
+    """Begin a training with a process per pattern that talk over gloo, as `accelerate launch` starts them."""
+    world = len(patterns)
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
     return [
         processes.start(
-            words, out.parent / f"talk-{rank}", **shared,
-            ACCELERATE_USE_CPU="true", RANK=str(rank), LOCAL_RANK=str(rank),
+            ["train", str(toml), "--data", pattern, "--out", str(out), "--resume"], out.parent / f"talk-{rank}",
+            **shared, ACCELERATE_USE_CPU="true", RANK=str(rank), LOCAL_RANK=str(rank),
         )
-        for rank in range(world)
+        for rank, pattern in enumerate(patterns)
     ]  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def test_two_processes_train_what_one_trains_with_accumulation(
     config = run_config(base, recogniser, **changes)
     alone = run(config, pattern, tmp_path / "alone")
     out = tmp_path / "pair"
-    both = ended(launched(write_toml(tmp_path / "pair.toml", config), pattern, out, 2), out, 0)
+    both = ended(launched(write_toml(tmp_path / "pair.toml", config), [pattern] * 2, out), out, 0)
     assert both.step == alone.step == 3 and len([n for n in both.record["files"] if n.startswith("rng")]) == 2
     one, other = alone.snapshot(), both.snapshot()
     assert largest_difference(dict(one.trainable), dict(other.trainable)) < MOST
@@ -70,7 +72,7 @@ def test_sharded_processes_validate_without_a_trace_leave_out_the_same_steps_and
     bad = poisoned(base, tmp_path / "base")
     pair = run_config(bad, recogniser, **tables, run={"fsdp": True}, checkpoint={"every": 1000})
     out = tmp_path / "pair"
-    ranks = launched(write_toml(tmp_path / "pair.toml", pair), pattern, out, 2)
+    ranks = launched(write_toml(tmp_path / "pair.toml", pair), [pattern] * 2, out)
     while "step 5 of" not in ranks[0].warned and ranks[0].process.is_alive():
         time.sleep(0.05)
     os.kill(ranks[1].process.pid or 0, signal.SIGTERM)
@@ -80,3 +82,19 @@ def test_sharded_processes_validate_without_a_trace_leave_out_the_same_steps_and
     stepped(trainer, dataset, both.step)
     alone = trainer.snapshot(both.step, {}, 0, "")
     assert largest_difference(dict(alone.trainable), dict(both.snapshot().trainable)) < MOST
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_read_ends_the_others_with_its_reason(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    pattern = write_tars(tmp_path / "tars")
+    shutil.copytree(tmp_path / "tars", tmp_path / "other")
+    config = run_config(base, recogniser, data={"micro_batch": 1}, optim={"num_steps": 500})
+    out = tmp_path / "pair"
+    ranks = launched(write_toml(tmp_path / "pair.toml", config), [pattern, f"{tmp_path}/other/*.tar"], out)
+    while "step 3 of" not in ranks[0].warned and ranks[0].process.is_alive():
+        time.sleep(0.05)
+    shutil.rmtree(tmp_path / "other")
+    ended(ranks, out, 1)
+    assert re.search(r"process 1 of this run failed: \S*/other/\S*\.tar: \w{32}: FileNotFoundError", ranks[0].warned)

@@ -3,12 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from facemakeup.config import Recogniser
 from facemakeup.model.finite import NonFiniteError
 from facemakeup.training.checkpoint import newest
 from facemakeup.training.loop import CHECKPOINTS
-from facemakeup.training.soundness import SKIPPED_NAME, change_if
+from facemakeup.training.ranks import Ranks
+from facemakeup.training.soundness import SKIPPED_NAME, Skips, change_if
 from facemakeup.training.tracking import LOG_NAME
 from tests.facemakeup.runs import poisoned, run, run_config, write_tars
 from tests.facemakeup.tars import packed_sample
@@ -41,10 +43,18 @@ def test_steps_that_stay_without_a_finite_gradient_stop_the_run_and_no_checkpoin
     tables = {"optim": {"num_steps": 9}, "run": {"max_nonfinite_in_a_row": 3, "log_every": 100}}
     config = run_config(bad, recogniser, **tables).model_copy(update={"drop": "reference"})
     pattern = write_tars(tmp_path / "tars", poison=range(20))
-    with pytest.raises(NonFiniteError, match=r"step 3: the gradient of 3 steps in a row.*[0-9a-f]{32}"):
+    with pytest.raises(NonFiniteError, match=r"steps 1 to 3: the gradient of 3 steps in a row.*[0-9a-f]{32}"):
         run(config, pattern, tmp_path / "out")
     left = newest(tmp_path / "out" / CHECKPOINTS)
     assert left is not None and left.step == 2
+
+
+def test_a_row_that_ended_before_the_look_is_named_as_a_row_and_nothing_is_said_of_the_weights(tmp_path: Path) -> None:
+    skips = Skips(Ranks(Accelerator(cpu=True)), tmp_path, most_in_a_row=3)
+    with pytest.raises(NonFiniteError, match=r"^steps 2 to 4: .*these samples of step 4: u4$") as stopped:
+        for step, sound in enumerate([True, False, False, False, True, True], start=1):
+            skips.took(step, torch.tensor(sound), (f"u{step}",))
+    assert "weights" not in str(stopped.value)
 
 
 @pytest.mark.parametrize("fused", [False, True])

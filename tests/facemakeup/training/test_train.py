@@ -38,6 +38,10 @@ def lines(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / LOG_NAME).read_text().splitlines()]
 
 
+def validations(out: Path) -> list[tuple[float, float]]:
+    return [(line["step"], line["validation/loss"]) for line in lines(out) if "validation/loss" in line]
+
+
 class StopError(Exception):
     """Ends a run in the middle, as a crash would."""
 
@@ -184,6 +188,7 @@ def test_a_failing_validation_costs_no_checkpoint_and_a_validation_set_that_cann
 ) -> None:
     write_packed(tmp_path / "tars", [packed_sample(n) for n in range(16)])
     pattern, first = f"{tmp_path}/tars/*.tar", tmp_path / "tars/jpg-00000.tar"
+    content = first.read_bytes()
     tables: dict[str, Any] = {"optim": {"num_steps": 2}, "validation": {"choice": "first", "every": 2}}
     config = run_config(base, recogniser, **tables)
 
@@ -195,6 +200,10 @@ def test_a_failing_validation_costs_no_checkpoint_and_a_validation_set_that_cann
         run(config, pattern, tmp_path / "out", on_step=tear)
     left = newest(tmp_path / "out" / CHECKPOINTS)
     assert left is not None and left.step == 2
+    first.write_bytes(content)
+    run(config, pattern, tmp_path / "out", resume=True)
+    run(config, pattern, tmp_path / "out", resume=True)
+    assert [step for step, _ in validations(tmp_path / "out")] == [2]
     write_packed(tmp_path / "bad", [packed_sample(n, face_landmarks=None) for n in range(40, 44)])
     outside = run_config(base, recogniser, validation={"data": [f"{tmp_path}/bad/*.tar"]})
     whole = write_tars(tmp_path / "whole", 30)
@@ -270,10 +279,10 @@ def test_the_learning_rate_warms_up_and_then_follows_its_schedule(schedule: str,
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit(
+def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit_and_loses_no_validation(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:
-    config = run_config(base, recogniser, optim={"num_steps": 4}, checkpoint={"every": 100})
+    config = run_config(base, recogniser, optim={"num_steps": 4}, checkpoint={"every": 100}, validation={"every": 3})
 
     def terminated_at_three(at: Progress) -> None:
         if at.step == 2:
@@ -286,3 +295,5 @@ def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit(
     assert left is not None and left.step == 3
     resumed = run(config, pattern, tmp_path / "out", resume=True)
     assert same_bits(resumed.weights(ema=False), run(config, pattern, tmp_path / "whole").weights(ema=False))
+    assert validations(tmp_path / "out") == validations(tmp_path / "whole")
+    assert [step for step, _ in validations(tmp_path / "out")] == [3, 4]
