@@ -68,12 +68,14 @@ def bind(
     crawled: Size,
     min_iou: float,
     orientation: int = 1,
+    is_ranked: bool = False,
 ) -> Binding | None:
     """Choose the caption to train on; None where there is no caption at all.
 
     Each FaceCaption box is turned as EXIF says (`box_readings`), scaled from the crawled to the decoded size (width,
     height) and matched to the detected face of greatest IoU; the best match of at least `min_iou` wins. Otherwise the
-    alt text is taken, or else the first caption, and the status says why nothing is bound.
+    alt text is taken, or else the first caption, and the status says why nothing is bound; where captions are ranked
+    (`is_ranked`: best first), the first one is taken whatever its source.
     """
     boxed = [(caption, caption.box) for caption in captions if caption.box is not None]
     ways = readings(size, crawled, orientation)
@@ -89,7 +91,7 @@ def bind(
     status = _why_unbound(bool(boxed), bool(faces), bool(ways))
     general = [caption for caption in captions if caption.source != "facecaption"]
     unboxed = [caption for caption in captions if caption.box is None]
-    for choice in (general, unboxed, captions):
+    for choice in (captions,) if is_ranked else (general, unboxed, captions):
         if choice:
             return Binding(choice[0], status)
     return None

@@ -1,6 +1,6 @@
 """Which captions a recipe finds fit to train on, by what can be said of each without the picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 
 REPEATED = "caption_repeated"
 SCHEMA = pa.schema([("number", pa.int32()), ("place", pa.int32()), ("digest", pa.string()), ("fault", pa.string())])
-OUT_SQL = """
-CREATE TEMP TABLE unfit AS
-WITH told AS (SELECT captions.* FROM captions JOIN pictures USING (shard, number)),
-often AS (SELECT digest FROM told GROUP BY digest HAVING count(DISTINCT (shard, number)) > {most})
-SELECT shard, number, CASE WHEN bool_or(fault IS NULL) THEN '{repeated}' ELSE first(fault ORDER BY place) END AS reason
+OUT_SQL = f"""
+CREATE OR REPLACE TEMP TABLE unfit AS
+WITH told AS (SELECT captions.* FROM captions JOIN pictures USING (shard, number))
+SELECT shard, number, CASE WHEN bool_or(fault IS NULL) THEN '{REPEATED}' ELSE first(fault ORDER BY place) END AS reason
 FROM told GROUP BY shard, number HAVING NOT bool_or(fault IS NULL AND digest NOT IN (SELECT digest FROM often));
 DELETE FROM pictures USING unfit WHERE pictures.shard = unfit.shard AND pictures.number = unfit.number
 """
-MOST = 2**62
+OFTEN_SQL = """
+INSERT INTO often SELECT digest FROM captions JOIN pictures USING (shard, number)
+WHERE digest NOT IN (SELECT digest FROM often) GROUP BY digest HAVING count(DISTINCT (shard, number)) > {most}
+"""
+SPARED_SQL = """
+SELECT shard, number, list(place ORDER BY place) FROM captions JOIN pictures USING (shard, number)
+WHERE digest IN (SELECT digest FROM often) GROUP BY shard, number ORDER BY shard, number
+"""
 
 
 def fault_of(facts: CaptionFacts, settings: CaptionSettings) -> str | None:
@@ -39,19 +45,23 @@ def fault_of(facts: CaptionFacts, settings: CaptionSettings) -> str | None:
     return next((reason for reason, is_so in checks.items() if is_so), None)
 
 
-def by_quality(captions: Sequence[Caption], settings: CaptionSettings, max_characters: int) -> tuple[Caption, ...]:
+def by_quality(
+    captions: Sequence[Caption], settings: CaptionSettings, max_characters: int, repeated: Collection[int] = ()
+) -> tuple[Caption, ...]:
     """Return the captions that are fit, or all where none is, best first.
+
+    `repeated` are the places of those that too many pictures share; they are not fit.
 
     The better of two is of the source that the recipe prefers, then says more (up to `enough_words`), then came first.
     """
     facts = facts_of_all(captions, max_characters)
-    fit = [i for i, one in enumerate(facts) if fault_of(one, settings) is None] or range(len(captions))
+    fit = [i for i, one in enumerate(facts) if fault_of(one, settings) is None and i not in repeated]
     order: dict[str, int] = {source: place for place, source in enumerate(settings.prefer)}
 
     def worse(i: int) -> tuple[int, int, int]:
         return order[captions[i].source], -min(facts[i].num_words, settings.enough_words), i
 
-    return tuple(captions[i] for i in sorted(fit, key=worse))
+    return tuple(captions[i] for i in sorted(fit or range(len(captions)), key=worse))
 
 
 def told_captions(rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: object) -> pa.Table:
@@ -74,13 +84,26 @@ def _told(rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: o
             yield {"number": number, "place": place, "digest": facts.digest, "fault": fault_of(facts, settings)}
 
 
-def without_fit_caption(database: "duckdb.DuckDBPyConnection", settings: CaptionSettings) -> list[tuple[int, int, str]]:
+def without_fit_caption(database: "duckdb.DuckDBPyConnection") -> list[tuple[int, int, str]]:
     """Take everyone out of `pictures` of whom `captions` has none that is fit; return (shard, number, reason).
 
-    What more pictures than `max_repeats` share is not fit; of whom all fit ones are shared so is `caption_repeated`,
-    everyone else bears the fault of the first caption.
+    What `often` names is not fit; of whom all fit ones are among these so is `caption_repeated`, everyone else bears
+    the fault of the first caption.
     """
-    most = MOST if settings.max_repeats is None else settings.max_repeats
-    database.execute(OUT_SQL.format(most=most, repeated=REPEATED))
+    database.execute(OUT_SQL)
     rows: list[tuple[int, int, str]] = database.execute("SELECT * FROM unfit ORDER BY shard, number").fetchall()
+    return rows
+
+
+def finds_repeats(database: "duckdb.DuckDBPyConnection", settings: CaptionSettings) -> bool:
+    """Name in `often` what more than `max_repeats` of `pictures` share; return whether any of it is new."""
+    if settings.max_repeats is None:
+        return False
+    ((num_new,),) = database.execute(OFTEN_SQL.format(most=settings.max_repeats)).fetchall()
+    return bool(num_new)
+
+
+def repeated_captions(database: "duckdb.DuckDBPyConnection") -> list[tuple[int, int, list[int]]]:
+    """Return (shard, number, places) of those in `pictures` some of whose captions are in `often`."""
+    rows: list[tuple[int, int, list[int]]] = database.execute(SPARED_SQL).fetchall()
     return rows

@@ -4,15 +4,22 @@ Whether pictures that are nearly one count as one (`near_duplicates`), and which
 (`caption_choice`), the recipe says.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.commands.pack.caption_choice import told_captions, without_fit_caption
+from curation.commands.pack.caption_choice import (
+    REPEATED,
+    finds_repeats,
+    repeated_captions,
+    told_captions,
+    without_fit_caption,
+)
 from curation.commands.pack.left_out import LeftOut, Position
 from curation.commands.pack.near_duplicates import NEAR_DUPLICATE, near_duplicates_in
 from curation.dataset.ledger import read_ledger
@@ -50,15 +57,21 @@ DELETE FROM pictures USING lesser WHERE pictures.shard = lesser.shard AND pictur
 """
 
 
-def duplicates_among(source: Path, curated: "Manifest") -> dict[Position, str]:
+def duplicates_among(
+    source: Path, curated: "Manifest", left_out: Mapping[Position, LeftOut] = MappingProxyType({})
+) -> dict[Position, str]:
     """Return (shard, row) -> reason of every kept sample with a caption that a better one stands for.
 
     First of each uid, then of equal bytes, the sample with the largest native face is the best, then the one with the
     most captions, then the smaller uid, then the one that came first. Equal bytes have equal faces, so that the face
-    decides between samples of one uid alone. Where the recipe has no faces, all are alike.
+    decides between samples of one uid alone. Where the recipe has no faces, all are alike. Whoever `left_out` says has
+    no fit caption stands for nobody.
     """
     reasons: dict[Position, str] = {}
+    numbers = {report.shard: number for number, report in enumerate(curated.shards)}
     with _pictures(source, curated, with_looks=False) as database:
+        unfit = [(numbers[shard], row) for (shard, row), one in left_out.items() if one.is_unfit]
+        _take_out(database, unfit)
         for same, reason in SAME.items():
             lesser = _without_lesser(database, same)
             reasons |= {(curated.shards[shard].shard, number): reason for shard, number in lesser}
@@ -68,27 +81,54 @@ def duplicates_among(source: Path, curated: "Manifest") -> dict[Position, str]:
 def left_out_among(source: Path, curated: "Manifest", recipe: Recipe, stones: Tombstones) -> dict[Position, LeftOut]:
     """Return whom a recipe leaves out beside those of `duplicates_among`: by their captions, then for a better one.
 
+    Who has no fit caption is out first and stands for nobody. How many share a text is counted over those who would be
+    packed; where that makes a text unfit, all is chosen again without it. Of those who stay, the captions that too many
+    share are named.
     Whom the tombstones hold is not packed, so that nobody stays out for them and their captions do not count.
 
     Raises:
         ShardError: a ledger lacks what is asked of a kept sample.
     """
     settings, captions = recipe.file.pack, recipe.file.captions
-    names = [report.shard for report in curated.shards]
-    left_out: dict[Position, LeftOut] = {}
     with _pictures(source, curated, with_looks=settings.near_duplicate_bits is not None) as database:
-        for same in SAME:
-            _without_lesser(database, same)
-        _without_held(database, source, curated, stones)
-        if captions is not None:
-            for shard, told in _captions(source, curated, captions):
-                _insert(database, "captions", told, shard)
-            unfit = without_fit_caption(database, captions)
-            left_out |= {(names[shard], number): LeftOut(reason) for shard, number, reason in unfit}
-        if settings.near_duplicate_bits is not None:
-            bits, fine_bits = settings.near_duplicate_bits, settings.near_duplicate_fine_bits
-            for (one, number), (other, best) in near_duplicates_in(database, bits, fine_bits):
-                left_out[names[one], number] = LeftOut(NEAR_DUPLICATE, (names[other], best))
+        held = list(_held(source, curated, stones))
+        if captions is None:
+            return _choose(database, curated, recipe, held)
+        for shard, told in _captions(source, curated, captions):
+            _insert(database, "captions", told, shard)
+        database.execute("CREATE TABLE candidates AS FROM pictures")
+        left_out = _choose(database, curated, recipe, held)
+        while finds_repeats(database, captions):
+            database.execute("CREATE OR REPLACE TABLE pictures AS FROM candidates")
+            left_out = _choose(database, curated, recipe, held)
+        for shard, number, places in repeated_captions(database):
+            left_out[curated.shards[shard].shard, number] = LeftOut(REPEATED, captions=tuple(places))
+    return left_out
+
+
+def _choose(
+    database: "duckdb.DuckDBPyConnection", curated: "Manifest", recipe: Recipe, held: Iterable[tuple[int, int]]
+) -> dict[Position, LeftOut]:
+    """Take out of `pictures` who has no fit caption, then all but the best of what is the same or nearly so.
+
+    `held` are not near anybody.
+    """
+    names, settings = [report.shard for report in curated.shards], recipe.file.pack
+    left_out: dict[Position, LeftOut] = {}
+    if recipe.file.captions is not None:
+        unfit = without_fit_caption(database)
+        left_out |= {(names[shard], number): LeftOut(reason) for shard, number, reason in unfit}
+    for same in SAME:
+        _without_lesser(database, same)
+    _take_out(database, held)
+    if settings.near_duplicate_bits is not None:
+        bits, fine_bits = settings.near_duplicate_bits, settings.near_duplicate_fine_bits
+        near = dict(near_duplicates_in(database, bits, fine_bits))
+        left_out |= {
+            (names[one], number): LeftOut(NEAR_DUPLICATE, (names[other], best))
+            for (one, number), (other, best) in near.items()
+        }
+        _take_out(database, near)
     return left_out
 
 
@@ -112,6 +152,7 @@ def _pictures(source: Path, curated: "Manifest", *, with_looks: bool) -> "Iterat
         database.execute(
             "CREATE TABLE captions (shard INTEGER, number INTEGER, place INTEGER, digest VARCHAR, fault VARCHAR)"
         )
+        database.execute("CREATE TABLE often (digest VARCHAR)")
         for shard, report in enumerate(curated.shards):
             _insert(database, "pictures", _rows(report.file(source, ".parquet"), has_faces, with_looks), shard)
         yield database
@@ -123,6 +164,16 @@ def _insert(database: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table, s
     database.unregister("rows")
 
 
+def _take_out(database: "duckdb.DuckDBPyConnection", places: Iterable[tuple[int, int]]) -> None:
+    """Take out of `pictures` who has one of these shards and numbers."""
+    shards, numbers = zip(*places, strict=True) if (places := list(places)) else ((), ())
+    lesser = pa.table({"shard": pa.array(shards, pa.int32()), "number": pa.array(numbers, pa.int32())})
+    database.register("lesser_places", lesser)
+    database.execute("CREATE OR REPLACE TEMP TABLE lesser AS FROM lesser_places")
+    database.unregister("lesser_places")
+    database.execute(DELETE_SQL)
+
+
 def _without_lesser(database: "duckdb.DuckDBPyConnection", same: str) -> list[tuple[int, int]]:
     """Take all but the best of those that share a column out of `pictures`; return their shards and numbers."""
     database.execute(LESSER_SQL.format(same=same))
@@ -131,12 +182,11 @@ def _without_lesser(database: "duckdb.DuckDBPyConnection", same: str) -> list[tu
     return lesser
 
 
-def _without_held(database: "duckdb.DuckDBPyConnection", source: Path, curated: "Manifest", stones: Tombstones) -> None:
-    """Take whom the tombstones hold out of `pictures`."""
+def _held(source: Path, curated: "Manifest", stones: Tombstones) -> Iterator[tuple[int, int]]:
+    """Yield the shard and number of each whom the tombstones hold."""
     for shard, report in enumerate(curated.shards if stones else ()):
         rows = read_ledger(report.file(source, ".parquet"), ["uid", "url", "sha256"]).to_pylist()
-        held = [number for number, row in enumerate(rows) if stones.hold_row(row)]
-        database.execute("DELETE FROM pictures WHERE shard = ? AND list_contains(?::INTEGER[], number)", [shard, held])
+        yield from ((shard, number) for number, row in enumerate(rows) if stones.hold_row(row))
 
 
 def _rows(ledger: Path, has_faces: bool, with_looks: bool) -> pa.Table:

@@ -28,6 +28,8 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of `left_out.parquet`: who is out, why, and for whom."""
+CAPTIONS = pa.field("captions", pa.list_(pa.int32()), nullable=False)
+"""A column besides, where somebody is packed without some captions: their places; empty where the sample is out."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class LeftOut:
 
     reason: str
     better: Position | None = None
+    captions: tuple[int, ...] = ()
+    """Where not empty, the sample itself is packed, but with none of these captions, by their places among its own."""
+
+    @property
+    def is_unfit(self) -> bool:
+        """Whether the sample has no fit caption."""
+        return self.better is None and not self.captions
 
 
 def leaves_out(recipe: Recipe) -> bool:
@@ -45,8 +54,13 @@ def leaves_out(recipe: Recipe) -> bool:
 
 def table_of(left_out: Mapping[Position, LeftOut]) -> pa.Table:
     """Return who is out as it is written, in order of place."""
-    rows = [(*place, out.reason, *(out.better or (None, None))) for place, out in sorted(left_out.items(), key=_place)]
-    return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in rows], schema=SCHEMA)
+    schema = SCHEMA.append(CAPTIONS) if any(out.captions for out in left_out.values()) else SCHEMA
+    rows = [
+        (*place, out.reason, *(out.better or (None, None)), out.captions)
+        for place, out in sorted(left_out.items(), key=_place)
+    ]
+    names = [*SCHEMA.names, CAPTIONS.name]
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=schema)
 
 
 def recorded(folder: Path, manifest: Manifest | None = None) -> dict[Position, LeftOut] | None:
@@ -58,7 +72,9 @@ def recorded(folder: Path, manifest: Manifest | None = None) -> dict[Position, L
     rows = read_ledger(folder / LEFT_OUT_NAME).to_pylist()
     return {
         (row["shard"], row["row"]): LeftOut(
-            row["reason"], None if row["of_shard"] is None else (row["of_shard"], row["of_row"])
+            row["reason"],
+            None if row["of_shard"] is None else (row["of_shard"], row["of_row"]),
+            tuple(row.get(CAPTIONS.name, ())),
         )
         for row in rows
     }

@@ -26,12 +26,12 @@ MIN_SET_BITS, MAX_SET_BITS = 24, 40
 """A pHash has half its bits set; one with fewer or more is of a picture without any pattern, and near nothing."""
 MAX_BANDS = 16
 LOOKS_SQL = """
-CREATE TEMP TABLE looks AS
+CREATE OR REPLACE TEMP TABLE looks AS
 SELECT row_number() OVER (ORDER BY face_side DESC, num_captions DESC, uid, shard, number) AS place, shard, number,
     ('0x' || phash)::UBIGINT AS phash, {words}
 FROM pictures WHERE bit_count(('0x' || phash)::UBIGINT) BETWEEN {least} AND {most};
-CREATE TEMP TABLE nodes AS SELECT min(place) AS place, phash, {names} FROM looks GROUP BY phash, {names};
-CREATE TEMP TABLE pairs (better BIGINT, worse BIGINT);
+CREATE OR REPLACE TEMP TABLE nodes AS SELECT min(place) AS place, phash, {names} FROM looks GROUP BY phash, {names};
+CREATE OR REPLACE TEMP TABLE pairs (better BIGINT, worse BIGINT);
 """
 PAIRS_SQL = """
 INSERT INTO pairs SELECT better.place, worse.place FROM nodes AS better JOIN nodes AS worse

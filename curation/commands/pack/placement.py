@@ -33,6 +33,8 @@ class Placed:
     """Bytes of the picture as fetched; coarse, or 0 where nobody knows, once it is forgotten."""
     is_forgotten: bool = False
     """Whether it only holds the place of a forgotten sample, so that all others keep theirs."""
+    repeated: tuple[int, ...] = ()
+    """Places of those of its captions that too many share to be trained on."""
 
     @property
     def weight(self) -> int:

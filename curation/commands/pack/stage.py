@@ -140,7 +140,13 @@ def without_a_shard(placed: Sequence[Placed], recipe: Recipe) -> list[dict[str, 
 def pack_work_id(job: PackJob) -> str:
     """Return the identity of one final shard's work: what it draws from, what stands where, the recipe, this stage."""
     places = [
-        (seat.uid, seat.source_shard, seat.row, *(["forgotten"] if seat.is_forgotten else [])) for seat in job.placed
+        (
+            seat.uid,
+            seat.source_shard,
+            seat.row,
+            *(["forgotten"] if seat.is_forgotten else [["without", *seat.repeated]] if seat.repeated else []),
+        )
+        for seat in job.placed
     ]
     return digest(
         [PACK.name, job.shard, [_hashes(report) for report in job.inputs], places, job.recipe.digest, PACK.output_since]
@@ -191,7 +197,8 @@ def place_samples(
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Position]] = []
-    reasons = {place: one.reason for place, one in out.items()} | duplicates_among(source, curated)
+    reasons = {place: one.reason for place, one in out.items() if not one.captions}
+    reasons |= duplicates_among(source, curated, out)
     better = {one.better for one in out.values()}
     uids: dict[Position, str] = {}
     columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_bytes", "num_captions"]
@@ -206,7 +213,8 @@ def place_samples(
             reason = reasons.get((report.shard, number)) if row["num_captions"] else "no_caption"
             if reason is None:
                 image_format, size = sys.intern(row["format"]), row["num_bytes"] or 0
-                placed.append(Placed(row["uid"], report.shard, number, image_format, size, is_forgotten))
+                repeated = out[position].captions if (position := (report.shard, number)) in out else ()
+                placed.append(Placed(row["uid"], report.shard, number, image_format, size, is_forgotten, repeated))
             else:
                 rejected_row = _rejected_row(row, report.shard, reason)
                 place = out[report.shard, number].better if (report.shard, number) in out else None
@@ -260,7 +268,7 @@ def pack_shard(job: PackJob) -> ShardReport:
     with Spool() as spool, shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         for seat, sample, measured in _with_evidence(job):
             image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)
-            fields = training_sample(sample, measured, image_bytes, job.recipe)
+            fields = training_sample(sample, measured, image_bytes, job.recipe, seat.repeated)
             spool.put(seat, _row(seat, sample, measured, fields), _members(seat, image_bytes, fields))
         for seat in job.placed:
             if seat.is_forgotten:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from curation.commands.pack.caption_choice import by_quality
@@ -24,13 +24,14 @@ def has_face_fields(recipe: Recipe) -> bool:
 
 
 def training_sample(  # long: the fields of the json member, one by one
-    sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe
+    sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe, repeated: Collection[int] = ()
 ) -> dict[str, Any]:
     """Return the fields of the `.json` member.
 
-    `measured` is the sample's row of the curate ledger. Face fields stand only where `has_face_fields`: box
-    [x1, y1, x2, y2] and landmarks [x, y] * 5 in pixels of the decoded picture, of the face that the caption is bound
-    to, else of the largest confident one. What may be missing is inside `captions_json`, a JSON text.
+    `measured` is the sample's row of the curate ledger, `repeated` the places of captions that too many share. Face
+    fields stand only where `has_face_fields`: box [x1, y1, x2, y2] and landmarks [x, y] * 5 in pixels of the decoded
+    picture, of the face that the caption is bound to, else of the largest confident one. What may be missing is inside
+    `captions_json`, a JSON text.
 
     Raises:
         ShardError: the ledger lacks what the recipe promises.
@@ -44,8 +45,9 @@ def training_sample(  # long: the fields of the json member, one by one
     face_boxes = [face.box for face in faces]
     chosen = captions
     if recipe.file.captions is not None:
-        chosen = by_quality(captions, recipe.file.captions, settings.max_caption_characters)
-    binding = bind(chosen, face_boxes, size, crawled, settings.min_caption_box_iou, orientation)
+        chosen = by_quality(captions, recipe.file.captions, settings.max_caption_characters, repeated)
+    is_ranked = recipe.file.captions is not None
+    binding = bind(chosen, face_boxes, size, crawled, settings.min_caption_box_iou, orientation, is_ranked)
     if binding is None:
         raise ShardError(f"{sample.key}: the ledger counts captions but none is there")
     fields: dict[str, Any] = {

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
-from curation.commands.pack.stage import SCHEMA as PACK_SCHEMA
 from curation.commands.pack.stage import left_out, pack_jobs, pack_work, pack_work_id, place_samples
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
@@ -160,7 +159,7 @@ def check_packed(stages: Records, records: StageRecords, broken: Container[str])
         records.fault(LEDGER_NAME if LEDGER_NAME in str(error) else INDEX_NAME, str(error), "what pack wrote")
         return
     if _all_whole(records, broken):
-        packed = _packed_rows(records)
+        packed = _packed_rows(records, index.schema)
         living = packed.filter(packed["kept"])
         if not index.equals(living):
             records.fault(
@@ -186,10 +185,10 @@ def _all_whole(records: StageRecords, broken: Container[str]) -> bool:
     return not any(f"{records.place.shown}/{name}" in broken for name in names)
 
 
-def _packed_rows(records: StageRecords) -> pa.Table:
+def _packed_rows(records: StageRecords, schema: pa.Schema) -> pa.Table:
     reports = sorted(records.reports, key=lambda report: report.shard)
     tables = [_table(report.file(records.place.folder, ".parquet")) for report in reports]
-    return pa.concat_tables(tables or [PACK_SCHEMA.empty_table()])
+    return pa.concat_tables(tables or [schema.empty_table()])
 
 
 def _table(path: Path) -> pa.Table:
