@@ -20,7 +20,8 @@ MIN_FOREIGN_LETTERS = 0.3
 """Share of the letters in one script other than Latin from which that script is the language."""
 _WORDS = {
     "en": """the of and to is in that it for was on are as with his her he she they at be this have from by or an who
-             wearing has not but what all were when we there can their which do will""",
+             wearing has not but what all were when we there can their which do will a i its my our your him them me
+             so no one two who had been while into some out up after very""",
     "de": """der die und das den von zu mit sich des auf für ist im dem nicht ein eine als auch es an werden aus er hat
              dass sie nach wird bei einer um am sind noch wie einem über einen zum war haben nur oder vor""",
     "fr": """de la le et les des en un du une que est pour qui dans par plus pas au sur se ne avec ce sont il elle aux
@@ -37,6 +38,12 @@ _WORDS = {
 }
 COMMON_WORDS: Mapping[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 """Language -> words that nearly every sentence of it has."""
+_IN_NAMES = """al am bin come con dan das de del della delle dem den der des di die do dos du el em en est ha hat het la
+             las le les lo los on or os per plus pour sale sin son sur te ten ter to un une van von war zu zum zur"""
+NO_PROOF = COMMON_WORDS["en"] | frozenset(_IN_NAMES.split())
+"""Words that are English too, or stand in the names of people and places: they tell no other language by themselves."""
+MIN_MARGIN = 2
+"""By how many different common words another language must lead over English."""
 BOILERPLATE = re.compile(
     r"\b(?:stock (?:photo|image|picture|vector|footage|illustration)s?|royalty[- ]free|image may contain|no caption"
     r"|click (?:here|to (?:enlarge|view|zoom))|getty images|shutterstock|alamy|istock(?:photo)?|dreamstime"
@@ -51,6 +58,11 @@ EMAIL = re.compile(r"[\w.+-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.[a-z]
 PHONE = re.compile(r"(?<![\w.,/-])(?:\+|00)?(?:\(?\d{2,5}\)?[ .\-/]?){2,5}\d{2,4}(?![\w,/-]|\.\d)")
 MIN_PHONE_DIGITS, MAX_PHONE_DIGITS = 9, 15
 """Of a number with its area code; ITU-T E.164 allows no more than 15."""
+NO_PHONE = re.compile(
+    r"(?:1[5-9]|20)\d\d(?:[ ./-]\d+)+|\d{1,3}(?:[ .]\d{3})*[ .]000|97[89](?:[ -]?\d){10}"
+    r"|\d+(?:[ ./-](?:1[5-9]|20)\d\d){2,}"
+)
+"""Rows of years and what begins with one (inventory numbers), round thousands, ISBNs."""
 DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}|(?:0?[1-9]|[12]\d|3[01])[-./](?:0?[1-9]|1[0-2])[-./](?:19|20)?\d\d"
     r"|(?:1[5-9]|20)\d\d\s?[-/]\s?(?:1[5-9]|20)\d\d)(?!\d)"
@@ -101,7 +113,9 @@ def facts_of_all(captions: Iterable[Caption], max_characters: int) -> tuple[Capt
 def language_of(text: str, words: Sequence[str]) -> str:
     """Return the language of a text: its script, or in Latin script that which has most of its common words.
 
-    Of a text with a single common word, or with as many of another language, nothing is known.
+    Words count once each. Of a text with a single common word, or with as many of another language, nothing is known.
+    Another language than English leads over it by `MIN_MARGIN`, with a word of two letters or more that is no English
+    word and stands in no names.
     """
     letters = [character for character in text if character.isalpha()]
     foreign = Counter(script for letter in letters if ord(letter) > 0x24F for script in (_script(letter),) if script)
@@ -109,14 +123,21 @@ def language_of(text: str, words: Sequence[str]) -> str:
         script, number = foreign.most_common(1)[0]
         if number >= MIN_FOREIGN_LETTERS * len(letters):
             return script.lower()
-    hits = Counter({name: sum(word in common for word in words) for name, common in COMMON_WORDS.items()})
-    (first, most), (_, second) = hits.most_common(2)
-    return first if most >= 2 and most > second else UNKNOWN_LANGUAGE
+    hits = {name: common.intersection(words) for name, common in COMMON_WORDS.items()}
+    (first, most), (_, second) = Counter({name: len(found) for name, found in hits.items()}).most_common(2)
+    if most < 2 or most == second:
+        return UNKNOWN_LANGUAGE
+    if first == "en":
+        return first
+    is_proven = any(len(word) > 1 for word in hits[first] - NO_PROOF)
+    return first if is_proven and most >= len(hits["en"] - hits[first]) + MIN_MARGIN else UNKNOWN_LANGUAGE
 
 
 def has_phone(text: str) -> bool:
-    """Return whether a text has what can be dialled: 9 to 15 digits in groups, not counting dates or spans of years."""
+    """Return whether a text has what can be dialled: 9 to 15 digits in groups, but no dates, years or thousands."""
     for found in PHONE.finditer(DATE.sub(" ", text)):
+        if NO_PHONE.fullmatch(found.group().strip()):
+            continue
         digits = sum(character.isdigit() for character in found.group())
         is_grouped = any(not character.isdigit() for character in found.group().strip())
         if MIN_PHONE_DIGITS <= digits <= MAX_PHONE_DIGITS and is_grouped:

@@ -1,11 +1,15 @@
 """What can be said of a caption without its picture."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.commands.pack.caption_choice import fault_of
 from curation.dataset.caption_facts import facts_of
 from curation.dataset.captions import clean_caption
+from curation.recipe.recipe import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,12 @@ from curation.dataset.captions import clean_caption
         ("Un ritratto della regina con il figlio nel palazzo", "it"),
         ("Een portret van de koningin met het kind", "nl"),
         ("Портрет мужчины в шляпе", "cyrillic"),
+        ("Uma mulher com um chapéu vermelho", "pt"),
+        ("A mulher não está no jardim com o filho", "pt"),
+        ("Kobieta w kapeluszu jest na plaży i nie śpi", "pl"),
+        ("Frau mit Hut und Bart", "de"),
+        ("Robin van Persie en zijn vrouw zijn niet op het feest", "nl"),
+        ("Ursula von der Leyen spricht mit der Presse und wird gehört", "de"),
         ("美しい女性", "cjk"),
         ("صورة امرأة", "arabic"),
         ("John Smith portrait", "unknown"),
@@ -34,6 +44,9 @@ def test_a_language_is_told_by_script_or_common_words_and_names_have_none(text: 
     [
         ("write to jane.doe+x@mail.example.org", True, False),
         ("jane (at) example.com", True, False),
+        ("+44 20 7946 2012", False, True),
+        ("612 345 678", False, True),
+        ("(202) 555 0100", False, True),
         ("Call +49 (0)30 123 45678 now", False, True),
         ("tel 555-123-4567", False, True),
         ("born 1987-03-12, photographed 12.03.2020 - 14.05.2021", False, False),
@@ -47,6 +60,15 @@ def test_addresses_and_numbers_that_can_be_dialled_are_personal_and_dates_are_no
 ) -> None:
     facts = facts_of(text, "text")
     assert (facts.has_email, facts.has_phone) == (has_email, has_phone)
+
+
+def test_no_typical_caption_is_refused_by_the_strict_recipe() -> None:
+    """A hundred written for this test: alt texts, sentences on faces, names with particles, years, numbers."""
+    texts = (Path(__file__).parent / "typical_captions.txt").read_text(encoding="utf-8").splitlines()
+    settings = load_recipe("facecaptionhq-strict").file.captions
+    assert settings is not None and len(texts) == 100
+    refused = {text: fault for text in texts if (fault := fault_of(facts_of(text, "laion"), settings)) is not None}
+    assert refused == {}
 
 
 @pytest.mark.parametrize(
