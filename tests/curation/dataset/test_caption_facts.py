@@ -53,6 +53,8 @@ def test_a_language_is_told_by_script_or_common_words_and_names_have_none(text: 
         ("campaign 2008-2012 with 1,234,567,890 votes", False, False),
         ("1920x1080, 300 dpi, 24-70mm f/2.8", False, False),
         ("@jane at the gala", False, False),
+        ("Photo 20191231 235959", False, False),
+        ("women of 25 30 35 40 45", False, False),
     ],
 )
 def test_addresses_and_numbers_that_can_be_dialled_are_personal_and_dates_are_not(
