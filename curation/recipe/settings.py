@@ -195,8 +195,8 @@ class CaptionSettings(Settings):
     max_repeats: int | None = Field(default=None, ge=1)
     """A text that more of the pictures that would be packed share is `caption_repeated`, and packed for nobody."""
     prefer: tuple[Literal["facecaption", "laion", "text"], ...] = ("facecaption", "laion", "text")
-    """Which source's caption is taken of several that are fit where no box is bound to a face, best first; of bound ones
-    the best match is taken."""
+    """Which source's caption is taken of several that are fit where no box is bound to a face, best first; where boxes
+    are, the best match is taken."""
     enough_words: int = Field(default=40, ge=1)
     """Of two captions of one source that which says more is better, up to this many words."""
 
