@@ -62,7 +62,7 @@ NO_PHONE = re.compile(
     r"(?:1[5-9]|20)\d\d(?:[ ./-]\d+)+|\d{1,3}(?:[ .]\d{3})*[ .]000|97[89](?:[ -]?\d){10}"
     r"|\d+(?:[ ./-](?:1[5-9]|20)\d\d){2,}|[1-9]\d(?: \d\d){3,}|(?:19|20)\d{6}[ .-]?\d{4,6}"
 )
-"""Rows of years and what begins with one, times of cameras, rows of ages and sizes, round thousands, ISBNs."""
+"""Rows of years, inventory numbers (which begin with one), times of cameras, rows of sizes, round thousands, ISBNs."""
 DATE = re.compile(
     r"(?<!\d)(?:(?:19|20)\d\d[-./]\d{1,2}[-./]\d{1,2}|(?:0?[1-9]|[12]\d|3[01])[-./](?:0?[1-9]|1[0-2])[-./](?:19|20)?\d\d"
     r"|(?:1[5-9]|20)\d\d\s?[-/]\s?(?:1[5-9]|20)\d\d)(?!\d)"

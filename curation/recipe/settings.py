@@ -193,9 +193,10 @@ class CaptionSettings(Settings):
     refuse_personal_data: bool = True
     """Texts with an e-mail address or a telephone number are `caption_personal_data`."""
     max_repeats: int | None = Field(default=None, ge=1)
-    """A text that more pictures than this share is `caption_repeated`."""
+    """A text that more of the pictures that would be packed share is `caption_repeated`, and packed for nobody."""
     prefer: tuple[Literal["facecaption", "laion", "text"], ...] = ("facecaption", "laion", "text")
-    """Which source's caption is taken of several that are fit and bind equally well, best first."""
+    """Which source's caption is taken of several that are fit where no box is bound to a face, best first; where boxes
+    are, the best match is taken."""
     enough_words: int = Field(default=40, ge=1)
     """Of two captions of one source that which says more is better, up to this many words."""
 
