@@ -1,6 +1,4 @@
 import os
-import re
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -82,19 +80,3 @@ def test_sharded_processes_validate_without_a_trace_leave_out_the_same_steps_and
     stepped(trainer, dataset, both.step)
     alone = trainer.snapshot(both.step, {}, 0, "")
     assert largest_difference(dict(alone.trainable), dict(both.snapshot().trainable)) < MOST
-
-
-@pytest.mark.slow
-def test_a_process_that_cannot_read_ends_the_others_with_its_reason(
-    tmp_path: Path, base: Path, recogniser: Recogniser
-) -> None:
-    pattern = write_tars(tmp_path / "tars")
-    shutil.copytree(tmp_path / "tars", tmp_path / "other")
-    config = run_config(base, recogniser, data={"micro_batch": 1}, optim={"num_steps": 500})
-    out = tmp_path / "pair"
-    ranks = launched(write_toml(tmp_path / "pair.toml", config), [pattern, f"{tmp_path}/other/*.tar"], out)
-    while "step 3 of" not in ranks[0].warned and ranks[0].process.is_alive():
-        time.sleep(0.05)
-    shutil.rmtree(tmp_path / "other")
-    ended(ranks, out, 1)
-    assert re.search(r"process 1 of this run failed: \S*/other/\S*\.tar: \w{32}: FileNotFoundError", ranks[0].warned)
