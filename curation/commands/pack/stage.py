@@ -205,21 +205,21 @@ def place_samples(
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
         for number, row in enumerate(rows):
-            if (report.shard, number) in better:
-                uids[report.shard, number] = row["uid"]
+            position = (report.shard, number)
+            one = out.get(position)
+            if position in better:
+                uids[position] = row["uid"]
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
             if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
-            reason = reasons.get((report.shard, number)) if row["num_captions"] else "no_caption"
+            reason = reasons.get(position) if row["num_captions"] else "no_caption"
             if reason is None:
-                image_format, size = sys.intern(row["format"]), row["num_bytes"] or 0
-                repeated = out[position].captions if (position := (report.shard, number)) in out else ()
-                placed.append(Placed(row["uid"], report.shard, number, image_format, size, is_forgotten, repeated))
+                size, repeated = row["num_bytes"] or 0, one.captions if one is not None else ()
+                placed.append(Placed(row["uid"], *position, sys.intern(row["format"]), size, is_forgotten, repeated))
             else:
                 rejected_row = _rejected_row(row, report.shard, reason)
-                place = out[report.shard, number].better if (report.shard, number) in out else None
-                if place is not None and not is_forgotten:
-                    waiting.append((rejected_row, place))
+                if one is not None and one.better is not None and not is_forgotten:
+                    waiting.append((rejected_row, one.better))
                 rejected.append(buried(rejected_row, SCHEMA) if is_forgotten else rejected_row)
     for rejected_row, place in waiting:
         rejected_row[DUPLICATE_OF.name] = uids[place]
