@@ -182,6 +182,10 @@ def _write_tables(
     }
 
 
+SEEN_COLUMNS = ("uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_bytes", "num_captions")
+"""What placing reads of a curated ledger."""
+
+
 def place_samples(
     source: Path,
     curated: Manifest,
@@ -201,14 +205,12 @@ def place_samples(
     reasons |= duplicates_among(source, curated, out)
     better = {one.better for one in out.values()}
     uids: dict[Position, str] = {}
-    columns = ["uid", "url", "sha256", "width", "height", "kept", "rejected_by", "format", "num_bytes", "num_captions"]
     for report in curated.shards:
-        rows = read_ledger(report.file(source, ".parquet"), columns).to_pylist()
+        rows = read_ledger(report.file(source, ".parquet"), list(SEEN_COLUMNS)).to_pylist()
         for number, row in enumerate(rows):
             position = (report.shard, number)
             one = out.get(position)
-            if position in better:
-                uids[position] = row["uid"]
+            uids |= {position: row["uid"]} if position in better else {}
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
             if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
