@@ -61,7 +61,7 @@ def train(
             done = run(loaded, data, out, resume, on_step)
     except Interrupted as stopped:
         say(f"facecaptionhq: {stopped}; type the same command with --resume to go on", err=True)
-        raise typer.Exit(stopped.exit_code) from stopped
+        raise SystemExit(stopped.exit_code) from stopped  # it has said how to go on, which is not by the same command
     say(done.folder)
 
 

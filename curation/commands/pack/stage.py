@@ -201,8 +201,7 @@ def place_samples(
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Position]] = []
-    reasons = {place: one.reason for place, one in out.items() if not one.captions}
-    reasons |= duplicates_among(source, curated, out)
+    reasons = {at: one.reason for at, one in out.items() if not one.captions} | duplicates_among(source, curated, out)
     better = {one.better for one in out.values()}
     uids: dict[Position, str] = {}
     for report in curated.shards:
@@ -210,7 +209,8 @@ def place_samples(
         for number, row in enumerate(rows):
             position = (report.shard, number)
             one = out.get(position)
-            uids |= {position: row["uid"]} if position in better else {}
+            if position in better:
+                uids[position] = row["uid"]
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
             if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
