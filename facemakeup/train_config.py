@@ -1,6 +1,5 @@
 """The tables of a training configuration: everything that a run will do, in TOML, closed to keys it does not know."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,7 +8,7 @@ from pydantic import Field, model_validator
 
 from curation.errors import RecipeError
 from curation.recipe.settings import DecodeLimits
-from curation.recipe.validation import validated
+from curation.recipe.validation import read_toml, validated
 from curation.storage.publish import digest
 from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
 from filters import faces
@@ -209,11 +208,7 @@ def load_config(path: Path) -> TrainConfig:
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such training configuration; configs/train/sd15.toml is one")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    return config_of(values, str(path))
+    return config_of(read_toml(path), str(path))
 
 
 def config_of(values: Mapping[str, Any], where: str) -> TrainConfig:

@@ -1,6 +1,5 @@
 """A recipe: everything a run will do, read from one TOML file, validated before anything starts, and frozen."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from curation.recipe.settings import (
     PackSettings,
     RankSettings,
 )
-from curation.recipe.validation import validated
+from curation.recipe.validation import read_toml, validated
 from curation.storage.publish import digest
 from filters.base import Settings
 
@@ -155,7 +154,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file is missing, is not TOML, or a key of it or of an override does not hold.
     """
     file = _find(Path(path))
-    values = overridden(_read(file), overrides)
+    values = overridden(read_toml(file), overrides)
     return recipe_of(values, " with ".join([str(file), *overrides]))
 
 
@@ -171,13 +170,6 @@ def recipe_text(name: Path | str) -> str:
 def described_recipes() -> Mapping[str, str]:
     """Return the recipes that come with the package by name, with what each says of itself."""
     return {name: load_recipe(name).file.description for name in bundled_recipes()}
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: not valid TOML: {error}") from error
 
 
 def bundled_recipes() -> tuple[str, ...]:

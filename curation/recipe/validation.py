@@ -1,7 +1,9 @@
 """Tables of a recipe or a configuration, checked: every error names the file, the key, and what could stand there."""
 
 import difflib
+import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
@@ -10,6 +12,18 @@ from curation.errors import RecipeError
 from filters.base import Settings
 
 S = TypeVar("S", bound=Settings)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a TOML file.
+
+    Raises:
+        RecipeError: it is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
 
 
 def validated(model: type[S], values: Mapping[str, Any], where: str, place: str) -> S:

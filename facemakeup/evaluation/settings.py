@@ -1,13 +1,12 @@
 """An evaluation as a file: which photos, which protocol, whose pictures, which judges."""
 
-import tomllib
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from curation.errors import RecipeError, UsageError
-from curation.recipe.validation import validated
+from curation.recipe.validation import read_toml, validated
 from facemakeup.evaluation.networks import NetworkSource
 from facemakeup.evaluation.protocol import ProtocolName
 from facemakeup.faces.recognisers import BUILDERS, INSIGHTFACE
@@ -103,8 +102,4 @@ def load_evaluation(path: Path) -> EvaluationSettings:
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such evaluation; configs/evaluation/unsplash-face.toml is one")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
-    return validated(EvaluationSettings, values, str(path), "")
+    return validated(EvaluationSettings, read_toml(path), str(path), "")
