@@ -1,0 +1,1 @@
+"""The commands of curation as they are typed: each parses, calls one function, and prints what its text says."""

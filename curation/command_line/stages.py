@@ -1,0 +1,182 @@
+"""The stages as commands, in the order in which a run goes through them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curation.arguments import path
+from curation.command_line.options import (
+    DEFAULT_RECIPE,
+    EXIT_NEXT_TO_NOTHING,
+    NUM_CORES,
+    HashListOption,
+    JsonOption,
+    LogOption,
+    LoopbackOption,
+    RayOption,
+    RecipeOption,
+    RobotsOption,
+    SetOption,
+    WaiverOption,
+    WorkersOption,
+    conclude,
+    load,
+    location,
+    progress,
+    spread_of,
+    to_json,
+)
+from curation.printable import say
+
+
+def rank(
+    facecaption: Annotated[Path, typer.Argument(parser=path, help="FaceCaption-15M parquet: a file or a folder.")],
+    laion: Annotated[Path, typer.Argument(parser=path, help="LAION-Face parquet: a file or a folder.")],
+    target: Annotated[Path, typer.Argument(parser=path, help="Folder for the selection and its ledger.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    release: Annotated[
+        Path | None,
+        typer.Option("--release", parser=path, help="Parquet of a cleaned release, such as Re-LAION; others stay out."),
+    ] = None,
+    blocklist: Annotated[
+        list[Path] | None,
+        typer.Option("--blocklist", parser=path, help="A file of URLs, domains and hashes, one a line."),
+    ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option("--detections", parser=path, help="Faces by SAMPLE_ID: parquet made from sample2detect_*.pth."),
+    ] = None,
+    waiver: Annotated[
+        str | None, typer.Option("--waiver", help="Why gates may let pass what no column says anything of.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
+    loaded = load(recipe, changes)
+    from curation.commands.rank.stage import Safeguards
+    from curation.commands.rank.stage import rank as run
+
+    safeguards = Safeguards(release, blocklist or (), waiver)
+    conclude(run(facecaption, laion, target, loaded, safeguards, detections), target, as_json)
+
+
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="Parquet, csv, tsv, json lines, .pth, tars, or a Hugging Face data set.")
+    ],
+    target: Annotated[Path, typer.Argument(parser=path, help="Parquet file to write, for `rank`.")],
+    shape: Annotated[str, typer.Option("--as", help="What the rows are about: `laion` or `facecaption`.")] = "laion",
+    ids: Annotated[
+        Path | None, typer.Option("--ids", parser=path, help="Keep only these: parquet made from laion_face_ids.pth.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn metadata of any known shape into parquet that `rank` reads, every fault counted."""
+    from curation.commands.importing.convert import import_metadata, shape_of
+    from curation.commands.importing.text import tell
+
+    imported = import_metadata(source, target, shape_of(shape), ids)
+    say(to_json(vars(imported)) if as_json else tell(imported, target))
+
+
+def fetch(
+    source: Annotated[Path, typer.Argument(parser=path, help="Folder that `rank` wrote.")],
+    target: Annotated[Path, typer.Argument(parser=path, help="Folder for the fetched shards.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    waiver: WaiverOption = None,
+    robots_waiver: RobotsOption = None,
+    hash_list: HashListOption = None,
+    allow_loopback: LoopbackOption = False,
+    log_json: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download the selection with img2dataset, original bytes, every row accounted for."""
+    loaded = load(recipe, changes)
+    from curation.commands.fetch.stage import fetch as run
+    from curation.commands.fetch.text import alarm
+
+    with progress("fetch", log_json) as on_outcome:
+        manifest = run(
+            source, target, loaded, spread_of(workers, ray_address), on_outcome,
+            waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
+        )  # fmt: skip
+    conclude(manifest, target, as_json)
+    if (told := alarm(manifest)) is not None:
+        say(f"facecaptionhq: {told}", err=True)
+        raise typer.Exit(EXIT_NEXT_TO_NOTHING)
+
+
+def curate(
+    source: Annotated[
+        str, typer.Argument(help="What `fetch` wrote; or tars, one tar, a folder of pictures, Parquet with pictures.")
+    ],
+    target: Annotated[str, typer.Argument(help="Folder for the curated shards and ledgers.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    allow_removed: Annotated[
+        bool,
+        typer.Option("--allow-removed", help="Let go of what was made from shards that are gone or have changed."),
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the CPU time went; it stands in the stats in any case.")
+    ] = False,
+    log_json: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
+    loaded = load(recipe, changes)
+    from curation.commands.curate import curate as run
+
+    with progress("curate", log_json) as on_outcome:
+        spread = spread_of(workers, ray_address, loaded.file.curate.num_gpus)
+        manifest = run(location(source), location(target), loaded, spread, on_outcome, allow_removed=allow_removed)
+    if profile:
+        from curation.run.costs import costs, table
+
+        say(table(costs(location(target), manifest)), err=True)
+    conclude(manifest, location(target), as_json)
+
+
+def pack(
+    source: Annotated[str, typer.Argument(help="Folder that `curate` wrote.")],
+    target: Annotated[str, typer.Argument(help="Folder for the final shards.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    log_json: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
+    loaded = load(recipe, changes)
+    from curation.commands.pack.stage import pack as run
+
+    with progress("pack", log_json) as on_outcome:
+        manifest = run(location(source), location(target), loaded, spread_of(workers, ray_address), on_outcome)
+    conclude(manifest, location(target), as_json)
+    if manifest.num_seen and not manifest.num_kept:
+        say("facecaptionhq: nothing is packed: every sample was left out for the reason that is told above", err=True)
+        raise typer.Exit(EXIT_NEXT_TO_NOTHING)
+
+
+def report(
+    run: Annotated[
+        Path, typer.Argument(parser=path, help="Folder that holds the stages' folders: rank, fetch, curate, pack.")
+    ],
+) -> None:
+    """Write one self-contained HTML page about a run, and the same numbers as JSON."""
+    from curation.commands.report.write import write_report
+
+    say(write_report(run))
+    from curation.commands.plan.forecast import score_run
+    from curation.commands.plan.text import tell_scores
+
+    if scores := score_run(run):
+        say(tell_scores(scores))
