@@ -13,7 +13,11 @@ def label(uid: str, said: str, reviewer: str = "ana", time: str = NOON) -> Label
 
 
 def test_entries_come_back_as_they_were_written() -> None:
-    entries = [label("a", "single"), Retraction(label("a", "single").id, "ana", NOON), label("b", "drawn", "ünal")]
+    entries: list[Label | Retraction] = [
+        label("a", "single"),
+        Retraction(label("a", "single").id, "ana", NOON),
+        label("b", "drawn", "ünal"),
+    ]
     assert parse_lines([line_of(entry) for entry in entries]) == entries
 
 
