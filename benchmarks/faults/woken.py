@@ -4,7 +4,9 @@
 
 Each trial stops one command (SIGSTOP) at a random moment before or after one of its writes, on a disk and in a store
 that speaks S3. The successor takes it for a run of another machine, repeats the command, and then forgets an image.
-Nothing that a manifest names may have another content once the woken run has ended. Exit code 0 if so.
+Nothing that a manifest names may have another content once the woken run has ended. A `forget` that was stopped before
+it held the run, though, takes its turn after the successor: then every file must be what the same request makes of a
+copy of what the successor left. Exit code 0 if so.
 """
 
 import argparse
@@ -109,7 +111,8 @@ def _campaign(place: Path, num_trials: int, rng: random.Random) -> Iterator[tupl
         _forked(lambda name=name, command=command: _prepare(name, template, command))
         yield store, _trial(name, source, recipes, command, rng.randrange(moments[f"{store} {command}"]))
         if store == "disk":
-            shutil.rmtree(name, ignore_errors=True)
+            for made in (name, f"{name}-in-turn"):
+                shutil.rmtree(made, ignore_errors=True)
 
 
 def _trial(name: str, source: Path, recipes: Sequence[Recipe], command: str, moment: int) -> dict[str, Any]:
@@ -119,12 +122,14 @@ def _trial(name: str, source: Path, recipes: Sequence[Recipe], command: str, mom
     was_stopped = os.WIFSTOPPED(status)
     successor, _ = _forked(lambda: _follow(name, source, recipes, command), "successor")
     _, before = _forked(lambda: json.dumps(_state(name)))
+    takes_turn = command == "forget" and was_stopped and successor == 0
+    in_turn = _forked(lambda: json.dumps(_forgotten_in_turn(name, source, recipes)))[1] if takes_turn else before
     woken = os.waitstatus_to_exitcode(status) if not was_stopped else None
     if was_stopped:
         os.kill(victim.pid, signal.SIGCONT)
         woken = os.waitstatus_to_exitcode(os.waitpid(victim.pid, 0)[1])
     _, after = _forked(lambda: json.dumps(_state(name)))
-    was, is_ = json.loads(before), json.loads(after)
+    was, is_ = json.loads(in_turn if woken == 0 else before), json.loads(after)
     told = f"{name}: {command} at moment {moment}: "
     faults: list[str] = []
     if successor == 0:
@@ -146,6 +151,19 @@ def _follow(name: str, source: Path, recipes: Sequence[Recipe], command: str) ->
     _work(name, source, recipes, command, FORGOTTEN[0])()
     if command != "forget":
         forget(location(name), read_requests([f"uid:{uid_of_url(FORGOTTEN[0])}"], "the successor"))
+
+
+def _forgotten_in_turn(name: str, source: Path, recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """Return the state of a copy of a run in which what the stopped `forget` wants gone is forgotten."""
+    copy = f"{name}-in-turn"
+    if "://" in name:
+        files, root = filesystem(location(name))
+        for file in files.find(root):
+            _put(copy, str(file).removeprefix(root).strip("/"), files.cat_file(file))
+    else:
+        shutil.copytree(name, copy)
+    _work(copy, source, recipes, "forget", FORGOTTEN[1])()
+    return _state(copy)
 
 
 def _work(name: str, source: Path, recipes: Sequence[Recipe], command: str, forgotten: str) -> Work:
