@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from filters.conversion.graph import Array, Network, Node, read, written
+from filters.conversion.graph import Array, Network, OnnxNode, read, written
 
 _ONE_PIXEL = {"kernel_shape": [1, 1]}
 
@@ -131,7 +131,7 @@ RULES: tuple[Callable[[Network], None], ...] = (
 """In the order in which they are applied."""
 
 
-def _is_spread_later(network: Network, node: Node, users: list[str]) -> bool:
+def _is_spread_later(network: Network, node: OnnxNode, users: list[str]) -> bool:
     if (node.kind, node.attributes.get("mode"), len(users)) != ("DepthToSpace", b"CRD", 1) or not users[0]:
         return False
     user, side = network.nodes[users[0]], node.attributes["blocksize"]
@@ -154,12 +154,12 @@ def _spread(network: Network, deep: str, output: str, side: int) -> None:
     network.put("DepthToSpace", (deep,), output, blocksize=side, mode=b"CRD")
 
 
-def _is_of_one_pixel(node: Node) -> bool:
+def _is_of_one_pixel(node: OnnxNode) -> bool:
     plain = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "group": 1}
     return all(plain.get(name) == value for name, value in node.attributes.items())
 
 
-def _pads(node: Node) -> bool:
+def _pads(node: OnnxNode) -> bool:
     return any(node.attributes.get("pads", ())) or node.attributes.get("auto_pad", b"NOTSET") not in {
         b"NOTSET",
         b"VALID",
@@ -193,7 +193,7 @@ def _convolve(network: Network, name: str, output: str, source: str, weights: Ar
     network.put(node.kind, inputs, output, **node.attributes)
 
 
-def _affine(network: Network, node: Node, num_channels: int) -> tuple[Array, Array] | None:
+def _affine(network: Network, node: OnnxNode, num_channels: int) -> tuple[Array, Array] | None:
     """Return scale and shift of each channel where that is all an operator does."""
     ones, zeros = np.ones(num_channels), np.zeros(num_channels)
     if node.kind == "BatchNormalization" and set(node.attributes) <= {"epsilon", "momentum"}:

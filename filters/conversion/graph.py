@@ -13,7 +13,7 @@ _LEAST_OPSET = 11
 
 
 @dataclass(frozen=True)
-class Node:
+class OnnxNode:
     """One operator."""
 
     kind: str
@@ -27,7 +27,7 @@ class Node:
 class Network:
     """Operators by what they compute, in no order, and constants."""
 
-    nodes: dict[str, Node]
+    nodes: dict[str, OnnxNode]
     constants: dict[str, Array]
     outputs: tuple[str, ...]
     folded: set[str] = field(default_factory=set)
@@ -42,12 +42,12 @@ class Network:
 
     def put(self, kind: str, inputs: tuple[str, ...], output: str, **attributes: Any) -> str:
         """Let an operator compute `output`, in the place of whatever did; return that name."""
-        self.nodes[output] = Node(kind, inputs, output, attributes)
+        self.nodes[output] = OnnxNode(kind, inputs, output, attributes)
         return output
 
-    def in_order(self) -> list[Node]:
+    def in_order(self) -> list[OnnxNode]:
         """Return the operators that an output waits for, each after those that it waits for itself."""
-        ordered: dict[str, Node] = {}
+        ordered: dict[str, OnnxNode] = {}
         stack = [(name, False) for name in reversed(self.outputs)]
         while stack:
             name, is_ready = stack.pop()
@@ -92,7 +92,7 @@ def read(model: Any) -> Network | None:
         if node.op_type == "Constant" and "value" in attributes:
             constants[node.output[0]] = numpy_helper.to_array(attributes["value"])
         else:
-            nodes[node.output[0]] = Node(node.op_type, tuple(node.input), node.output[0], attributes, node.domain)
+            nodes[node.output[0]] = OnnxNode(node.op_type, tuple(node.input), node.output[0], attributes, node.domain)
     return Network(nodes, constants, tuple(value.name for value in model.graph.output))
 
 
