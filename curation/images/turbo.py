@@ -16,7 +16,9 @@ def turbo_pixels(jpeg: bytes, image: Image.Image) -> RgbImage | None:
     if image.mode != "RGB" or not stays_as_it_is(image.info.get("icc_profile")):
         return None
     try:
-        pixels = simplejpeg.decode_jpeg(jpeg, colorspace="RGB", fastdct=False, fastupsample=False, strict=True)
+        pixels: RgbImage = simplejpeg.decode_jpeg(
+            jpeg, colorspace="RGB", fastdct=False, fastupsample=False, strict=True
+        )
     except ValueError:
         return None
     if pixels.shape != (image.height, image.width, 3):
