@@ -17,12 +17,14 @@ _MAX_BAND_PIXELS = 1 << 24
 """Pixels counted together: OpenCV hands counts out as float32, which is exact up to here."""
 _LUMA_STEP = 4
 """Levels of luma that count as equal, grey levels."""
+_ROUNDING = float(np.sqrt(2) / 3)
+"""Deviation of (1/2, -1/2, -1/2): no colour within half a level of grey has a greater one, grey levels."""
 
 
 class Measure(TableSettings):
     """Parameters of the evidence."""
 
-    LATER = frozenset({"toning_of"})
+    LATER = frozenset({"toning_of", "statistics_of"})
 
     chroma_floor: int = Field(default=10, ge=0, le=255)
     """A pixel is chromatic when its largest and smallest channel differ by more than this, grey levels 0..255."""
@@ -38,6 +40,9 @@ class Measure(TableSettings):
     view and that of its middle, where head and shoulders are. Pixels that are out of `toning_luma` or touch one that is
     are left out, and what remains is averaged two by two: where a tone is bent, as at paper white, a mixture of
     two of its colours is a third."""
+    statistics_of: Literal["pixels", "blocks"] = "pixels"
+    """What the other statistics are taken from. `pixels`: every pixel. `blocks`: the view, at a part of the cost; then
+    `mean_channel_std` is a number that the pixels' own is no smaller than: what a screen needs (decision 0079)."""
 
 
 class Score(Settings):
@@ -46,7 +51,7 @@ class Score(Settings):
 
 @dataclass(frozen=True)
 class ColourEvidence(Evidence):
-    """Statistics over every pixel of the picture."""
+    """Statistics over every pixel of the picture, or over the blocks of its view (`Measure.statistics_of`)."""
 
     mean_channel_std: float
     """Mean over pixels of the standard deviation across R, G, B, grey levels; the published statistic."""
@@ -91,14 +96,17 @@ class Colour:
         return [self._measure_one(image) for image in images]
 
     def _measure_one(self, image: RgbImage) -> ColourEvidence:
-        num_pixels = image.shape[0] * image.shape[1]
-        totals = _statistics(self._measure.chroma_floor) @ _difference_counts(image)
+        view = block_means(image, self._measure.toning_side)
+        counted = image if self._measure.statistics_of == "pixels" else view.means
+        num_pixels = counted.shape[0] * counted.shape[1]
+        totals = _statistics(self._measure.chroma_floor) @ _difference_counts(counted)
         std_sum, num_chromatic, hue_x, hue_y = totals.tolist()
+        mean_std = std_sum / num_pixels
         return ColourEvidence(
-            mean_channel_std=std_sum / num_pixels,
+            mean_channel_std=mean_std if counted is image else view.least_of_pixels(mean_std),
             chromatic_share=num_chromatic / num_pixels,
             hue_spread_deg=_circular_std_deg(hue_x, hue_y, num_chromatic),
-            toning_residual=toning_residual(image, self._measure),
+            toning_residual=_toning_residual(view.means, self._measure),
         )
 
 
@@ -108,9 +116,13 @@ def toning_residual(image: RgbImage, measure: Measure) -> float:
     A grey or evenly toned picture has one chroma for each luma, whatever the tone, so only noise and stains are left;
     a picture in colour has several.
     """
+    return _toning_residual(block_means(image, measure.toning_side).means, measure)
+
+
+def _toning_residual(view: RgbImage, measure: Measure) -> float:
     import cv2
 
-    view = cv2.cvtColor(_block_means(image, measure.toning_side), cv2.COLOR_RGB2YCrCb)
+    view = np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2YCrCb), dtype=np.uint8)
     if measure.toning_of == "picture":
         return _residual(view, None, measure.toning_luma)
     view, usable = _averaged_inside(view, measure.toning_luma)
@@ -155,21 +167,41 @@ def _residual(luma_chroma: RgbImage, usable: npt.NDArray[np.uint8] | None, luma:
     return float(np.sqrt(max(0.0, variance)))
 
 
-def _block_means(image: RgbImage, side: int) -> RgbImage:
+@dataclass(frozen=True)
+class BlockMeans:
+    """A picture's means over square blocks, rounded to whole grey levels each time that blocks were joined."""
+
+    means: RgbImage
+    covered: float
+    """Share of the picture's pixels that lie in a block, above 0 to 1."""
+    num_roundings: int
+
+    def least_of_pixels(self, mean_std: float) -> float:
+        """Return what the pixels' mean channel deviation is at least, given that of the blocks, grey levels.
+
+        The deviation is a seminorm of a colour, so its mean is no smaller than that of the mean colour (Jensen); each
+        rounding moves a colour by at most half a level in each channel, and a deviation by at most `_ROUNDING`.
+        """
+        return max(0.0, mean_std - _ROUNDING * self.num_roundings) * self.covered
+
+
+def block_means(image: RgbImage, side: int) -> BlockMeans:
     """Return the means of the smallest square blocks that leave at most `side` pixels; a rest at the edges is cut off.
 
     Whole blocks, because averaging over fractions of pixels costs as much as everything else in here.
     """
     import cv2
 
-    block = -(-max(image.shape) // side)
+    block, covered, num_roundings = -(-max(image.shape) // side), 1.0, 0
     while block > 1:
         step = block if block % 2 else 2  # OpenCV averages two by two far faster than any other number
         height, width = max(1, image.shape[0] // step), max(1, image.shape[1] // step)
         whole = image[: height * step, : width * step]
+        covered *= whole.size / image.size
         image = np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
         block //= step
-    return image
+        num_roundings += 1
+    return BlockMeans(image, covered, num_roundings)
 
 
 def _difference_counts(image: RgbImage) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from filters.detectors.craft import Craft, Polygon
 from filters.detectors.ppocr import PpOcr
 from filters.loading import Dtype, require_dtype
 
-VERSION = 3
+VERSION = 4
 """Also of `filters.detectors.ppocr`, whose map says where the spots are: a change there raises it too."""
 SCORES = ("area_fraction", "num_characters", "num_regions", "largest_region_fraction")
 
@@ -126,7 +126,7 @@ def _finder(measure: Measure, device: str) -> PpOcr | None:
     if measure.spots is None:
         return None
     return PpOcr(
-        find_weights(measure.spots.weights).path,
+        find_weights(measure.spots.weights),
         side=measure.spots.side,
         floor=measure.spots.floor,
         min_region_px=measure.spots.min_region_px,

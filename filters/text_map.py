@@ -15,7 +15,7 @@ from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.ppocr import Corners, MapRegion, PpOcr, TextMap, grown
 from filters.loading import Dtype, OnnxRuntime, require_dtype
 
-VERSION = 2
+VERSION = 3
 """Raised with `filters.text.VERSION` where `filters.detectors.ppocr` changes what it finds."""
 SCORES = ("text_share", "num_glyphs", "num_regions", "area_fraction", "largest_region_fraction", "central_fraction")
 
@@ -133,7 +133,7 @@ def build(measure: Measure, device: str) -> Filter:
     from filters.weights import find_weights
 
     detector = PpOcr(
-        find_weights(measure.weights).path,
+        find_weights(measure.weights),
         side=measure.side,
         floor=measure.floor,
         min_region_px=measure.min_region_px,

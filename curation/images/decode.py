@@ -1,7 +1,8 @@
 """The decode gate: the only door through which web bytes become pixels, so that no detector's parser ever meets them.
 
 What a file claims is read from its container and held against the limits first. Pillow then decodes the picture
-stripped of its metadata, so that a broken EXIF block or a text chunk that unpacks to gigabytes reaches no parser.
+stripped of its metadata, so that a broken EXIF block or a text chunk that unpacks to gigabytes reaches no parser; of a
+plain JPEG it reads the header, and `curation.images.turbo` the same pixels.
 """
 
 import io
@@ -25,6 +26,7 @@ from curation.images.containers import (
 )
 from curation.images.signatures import NAMES, name_of
 from curation.images.srgb import to_srgb
+from curation.images.turbo import turbo_pixels
 from curation.recipe.settings import DEFAULT_FORMATS, DecodeLimits
 from filters.base import FaceCaptionError, RgbImage
 
@@ -118,13 +120,11 @@ def decode(image_bytes: bytes, limits: DecodeLimits) -> Picture:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is True: some library set it; cut files would pass")
     container = _admit(image_bytes, limits)
-    image = _decoded(container)
-    if container.orientation != 1:
-        image = image.transpose(UPRIGHT[container.orientation])
+    rgb = _decoded(container)
     return Picture(
-        rgb=np.asarray(image),
-        width=image.width,
-        height=image.height,
+        rgb=rgb,
+        width=rgb.shape[1],
+        height=rgb.shape[0],
         format=container.format,
         orientation=container.orientation,
     )
@@ -181,21 +181,31 @@ def _require_size(width: int, height: int, limits: DecodeLimits) -> None:
         raise UnreadableError("aspect_too_extreme", f"{claim}; at most {limits.max_aspect:g}:1")
 
 
-def _decoded(container: Container) -> Image.Image:
-    """Return the picture in mode RGB, not yet upright; whatever a parser raises on these bytes is `corrupt`."""
+def _decoded(container: Container) -> RgbImage:
+    """Return the upright pixels; whatever a parser raises on these bytes is `corrupt`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            file = io.BytesIO(strip_container(container))
-            image = Image.open(file, formats=(PILLOW_NAMES[container.format],))
+            stripped = strip_container(container)
+            image = Image.open(io.BytesIO(stripped), formats=(PILLOW_NAMES[container.format],))
             if image.size != container.size:
                 raise UnreadableError("corrupt", f"claims to be {container.size} and {image.size} pixels")
-            image.load()
-            return to_srgb(image, container.bit_depth)
+            if container.format == "jpg" and container.orientation == 1:
+                pixels = turbo_pixels(stripped, image)
+                if pixels is not None:
+                    return pixels
+            return np.asarray(_upright(image, container))
     except (UnreadableError, MemoryError):
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UnreadableError("too_many_pixels", f"{container.size} pixels; Pillow allows fewer") from error
     except Exception as error:  # untrusted bytes: any exception of a parser is a reason, never a crash
         raise UnreadableError(container.coding or "corrupt", f"Pillow raised {type(error).__name__}") from error
+
+
+def _upright(image: Image.Image, container: Container) -> Image.Image:
+    """Return an opened picture in mode RGB as its orientation wants it."""
+    image.load()
+    rgb = to_srgb(image, container.bit_depth)
+    return rgb if container.orientation == 1 else rgb.transpose(UPRIGHT[container.orientation])

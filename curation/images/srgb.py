@@ -31,6 +31,11 @@ def to_srgb(image: Image.Image, bit_depth: int = 8) -> Image.Image:
     return over_white
 
 
+def stays_as_it_is(profile: bytes | None) -> bool:
+    """Whether opaque RGB of 8 bits with this profile is sRGB as it stands, or as near as counts."""
+    return _way_to_srgb(profile, "RGB") is None
+
+
 def _split(image: Image.Image, bit_depth: int) -> tuple[Image.Image, Image.Image | None]:
     """Return the colours (mode L, RGB or CMYK) and the alpha (mode L) of a picture."""
     key = image.info.get("transparency")
@@ -72,13 +77,17 @@ def _alpha_of_key(samples: npt.NDArray[np.generic], key: int | tuple[int, ...] |
 
 
 def _through_profile(colours: Image.Image, profile: bytes | None) -> Image.Image:
-    transform = _transform(profile, colours.mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
+    transform = _way_to_srgb(profile, colours.mode)
     if transform is None:
         return colours if colours.mode == "RGB" else colours.convert("RGB")
     if colours.mode != "L":
         return transform.apply(colours)
     levels = transform.apply(_probe("L")).getchannel("G").tobytes()
     return Image.merge("RGB", [colours.point(list(levels))] * 3)
+
+
+def _way_to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    return _transform(profile, mode) if profile and len(profile) <= MAX_PROFILE_BYTES else None
 
 
 @lru_cache(maxsize=16)

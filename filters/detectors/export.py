@@ -1,4 +1,4 @@
-"""Networks that are published as torch files, as ONNX: exported once per machine, so that measuring needs no torch."""
+"""Networks in the form in which they run: exported from torch files, or rewritten, once per machine."""
 
 import hashlib
 import importlib

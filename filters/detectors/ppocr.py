@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import RgbImage
+from filters.base import RgbImage, WeightsFile
 from filters.batching import Outputs, pixels_at_once, run_by_shape
 from filters.boxes import Letterbox, letterbox
+from filters.detectors.export import exported
 from filters.loading import lay_out, onnx_network, single_thread
 
 Floats = npt.NDArray[np.float32]
@@ -63,11 +64,22 @@ class PpOcr:
     """
 
     def __init__(
-        self, weights: str, *, side: int, floor: float, min_region_px: int, runtime: str, dtype: str, device: str
+        self,
+        weights: WeightsFile,
+        *,
+        side: int,
+        floor: float,
+        min_region_px: int,
+        runtime: str,
+        dtype: str,
+        device: str,
     ) -> None:
-        """Load the network; see `filters.text_map.Measure` for what the parameters mean."""
+        """Load the network, which is folded where this machine has not done so (decision 0078).
+
+        `filters.text_map.Measure` says what the parameters mean.
+        """
         single_thread()
-        self._network = onnx_network(weights, device, runtime, dtype)
+        self._network = onnx_network(str(exported(weights, "ppocr")), device, runtime, dtype)
         self._side = side
         self._floor = floor
         self._min_region_px = min_region_px

@@ -8,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.verdicts import derivatives
+from curation.recipe.filter_plan import criterion_of
+from curation.recipe.judge import NotYet, Verdict, judge
+from curation.recipe.recipe import load_recipe
 from filters import colour
 from filters.base import RgbImage
 from filters.colour import ColourEvidence
@@ -153,6 +156,55 @@ def test_every_size_has_a_portrait_s_residual_and_without_colour_none(width: int
     image = noise(seed, width, height)
     assert 0 <= colour.toning_residual(image, PORTRAIT) < 256
     assert colour.toning_residual(np.repeat(image[..., :1], 3, axis=2), PORTRAIT) == 0
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 99), st.integers(0, 40))
+def test_what_blocks_say_of_all_pixels_holds(width: int, height: int, seed: int, colour_levels: int) -> None:
+    grey = np.random.default_rng(seed).integers(40, 200, (height, width, 1))
+    image = (grey + np.random.default_rng(seed + 1).integers(0, colour_levels + 1, (height, width, 3))).astype(np.uint8)
+    of_pixels, of_blocks = (
+        colour.build(colour.Measure(toning_side=32, statistics_of=which), "cpu").measure([image])[0]
+        for which in ("pixels", "blocks")
+    )
+    assert 0 <= of_blocks.mean_channel_std <= of_pixels.mean_channel_std + 1e-9
+    assert of_blocks.toning_residual == of_pixels.toning_residual
+    if max(width, height) <= 32:
+        assert of_blocks == of_pixels
+
+
+def test_a_picture_in_one_flat_colour_loses_no_more_to_blocks_than_to_rounding() -> None:
+    image = np.full((613, 1201, 3), (90, 100, 120), np.uint8)
+    (of_blocks,) = colour.build(colour.Measure(statistics_of="blocks"), "cpu").measure([image])
+    exact = measured(image).mean_channel_std
+    assert exact - 4 * 0.4715 - 0.1 < of_blocks.mean_channel_std < exact
+
+
+def in_blocks(kind: str) -> RgbImage:
+    """A picture that is larger than its view: grey, nearly grey, toned or in colour."""
+    grey = np.asarray(cv2.cvtColor(astronaut(), cv2.COLOR_RGB2GRAY), np.uint8)[..., None].repeat(3, axis=2)
+    faint = grey.copy()
+    faint[:, :256, 0] = np.clip(faint[:, :256, 0], 0, 252) + 3
+    small = {"grey": grey, "faint": faint, "sepia": derivatives.sepia(astronaut()), "colour": astronaut()}[kind]
+    return np.asarray(cv2.resize(small, (1100, 1100), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.mark.parametrize(("kind", "reason", "num_measured"), [
+    ("grey", "mean_channel_std_low", 2), ("faint", "toning_residual_low", 2), ("sepia", "toning_residual_low", 1),
+    ("colour", None, 1),
+])  # fmt: skip
+def test_the_recipe_s_verdict_and_reason_are_the_same_whether_blocks_or_pixels_tell(
+    kind: str, reason: str | None, num_measured: int
+) -> None:
+    (plan,) = (plan for plan in load_recipe("facecaptionhq-4m").filters if plan.name == "colour")
+    (screen,) = plan.screens
+    image = in_blocks(kind)
+    known = {one.name: one.module.build(one.measure, "cpu").measure([image])[0] for one in (screen.plan, plan)}
+    criteria = [criterion_of(plan, score, keep, plan.screens) for score, keep in plan.keep.items()]
+    plain = [criterion_of(plan, score, keep, ()) for score, keep in plan.keep.items()]
+    verdict = judge(known, criteria)
+    assert verdict == judge(known, plain)
+    assert isinstance(verdict, Verdict) and verdict.reason == reason
+    assert judge({**known, "colour": None}, criteria) == (verdict if num_measured == 1 else NotYet(("colour",)))
 
 
 def test_black_and_white_alone_leave_no_residual() -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from curation.images import decode as decode_module
 from curation.images.containers import strip_metadata
 from curation.images.decode import REASONS, Picture, UnreadableError, decode
+from curation.images.turbo import turbo_pixels
 from curation.recipe.settings import DEFAULT_FORMATS, DecodeLimits
 from filters.base import RgbImage
 from tests import pictures
@@ -345,6 +347,36 @@ def test_ten_thousand_mutants_are_pictures_or_have_a_reason() -> None:
             outcomes["a picture"] += 1
     assert outcomes.total() == NUM_MUTANTS
     assert min(outcomes[outcome] for outcome in ("a picture", "corrupt", "truncated", "animated")) > 100
+
+
+def test_plain_jpegs_and_their_mutants_give_what_pillow_alone_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, num_decoded = random.Random(78), Counter[bool]()
+    kinds = [{"subsampling": 0}, {"subsampling": 2, "progressive": True}, {"quality": 35}, {"restart_marker_rows": 1}]
+    seeds = [pictures.encode(SCENE, "jpg", **kind) for kind in kinds]
+    files = [*seeds, *(pictures.mutate(seeds[n % len(seeds)], rng) for n in range(2000))]
+
+    def counted(jpeg: bytes, image: Image.Image) -> RgbImage | None:
+        pixels = turbo_pixels(jpeg, image)
+        num_decoded[pixels is not None] += 1
+        return pixels
+
+    def outcomes() -> list[Any]:
+        return [reason_or_pixels(file) for file in files]
+
+    monkeypatch.setattr(decode_module, "turbo_pixels", counted)
+    ours = outcomes()
+    monkeypatch.setattr(decode_module, "turbo_pixels", lambda *_: None)
+    assert ours == outcomes()
+    assert min(num_decoded.values()) > 100, num_decoded
+
+
+def reason_or_pixels(image_bytes: bytes) -> Any:
+    try:
+        picture = read(image_bytes)
+    except UnreadableError as error:
+        return error.reason
+    assert not picture.rgb.flags.writeable
+    return picture.width, picture.height, picture.rgb.tobytes()
 
 
 def test_the_mutants_are_the_same_every_time() -> None:
