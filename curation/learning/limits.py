@@ -75,7 +75,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SourcesLeftOut:
     """What limits do on sources that had no part in choosing them."""
 
     figures: LimitFigures
@@ -130,7 +130,7 @@ def choose(scored: Scored, side: Side, target: Target) -> float | None:
     return float(curve.limits[best])
 
 
-def with_sources_left_out(scored: Scored, side: Side, target: Target) -> LeftOut | None:
+def with_sources_left_out(scored: Scored, side: Side, target: Target) -> SourcesLeftOut | None:
     """Return what limits do where each fold's is chosen on the others alone; None where that cannot be.
 
     A fold without which either side is empty, or the target is out of reach, is judged by nobody and counts nowhere.
@@ -147,7 +147,7 @@ def with_sources_left_out(scored: Scored, side: Side, target: Target) -> LeftOut
             limits.append(limit)
     if not limits:
         return None
-    return LeftOut(figures_of(rejected[judged], scored.of(judged)), tuple(limits), int(judged.sum()))
+    return SourcesLeftOut(figures_of(rejected[judged], scored.of(judged)), tuple(limits), int(judged.sum()))
 
 
 def between(stays: float, goes: float) -> float:

@@ -17,10 +17,10 @@ from curation.learning.heads import NUM_FOLDS, folds_of
 from curation.learning.limits import (
     MIN_OF_EACH,
     Curve,
-    LeftOut,
     LimitFigures,
     Scored,
     Side,
+    SourcesLeftOut,
     Target,
     choose,
     curve_of,
@@ -86,7 +86,7 @@ class CalibratedLimit:
     figures: LimitFigures
     own: LimitFigures | None
     """Of the run's own limit."""
-    left_out: LeftOut | None
+    left_out: SourcesLeftOut | None
     curve: Curve
     short_of: Mapping[str, int]
     """How many more labels what was aimed at needs."""
@@ -96,7 +96,7 @@ class CalibratedLimit:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ChosenLimits:
     """All limits that were asked for."""
 
     target: Target
@@ -120,7 +120,7 @@ class Asked:
     side: Side | None = None
 
 
-def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int = 0) -> Calibration:
+def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int = 0) -> ChosenLimits:
     """Return limits for a curated run's scores, and the lock that holds them.
 
     Raises:
@@ -136,7 +136,7 @@ def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int =
     rows = labelled_rows(label_set, folder, manifest, [question.column for question in questions])
     limits = []
     for question in questions:
-        outcome = _calibrated(question, rows, target, seed)
+        outcome = calibrated(question, rows, target, seed)
         if isinstance(outcome, CalibratedLimit):
             limits.append(outcome)
         elif asked.filter is not None:
@@ -156,7 +156,7 @@ def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int =
         limits=tuple(_locked(limit, recipe, manifest, target) for limit in limits),
     )
     num_unknown = len(label_set.pictures) - len(rows)
-    return Calibration(target, tuple(limits), skipped, lock, label_set.num_disputed, num_unknown)
+    return ChosenLimits(target, tuple(limits), skipped, lock, label_set.num_disputed, num_unknown)
 
 
 def _questions(recipe: Recipe, labels: LabelSet, asked: Asked) -> tuple[list[Question], dict[str, str]]:
@@ -190,7 +190,7 @@ def _questions(recipe: Recipe, labels: LabelSet, asked: Asked) -> tuple[list[Que
     return found, skipped
 
 
-def _calibrated(question: Question, rows: Sequence[LabelledRow], target: Target, seed: int) -> CalibratedLimit | str:
+def calibrated(question: Question, rows: Sequence[LabelledRow], target: Target, seed: int) -> CalibratedLimit | str:
     """Return the limit, or why there is none."""
     ours = [row for row in rows if row.picture.label in (*question.reject, *question.keep)]
     measured = [row for row in ours if (value := row.value(question.column)) is not None and math.isfinite(value)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.commands.calibrate.calibrate import CalibratedLimit, Calibration, evidence_of
+from curation.commands.calibrate.calibrate import CalibratedLimit, ChosenLimits, evidence_of
 from curation.learning.limits import HALF_WIDTH, LimitFigures
 from curation.printable import joined
 
@@ -13,12 +13,12 @@ RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 """At which the curve is told."""
 
 
-def tell(calibration: Calibration) -> str:
+def tell(calibration: ChosenLimits) -> str:
     """Return the limits as text: the labels, the run's own limit, the chosen one, sources left out, the curve."""
     return joined(line for part in (*map(_limit, calibration.limits), _rest(calibration)) for line in part)
 
 
-def values(calibration: Calibration) -> dict[str, Any]:
+def values(calibration: ChosenLimits) -> dict[str, Any]:
     """Return the same as plain values, with the whole curve."""
     return {
         "target": str(calibration.target),
@@ -43,7 +43,7 @@ def values(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def warnings(calibration: Calibration) -> str:
+def warnings(calibration: ChosenLimits) -> str:
     """Return in words what is not certain: labels that are too few; empty where there are enough."""
     return joined(line for limit in calibration.limits for line in _shortage(limit))
 
@@ -95,7 +95,7 @@ def _counts(limit: CalibratedLimit, labels: tuple[str, ...]) -> str:
     return ", ".join(f"{label} {limit.num_labels[label]}" for label in labels)
 
 
-def _rest(calibration: Calibration) -> Iterator[str]:
+def _rest(calibration: ChosenLimits) -> Iterator[str]:
     yield from (f"{name}: no limit: {reason}" for name, reason in calibration.skipped.items())
     if calibration.num_unknown:
         yield f"{calibration.num_unknown} labelled pictures are not among the run's samples"

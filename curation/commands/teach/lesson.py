@@ -27,10 +27,10 @@ from curation.learning.heads import (
 )
 from curation.learning.limits import (
     MIN_OF_EACH,
-    LeftOut,
     LimitFigures,
     Scored,
     Side,
+    SourcesLeftOut,
     Target,
     choose,
     figures_at,
@@ -90,7 +90,7 @@ class TaughtHead:
     """Of sources left out: how often a picture of the class has the higher logit."""
     figures: LimitFigures | None
     """At the limit, which was chosen on these logits."""
-    left_out: LeftOut | None
+    left_out: SourcesLeftOut | None
     """Where the limit, too, is that of other sources."""
     own: LimitFigures
     """What the run's recipe as a whole does with the same pictures."""
@@ -128,7 +128,9 @@ def teach(
     usable = [row for row in rows if row.row["uid"] in features]
     _require_enough(usable, wish, against, len(rows) - len(usable))
     views = _views(usable, features, seed)
-    return _taught(usable, views, wish, against, target, manifest, len(rows) - len(usable))
+    network = find_weights(NETWORK)
+    standard = standard_of(manifest, network) if wish.is_of_drawn else None
+    return examined(usable, views, wish, against, target, network.sha256, standard, len(rows) - len(usable))
 
 
 def standard_of(manifest: Manifest, network: WeightsFile) -> Heads:
@@ -161,22 +163,22 @@ def _views(rows: Sequence[LabelledRow], features: Mapping[str, object], seed: in
     )
 
 
-def _taught(
+def examined(
     rows: Sequence[LabelledRow],
     views: Views,
     wish: Wish,
     against: Sequence[str],
     target: Target,
-    manifest: Manifest,
-    num_without_picture: int,
+    network_sha256: str,
+    standard: Heads | None = None,
+    num_without_picture: int = 0,
 ) -> TaughtHead:  # the whole of a lesson, and of its examination
-    network = find_weights(NETWORK)
-    standard = standard_of(manifest, network) if wish.is_of_drawn else None
+    """Return the head that labelled pictures teach, `views` being of `rows`, in their order, a view each."""
     lessons = {wish.name: Lesson(wish.label, dict.fromkeys(against, 1.0))}
     pairs = {row.row["sha256"]: row.picture.label for row in rows}
     training = Training(manifest_sha256=digest_of(pairs), num_pictures=dict(sorted(Counter(pairs.values()).items())))
     everyone = np.ones(len(rows), dtype=bool)
-    heads = taught(views, everyone, network.sha256, training, lessons, standard)
+    heads = taught(views, everyone, network_sha256, training, lessons, standard)
     judges = list(out_of_fold(views, lessons, standard=standard))
     logits = cross_validated(judges, views.features_VF).get(wish.name, np.full(len(rows), np.nan))
     judged = np.isfinite(logits)

@@ -41,9 +41,9 @@ def test_a_limit_that_is_chosen_meets_its_target_and_none_that_does_is_better(
     for figures, limit in pairs:
         gone = rejects(labelled.scores, limit, side)
         if labelled.goes[gone].any() and not gone.all():
-            aimed, other = figures.precision.value, figures.recall.value
-            aimed, other = (other, aimed) if by_recall else (aimed, other)
-            usable += [other] if aimed >= value - 1e-9 else []
+            both = figures.precision.value, figures.recall.value
+            reached, rest = both[::-1] if by_recall else both
+            usable += [rest] if reached >= value - 1e-9 else []
     assert (chosen is None) == (not usable)
     if chosen is not None:
         figures = figures_at(labelled, chosen, side)
