@@ -63,7 +63,7 @@ def calibrate(
         say(f"  facecaptionhq decide {run} --recipe {calibration.lock.recipe} --set limits={out} --dry-run")
 
 
-def teach(
+def teach(  # as many parameters as a lesson has
     labels: LabelsArgument,
     run: RunArgument,
     label: Annotated[str, typer.Option("--label", help="The class that the head is to tell.")],
@@ -86,7 +86,7 @@ def teach(
     source: SourceOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
-) -> None:  # as many parameters as a lesson has
+) -> None:
     """Teach a head that tells a labelled class, judge it on sources left out, and show the recipe's lines for it."""
     target = _target(precision, recall)
     from curation.commands.teach.card import card_of

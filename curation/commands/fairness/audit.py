@@ -47,6 +47,8 @@ MIN_SLICE = 30
 """Effective pictures below which a slice is neither judged nor what others are held against."""
 WANTED = ("uid", "url", "width", "height", "kept", "rejected_by")
 OF_FACES = ("faces_evidence", "face_quality_scores", "face_tone_scores", "captions")
+MIN_REJECTED = 3
+"""Effective rejections in a slice below which no filter is said to amplify anything: one or two are anybody."""
 Finding = Literal["adverse", "unsure", "even", "too few", "reference"]
 
 
@@ -69,8 +71,9 @@ class Amplification:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the whole interval says that it rejects the slice more often."""
-        return self.ratio.low > AMPLIFIES
+        """Whether the whole interval says that it rejects the slice more often, and not of one or two pictures."""
+        rejected = self.rejected.value * self.rejected.num_effective
+        return self.ratio.low > AMPLIFIES and rejected > MIN_REJECTED - 0.5 and self.rejected.num_effective >= MIN_SLICE
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def _views(rows: Sequence[LabelledRow], features: Mapping[str, object], seed: in
     )
 
 
-def examined(
+def examined(  # the whole of a lesson, and of its examination
     rows: Sequence[LabelledRow],
     views: Views,
     wish: Wish,
@@ -172,7 +172,7 @@ def examined(
     network_sha256: str,
     standard: Heads | None = None,
     num_without_picture: int = 0,
-) -> TaughtHead:  # the whole of a lesson, and of its examination
+) -> TaughtHead:
     """Return the head that labelled pictures teach, `views` being of `rows`, in their order, a view each."""
     lessons = {wish.name: Lesson(wish.label, dict.fromkeys(against, 1.0))}
     pairs = {row.row["sha256"]: row.picture.label for row in rows}

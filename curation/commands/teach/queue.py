@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curation.commands.decide.stage import curated_and_source
 from curation.commands.teach.features import WantedPicture, features_of
@@ -67,7 +68,7 @@ def least_sure(
     return sorted(unsure, key=lambda picture: (abs(picture.logit), picture.uid))[:num]
 
 
-def _unlabelled(folder: Path, manifest: Manifest, labelled: frozenset[str]) -> Iterator[dict[str, object]]:
+def _unlabelled(folder: Path, manifest: Manifest, labelled: frozenset[str]) -> Iterator[dict[str, Any]]:
     columns = ["uid", "key", "sha256", "width", "kept", "rejected_by"]
     for report in manifest.shards:
         with local_copy(report.file(folder, ".parquet")) as path:
@@ -78,5 +79,5 @@ def _unlabelled(folder: Path, manifest: Manifest, labelled: frozenset[str]) -> I
                 yield {**row, "shard": report.shard}
 
 
-def _rank(uid: object, seed: int) -> bytes:
-    return hashlib.blake2b(str(uid).encode(), key=f"teach {seed}".encode(), digest_size=8).digest()
+def _rank(uid: str, seed: int) -> bytes:
+    return hashlib.blake2b(uid.encode(), key=f"teach {seed}".encode(), digest_size=8).digest()

@@ -84,7 +84,15 @@ def test_a_head_is_taught_judged_named_in_a_recipe_and_its_features_are_forgotte
         assert done.exception is None, done.output
         return done
 
-    asked = ("teach", run / "labels.jsonl", run / "run", "--label", "sketch", "--out", run / "sketch.json")
+    asked: tuple[object, ...] = (
+        "teach",
+        run / "labels.jsonl",
+        run / "run",
+        "--label",
+        "sketch",
+        "--out",
+        run / "sketch.json",
+    )
     asked += ("--source", run / "in", "--queue", "2", "--json")
     first = call(*asked)
     told = json.loads(first.stdout)
