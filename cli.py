@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, stages, tools
+from curation.command_line import afterwards, catalogues, labels, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
@@ -49,6 +49,11 @@ AFTERWARDS: Commands = {
     afterwards.why: "why run https://example.org/photo.jpg",
     afterwards.forget: "forget run --list takedown.txt --dry-run",
 }
+LABELS: Commands = {
+    labels.calibrate: "calibrate labels.jsonl run --filter drawn --precision 0.95 --out thresholds.lock.toml",
+    labels.teach: "teach labels.jsonl run --label drawn --against single --out head.json",
+    labels.fairness: "fairness run --word hijab",
+}
 TRAINING: Commands = {
     trainer.cache: "cache configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train",
     trainer.train: "train configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train --resume",
@@ -75,6 +80,7 @@ RECIPES: Commands = {
 GROUPS = (
     (app, "Stages", STAGES),
     (app, "Afterwards", AFTERWARDS),
+    (app, "Labels", LABELS),
     (app, "Training", TRAINING),
     (app, "Tools", TOOLS),
     (models_app, None, MODELS),

@@ -5,7 +5,7 @@ from math import exp, inf, sqrt
 Z_95 = 1.959963984540054
 
 
-def wilson(num_hits: int, num_trials: int, z: float = Z_95, num_all: int | None = None) -> tuple[float, float]:
+def wilson(num_hits: float, num_trials: float, z: float = Z_95, num_all: int | None = None) -> tuple[float, float]:
     """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927); (0, 1) where nothing was tried.
 
     Where the trials are a sample out of `num_all`, it weighs as one of an infinite population that is larger by
@@ -24,7 +24,7 @@ def wilson(num_hits: int, num_trials: int, z: float = Z_95, num_all: int | None 
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def katz(hits: tuple[int, int], trials: tuple[int, int], z: float = Z_95) -> tuple[float, float, float]:
+def katz(hits: tuple[float, float], trials: tuple[float, float], z: float = Z_95) -> tuple[float, float, float]:
     """Return the ratio of a first share to a second, and its interval on the scale of logarithms.
 
     Katz, Baptista, Azen and Pike, Biometrics 34, 1978; half a hit and half a trial are added to each share, so that no

@@ -1,12 +1,11 @@
 """Measures how likely a picture is drawn, and how likely what it shows is no person: two heads on one network."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
-from filters.heads import Classifier, read_heads
+from filters.heads import Classifier, probability, read_heads
 
 VERSION = 2
 SCORES = ("drawn_logit", "drawn_probability", "nonhuman_logit", "nonhuman_probability")
@@ -43,14 +42,10 @@ def scores(evidence: DrawnEvidence, score: Score) -> dict[str, float]:
     """Return both logits, and the probabilities that they stand for where either class is as frequent as the other."""
     return {
         "drawn_logit": evidence.drawn_logit,
-        "drawn_probability": _probability(evidence.drawn_logit),
+        "drawn_probability": probability(evidence.drawn_logit),
         "nonhuman_logit": evidence.nonhuman_logit,
-        "nonhuman_probability": _probability(evidence.nonhuman_logit),
+        "nonhuman_probability": probability(evidence.nonhuman_logit),
     }
-
-
-def _probability(logit: float) -> float:
-    return 0.5 + 0.5 * math.tanh(logit / 2)
 
 
 def weights(measure: Measure) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from filters.base import Evidence, Filter, RgbImage, Settings
 from filters.detectors.base import Face, largest_face
+from filters.face_view import Floats, ellipse, view_of
 
 VERSION = 1
 INPUTS = ("faces",)
@@ -25,8 +25,6 @@ SCORES = (
     "lower_face_paleness",
 )
 
-SIDE = 128
-"""Longer side of the view of the face, pixels: what is asked is whether a face of this size would be sharp."""
 BLUR = 9
 """Pixels of the box that blurs again, as in the paper."""
 DARKEST, BRIGHTEST = 25, 247
@@ -35,7 +33,6 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Of R, G, B (ITU-R BT.709)."""
 LOWER_FACE = ((0.35, 0.0), (0.45, 0.3), (0.45, -0.3), (1.0, 0.0), (1.35, 0.0))
 """Where nose, cheeks, mouth and chin lie: along the line from between the eyes to the mouth, and beside it."""
-Floats = npt.NDArray[np.float32]
 
 
 class Measure(Settings):
@@ -109,7 +106,7 @@ def quality_of(image: RgbImage, face: Face) -> FaceQualityEvidence:
     """Return the statistics of one face."""
     view, points = view_of(image, face)
     luminance = view.astype(np.float32) @ LUMINANCE
-    seen = luminance[_ellipse(*luminance.shape)]
+    seen = luminance[ellipse(*luminance.shape)]
     return FaceQualityEvidence(
         sharpness=1.0 - blur_effect(luminance),
         under_exposed_fraction=float((seen <= DARKEST).mean()),
@@ -118,20 +115,6 @@ def quality_of(image: RgbImage, face: Face) -> FaceQualityEvidence:
         luminance_deviation=float(seen.std()),
         lower_face_paleness=lower_face_paleness(view, points),
     )
-
-
-def view_of(image: RgbImage, face: Face) -> tuple[RgbImage, Floats]:
-    """Return the face's box at `SIDE` pixels, (h, w, 3), and its landmarks in it, (5, 2)."""
-    from filters.loading import resize
-
-    height, width = image.shape[:2]
-    left, top = min(max(0, round(face.x1)), width - 1), min(max(0, round(face.y1)), height - 1)
-    right, bottom = max(left + 1, min(width, round(face.x2))), max(top + 1, min(height, round(face.y2)))
-    crop = image[top:bottom, left:right]
-    scale = SIDE / max(crop.shape[:2])
-    view = resize(crop, max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    points = (np.reshape(face.landmarks, (-1, 2)) - (left, top)) * scale
-    return view, points.astype(np.float32)
 
 
 def blur_effect(luminance: Floats) -> float:
@@ -177,10 +160,3 @@ def _mean_of_medians(colours: Floats, places: Sequence[tuple[Floats, float]], le
         patch = colours[top:bottom, left:right]
         medians += [float(np.median(patch))] if patch.size else []
     return float(np.mean(medians)) if medians else float("nan")
-
-
-def _ellipse(height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Return the pixels of a box that lie in the ellipse of nine tenths of its axes: the face without its corners."""
-    y, x = np.mgrid[:height, :width]
-    inside = ((2 * x + 1) / width - 1) ** 2 + ((2 * y + 1) / height - 1) ** 2 <= 0.81
-    return inside if inside.any() else np.ones((height, width), bool)

@@ -1,14 +1,15 @@
 """Heads: small classifiers on a network's features, a row of weights each, in a JSON file with what taught them."""
 
 import json
+import math
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, model_validator
 
-from filters.base import Settings, WeightsFile
+from filters.base import Settings, TableSettings, WeightsFile
 from filters.weights import WeightsError
 
 Floats = npt.NDArray[np.float32]
@@ -25,18 +26,21 @@ class Training(Settings):
     """What the heads were taught from; never the pictures themselves."""
 
     manifest_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of the list of pictures: each one's sha256 and label, sorted (`benchmarks.verdicts.teach`)."""
+    """Of the list of pictures: each one's sha256 and label, sorted (`curation.learning.heads.digest_of`)."""
     num_pictures: dict[str, int]
     """By label."""
 
 
-class Heads(Settings):
+class Heads(TableSettings):
     """The whole file."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"others"})
     format: Literal["facecaptionhq-heads-1"] = "facecaptionhq-heads-1"
     network_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of the network's weights; on other features the heads mean nothing."""
     training: Training
+    others: dict[str, Training] = Field(default={})
+    """What taught those heads that were taken over from another file, by name."""
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     """Of each feature, over the pictures it was taught from."""
@@ -53,6 +57,10 @@ class Heads(Settings):
             if len(head.weights) != num_features:
                 raise ValueError(f"heads.{name}.weights: {num_features} numbers are wanted, not {len(head.weights)}")
         return self
+
+    def training_of(self, name: str) -> Training:
+        """Return what taught a head."""
+        return self.others.get(name, self.training)
 
     def written(self) -> str:
         """Return the file's text: the same heads give the same bytes."""
@@ -73,6 +81,11 @@ class Classifier:
         """Return each head's logit of one picture's features, above 0 where its class is the likelier one."""
         standard = np.clip((features.astype(np.float64) - self._mean) / self._deviation, -self._clip, self._clip)
         return {name: float(standard @ weights) + bias for name, (weights, bias) in self._heads.items()}
+
+
+def probability(logit: float) -> float:
+    """Return the probability that a logit stands for where either class is as frequent as the other."""
+    return 0.5 + 0.5 * math.tanh(logit / 2)
 
 
 def read_heads(file: WeightsFile, network: WeightsFile, names: tuple[str, ...], num_features: int) -> Heads:

@@ -7,7 +7,8 @@ import numpy as np
 
 from benchmarks.provenance import wilson
 from benchmarks.verdicts.labelled import Labelled
-from benchmarks.verdicts.learning import POSITIVE, Doubles, Mask, Views, auc, cross_validated, limit_losing, out_of_fold
+from benchmarks.verdicts.learning import LESSONS, POSITIVE
+from curation.learning.heads import Doubles, Mask, Views, auc, cross_validated, limit_losing, out_of_fold
 
 LOST = (0.005, 0.01, 0.015, 0.02)
 """Shares of portraits without lettering that a limit may lose."""
@@ -94,7 +95,7 @@ def _curve(photos: Sequence[Labelled], views: Views, seed: int) -> list[dict[str
     for count in (*CURVE, len(order)):
         usable = ~drawn
         usable[order[:count]] = True
-        logits = cross_validated(out_of_fold(views, usable, {"drawn": POSITIVE["drawn"]}), rows)["drawn"]
+        logits = cross_validated(out_of_fold(views, {"drawn": LESSONS["drawn"]}, usable), rows)["drawn"]
         limit = limit_losing(logits[single & ~_tagged(photos, "letters")], 0.01)
         found = {"auc": round(auc(logits[drawn], logits[single]), 4), "told_at_0.01": _share(logits[drawn] > limit)}
         curve.append({"num_drawings": count, **found})

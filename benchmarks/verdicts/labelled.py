@@ -1,12 +1,12 @@
 """The labelled photos that `FACECAPTIONHQ_GOLD` and `FACECAPTIONHQ_GOLD2` name, and which of them are alike."""
 
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.pictures.photos import UNREADABLE_HERE
+from curation.dataset.labelled import manifest_rows
 from curation.images.decode import decode
 from curation.recipe.settings import DecodeLimits
 from filters.base import RgbImage
@@ -55,9 +55,6 @@ def folders_named(variables: Sequence[str] = FOLDERS) -> list[Path]:
 
 
 def _of(folder: Path) -> Iterator[Labelled]:
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if not row["file"].endswith(UNREADABLE_HERE):
-                source = ":".join(row["source"].split(":")[:2])
-                tags = tuple(row.get("tags", "").split())
-                yield Labelled(folder / "images" / row["file"], row["label"], tags, source, row["sha256"])
+    for row in manifest_rows(folder / "manifest.csv"):
+        if not row.file.endswith(UNREADABLE_HERE):
+            yield Labelled(folder / "images" / row.file, row.label, row.tags, row.source, row.sha256)

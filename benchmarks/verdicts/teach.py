@@ -23,16 +23,8 @@ from benchmarks.provenance import RESULTS, ROOT, commit, machine, surroundings
 from benchmarks.verdicts import views as variations
 from benchmarks.verdicts.drawn_figures import figures
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
-from benchmarks.verdicts.learning import (
-    PEOPLE,
-    POSITIVE,
-    Views,
-    cross_validated,
-    digest_of,
-    folds_of,
-    out_of_fold,
-    taught,
-)
+from benchmarks.verdicts.learning import LESSONS, PEOPLE, POSITIVE
+from curation.learning.heads import Views, cross_validated, digest_of, folds_of, out_of_fold, taught
 from curation.recipe.recipe import load_recipe
 from curation.storage.publish import digest
 from filters import anime, drawn, faces
@@ -114,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pairs = {photo.sha256: photo.label for photo in photos}
     training = Training(manifest_sha256=digest_of(pairs), num_pictures=dict(sorted(Counter(pairs.values()).items())))
     everyone = np.ones(len(photos), dtype=bool)
-    heads = taught(views, everyone, find_weights(NETWORK).sha256, training)
+    heads = taught(views, everyone, find_weights(NETWORK).sha256, training, LESSONS)
     options.heads.write_text(heads.written(), encoding="ascii")
-    judges = list(out_of_fold(views))
+    judges = list(out_of_fold(views, LESSONS))
     logits = cross_validated(judges, np.stack([one["features"][0] for one in seen]))
     by_sha256 = {photo.sha256: {name: logits[name][i] for name in POSITIVE} for i, photo in enumerate(photos)}
     (CACHE / "out_of_fold.json").write_text(json.dumps(by_sha256, indent=0), encoding="ascii")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from benchmarks.provenance import RESULTS, commit, machine, wilson
 from benchmarks.verdicts import derivatives
 from benchmarks.verdicts.labelled import BUSINESS, Labelled, folders_named, labelled
-from benchmarks.verdicts.learning import NUM_FOLDS, auc, folds_of
+from curation.learning.heads import NUM_FOLDS, auc, folds_of
 from curation.recipe.recipe import load_recipe
 from curation.storage.publish import digest
 from filters import colour, faces

@@ -32,10 +32,19 @@ def weights_of(recipe: Recipe) -> dict[str, str]:
     """Return name -> sha256 of every weights file that the recipe needs, each verified where it lies.
 
     Raises:
-        WeightsError: files are missing or have another sha256; the message tells of all of them.
+        WeightsError: files are missing or have another sha256; the message tells of all of them. Or they are not those
+            whose scores the recipe's limits were calibrated on.
     """
     names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
-    return {file.name: file.sha256 for file in find_all(names)}
+    found = {file.name: file.sha256 for file in find_all(names)}
+    limits = recipe.file.limits
+    for name, sha256 in limits.weights.items() if limits is not None else ():
+        if found.get(name, sha256) != sha256:
+            raise WeightsError(
+                f"{recipe.path}: the limits of {limits and limits.file} were calibrated on weights `{name}` of sha256 "
+                f"{sha256}; here they have {found[name]}: calibrate again"
+            )
+    return found
 
 
 def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,8 @@ from curation.recipe.screens import Proof, Proofs, ScreenStanza, about, may_hold
 from curation.recipe.validation import choices, validated
 from filters.base import CONTRACT, FilterModule, Follower, Settings, StandIn
 
+OWN_NAME = re.compile(r"own_[a-z0-9][a-z0-9_]*")
+"""Names under which a filter may stand beside itself; no filter of ours will ever bear one."""
 NUM_RECENT = 256
 """Evidences whose scores a plan remembers: more than a batch has pictures."""
 
@@ -25,6 +28,10 @@ class FilterStanza(Settings):
     """One `[[filters]]` table, before its filter's own module has looked at it."""
 
     name: str
+    """Name of the filter, of its column, and of who rejects."""
+    filter: str | None = None
+    """The filter that measures, where `name` is one of your own, which begins with `own_`: so it may stand in a recipe
+    several times."""
     measure: dict[str, Any] = Field(default_factory=dict)
     score: dict[str, Any] = Field(default_factory=dict)
     joint: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -113,7 +120,7 @@ def plan_of(stanza: FilterStanza, where: str, place: str) -> FilterPlan:
     Raises:
         RecipeError: a key of it does not hold.
     """
-    module = _module(stanza.name, where, f"{place}.name")
+    module = _module_of(stanza, where, place)
     joint = {name: score for name, score in JOINT_SCORES.items() if score.owner == stanza.name}
     if unknown := [name for name in stanza.joint if name not in joint]:
         raise RecipeError(f"{where}: {place}.joint.{unknown[0]}: unknown; {choices(unknown[0], joint)}")
@@ -165,6 +172,17 @@ def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str
     asked = {name for proof in screen.proofs for name in proof.when if name in joint}
     held = {name: validated(joint[name], stanza.joint.get(name, {}), where, f"{place}.joint.{name}") for name in asked}
     return ScreenPlan(plan, screen.proofs, stanza.name, held)
+
+
+def _module_of(stanza: FilterStanza, where: str, place: str) -> FilterModule:
+    if stanza.filter is None:
+        return _module(stanza.name, where, f"{place}.name")
+    if not OWN_NAME.fullmatch(stanza.name) or stanza.name in filter_names():
+        raise RecipeError(
+            f"{where}: {place}.name: {stanza.name!r} with filter = {stanza.filter!r}: a name of your own is wanted, "
+            f"which begins with own_, such as own_{stanza.filter}"
+        )
+    return _module(stanza.filter, where, f"{place}.filter")
 
 
 def _module(name: str, where: str, place: str) -> FilterModule:
@@ -229,6 +247,7 @@ def plan_values(plan: FilterPlan) -> dict[str, Any]:
     ]
     return {
         "name": plan.name,
+        **({"filter": plan.filter} if plan.filter != plan.name else {}),
         "measure": plan.measure.model_dump(mode="json"),
         "score": plan.score.model_dump(mode="json"),
         "joint": {name: score.model_dump(mode="json") for name, score in plan.joint.items()},  # type: ignore[attr-defined]

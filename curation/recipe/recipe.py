@@ -13,6 +13,7 @@ from curation.errors import RecipeError
 from curation.recipe.filter_plan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
 from curation.recipe.joint_scores import JOINT_SCORES
 from curation.recipe.judge import Criterion, KeepRange
+from curation.recipe.limits import LimitsRecord, require_measured_alike, with_limits
 from curation.recipe.overrides import overridden
 from curation.recipe.screens import may_hold
 from curation.recipe.settings import (
@@ -47,6 +48,8 @@ class RecipeFile(Settings):
     filters: tuple[FilterStanza, ...] = Field(min_length=1)
     captions: CaptionSettings | None = None
     pack: PackSettings = PackSettings()
+    limits: LimitsRecord | None = None
+    """In a file: the path of a lock that `calibrate` wrote, or a table `file`, `labels` (`curation.recipe.limits`)."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,22 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe; a bare name such as `facecaptionhq-4m` is one of those that come with the package.
 
     Each override is `key=value` as on the command line (`curation.recipe.overrides`). The values that it gives are the
-    recipe's from then on, in its digest and in what is written beside a stage's output.
+    recipe's from then on, in its digest and in what is written beside a stage's output. Where it names limits, those
+    of the lock are its own, but for what an override says of them; the lock is looked for beside the recipe, or, where
+    an override names it, from the working folder on.
 
     Raises:
         RecipeError: the file is missing, is not TOML, or a key of it or of an override does not hold.
     """
     file = _find(Path(path))
-    values = overridden(read_toml(file), overrides)
-    return recipe_of(values, " with ".join([str(file), *overrides]))
+    where = " with ".join([str(file), *overrides])
+    of_limits = [override for override in overrides if override.partition("=")[0].strip().split(".")[0] == "limits"]
+    values = overridden(read_toml(file), of_limits)
+    values, lock = with_limits(values, Path() if of_limits else file.parent, where)
+    recipe = recipe_of(overridden(values, [override for override in overrides if override not in of_limits]), where)
+    if lock is not None:
+        require_measured_alike(recipe.filters, lock, f"{where}: limits")
+    return recipe
 
 
 def recipe_text(name: Path | str) -> str:

@@ -89,6 +89,19 @@ def staged(path: Path) -> Iterator[Staged]:
         yield Staged(temp, path)
 
 
+def publish_alone(path: Path, write: Callable[[Path], object]) -> FileRecord:
+    """Publish a file into a folder that is no stage's: nothing of ours but the file is left there.
+
+    Raises:
+        ShardError, DiskFullError, StorageError: as `publish`.
+    """
+    record = publish(path, write)
+    if is_local(path):
+        with suppress(OSError):
+            (path.parent / TEMP_FOLDER).rmdir()
+    return record
+
+
 def publish_json(path: Path, value: Any) -> FileRecord:
     """Publish `value` as canonical JSON: sorted keys, two spaces, one newline at the end."""
     return publish(path, lambda temp: temp.write_bytes(json_bytes(value)))

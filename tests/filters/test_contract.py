@@ -10,10 +10,12 @@ import filters
 from curation.errors import RecipeError
 from curation.recipe.filter_plan import filter_names
 from curation.recipe.recipe import recipe_of
-from filters import anime, colour, detail, drawn, face_quality, faces, look, text, text_map
+from filters import anime, colour, detail, drawn, face_quality, face_tone, faces, look, taught, text, text_map
 from filters.base import CONTRACT, Evidence, FilterModule, Settings, StandIn
 
-BUNDLED: tuple[FilterModule, ...] = (anime, colour, detail, drawn, face_quality, faces, look, text, text_map)
+BUNDLED: tuple[FilterModule, ...] = (
+    *(anime, colour, detail, drawn, face_quality, face_tone, faces, look, taught, text, text_map),
+)
 """Typed: a module that breaks the contract does not pass mypy."""
 
 

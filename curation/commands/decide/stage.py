@@ -88,7 +88,7 @@ def decide(
         ShardError: some shards could not be decided; the folder still shows its last state.
         LeaseError: another run holds the folder.
     """
-    target, source = _folders(run, source)
+    target, source = curated_and_source(run, source)
     with hold(target) as lease:
         consult(target)
         before = _curated(target, recipe)
@@ -115,7 +115,7 @@ def foresee(run: Path, recipe: Recipe) -> Preview:
     Raises:
         UsageError: as `decide`.
     """
-    target, _ = _folders(run, None)
+    target, _ = curated_and_source(run, None)
     consult(target)
     manifest = _curated(target, recipe)
     weights = weights_of(recipe)
@@ -171,7 +171,7 @@ def recipes_of(manifest: Manifest) -> list[Mapping[str, Any]]:
     return [*manifest.extra.get(HISTORY, ()), manifest.recipe]
 
 
-def _folders(run: Path, source: Path | None) -> tuple[Path, Path]:
+def curated_and_source(run: Path, source: Path | None) -> tuple[Path, Path]:
     """Return the curated folder, and the one that it was curated from: beside it, or where its link leads."""
     target = named(run / CURATE.name if (run / CURATE.name).is_dir() else run)
     beside = [place.parent / FETCH.name for place in spellings(target)]
@@ -201,13 +201,13 @@ def told_of_captions(recipe: Mapping[str, Any]) -> int | None:
 def _jobs(
     manifest: Manifest, target: Path, source: Path | None, recipe: Recipe, weights: Mapping[str, str]
 ) -> list[DecideJob]:
-    there = _sources(source) if source else {}
+    there = shards_by_name(source) if source else {}
     return [
         DecideJob(report.shard, report, there.get(report.shard), target, recipe, weights) for report in manifest.shards
     ]
 
 
-def _sources(source: Path) -> dict[str, SourceShard]:
+def shards_by_name(source: Path) -> dict[str, SourceShard]:
     """Return the shards of what was curated, by name; none where it is gone, since few decisions ask for them."""
     try:
         return {shard.name: shard for shard, _ in source_shards(source)}

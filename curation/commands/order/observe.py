@@ -120,7 +120,7 @@ class _Group:
 
 def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, seed: int) -> tuple[_Group, _Group, int]:
     """Return kept and rejected pictures, and how many samples no filter has judged, of shards drawn by chance."""
-    weights, fraction = weights_of(recipe), _fraction(manifest, target)
+    weights, fraction = weights_of(recipe), shadow_fraction(manifest, target)
     kept, rejected, num_refused = _Group(0, []), _Group(0, []), 0
     for report in random.Random(seed).sample(manifest.shards, len(manifest.shards)):
         path = report.file(target, ".parquet")
@@ -139,7 +139,7 @@ def _rows(manifest: Manifest, target: Path, recipe: Recipe, num_pictures: int, s
     return kept, rejected, num_refused
 
 
-def _fraction(manifest: Manifest, target: Path) -> float:
+def shadow_fraction(manifest: Manifest, target: Path) -> float:
     """Return the share of the rejected pictures that every recipe which judged the run has measured by chance."""
     judging = [recipe_of(values, f"{target}: a recipe in its manifest").file.curate for values in recipes_of(manifest)]
     return min(1.0 if settings.measure == "all" else settings.shadow_fraction for settings in judging)
@@ -187,10 +187,10 @@ def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Mea
     measured = []
     for uid, sample in samples:
         entry = Entry(uid, sample.image_bytes)
-        outcome = _ask(entry, whole, weights)
+        outcome = measured_alone(entry, whole, weights)
         if isinstance(outcome, Measured) and not warm.issuperset(outcome.seconds):
             warm |= set(outcome.seconds)
-            outcome = _ask(entry, whole, weights)
+            outcome = measured_alone(entry, whole, weights)
         if isinstance(outcome, CellFault):
             warm.clear()  # the next picture may meet a new cell
         elif outcome.refused is None:
@@ -198,7 +198,8 @@ def _measured(samples: Sequence[tuple[str, Sample]], recipe: Recipe) -> list[Mea
     return measured
 
 
-def _ask(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured | CellFault:
+def measured_alone(entry: Entry, recipe: Recipe, weights: Mapping[str, str]) -> Measured | CellFault:
+    """Return what comes of one picture, in a cell where the recipe says so, or what it did to the cell."""
     if not recipe.file.curate.isolate:
         return measure([entry], load_bank(recipe, weights), recipe)[0]
     outcome = CELL.measure([entry], recipe, weights)

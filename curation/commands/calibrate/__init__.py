@@ -1,0 +1,1 @@
+"""`calibrate`: from labels and a run's ledgers to limits with evidence."""

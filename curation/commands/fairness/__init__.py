@@ -1,0 +1,1 @@
+"""`fairness`: whom a run turns away more often than others, and which filter does."""

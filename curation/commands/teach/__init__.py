@@ -1,0 +1,1 @@
+"""`teach`: from labels and a run's pictures to a head, with its card."""

@@ -1,0 +1,135 @@
+"""The features of a run's pictures: measured once, each in a cell, from the tars; then they lie beside the run.
+
+`RUN/curate-features/<measurement key>/<shard>.parquet` holds a row for every picture that was ever asked for,
+so what was stopped goes on where it was. The folder leaves its card with the curated one, by which `forget` finds it.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from curation.commands.decide.stage import shards_by_name
+from curation.commands.order.observe import measured_alone
+from curation.dataset.ledger import read_ledger, write_table
+from curation.dataset.manifest import Manifest, ShardReport
+from curation.dataset.sources import SourceShard, TarShard, source_samples
+from curation.measure.cascade import Entry, Measured
+from curation.measure.filter_set import measurement_keys, weights_of
+from curation.recipe.recipe import Recipe, recipe_of
+from curation.run.derived import register
+from curation.storage.paths import local_copy, named
+from curation.storage.publish import publish_alone
+
+Floats = npt.NDArray[np.float32]
+SUFFIX = "-features"
+"""What the folder's name adds to that of the curated one."""
+SCHEMA = pa.schema([("uid", pa.string()), ("sha256", pa.string()), ("features", pa.list_(pa.float32()))])
+NUM_KEY_DIGITS = 16
+OF_THE_RUN = ("isolate", "device", "num_gpus", "max_decode_s", "max_measure_s", "max_measure_mib")
+"""Settings of `[curate]` by which the run's own pictures are met."""
+
+
+@dataclass(frozen=True)
+class WantedPicture:
+    """A picture whose features are wanted."""
+
+    uid: str
+    sha256: str
+    shard: str
+
+
+def features_of(
+    target: Path,
+    manifest: Manifest,
+    source: Path,
+    wanted: Sequence[WantedPicture],
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Floats]:
+    """Return uid -> features, (1584,), of a curated folder's pictures.
+
+    One is left out that lies neither in the folder that was curated nor among those that were kept, or that cannot be
+    measured.
+
+    Raises:
+        ShardError: a tar that holds some of them cannot be read.
+        WeightsError: the network's weights are not here.
+    """
+    recipe = features_recipe(manifest)
+    weights = weights_of(recipe)
+    (key,) = measurement_keys(recipe, weights).values()
+    home = named(target)
+    folder = home.parent / f"{home.name}{SUFFIX}" / key[:NUM_KEY_DIGITS]
+    shards, found = shards_by_name(source), dict[str, Floats]()
+    for number, report in enumerate(manifest.shards, 1):
+        ours = [picture for picture in wanted if picture.shard == report.shard]
+        path = folder / f"{report.shard}.parquet"
+        known = _read(path) if ours else {}
+        if missing := {picture.sha256: picture for picture in ours if picture.sha256 not in known}:
+            tell(f"features: shard {report.shard} ({number} of {len(manifest.shards)}): {len(missing)} pictures")
+            pictures = _pictures(report, shards.get(report.shard), target, missing)
+            new = dict(_measured(pictures, recipe, weights))
+            register(target, folder.parent, "features", manifest.state)
+            known |= {sha256: (missing[sha256].uid, features) for sha256, features in new.items()}
+            _write(path, known)
+        found |= {picture.uid: known[picture.sha256][1] for picture in ours if picture.sha256 in known}
+    return found
+
+
+def features_recipe(manifest: Manifest) -> Recipe:
+    """Return the recipe that measures features of pictures, and nothing else, as the run decodes them."""
+    curate = {name: manifest.recipe["curate"][name] for name in OF_THE_RUN}
+    values = {
+        "schema_version": 1,
+        "name": "features",
+        "decode": manifest.recipe["decode"],
+        "curate": {**curate, "measure": "all"},
+        "filters": [{"name": "taught", "measure": {"stores_features": True}}],
+    }
+    return recipe_of(values, "the recipe of features")
+
+
+def _pictures(
+    report: ShardReport, source: SourceShard | None, target: Path, wanted: Mapping[str, WantedPicture]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield sha256 and bytes of a shard's pictures: from what was curated, if it is still there, else of the kept."""
+    is_there = source is not None and source.path.exists()
+    shard = source if source is not None and is_there else TarShard(report.shard, report.file(target, ".tar"))
+    waiting = set(wanted)
+    with shard.opened() as tar:
+        for sample in source_samples(shard, tar):
+            sha256 = hashlib.sha256(sample.image_bytes).hexdigest()
+            if sha256 in waiting:
+                waiting.remove(sha256)
+                yield sha256, sample.image_bytes
+
+
+def _measured(
+    pictures: Iterator[tuple[str, bytes]], recipe: Recipe, weights: Mapping[str, str]
+) -> Iterator[tuple[str, Floats]]:
+    for sha256, image_bytes in pictures:
+        outcome = measured_alone(Entry(sha256, image_bytes), recipe, weights)
+        if isinstance(outcome, Measured) and outcome.refused is None:
+            yield sha256, np.array(outcome.evidence["taught"].features, dtype=np.float32)
+
+
+def _read(path: Path) -> dict[str, tuple[str, Floats]]:
+    """Return sha256 -> uid and features; none where nothing was measured."""
+    if not path.exists():
+        return {}
+    with local_copy(path) as copy:
+        rows = read_ledger(copy).to_pylist()
+    return {row["sha256"]: (row["uid"], np.array(row["features"], dtype=np.float32)) for row in rows}
+
+
+def _write(path: Path, known: Mapping[str, tuple[str, Floats]]) -> None:
+    rows = [
+        {"uid": uid, "sha256": sha256, "features": features.tolist()}
+        for sha256, (uid, features) in sorted(known.items())
+    ]
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    publish_alone(path, lambda temp: write_table(temp, table, {"stage": "features"}))

@@ -1,0 +1,1 @@
+"""What labels teach: limits and heads, with evidence; pure functions of scores, features, labels and seeds."""
