@@ -29,7 +29,7 @@ class Agreement:
 
 
 def agreements(labels: Sequence[Label]) -> tuple[Agreement, ...]:
-    """Return the agreement of every two reviewers who have a picture in common, by name; `labels` are those that count."""
+    """Return how every two reviewers agree who have a picture in common, by name; `labels` are those that count."""
     said: dict[str, dict[str, str]] = {}
     for label in labels:
         said.setdefault(label.reviewer, {})[label.uid] = label.label

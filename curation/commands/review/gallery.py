@@ -59,8 +59,7 @@ def page(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[st
         UsageError: a score is not one of the recipe's.
     """
     where, values = _where(table, query, recipe, labelled)
-    shown = _column(table, query.sort) if query.sort else "NULL"
-    order = f"{shown} {'DESC' if query.descending else 'ASC'} NULLS LAST, id" if query.sort else "id"
+    shown, order = _column(table, query.sort) if query.sort else "NULL", _order(table, query)
     columns = f"uid, kept, rejected_by, reason, width, height, num_bytes, {shown}"
     ((total,),) = table.ask(f"SELECT count(*) FROM {where}", values)
     rows = table.ask(f"SELECT {columns} FROM {where} ORDER BY {order} LIMIT {query.num} OFFSET {query.first}", values)
@@ -72,10 +71,12 @@ def page(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[st
 def uids_of(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> list[str]:
     """Return the uids of all that a query finds, in its order."""
     where, values = _where(table, query, recipe, labelled)
-    order = (
-        f"{_column(table, query.sort)} {'DESC' if query.descending else 'ASC'} NULLS LAST, id" if query.sort else "id"
-    )
-    return [uid for (uid,) in table.ask(f"SELECT uid FROM {where} ORDER BY {order}", values)]
+    return [uid for (uid,) in table.ask(f"SELECT uid FROM {where} ORDER BY {_order(table, query)}", values)]
+
+
+def _order(table: Table, query: Query) -> str:
+    way = "DESC" if query.descending else "ASC"
+    return f"{_column(table, query.sort)} {way} NULLS LAST, id" if query.sort else "id"
 
 
 def _where(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> tuple[str, list[Any]]:
@@ -115,7 +116,7 @@ def _column(table: Table, name: str) -> str:
 
 
 def spread(table: Table, score: Score, num_bins: int = 48) -> dict[str, Any] | None:
-    """Return how a score lies over the judged rows: counts kept and rejected per bin, thin tails in the outermost ones."""
+    """Return how a score lies over the judged rows: counts per bin, with thin tails in the outermost ones."""
     column = quoted(score.column)
     finite = f"judged AND isfinite({column})"
     ((low, high, num),) = table.ask(

@@ -101,25 +101,25 @@ def refusal_of(
     method: str, num_query_bytes: int, headers: Mapping[str, str], known: Secrets, brought: str | None = None
 ) -> Refusal | None:
     """Return why a request is refused, or None; `brought` is the token in its address."""
-    if headers.get("host", "") not in known.hosts:
-        return Refusal(421, "this server answers only under the name of this machine")
-    if headers.get("origin") not in (None, *(f"http://{host}" for host in known.hosts)):
-        return Refusal(403, "another site asks")
-    if headers.get("sec-fetch-site") == "cross-site" and brought is None:
-        return Refusal(403, "another site asks")
     given = cookie_in(headers.get("cookie", ""), known.cookie) if brought is None else brought
-    if given is None or not compare_digest(given.encode(), known.token.encode()):
-        return Refusal(403, "open the address that `facecaptionhq review` has printed")
-    if num_query_bytes > MAX_QUERY_BYTES:
-        return Refusal(414, "the address is too long")
-    if method in ("GET", "HEAD"):
-        return None
-    if not compare_digest(headers.get(CSRF_HEADER, "").encode(), known.csrf.encode()):
-        return Refusal(403, "the header of this page's own requests is missing")
-    length = headers.get("content-length", "")
-    if not length.isdecimal():
-        return Refusal(411, "a length is missing")
-    return None if int(length) <= MAX_BODY_BYTES else Refusal(413, "the request is too large")
+    is_elsewhere = headers.get("origin") not in (None, *(f"http://{host}" for host in known.hosts))
+    is_elsewhere |= headers.get("sec-fetch-site") == "cross-site" and brought is None
+    length, writes = headers.get("content-length", ""), method not in ("GET", "HEAD")
+    num_body_bytes = int(length) if length.isdecimal() else 0
+    tests = (
+        (headers.get("host", "") in known.hosts, 421, "this server answers only under the name of this machine"),
+        (not is_elsewhere, 403, "another site asks"),
+        (_equal(given, known.token), 403, "open the address that `facecaptionhq review` has printed"),
+        (num_query_bytes <= MAX_QUERY_BYTES, 414, "the address is too long"),
+        (not writes or _equal(headers.get(CSRF_HEADER), known.csrf), 403, "the header of this page is missing"),
+        (not writes or length.isdecimal(), 411, "a length is missing"),
+        (not writes or num_body_bytes <= MAX_BODY_BYTES, 413, "the request is too large"),
+    )
+    return next((Refusal(status, why) for holds, status, why in tests if not holds), None)
+
+
+def _equal(given: str | None, wanted: str) -> bool:
+    return given is not None and compare_digest(given.encode(), wanted.encode())
 
 
 def token_in(query: bytes) -> str | None:

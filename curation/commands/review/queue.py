@@ -1,9 +1,9 @@
 """Which pictures are shown for labelling, and with what probability each was drawn: a stratified sample.
 
 The strata are a partition of all pictures that filters judged. From each a simple random sample is drawn, without
-replacement, so a picture's inclusion probability is its stratum's sample over its stratum (Cochran, Sampling Techniques,
-3rd ed., ch. 5), and labels can be weighed back to the whole run. The strata take turns in proportion to their samples: of
-a queue that is left halfway each has given about half, so ratios of weighed labels hold for what was labelled, too.
+replacement, so a picture's inclusion probability is its stratum's sample over its stratum (Cochran, Sampling
+Techniques, 3rd ed., ch. 5), and labels can be weighed back to the whole run. The strata take turns in proportion to
+their samples: of a queue that is left halfway each has given about half, so ratios of weighed labels hold for it, too.
 """
 
 import hashlib

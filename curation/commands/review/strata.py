@@ -1,4 +1,4 @@
-"""Parts the pictures of a run by what labels of them would tell: near a limit, contested, in dispute, or none of these."""
+"""Parts the pictures of a run by what labels of them would tell: near a limit, contested, disputed, or neither."""
 
 from collections.abc import Iterator
 
@@ -20,9 +20,9 @@ CANDIDATES = f"judged AND is_first AND coalesce(rejected_by, '') NOT IN {NEVER_S
 def strata_of(table: Table, num: int, seed: int) -> tuple[Stratum, ...]:
     """Return the strata that have pictures, each with its first `num` in the order of their tokens.
 
-    A picture belongs to the first that fits: two detectors of the same thing contradict one another (a screen's proof and
-    its filter, or `TWINS`); one filter alone rejects it, against all others; a score lies near a limit, on the nearest
-    such side. Counts have no near cases: most of them sit on their limit.
+    A picture belongs to the first that fits: two detectors of the same thing contradict one another (a screen's proof
+    and its filter, or `TWINS`); one filter alone rejects it, against all others; a score lies near a limit, on the
+    nearest such side. Counts have no near cases: most of them sit on their limit.
     """
     query = f"""
         WITH judged_rows AS (SELECT *, {mask(table.recipe)} AS mask FROM rows WHERE {CANDIDATES}),

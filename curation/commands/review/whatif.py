@@ -1,11 +1,12 @@
 """What other limits would do: the judge of `curation.recipe.judge` over all rows at once, as one expression of SQL.
 
-Each criterion gives a row one of three outcomes, as its `settle` does: it holds, it fails, or nothing is certain yet. All
-outcomes of a row make one number (`mask`): the bit of every criterion that fails, and, `WAITS` higher, that of every one
-that waits. Rows are counted by that number; everything else follows from few hundred counts.
+Each criterion gives a row one of three outcomes, as its `settle` does: it holds, it fails, or nothing is certain yet.
+All outcomes of a row make one number (`mask`): the bit of every criterion that fails, and, `WAITS` higher, that of
+every one that waits. Rows are counted by that number; everything else follows from few hundred counts.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -55,12 +56,26 @@ def changed(values: Mapping[str, Any], limits: Limits, where: str, name: str | N
         if stanza is None or not score:
             raise RecipeError(f"{where}: {criterion!r}: no criterion; say FILTER.SCORE of a filter of the recipe")
         stanza["keep"] = {name: kept for name, kept in stanza.get("keep", {}).items() if name != score}
+        if not any(proves.keys() & stanza["keep"].keys() for proves in _proven(stanza)) and keep is None:
+            _drop_screens(values, stanza)
         ends = {end: limit for end, limit in (keep or {}).items() if limit is not None}
         overrides += [f"filters.{filter_name}.keep.{score}.{end}={limit!r}" for end, limit in ends.items()]
     recipe = recipe_of(overridden(values, overrides), where)
     if len(recipe.criteria) > WAITS:
         raise RecipeError(f"{where}: {len(recipe.criteria)} keep ranges; the page asks about {WAITS} at most")
     return recipe
+
+
+def _drop_screens(values: dict[str, Any], stanza: dict[str, Any]) -> None:
+    """Take out of plain values the screens of a filter, which nobody asks any more."""
+    gone = re.compile(rf"{re.escape(stanza['name'])}_screen(_\d+)?")
+    stanza.pop("screens", None)
+    values["curate"]["order"] = [name for name in values["curate"]["order"] if not gone.fullmatch(name)]
+
+
+def _proven(stanza: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what the screens of a filter prove."""
+    return [proof["then"] for screen in stanza.get("screens", ()) for proof in screen["proofs"]]
 
 
 def mask(recipe: Recipe) -> str:
@@ -88,7 +103,7 @@ class Outcome:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Return plain values: kept before and after, who changes sides, and for each criterion and filter whom it hits.
+        """Return plain values: kept before and after, who changes sides, and whom each criterion and filter hits.
 
         `alone` counts whom nothing else rejects; pairs of `overlap` those that both filters reject.
         """
@@ -154,7 +169,7 @@ def number(value: float) -> str:
 
 
 def _outcome(criterion: Criterion, certain: Mapping[str, Any], fails: str, waits: str) -> str:
-    """Return what a criterion adds to the mask: screens first, in the order in which they are asked, then its filter."""
+    """Return what a criterion adds to the mask: screens first, in the order in which they are asked, then filters."""
     bounds, name = criterion.keep.bounds, name_of(criterion)
     low, high = number(bounds.low), number(bounds.high)
     steps = []
