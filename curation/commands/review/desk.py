@@ -170,7 +170,8 @@ class Desk:
         Raises:
             RecipeError: one does not hold.
         """
-        return changed(self.reviewed.recipe.resolved, require_finite(limits), self.reviewed.recipe.name)
+        before = self.reviewed.recipe
+        return changed(before.resolved, require_finite(limits), before.name) if limits else before
 
     def _labelled(self) -> list[tuple[str, str]]:
         return [(label.uid, label.label) for label in self.labels.standing()]

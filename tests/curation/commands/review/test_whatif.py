@@ -53,12 +53,8 @@ def found(table: Table, recipe: Recipe) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("what-if")
-    curate(
-        mixed_source(folder / "run" / "fetch"),
-        folder / "run" / "curate",
-        recipe_from(folder, RECIPE.replace("shadow_fraction = 0.0", 'measure = "all"')),
-        ALONE,
-    )
+    text = RECIPE.replace("shadow_fraction = 0.0", 'measure = "all"')
+    curate(mixed_source(folder / "run" / "fetch"), folder / "run" / "curate", recipe_from(folder, text), ALONE)
     return folder / "run"
 
 
