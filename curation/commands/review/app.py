@@ -101,6 +101,7 @@ def build_app(desk: Desk, known: Secrets) -> Guard:
     uid = "{uid:str}"
     routes = [
         Route("/", page),
+        Route("/favicon.ico", lambda request: Response(status_code=204)),
         Route("/page/{name:str}", page),
         Route(f"/picture/{uid}", picture),
         Route("/api/facts", _answers(lambda request: desk.facts | {"csrf": known.csrf})),

@@ -58,6 +58,7 @@ async function begin() {
     event.target.blur();
   });
   addEventListener("keydown", onKey);
+  if (matchMedia("(max-width: 820px)").matches) for (const panel of document.querySelectorAll("aside > details")) panel.open = false;
   gallery.start(facts);
   map.start((uids) => { view("gallery"); gallery.only(uids); });
   await queue.start(sessionStorage.getItem("reviewer") ?? "");
