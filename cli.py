@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, labels, stages, tools
+from curation.command_line import afterwards, catalogues, labels, seeing, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
@@ -49,7 +49,8 @@ AFTERWARDS: Commands = {
     afterwards.why: "why run https://example.org/photo.jpg",
     afterwards.forget: "forget run --list takedown.txt --dry-run",
 }
-LABELS: Commands = {
+REVIEW: Commands = {
+    seeing.review: "review run --reviewer ada",
     labels.calibrate: "calibrate labels.jsonl run --filter drawn --precision 0.95 --out thresholds.lock.toml",
     labels.teach: "teach labels.jsonl run --label drawn --against single --out head.json",
     labels.fairness: "fairness run --word hijab",
@@ -80,7 +81,7 @@ RECIPES: Commands = {
 GROUPS = (
     (app, "Stages", STAGES),
     (app, "Afterwards", AFTERWARDS),
-    (app, "Labels", LABELS),
+    (app, "Review and labels", REVIEW),
     (app, "Training", TRAINING),
     (app, "Tools", TOOLS),
     (models_app, None, MODELS),

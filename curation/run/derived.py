@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from curation.dataset.label_file import LABELS_NAME, REVIEW_FOLDER
 from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME
 from curation.dataset.stages import STAGES
 from curation.storage.paths import folders_of, in_same_store, is_local, location, resolved
@@ -79,7 +80,7 @@ def derived_of(source: Path) -> tuple[Derived, ...]:
 def descendants(source: Path) -> tuple[Derived, ...]:
     """Return what was derived from a folder or run, and from that, and so on, each once, nearer ones first."""
     found: dict[Path, Derived] = {}
-    waiting = list(derived_of(source))
+    waiting = [*_review_in(source), *derived_of(source)]
     while waiting:
         derived = waiting.pop(0)
         if derived.folder not in found:
@@ -91,12 +92,22 @@ def descendants(source: Path) -> tuple[Derived, ...]:
 def _around(derived: Derived) -> tuple[Derived, ...]:
     """Return what a derived folder led to: what left its card there, and the later stages beside it, as in a run."""
     folder = derived.folder
+    if derived.stage == REVIEW_FOLDER:
+        return ()
     if derived.stage not in STAGES or folder.name != derived.stage:
         return derived_of(folder)
     later = [name for name in STAGES if list(STAGES).index(name) > list(STAGES).index(derived.stage)]
     beside = [name for name in later if (folder.parent / name).is_dir()]
     places = (Derived(name, folder, folder.parent / name, True, "", derived.card) for name in beside)
-    return (*places, *derived_of(folder), *(child for name in beside for child in derived_of(folder.parent / name)))
+    children = (child for name in beside for child in derived_of(folder.parent / name))
+    return (*places, *_review_in(folder.parent), *derived_of(folder), *children)
+
+
+def _review_in(run: Path) -> tuple[Derived, ...]:
+    """Return the labels of a run, which lie in it and need no card."""
+    folder = run / REVIEW_FOLDER
+    is_there = (folder / LABELS_NAME).is_file()
+    return (Derived(REVIEW_FOLDER, run, folder, True, "", folder / LABELS_NAME),) if is_there else ()
 
 
 def _cards(source: Path) -> Iterator[Derived]:

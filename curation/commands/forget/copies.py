@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.commands.forget.traces import Traces, may_tell, rows_that_tell
+from curation.dataset.label_file import REVIEW_FOLDER
 from curation.dataset.tar import MAX_MEMBER_BYTES, split_name
 from curation.errors import ShardError
 from curation.run.folders import names_in
@@ -23,6 +24,10 @@ PACKED_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\
 """What such files begin with, whatever they are called."""
 TAR, TABLE, ARROW, LOOSE, OTHER = "tar", "table", "arrow", "loose", "other"
 """Forms of files: a tar, Parquet, Arrow's own, a file of an image alone, and whatever else tells of one."""
+NAMED = "named"
+"""The kind of a folder that somebody names by `--also`."""
+LINES = (".jsonl", ".txt")
+"""Suffixes of what `review` writes a line for each picture in: labels, and lists of uids."""
 TEXTS = (".json", ".txt", ".caption")
 """Suffixes of what may lie beside a picture and is about it."""
 CHUNK_BYTES = 1 << 24
@@ -42,14 +47,16 @@ class Holding:
     form: str = OTHER
 
 
-def holdings(folder: Path, traces: Traces, *, whole: bool) -> Iterator[Holding]:
-    """Yield the files of a folder that hold a trace; `whole` reads all members of tars, else their names count.
+def holdings(folder: Path, traces: Traces, *, kind: str) -> Iterator[Holding]:
+    """Yield the files of a folder that hold a trace; `kind` says what the folder is, as `Copy` does.
 
-    Where a loose picture is one, the texts beside it that are named as it is go with it.
+    Of what somebody names all members of tars are read, else their names count; in a folder of labels only what
+    `review` writes is looked at, whatever else may lie there. Where a loose picture is one, the texts beside it that
+    are named as it is go with it.
     """
-    names, loose, told = names_in(folder), set[str](), set[str]()
+    names, loose, told = _names(folder, kind), set[str](), set[str]()
     for name in names:
-        holding = look(folder, name, traces, whole=whole)
+        holding = look(folder, name, traces, whole=kind == NAMED)
         if holding is not None:
             told.add(name)
             loose |= {split_name(name)[0]} if holding.form == LOOSE else set()
@@ -59,9 +66,16 @@ def holdings(folder: Path, traces: Traces, *, whole: bool) -> Iterator[Holding]:
             yield Holding(name, "lies beside the picture of an image that was forgotten", form=LOOSE)
 
 
-def links_out(folder: Path, reached: Iterable[Path]) -> dict[str, Path]:
+def _names(folder: Path, kind: str) -> list[str]:
+    """Return the files that are looked at."""
+    if kind != REVIEW_FOLDER:
+        return list(names_in(folder))
+    return sorted(path.name for path in folder.iterdir() if path.suffix in LINES and path.is_file())
+
+
+def links_out(folder: Path, reached: Iterable[Path], kind: str = NAMED) -> dict[str, Path]:
     """Return every link below a folder that leads out of all that is looked into, and where it leads."""
-    if not is_local(folder):
+    if not is_local(folder) or kind == REVIEW_FOLDER:
         return {}
     inside = [resolved(place) for place in (folder, *reached)]
     links = {

@@ -36,7 +36,7 @@ class Copy:
     """A folder of another kind that was made from a stage's: caches of training, or what somebody names."""
 
     kind: str
-    """`cache`, `work`, or `named`."""
+    """`cache`, `work`, `review`, or `named`."""
     folder: Path
 
 

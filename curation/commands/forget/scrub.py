@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.forget.copies import LOOSE, TABLE, TAR, Holding, holdings, links_out, look
+from curation.commands.forget.copies import LOOSE, NAMED, TABLE, TAR, Holding, holdings, links_out, look
 from curation.commands.forget.reach import Copy
 from curation.commands.forget.traces import Traces, rows_that_tell
+from curation.dataset.label_file import REVIEW_FOLDER, held, without
 from curation.dataset.tar import copy_without
 from curation.errors import FaceCaptionError
 from curation.storage.paths import local_copy
@@ -40,9 +41,9 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
 
     What lies behind a link that leads out of all that is `reached` is not touched, but named.
     """
-    done, links = Scrubbed(str(copy.folder), copy.kind), links_out(copy.folder, reached)
+    done, links = Scrubbed(str(copy.folder), copy.kind), links_out(copy.folder, reached, copy.kind)
     done.left.update(unentered(copy.folder, links))
-    for holding in list(holdings(copy.folder, traces, whole=copy.kind == "named")):
+    for holding in list(holdings(copy.folder, traces, kind=copy.kind)):
         path = copy.folder / holding.file
         if holding.file in links:
             done.left[holding.file] = f"a link to {links[holding.file]}, which {holding.why}; {LINK_HINT}"
@@ -69,11 +70,16 @@ def _erase(path: Path, holding: Holding, place: Copy, traces: Traces, done: Scru
     elif place.kind == MADE_ANEW or holding.form == LOOSE:
         remove(path)
         done.deleted.append(holding.file)
+    elif place.kind == REVIEW_FOLDER:
+        with held(path):
+            content = without(path.read_bytes(), lambda line: traces.pattern.search(line) is not None)
+            publish(path, lambda temp: temp.write_bytes(content))
+        done.rewritten.append(holding.file)
     elif (write := _rewriting(path, holding, traces)) is not None:
         with local_copy(path) as whole:
             publish(path, partial(write, whole))
         done.rewritten.append(holding.file)
-        if look(place.folder, holding.file, traces, whole=place.kind == "named") is not None:
+        if look(place.folder, holding.file, traces, whole=place.kind == NAMED) is not None:
             done.left[holding.file] = "still tells of an image, after all that could be taken out of it; remove it"
     else:
         done.left[holding.file] = "tells of an image, in a form that nothing here can take it out of; remove it"

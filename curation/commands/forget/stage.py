@@ -128,7 +128,7 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
     sought = seek([*found.own, *(place.at for place in found.derived)], requests)
     traces = _traces(requests, sought, tombstones_of(run))
     copies = {
-        str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, whole=copy.kind == "named")]
+        str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, kind=copy.kind)]
         for copy in found.copies
     }
     return {
@@ -144,7 +144,7 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
 
 def _unentered(found: Reach) -> dict[str, str]:
     """Return the links that nobody would enter, and why."""
-    links = {copy.folder: links_out(copy.folder, found.folders) for copy in found.copies}
+    links = {copy.folder: links_out(copy.folder, found.folders, copy.kind) for copy in found.copies}
     return {f"{folder}/{name}": why for folder in links for name, why in unentered(folder, links[folder]).items()}
 
 

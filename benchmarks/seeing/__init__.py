@@ -1,0 +1,1 @@
+"""Is what people look at there at once?"""

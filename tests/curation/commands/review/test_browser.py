@@ -1,0 +1,130 @@
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from curation.commands.curate import curate
+from curation.commands.review.app import build_app
+from curation.commands.review.desk import Choices, open_desk
+from curation.commands.review.guard import Secrets
+from curation.commands.review.serve import _listening
+from curation.dataset.labels import read_labels
+from curation.recipe.recipe import load_recipe
+from tests.curation.commands.report.run import ALONE, RECIPE
+from tests.curation.commands.report.test_browser import CHROMIUM, FLAGS, attacks
+from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+ELSEWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose captions attack."""
+    samples = [sample_members(f"{i:05d}", colourful(i) if i % 3 else grey(i)) for i in range(12)]
+    for sample, text in zip(samples, [*attacks(ELSEWHERE), "x" * 200_000, "\u202eevil\x1b[2J"], strict=False):
+        sample[2] = (sample[2][0], text.encode())
+    write_shard(tmp_path / "run" / "fetch", "00000", samples)
+    curate(tmp_path / "run" / "fetch", tmp_path / "run" / "curate", recipe_from(tmp_path, RECIPE), ALONE)
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def address(run: Path) -> Iterator[str]:
+    """Where the page is served."""
+    import uvicorn
+
+    desk, listener = open_desk(run, Choices("ada")), _listening(0)
+    known = Secrets(listener.getsockname()[1])
+    config = uvicorn.Config(build_app(desk, known), log_level="error", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    desk.start()
+    yield known.address
+    server.should_exit = True
+    thread.join()
+    listener.close()
+    desk.close()
+
+
+@pytest.fixture
+def page() -> Iterator["Page"]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        opened = browser.new_page()
+        opened.set_default_timeout(60_000)
+        yield opened
+        browser.close()
+
+
+def progress(page: "Page", done: int) -> None:
+    page.wait_for_function(
+        f"document.getElementById('progress').value === {done} && !!document.querySelector('#stage img')"
+    )
+
+
+def test_a_session_in_the_browser_by_keys_and_clicks(run: Path, address: str, page: "Page") -> None:
+    requests: list[str] = []
+    faults: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]")
+    assert "token" not in page.url
+    blurred = page.eval_on_selector("#stage img", "image => getComputedStyle(image).filter")
+    page.keyboard.press("v")
+    assert "blur" in blurred and page.eval_on_selector("#stage img", "i => getComputedStyle(i).filter") == "none"
+    for number, key in enumerate("1211", 1):
+        page.keyboard.press(key)
+        progress(page, number)
+    page.keyboard.press("u")
+    progress(page, 3)
+    page.keyboard.press("2")
+    progress(page, 4)
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    progress(page, 4)
+    page.fill("#reviewer", "bob")
+    page.press("#reviewer", "Tab")
+    progress(page, 0)
+    for number in range(1, 5):
+        page.keyboard.press("1")
+        progress(page, number)
+    page.click("nav [data-view=agreement]")
+    assert "Cohen's kappa 0.00" in page.inner_text(".kappa") and "2 of 4 labels agree" in page.inner_text(".kappa")
+    page.click("nav [data-view=gallery]")
+    page.wait_for_selector(".tile")
+    page.fill("#caption", "onerror")
+    page.wait_for_function("document.getElementById('total').textContent === '1 pictures'")
+    page.click(".tile .shot")
+    page.wait_for_selector("dialog[open] .captions p")
+    assert page.inner_text("#dialog-captions").startswith("<img src=")
+    page.keyboard.press("Escape")
+    kept = int(page.inner_text("#num-kept"))
+    field = "[data-limit='colour.mean_channel_std'] input[type=number]"
+    page.fill(field, "50")
+    page.press(field, "Tab")
+    page.wait_for_function(f"Number(document.getElementById('num-kept').textContent) < {kept}")
+    left = int(page.inner_text("#num-kept"))
+    page.fill("#recipe-name", "bolder")
+    page.click("#write button")
+    page.wait_for_selector("#written:not([hidden])")
+    labels = read_labels(run / "review" / "labels.jsonl")
+    said = {name: [label.label for label in labels if label.reviewer == name] for name in ("ada", "bob")}
+    assert said == {"ada": ["single", "group", "single", "group"], "bob": ["single"] * 4}
+    recipe = load_recipe(run / "review" / "bolder.toml")
+    assert (recipe.criteria[0].keep.min, recipe.file.name) == (50.0, "bolder") and left < kept
+    assert faults == [] and page.title() == f"Review: {run.name}"
+    assert [url for url in requests if not re.match(re.escape(address.partition("/?")[0]) + "/", url)] == []
