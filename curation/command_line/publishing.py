@@ -19,7 +19,6 @@ from curation.command_line.options import (
     spread_of,
     to_json,
 )
-from curation.errors import UsageError
 from curation.printable import say
 
 PackArgument = Annotated[str, typer.Argument(help="Folder that `pack` wrote, or the run that holds one.")]
@@ -75,9 +74,7 @@ def card(
         say(to_json(values(made)) if as_json else tell(made))
         return
     if given:
-        raise UsageError(
-            f"--check reads what was stated from the card: leave out {', '.join(f'--{name}' for name in given)}"
-        )
+        raise _wrong(f"--check reads what was stated from the card: leave out --{', --'.join(given)}")
     faults = check_card(location(folder), out, home)
     say(to_json([vars(fault) for fault in faults]) if as_json else tell_faults(out, faults))
     if faults:
@@ -115,10 +112,10 @@ def publish(
 
     given = _given(form, rights, contact, retention, title, notes, date=day)
     if made_card is not None and given:
-        raise UsageError(f"--card says what is stated: leave out {', '.join(f'--{name}' for name in given)}")
+        raise _wrong(f"--card says what is stated: leave out --{', --'.join(given)}")
     before = {"date": _today(), **given} if made_card is None else stated_in(made_card).model_dump()
     if before.get("repo") not in (None, repo):
-        raise UsageError(f"{made_card}: a card of {before['repo']}, not of {repo}; make one for it")
+        raise _wrong(f"{made_card}: a card of {before['repo']}, not of {repo}; make one for it")
     statements = stated(**{**before, "repo": repo})
     delivery = Delivery(is_private=not public, without_history=without_history) if yes else None
     with progress("publish", done="verified") as on_outcome:
@@ -164,7 +161,13 @@ def _text_of(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: no text in UTF-8: {error}") from error
+        raise _wrong(f"{file}: no text in UTF-8: {error}") from error
+
+
+def _wrong(what: str) -> Exception:
+    from curation.errors import UsageError
+
+    return UsageError(what)
 
 
 def _today() -> str:

@@ -1,4 +1,4 @@
-"""The ledgers of a pack and of its run as tables of a database, each file held against the record of its bytes first."""
+"""The ledgers of a pack and of its run as tables of a database, each file held against its record first."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

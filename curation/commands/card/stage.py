@@ -175,19 +175,20 @@ def _quoted(text: str) -> Any:
 
 
 def _configs(files: Mapping[str, FileRecord]) -> list[dict[str, str]]:
-    """Return one configuration per series of tars, and one for the table."""
+    """Return one configuration per series of tars; where there is none, that of the table.
+
+    `datasets` reads all configurations of a repository by one reader, so tars and a table do not go together.
+    """
     tars = (path.rpartition("/")[2] for path in files if path.endswith(".tar"))
     series = sorted({(found["format"] or "") for tar in tars if (found := SERIES.match(tar))})
-    table = {"path": "data/*.parquet", "what": "a row for every sample: identity, address, caption, scores, rights"}
-    named = [
+    return [
         {
             "name": name or "default",
             "path": f"{PIXELS_FOLDER}/{name}-*.tar" if name else f"{PIXELS_FOLDER}/*.tar",
-            "what": "WebDataset tars: the picture (`jpg`, whatever its format), its metadata (`json`), its caption (`txt`)",
+            "what": "WebDataset tars: picture (`jpg`, whatever its format), metadata (`json`) and caption (`txt`)",
         }
         for name in series
-    ]
-    return [*named, {"name": "metadata" if named else "default", **table}]
+    ] or [{"name": "default", "path": "data/*.parquet", "what": "a row for every sample, without its picture"}]
 
 
 def _tars(origin: Origin) -> dict[str, FileRecord]:

@@ -2,8 +2,9 @@
 
 SUMMARY = "{num} pictures of faces with captions, found on the web, measured and chosen by a recipe."
 REMOVAL = (
-    "Whoever owns a picture or is shown in one may object at any time and without a reason. The picture then leaves the "
-    "tars, tables and index, hashed tombstones keep it out of every later state, and the data set is published again."
+    "Whoever owns a picture or is shown in one may object at any time and without a reason. The picture then "
+    "leaves tars, tables and index, hashed tombstones keep it out of every later state, and the data set is published "
+    "again."
 )
 FORBIDDEN = (
     "Not to be used to recognise or identify people, or to build an index of faces for that",

@@ -1,6 +1,7 @@
 """Values of a ledger as cells of a text table: nothing in a cell can act on the program that opens it, all comes back.
 
-A spreadsheet takes text that begins with `=`, `+`, `-`, `@`, a tab or a line's end for a formula (OWASP, CSV injection).
+A spreadsheet takes text for a formula that begins with `=`, `+`, `-`, `@`, a tab or a line's end (OWASP on CSV
+injection), also in their full width.
 """
 
 import json
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 GUARD = "'"
-TRIGGERS = r"^\s*[=+\-@＝＋－＠']|^[\t\r\n\x00]"
+TRIGGERS = r"^\s*[=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}']|^[\t\r\n\x00]"
 """How a text begins that gets a `GUARD` in front; one that begins with the guard itself does, so that it comes back."""
 
 

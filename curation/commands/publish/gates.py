@@ -14,7 +14,7 @@ NUM_SHOWN = 10
 
 
 def require_fit(origin: Origin, card: Path | None, spread: Spread, on_outcome: OnOutcome = silent) -> None:
-    """Make sure that a pack is whole, follows what is curated now, holds nobody who was forgotten, and its card is true.
+    """Make sure that a pack is whole, of what is curated now, without anybody who was forgotten, and its card true.
 
     Raises:
         VerificationError: it does not; all that was found is named.
@@ -36,7 +36,7 @@ def _faults(origin: Origin, card: Path | None, spread: Spread, on_outcome: OnOut
         yield f"{pack}: its run is not known, nor who was forgotten there; right would be: name it by --run"
         return
     if origin.is_superseded:
-        yield f"{pack}: superseded, since `curate` holds other verdicts now; right would be: pack again into a new folder"
+        yield f"{pack}: superseded by what `curate` holds now; right would be: pack again into a new folder"
         return
     yield from map(str, living_faults(origin.run, (origin.pack,), set()))
     yield from map(str, verify(pack, spread, on_outcome).faults)

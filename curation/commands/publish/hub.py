@@ -6,6 +6,8 @@ pass (too many requests, a commit that came between, a gateway that gave up) is 
 
 import hashlib
 import json
+import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,7 +36,7 @@ class Hub:
     """One repository of data."""
 
     def __init__(self, repo: str, pause: Callable[[float], None] = time.sleep) -> None:
-        """Take the address (`HF_ENDPOINT`) and the token (`HF_TOKEN`, `hf auth login`) that the hub's own library finds.
+        """Take the address (`HF_ENDPOINT`) and the token (`HF_TOKEN`, `hf auth login`) that the hub's library finds.
 
         Raises:
             UsageError: the library is told to stay offline.
@@ -43,6 +45,7 @@ class Hub:
 
         if constants.is_offline_mode():
             raise UsageError("HF_HUB_OFFLINE is set: nothing can be sent; unset it first")
+        _say_once()
         self._api: HfApi = HfApi()
         self._repo = repo
         self._pause = pause
@@ -61,7 +64,7 @@ class Hub:
             raise UsageError(f"{self._repo}: holds a README.md that no card wrote; name another repository")
 
     def send(self, folder: Path, message: str, last: tuple[str, ...]) -> str:
-        """Send a folder's files, those named in `last` in a commit after all others, and return the commit's address."""
+        """Send a folder's files, those in `last` in a commit after all others, and return where the hub shows it."""
 
         def upload(**patterns: Any) -> str:
             info = self._again(
@@ -124,6 +127,15 @@ class Hub:
                 f"{self._repo}: the hub does not let you: {said}; log in by `hf auth login`, or set HF_TOKEN"
             )
         return StorageError(f"{self._repo}: {said}; what is sent stays there, and the same command goes on")
+
+
+def _say_once() -> None:
+    """Leave what the hub's library says to our own log, and its bars to terminals."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    logging.getLogger("huggingface_hub").handlers.clear()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
 
 
 def may_pass(error: BaseException) -> bool:
