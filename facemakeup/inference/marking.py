@@ -1,6 +1,6 @@
 """The mark of a drawn picture, for machines: IPTC's digital source type of what a trained model made, in XMP.
 
-Source: IPTC Photo Metadata Standard 2025.1 (`DigitalSourceType`, `AISystemUsed`); XMP specification part 3, 1.1.5 (PNG).
+Source: IPTC Photo Metadata Standard 2025.1 (`DigitalSourceType`, `AISystemUsed`); XMP specification, part 3 (PNG).
 """
 
 from typing import TYPE_CHECKING

@@ -10,9 +10,10 @@ MAX_CHARACTERS = 160
 
 
 def json_differences(file: str, told: Any, right: Any, place: str = "") -> Iterator[Fault]:
-    """Yield each value of JSON that differs, by its keys."""
+    """Yield each value of JSON that differs, by its keys; first those that stand by themselves."""
     if isinstance(told, Mapping) and isinstance(right, Mapping):
-        for key in dict.fromkeys((*right, *told)):
+        keys = dict.fromkeys((*right, *told))
+        for key in sorted(keys, key=lambda key: isinstance(right.get(key), Mapping)):
             if key != "seal":
                 yield from json_differences(file, told.get(key), right.get(key), f"{place}.{key}" if place else key)
     elif told != right or type(told) is not type(right):

@@ -120,7 +120,7 @@ class Hub:
         """Return an error of ours for what the hub said; a token in it is not shown."""
         from huggingface_hub import get_token
 
-        said = f"{type(error).__name__}: {error}"
+        said = "; because of ".join(f"{type(cause).__name__}: {cause}" for cause in _causes(error))
         said = said.replace(token, "***") if (token := get_token()) else said
         if _status(error) in (401, 403):
             return UsageError(

@@ -28,6 +28,8 @@ from tests.places import ROOT
 DAY = "2026-11-30"
 REPO = "somebody/faces"
 RIGHTS = "drawn by the test itself"
+BY_THE_OLD_NAME = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+"""How the hub's library hands a file to its client."""
 
 
 def call(*words: object) -> Result:
@@ -147,6 +149,7 @@ PASSING = [
 
 
 @pytest.mark.slow
+@BY_THE_OLD_NAME
 @pytest.mark.parametrize("lfs_from", [1000, NEVER], ids=["lfs", "within-commits"])
 def test_what_goes_wrong_for_a_while_changes_nothing(
     made: Path, serve: HubServer, lfs_from: int, monkeypatch: pytest.MonkeyPatch
@@ -170,6 +173,7 @@ def test_what_goes_wrong_for_a_while_changes_nothing(
 
 
 @pytest.mark.slow
+@BY_THE_OLD_NAME
 def test_after_a_takedown_nothing_of_it_is_left_there(own: Path, serve: HubServer) -> None:
     send(own / "run")
     before = contents(serve)
