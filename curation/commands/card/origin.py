@@ -74,6 +74,8 @@ def _curated_for(packed: Manifest, run: Path) -> Manifest | None:
     if not (run / CURATE.name / MANIFEST_NAME).exists():
         return None
     curated = read_manifest(run / CURATE.name, CURATE.name)
+    if MADE_FROM not in packed.extra:  # of a release that named no states: what lies beside it is taken for its own
+        return curated
     states = {curated.state, *curated.extra.get(SUPERSEDED, ()), *curated.extra.get(BEFORE_FORGET, ())}
     try:
         is_of_it = packed.work_digest == pack_work(curated, recipe_of(packed.recipe, "the pack's recipe"))

@@ -79,10 +79,11 @@ def _rows(origin: Origin, schema: pa.Schema) -> Iterator[dict[str, Any]]:
             for group in layout_of(copy, path).groups:
                 member = group.members[METADATA_SUFFIX]
                 tar.seek(member.start)
-                yield _row(json.loads(tar.read(member.num_bytes)), report.shard, schema)
+                yield row_of(json.loads(tar.read(member.num_bytes)), report.shard, schema)
 
 
-def _row(fields: Mapping[str, Any], shard: str, schema: pa.Schema) -> dict[str, Any]:
+def row_of(fields: Mapping[str, Any], shard: str, schema: pa.Schema) -> dict[str, Any]:
+    """Return a sample's row, of what its `.json` says."""
     url = fields["url"]
     own = {
         **{name: fields.get(name) for name in schema.names},

@@ -17,7 +17,7 @@ from curation.commands.card.collection import collected
 from curation.commands.card.croissant import croissant
 from curation.commands.card.differences import json_differences, line_differences
 from curation.commands.card.ledgers import opened
-from curation.commands.card.markdown import render
+from curation.commands.card.markdown import Safe, render
 from curation.commands.card.numbers import NUMBERS, Values
 from curation.commands.card.origin import Origin, origin_of
 from curation.commands.card.samples import write_samples
@@ -45,6 +45,8 @@ SERIES = re.compile(r"(?:(?P<format>[a-z0-9]+)-)?\d+")
 ARTICLE = "53(1)(d) of Regulation (EU) 2024/1689"
 COMMUNITY = "the Community tab of this repository"
 AGENT = "user_agent_token"
+SIGN = "<!-- Written by `facecaptionhq card`"
+"""Stands in every `README.md` of ours."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def _shown(origin: Origin, statements: Statements, values: Values, files: Mappin
         "law": {"article": ARTICLE},
         "title_json": _quoted(statements.title),
         "repo_json": _quoted(statements.repo or "NAMESPACE/NAME"),
+        "sign": Safe(SIGN),
         "configs": [config | {"path_json": _quoted(config["path"])} for config in _configs(files)],
         "contact": contact,
         "crawler": manifest.recipe.get("fetch", {}).get(AGENT, "not known"),
@@ -168,9 +171,7 @@ def _shown(origin: Origin, statements: Statements, values: Values, files: Mappin
     }
 
 
-def _quoted(text: str) -> Any:
-    from curation.commands.card.markdown import Safe
-
+def _quoted(text: str) -> Safe:
     return Safe(json.dumps(text))
 
 
@@ -197,5 +198,14 @@ def _tars(origin: Origin) -> dict[str, FileRecord]:
 
 
 def _require_own(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / CARD_VALUES_NAME).exists())):
+    if out.exists() and not (out.is_dir() and _is_own(out)):
         raise UsageError(f"{out}: holds something else than a card; name a new folder, or one that a card lies in")
+
+
+def _is_own(out: Path) -> bool:
+    """Whether a folder is empty, or holds a card, or what is there of one that was not finished."""
+    names, readme = {path.name for path in out.iterdir()}, out / CARD_NAME
+    if CARD_VALUES_NAME in names or not names:
+        return True
+    is_begun = names <= {TEMP_FOLDER, CARD_NAME, CROISSANT_NAME, SAMPLES_PATH.partition("/")[0]}
+    return is_begun and (not readme.exists() or SIGN in readme.read_text(encoding="utf-8", errors="replace"))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,11 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner, Result
 
 from cli import app
+from curation.commands.card.ledgers import opened
 from curation.commands.card.markdown import code, prose
+from curation.commands.card.numbers import NUMBERS
+from curation.commands.card.origin import origin_of
+from curation.commands.card.samples import row_of, schema_of
 from curation.commands.card.stage import check_card, write_card
 from curation.commands.card.statements import stated
 from curation.commands.curate import curate
@@ -80,6 +85,22 @@ def test_the_table_of_a_card_says_what_the_tars_say_but_no_pixel(made: Path) -> 
     for row in table.to_pylist():
         assert (row["sha256"], row["url"]) == (by_uid[row["uid"]]["sha256"], by_uid[row["uid"]]["url"])
         assert row["caption"] in row["captions"] and row["colour_mean_channel_std"] >= 2
+
+
+def test_faces_are_measured_in_the_published_table(made: Path, tmp_path: Path) -> None:
+    schema = schema_of({"has_face_fields": True, "scores": {"faces": ["num_faces"]}, "joint_scores": ["overlap"]})
+    told = {
+        "uid": "a", "url": "urn:sha256:ab", "license": "unknown", "width": 100, "height": 50, "caption": "a man",
+        "face_box": [10.0, 0.0, 30.0, 25.0], "face_confidence": 0.9,
+        "scores": {"faces": {"num_faces": 1.0}, "joint": {"overlap": 0.0}},
+    }  # fmt: skip
+    row = row_of(told, "00000", schema)
+    assert (row["url"], row["license"], row["face_x2"], row["face_confidence"]) == (None, None, 30.0, 0.9)
+    assert (row["faces_num_faces"], row["joint_overlap"]) == (1.0, 0.0)
+    pq.write_table(pa.Table.from_pylist([row], schema), tmp_path / "samples.parquet")
+    with opened(origin_of(made / "run"), tmp_path / "samples.parquet") as ledgers:
+        assert ledgers.ask(NUMBERS["face_side_px"]) == [[20] * 5]
+        assert ledgers.ask(NUMBERS["face_share_percent"]) == [[10] * 5]
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -166,6 +187,10 @@ def test_a_card_goes_where_a_card_or_nothing_is(made: Path, tmp_path: Path) -> N
     (tmp_path / "README.md").write_text("my own")
     assert "holds something else" in str(call("card", made / "run", "--out", tmp_path).exception)
     assert (tmp_path / "README.md").read_text() == "my own"
+    shutil.copytree(made / "card", tmp_path / "begun")
+    (tmp_path / "begun/card.json").unlink()  # as where it was stopped
+    assert call("card", made / "run", "--out", tmp_path / "begun", "--date", DAY).exit_code == 0
+    assert (tmp_path / "begun/card.json").read_bytes() == (made / "card/card.json").read_bytes()
     assert "leave out --title" in str(
         call("card", made / "run", "--out", tmp_path, "--check", "--title", "x").exception
     )
