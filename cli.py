@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, labels, seeing, stages, tools
+from curation.command_line import afterwards, catalogues, labels, publishing, seeing, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
@@ -68,6 +68,11 @@ TOOLS: Commands = {
     tools.repair: "repair tars/ repaired/",
     tools.doctor: "doctor --recipe facecaptionhq-4m",
 }
+PUBLISHING: Commands = {
+    publishing.card: "card run/pack --out card",
+    publishing.publish: "publish run/pack NAMESPACE/NAME --card card",
+    publishing.ledger: "ledger run --to ledger.csv",
+}
 MODELS: Commands = {
     catalogues.models_list: "models list",
     catalogues.models_pull: "models pull yolov5n-0.5-face --accept",
@@ -82,6 +87,7 @@ GROUPS = (
     (app, "Stages", STAGES),
     (app, "Afterwards", AFTERWARDS),
     (app, "Review and labels", REVIEW),
+    (app, "Publishing", PUBLISHING),
     (app, "Training", TRAINING),
     (app, "Tools", TOOLS),
     (models_app, None, MODELS),

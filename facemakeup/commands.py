@@ -110,6 +110,9 @@ def generate(  # long: what it draws by is a line per option
         bool, typer.Option("--accept-noncommercial", help="Accept the recogniser's terms, where it has such.")
     ] = False,
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Draw what the base model draws.")] = False,
+    consent: Annotated[
+        str | None, typer.Option("--consent", help="What the person in the photos agreed to; recorded.")
+    ] = None,
 ) -> None:
     """Draw pictures of a person from photos of the face, prompts and a pose."""
     from curation.recipe.validation import validated
@@ -126,6 +129,7 @@ def generate(  # long: what it draws by is a line per option
         "height": height,
         "width": width,
         "adapter": not no_adapter,
+        "consent": consent,
     }
     request = validated(DrawRequest, settings, "generate", "")
     found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}

@@ -1,6 +1,7 @@
 """Pictures of a person from an exported adapter, files in and files out: what `facecaptionhq generate` does."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,14 @@ from facemakeup.faces.condition import FaceCondition, prepare_face
 from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.inference.export import RECORD_NAME, read_record
+from facemakeup.inference.marking import mark
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
+from facemakeup.inference.screening import require_decent
 from facemakeup.model.denoise import Sampling, Scales
 from filters.base import Filter, RgbImage, Settings
 
 RECORD = "generate.json"
+log = logging.getLogger(__name__)
 
 
 class FaceFinder(Settings):
@@ -58,6 +62,8 @@ class DrawRequest(Settings):
     """Pixels, multiples of 8."""
     adapter: bool = True
     """False draws what the base model draws."""
+    consent: str | None = None
+    """What the person of the reference photos agreed to, and how that is known; recorded with the pictures."""
 
 
 def generate(
@@ -71,7 +77,7 @@ def generate(
     image_encoder: str | None = None,
     device: str = "cpu",
 ) -> list[Path]:
-    """Write one PNG per prompt and a record of how they were made, and return the PNGs.
+    """Write one PNG per prompt and a record of how they were made, and return the PNGs; each carries a mark.
 
     `faces` and `pose` are photos (JPEG, PNG, WEBP) or conditions that `FaceCondition.save` wrote (.npz).
 
@@ -82,7 +88,11 @@ def generate(
     Raises:
         UsageError: a file is not a picture, shows no face, or something does not fit.
         RecogniserError: the adapter's recogniser is not here, or its terms are not accepted.
+        SafetyError: a prompt asks for an intimate picture.
     """
+    require_decent(request.prompts)
+    if not (request.consent or "").strip():
+        log.warning("no consent of the person in the reference photos is stated (--consent); the record says so")
     if (target / RECORD).exists():
         raise UsageError(f"{target}: holds pictures already ({RECORD}); name another folder")
     record = read_record(adapter)
@@ -177,7 +187,7 @@ def _write(
     files = {}
     for number, picture in enumerate(pictures):
         path = target / f"{number:03d}.png"
-        save = partial(Image.fromarray(picture).save, format="PNG")
+        save = partial(Image.fromarray(picture).save, format="PNG", pnginfo=mark())
         files[path.name] = publish(path, save).sha256
     record = {
         "code_version": CODE_VERSION,

@@ -9,6 +9,13 @@ from facemakeup.faces.recognisers import NONCOMMERCIAL, NONCOMMERCIAL_TERMS
 from filters.weights import catalogue
 
 UNKNOWN = "not known to the program that wrote this card: look it up at its source before you share the adapter"
+PROHIBITED = (
+    "Intimate or sexualised pictures of a real person, and any that sexualise minors",
+    "Pictures of a real person without consent",
+    "Recognising or identifying people, or building an index of faces for that",
+    "Pictures of a real person that are passed off as photographs",
+)
+"""What an adapter must not be used for; the first is banned in the EU (AI Act, Article 5)."""
 LICENCES: Mapping[str, str] = MappingProxyType(
     {
         "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
@@ -27,6 +34,7 @@ def model_card(config: ModelConfig, usage: str, facts: Mapping[str, Any]) -> str
     """
     known = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items())
     inherited = "\n".join(f"| {part} | `{source}` | {licence} |" for part, source, licence in _inherited(config))
+    prohibited = "\n".join(f"- {use}." for use in PROHIBITED)
     context = "the face tokens: use the pipeline of facecaptionhq" if config.posenet_context == "face" else "the text"
     return f"""---
 base_model: {config.base}
@@ -45,6 +53,13 @@ Draws pictures of a person from a prompt, a photo of the face, and a pose (metho
 {known}
 
 {usage}
+## Uses that are prohibited
+
+{prohibited}
+
+Pictures that `facecaptionhq generate` draws carry the IPTC digital source type `trainedAlgorithmicMedia` in their XMP:
+leave it there.
+
 ## Terms it inherits
 
 An adapter is made from these parts; whoever uses or shares it is bound by the terms of each.

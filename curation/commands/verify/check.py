@@ -49,7 +49,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     faults = [*(fault for records in every for fault in records.faults), *shard_faults]
     notes = [*(note for records in every for note in records.notes), *_lost_folders(run)]
     if places[0].folder != run:
-        faults += [*_forgotten_faults(run), *_living_faults(run, (*places, *derived), {fault.file for fault in faults})]
+        faults += [*_forgotten_faults(run), *living_faults(run, (*places, *derived), {fault.file for fault in faults})]
         faults += living_copies(run)
         if (run / "report").is_dir() and names_in(run / "report"):
             if faults or not is_local(run):
@@ -84,7 +84,7 @@ def _forgotten_faults(run: Path) -> list[Fault]:
     return faults
 
 
-def _living_faults(run: Path, places: Sequence[StageFolder], broken: Container[str]) -> Iterator[Fault]:
+def living_faults(run: Path, places: Sequence[StageFolder], broken: Container[str]) -> Iterator[Fault]:
     """Yield every image that is forgotten and here all the same, and every ledger that nobody could look into."""
     stones = tombstones_of(run)
     for place in places if stones else ():

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cli import app
-from curation.errors import UsageError
+from curation.errors import SafetyError, UsageError
 from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.faces.condition import prepare_face
 from facemakeup.faces.recognisers import MOBILEFACENET, find_recogniser, load_recogniser
 from facemakeup.inference.export import export
 from facemakeup.inference.generate import read_picture
+from facemakeup.inference.screening import require_decent
 from filters.loading import DeviceError
 from tests.facemakeup import tiny
 from tests.facemakeup.inference.test_pipeline import face
@@ -56,18 +58,30 @@ def test_one_picture_is_drawn_per_prompt_and_the_record_says_how(adapter: Path, 
     face(1).save(tmp_path / "one.npz")
     face(2).save(tmp_path / "two.npz")
     faces = ["--face", tmp_path / "one.npz", "--face", tmp_path / "two.npz", "--mix", 0.3, "--mix", 0.7]
-    prompts = ["--prompt", "a red hat", "--prompt", "a park"]
+    prompts = ["--prompt", "a red hat", "--prompt", "a park", "--consent", "the models signed a release"]
     result = run(adapter, tmp_path / "a", *faces, *prompts, "--pose", tmp_path / "one.npz", "--seed", 7)
     assert result.exit_code == 0, result.output
     assert result.stdout.split() == [str(tmp_path / "a" / name) for name in ("000.png", "001.png")]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["000.png", "001.png", "generate.json"]
     record = json.loads((tmp_path / "a" / "generate.json").read_text())
     assert record["request"]["mix"] == [0.3, 0.7] and record["request"]["seed"] == 7
+    assert record["request"]["consent"] == "the models signed a release"
     again = run(adapter, tmp_path / "b", *faces, *prompts, "--pose", tmp_path / "one.npz", "--seed", 7)
     assert again.exit_code == 0
     for name, sha256 in record["files"].items():
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() and len(sha256) == 64
     assert not np.array_equal(pixels(tmp_path / "a/000.png"), pixels(tmp_path / "a/001.png"))
+    with Image.open(tmp_path / "a/000.png") as drawn:
+        xmp = ElementTree.fromstring(drawn.info["xmp"])
+    kinds = [node.text for node in xmp.iter("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")]
+    assert kinds == ["http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"]
+
+
+@pytest.mark.parametrize("prompt", ["a NAKED man", "topless at the beach", "erotic art", "in porn-style"])
+def test_an_intimate_picture_is_not_drawn(tmp_path: Path, prompt: str) -> None:
+    refused = run(tmp_path / "adapter", tmp_path / "out", "--face", tmp_path / "a.npz", "--prompt", prompt)
+    assert isinstance(refused.exception, SafetyError) and not (tmp_path / "out").exists()
+    require_decent(["a man in Essex with a red hat", "a portrait at a middlesex fair"])
 
 
 def test_without_the_adapter_faces_and_pose_change_nothing(adapter: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A stage's ledger as one table for other programs."""

@@ -1,0 +1,98 @@
+"""`publish`: the gates, the card, what would be sent, and, where that was asked for, the sending."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.commands.card.origin import Origin, origin_of
+from curation.commands.card.stage import CROISSANT_NAME, PIXELS_FOLDER, Card, make_card
+from curation.commands.card.statements import CARD_VALUES_NAME, Statements
+from curation.commands.publish.gates import require_fit
+from curation.commands.publish.hub import Hub
+from curation.dataset.stages import CARD_NAME
+from curation.errors import UsageError
+from curation.run.runner import OnOutcome, Spread, silent
+from curation.storage.paths import local_copy
+from curation.storage.publish import FileRecord, record_of
+from curation.storage.scratch import scratch_folder
+
+CARD_FILES = (CARD_NAME, CROISSANT_NAME, CARD_VALUES_NAME)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is, or would be, published."""
+
+    pack: Path
+    statements: Statements
+    files: Mapping[str, FileRecord]
+    """By path in the repository."""
+    commit: str | None = None
+    """Where the hub shows it; None where nothing was sent."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Return the bytes of all files."""
+        return sum(record.num_bytes for record in self.files.values())
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a publication is sent."""
+
+    is_private: bool = True
+    """Of a repository that is not there yet."""
+    without_history: bool = False
+    hub: Callable[[str], Hub] = Hub
+
+
+def publish(
+    folder: Path,
+    statements: Statements,
+    card: Path | None = None,
+    run: Path | None = None,
+    delivery: Delivery | None = None,
+    spread: Spread | None = None,
+    on_outcome: OnOutcome = silent,
+) -> Publication:
+    """Send a pack to the repository that `statements` name; without `delivery` only say what would be sent.
+
+    `card` is one that was made before, and is checked; what is sent is made anew of what it states.
+
+    Raises:
+        VerificationError: the pack or its card is not fit to be published; nothing was sent then.
+        UsageError: no repository is named, there is no such pack, or the hub does not let this user.
+        StorageError: the hub did not take it; the same command goes on.
+    """
+    if statements.repo is None:
+        raise UsageError("name the repository as NAMESPACE/NAME")
+    origin = origin_of(folder, run)
+    require_fit(origin, card, spread or Spread(num_workers=0), on_outcome)
+    with scratch_folder("pub") as staging:
+        made = make_card(origin, staging, statements)
+        records = {**made.files, **{name: record_of(staging / name) for name in CARD_FILES}}
+        planned = Publication(origin.pack.folder, statements, records)
+        return planned if delivery is None else _sent(planned, made, delivery)
+
+
+def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
+    repo, state = str(planned.statements.repo), card.origin.manifest.state
+    with ExitStack() as copies:
+        _lay_tars(card.origin, card.folder, planned, copies)
+        hub = delivery.hub(repo)
+        hub.create(delivery.is_private)
+        commit = hub.send(card.folder, f"Publish state {state[:12]}, form {planned.statements.form}", CARD_FILES)
+        if delivery.without_history:
+            hub.forget_history()
+        hub.require({path: card.folder / path for path in planned.files}, planned.files)
+    return Publication(planned.pack, planned.statements, planned.files, commit)
+
+
+def _lay_tars(origin: Origin, staging: Path, planned: Publication, copies: ExitStack) -> None:
+    """Lay the pack's tars beside the card by links: the bytes of the pack are sent as they are."""
+    for path in planned.files:
+        if path.startswith(f"{PIXELS_FOLDER}/"):
+            copy = copies.enter_context(local_copy(origin.pack.folder / path.rpartition("/")[2]))
+            (staging / path).parent.mkdir(exist_ok=True)
+            (staging / path).symlink_to(copy.resolve())

@@ -1,0 +1,248 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli import app
+from curation.commands.card.stage import write_card
+from curation.commands.card.statements import stated
+from curation.commands.decide.stage import decide
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import read_requests
+from curation.commands.publish import hub as hub_module
+from curation.commands.publish.stage import Delivery, publish
+from curation.dataset.tombstones import Tombstones, write_tombstones
+from curation.errors import SafetyError, StorageError, UsageError, VerificationError
+from tests.curation.shards import recipe_from
+from tests.curation.whole_run import ALONE, RECIPE, write_run
+from tests.hub_server import NEVER, TOKEN, Fault, HubServer, Stored, hub
+from tests.places import ROOT
+
+DAY = "2026-11-30"
+REPO = "somebody/faces"
+RIGHTS = "drawn by the test itself"
+BY_THE_OLD_NAME = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+"""How the hub's library hands a file to its client."""
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("publish")
+    write_run(folder / "run")
+    write_card(folder / "run", folder / "card", stated(date=DAY))
+    return folder
+
+
+@pytest.fixture
+def own(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "own", symlinks=True)
+
+
+def test_without_yes_nothing_is_sent_and_all_is_said(made: Path) -> None:
+    result = call("publish", made / "run", REPO, "--card", made / "card", "--workers", 0)
+    assert result.exit_code == 0, result.exception
+    for told in ("form ids", "data/train.parquet", "4 files", "nothing was sent"):
+        assert told in result.stdout
+    assert ".tar" not in result.stdout
+
+
+def test_pictures_are_not_passed_on_without_a_statement_of_rights(made: Path) -> None:
+    for rights in ((), ("--rights", "  ")):
+        refused = call("publish", made / "run", REPO, "--form", "pixels", *rights, "--workers", 0)
+        assert isinstance(refused.exception, SafetyError) and "--rights" in str(refused.exception)
+    told = call("publish", made / "run", REPO, "--form", "pixels", "--rights", RIGHTS, "--workers", 0).stdout
+    assert "pixels/00000.tar" in told and RIGHTS in told
+
+
+def forget_without_reaching(run: Path) -> None:
+    uid = pq.read_table(run / "pack/index.parquet")["uid"][0].as_py()
+    write_tombstones(run, Tombstones(uid=frozenset({uid})))
+
+
+def forget_for_real(run: Path) -> None:
+    forget(run, read_requests([pq.read_table(run / "pack/index.parquet")["uid"][0].as_py()], "a list"))
+
+
+def tighten(run: Path) -> None:
+    text = RECIPE.format(top=24, rows_per_part=10, num_shard_samples=4).replace("min = 2.0", "min = 53.0")
+    decide(run, recipe_from(run.parent / "tighter", text), ALONE)
+
+
+def touch_a_tar(run: Path) -> None:
+    tar = run / "pack/00000.tar"
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 1
+    tar.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (forget_without_reaching, "was forgotten and is here all the same"),
+        (forget_for_real, "card.json: state is"),
+        (tighten, "superseded"),
+        (touch_a_tar, "00000.tar"),
+        (lambda run: (run / "curate").rename(run / "elsewhere"), "--run"),
+        (lambda run: (run.parent / "card/README.md").write_text("# Ours\n"), "README.md line"),
+    ],
+)
+def test_what_is_not_fit_is_refused_by_name(own: Path, change: object, named: str) -> None:
+    assert callable(change)
+    change(own / "run")
+    refused = call("publish", own / "run/pack", REPO, "--card", own / "card", "--yes", "--workers", 0)
+    assert isinstance(refused.exception, VerificationError), refused.exception
+    assert named in str(refused.exception) and "nothing was sent" in str(refused.exception)
+
+
+def test_a_card_speaks_for_itself_and_for_one_repository(made: Path, tmp_path: Path) -> None:
+    twice = call("publish", made / "run", REPO, "--card", made / "card", "--form", "ids")
+    assert isinstance(twice.exception, UsageError) and "leave out --form" in str(twice.exception)
+    write_card(made / "run", tmp_path / "card", stated(date=DAY, repo="another/one"))
+    other = call("publish", made / "run", REPO, "--card", tmp_path / "card")
+    assert isinstance(other.exception, UsageError) and "another/one" in str(other.exception)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub at which this process may write."""
+    from huggingface_hub import close_session, constants
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        yield server
+        close_session()
+
+
+def send(run: Path, form: str = "pixels", **delivery: object) -> str | None:
+    statements = stated(form=form, date=DAY, repo=REPO, rights=RIGHTS)
+    how = Delivery(hub=lambda repo: hub_module.Hub(repo, pause=lambda _: None), **delivery)  # type: ignore[arg-type]
+    return publish(run, statements, delivery=how).commit
+
+
+def contents(server: HubServer) -> dict[str, bytes]:
+    return {path: stored.content for path, stored in server.repositories[REPO].head.items()}
+
+
+PASSING = [
+    Fault("POST /api/repos/create", 504),
+    Fault("preupload", 429),
+    Fault("PUT /lfs", 504),
+    Fault("validate-yaml", 503),
+    Fault("commit/", 412),
+    Fault("commit/", 504, is_done_all_the_same=True),
+    Fault("GET .*/tree/", 429),
+]
+
+
+@pytest.mark.slow
+@BY_THE_OLD_NAME
+@pytest.mark.parametrize("lfs_from", [1000, NEVER], ids=["lfs", "within-commits"])
+def test_what_goes_wrong_for_a_while_changes_nothing(
+    made: Path, serve: HubServer, lfs_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", lfs_from != NEVER)
+    serve.lfs_from = lfs_from
+    serve.faults = [Fault(**vars(fault)) for fault in PASSING if lfs_from != NEVER or "lfs" not in fault.pattern]
+    assert send(made / "run") is not None
+    assert [fault for fault in serve.faults if fault.times] == []
+    tars = {f"pixels/{path.name}": path.read_bytes() for path in (made / "run/pack").glob("*.tar")}
+    told = contents(serve)
+    assert told.keys() == {*tars, "README.md", "card.json", "croissant.json", "data/train.parquet"}
+    assert {path: told[path] for path in tars} == tars and RIGHTS in told["README.md"].decode()
+    assert serve.repositories[REPO].is_private and serve.count("POST .*/commit/") <= 3
+    assert "README.md" not in serve.repositories[REPO].commits[1]  # the card comes after what it speaks of
+    num_commits = len(serve.repositories[REPO].commits)
+    send(made / "run")
+    assert len(serve.repositories[REPO].commits) == num_commits  # nothing is new
+
+
+@pytest.mark.slow
+@BY_THE_OLD_NAME
+def test_after_a_takedown_nothing_of_it_is_left_there(own: Path, serve: HubServer) -> None:
+    send(own / "run")
+    before = contents(serve)
+    gone = pq.read_table(own / "run/pack/index.parquet").to_pylist()[0]
+    forget(own / "run", read_requests([gone["uid"]], "a list"))
+    send(own / "run", without_history=True)
+    (head,) = serve.repositories[REPO].commits
+    assert gone["uid"].encode() in before[f"pixels/{gone['shard']}.tar"]
+    assert not [path for path, stored in head.items() if gone["uid"].encode() in stored.content]
+    send(own / "run", form="ids")
+    assert not [path for path in contents(serve) if path.startswith("pixels/")]
+
+
+@pytest.mark.slow
+def test_what_the_hub_refuses_is_said_once_without_the_token(
+    made: Path, serve: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    with pytest.raises(UsageError, match="hf auth login") as refused:
+        send(made / "run", "ids")
+    assert "hf_of_nobody" not in str(refused.value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    serve.faults = [Fault("commit/", 412, times=hub_module.NUM_ATTEMPTS)]
+    with pytest.raises(StorageError, match="the same command goes on"):
+        send(made / "run", "ids")
+    serve.repositories[REPO].commits.append({"README.md": Stored(b"# Mine", is_lfs=False)})
+    with pytest.raises(UsageError, match="no card wrote"):
+        send(made / "run", "ids")
+
+
+def environment(server: HubServer, folder: Path) -> dict[str, str]:
+    own = {"HF_ENDPOINT": server.address, "HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "HF_TOKEN": TOKEN}
+    paths = {"HF_HOME": str(folder / "hub"), "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
+    return {**os.environ, **own, **paths, "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+READ = f"""
+import datasets
+for name in (None, "default"):
+    read = datasets.load_dataset({REPO!r}, name, split="train")
+    print(read.num_rows, sorted(read.column_names)[:3])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_upload_goes_on_and_datasets_reads_what_came(made: Path, tmp_path: Path) -> None:
+    words = ["publish", made / "run", REPO, "--form", "pixels", "--rights", RIGHTS, "--date", DAY, "--yes"]
+    command = [sys.executable, "-m", "cli", *map(str, words), "--workers", "0"]
+    with hub() as server:
+        variables = environment(server, tmp_path)
+        first = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+        def kill(line: str) -> None:
+            if line.startswith("PUT /lfs/") and len(server.objects) == 3:
+                first.send_signal(signal.SIGKILL)
+
+        server.on_request = kill
+        first.communicate()
+        assert first.returncode == -signal.SIGKILL and len(server.repositories[REPO].commits) == 1
+        server.on_request = lambda _: None
+        num_puts, num_objects = server.count("PUT /lfs/"), len(server.objects)
+        done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert TOKEN not in done.stdout + done.stderr and "Traceback" not in done.stderr
+        told = contents(server)
+        tars = {f"pixels/{path.name}": path.read_bytes() for path in (made / "run/pack").glob("*.tar")}
+        assert {path: told[path] for path in tars} == tars and "card.json" in told
+        assert server.count("PUT /lfs/") - num_puts == len(server.objects) - num_objects  # none came twice
+        read = subprocess.run(
+            [sys.executable, "-c", READ], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert read.stdout.splitlines() == ["18 ['__key__', '__url__', 'jpg']"] * 2, read.stderr
