@@ -78,7 +78,7 @@ async function more(isFirst = false) {
   try {
     const found = await server.gallery({ ...query(), first: items.length, num: PAGE }, mine.signal);
     total = found.total;
-    by("total").textContent = `${count(total)} pictures`;
+    by("total").textContent = `${count(total)} ${total === 1 ? "picture" : "pictures"}`;
     if (isFirst) fill(by("tiles"));
     by("tiles").append(...found.items.map((item, place) => tile(item, items.length + place)));
     items.push(...found.items);

@@ -6,6 +6,7 @@ import * as server from "./server.js";
 
 export const desk = { reviewer: "", state: null, words: [] };
 const skipped = [];
+const ahead = new Map();
 let current = null;
 let isBusy = false;
 
@@ -46,6 +47,7 @@ async function take(state) {
   by("reviewer").value = state.reviewer;
   fill(by("label-selected"), el("option", { value: "" }, "label them"), words().map((word) => el("option", { value: word }, word)));
   const total = state.num_done + state.num_left;
+  by("stage").classList.add("waiting");
   by("progress").max = total || 1;
   by("progress").value = state.num_done;
   by("progress-text").textContent = `${count(state.num_done)} of ${count(total)} in the queue; ${count(state.num_given)} labels by ${state.reviewer}`;
@@ -54,22 +56,28 @@ async function take(state) {
 }
 
 async function show(draw) {
-  current = null;
+  current = null; // no key labels what is not on the page yet
+  by("stage").classList.add("waiting");
   by("stratum").textContent = draw ? `${draw.stratum}; one in ${(1 / draw.probability).toFixed(1)} of these was drawn` : "";
   if (!draw) {
+    by("stage").classList.remove("waiting");
     fill(by("stage"), el("p", { class: "note" }, "The queue is empty: everything in it has your label."));
     fill(by("captions"));
     fill(by("info-body"));
     return buttons();
   }
-  const told = await server.about(draw.uid);
+  const told = await (ahead.get(draw.uid) ?? server.about(draw.uid));
+  ahead.clear();
   current = { draw, told };
+  by("stage").classList.remove("waiting");
   showPicture(by("stage"), told);
   showCaptions(by("captions"), told.captions);
   fill(by("info-body"), infoOf(told));
   buttons();
   const after = desk.state.queue.find((one) => one.uid !== draw.uid && !skipped.includes(one.uid));
-  if (after) new Image().src = `/picture/${after.uid}`;
+  if (!after) return;
+  new Image().src = `/picture/${after.uid}`;
+  ahead.set(after.uid, server.about(after.uid));
 }
 
 function buttons() {
