@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, stages, tools
+from curation.command_line import afterwards, catalogues, fleet, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
@@ -49,6 +49,9 @@ AFTERWARDS: Commands = {
     afterwards.why: "why run https://example.org/photo.jpg",
     afterwards.forget: "forget run --list takedown.txt --dry-run",
 }
+FLEET: Commands = {
+    fleet.solve: "solve run --want 4000000 --out recipe.toml",
+}
 TRAINING: Commands = {
     trainer.cache: "cache configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train",
     trainer.train: "train configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train --resume",
@@ -75,6 +78,7 @@ RECIPES: Commands = {
 GROUPS = (
     (app, "Stages", STAGES),
     (app, "Afterwards", AFTERWARDS),
+    (app, "On a fleet", FLEET),
     (app, "Training", TRAINING),
     (app, "Tools", TOOLS),
     (models_app, None, MODELS),
