@@ -51,6 +51,8 @@ AFTERWARDS: Commands = {
 }
 FLEET: Commands = {
     fleet.solve: "solve run --want 4000000 --out recipe.toml",
+    fleet.status: "status run --json",
+    fleet.launch: "launch slurm s3://bucket/fetch s3://bucket/curate --workers 64 --dry-run",
 }
 TRAINING: Commands = {
     trainer.cache: "cache configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train",

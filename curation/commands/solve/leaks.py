@@ -15,7 +15,7 @@ from curation.recipe.validation import choices
 
 
 @dataclass(frozen=True)
-class Leak:
+class KeptShare:
     """A share of what is kept, and the most that it may be."""
 
     name: str
@@ -33,7 +33,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class RejectedNow(Leak):
+class RejectedNow(KeptShare):
     """Rows that some limits of the recipe as it is reject."""
 
     is_out: Bools
@@ -45,7 +45,7 @@ class RejectedNow(Leak):
 
 
 @dataclass(frozen=True)
-class Labelled(Leak):
+class Labelled(KeptShare):
     """Rows that bear a label, of those that bear any; each weighs as many as its queue drew it for."""
 
     places: tuple[int, ...]
@@ -65,7 +65,7 @@ class Labelled(Leak):
 
 def leaks_of(
     at_most: Mapping[str, float], evidence: RunEvidence, scales: Sequence[Scale], labels: Sequence[Label]
-) -> tuple[Leak, ...]:
+) -> tuple[KeptShare, ...]:
     """Return what each name means: a filter's limits, a score's, or a label.
 
     Raises:
@@ -74,7 +74,9 @@ def leaks_of(
     return tuple(_leak(name, share, evidence, scales, labels) for name, share in at_most.items())
 
 
-def _leak(name: str, share: float, evidence: RunEvidence, scales: Sequence[Scale], labels: Sequence[Label]) -> Leak:
+def _leak(
+    name: str, share: float, evidence: RunEvidence, scales: Sequence[Scale], labels: Sequence[Label]
+) -> KeptShare:
     if not 0 <= share <= 1:
         raise UsageError(f"--at-most {name}={share:g}: a share is from 0 to 1")
     of = [scale for scale in scales if name in (scale.limit.filter, scale.limit.score, ".".join(scale.limit.key))]

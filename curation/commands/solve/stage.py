@@ -10,7 +10,7 @@ from curation.commands.decide.preview import Preview
 from curation.commands.decide.stage import curated, places_of, recipes_of
 from curation.commands.solve.count import Path
 from curation.commands.solve.evidence import RunEvidence, movable, read_evidence
-from curation.commands.solve.leaks import Leak, leaks_of
+from curation.commands.solve.leaks import KeptShare, leaks_of
 from curation.commands.solve.limits import End, Key, Limit, aimed, key_of, limits_of, moved, with_limits
 from curation.commands.solve.path import RECIPE_LEVEL, Floats, Scale, fixed, middle_of, scale_of, values_at
 from curation.dataset.labels import read_labels
@@ -28,7 +28,7 @@ COUNT, SCREENED, OTHERS = "a count", "screened", "not the one that moves"
 
 
 @dataclass(frozen=True)
-class Step:
+class LimitStep:
     """What one step of one limit alone would change."""
 
     value: float
@@ -48,8 +48,8 @@ class SolvedLimit:
     value: float
     stays: str | None
     """Why it does not move; None where it does."""
-    tighter: Step | None = None
-    looser: Step | None = None
+    tighter: LimitStep | None = None
+    looser: LimitStep | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _require_evidence(path: Path, evidence: RunEvidence, recipe: Recipe) -> None
         )
 
 
-def _level_of(path: Path, want: int, evidence: RunEvidence, leaks: Sequence[Leak]) -> float:
+def _level_of(path: Path, want: int, evidence: RunEvidence, leaks: Sequence[KeptShare]) -> float:
     """Return the lowest level at which the wanted number is expected to be kept.
 
     Raises:
@@ -185,7 +185,7 @@ def _level_of(path: Path, want: int, evidence: RunEvidence, leaks: Sequence[Leak
 
 def _solution(
     recipe: Recipe, want: int, num_seen: int, evidence: RunEvidence, scales: Sequence[Scale], stays: Mapping[str, str],
-    path: Path, level: float, leaks: Sequence[Leak],
+    path: Path, level: float, leaks: Sequence[KeptShare],
 ) -> Solution:  # fmt: skip
     here = np.array([level])
     values = values_at({scale.limit.name: scale for scale in scales}, level)
@@ -232,10 +232,10 @@ def _solved(
 def _step(
     limit: Limit, value: float, values: Mapping[str, float], evidence: RunEvidence, scales: Sequence[Scale],
     solution: Solution,
-) -> Step:  # fmt: skip
+) -> LimitStep:  # fmt: skip
     """Return what is kept where one limit has another value and all others that of the solution."""
     others = {**values, limit.name: value}
     still = [fixed(replace(scale.limit, value=others[scale.limit.name])) for scale in scales]
     kept = Path.of(evidence, still).numbers(np.zeros(1)).preview(0)
     expected = kept.num_kept if kept.kept_expected is None else kept.kept_expected
-    return Step(value, expected - solution.num_expected, *kept.kept_interval)
+    return LimitStep(value, expected - solution.num_expected, *kept.kept_interval)

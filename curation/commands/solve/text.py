@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from curation.commands.solve.stage import Solution, SolvedLimit, Step
+from curation.commands.solve.stage import LimitStep, Solution, SolvedLimit
 from curation.printable import joined
 
 
@@ -65,5 +65,5 @@ def _limit(solved: SolvedLimit) -> str:
     return f"{head} {'; '.join(told)}".rstrip()
 
 
-def _step(step: Step) -> str:
+def _step(step: LimitStep) -> str:
     return f"{step.value:.6g}: {step.num_more:+,}"
