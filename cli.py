@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, labels, publishing, seeing, stages, tools
+from curation.command_line import afterwards, catalogues, fleet, labels, publishing, seeing, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
@@ -55,6 +55,11 @@ REVIEW: Commands = {
     labels.teach: "teach labels.jsonl run --label drawn --against single --out head.json",
     labels.fairness: "fairness run --word hijab",
 }
+FLEET: Commands = {
+    fleet.solve: "solve run --want 4000000 --out recipe.toml",
+    fleet.status: "status run --json",
+    fleet.launch: "launch slurm s3://bucket/fetch s3://bucket/curate --workers 64 --dry-run",
+}
 TRAINING: Commands = {
     trainer.cache: "cache configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train",
     trainer.train: "train configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train --resume",
@@ -88,6 +93,7 @@ GROUPS = (
     (app, "Afterwards", AFTERWARDS),
     (app, "Review and labels", REVIEW),
     (app, "Publishing", PUBLISHING),
+    (app, "On a fleet", FLEET),
     (app, "Training", TRAINING),
     (app, "Tools", TOOLS),
     (models_app, None, MODELS),

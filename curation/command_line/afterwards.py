@@ -12,6 +12,7 @@ from curation.command_line.options import (
     NUM_CORES,
     JsonOption,
     LogOption,
+    MetricsOption,
     RayOption,
     RecipeOption,
     RunArgument,
@@ -39,6 +40,7 @@ def decide(
     ray_address: RayOption = None,
     as_json: JsonOption = False,
     log_json: LogOption = None,
+    metrics: MetricsOption = None,
 ) -> None:
     """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
     loaded = load(recipe, changes)
@@ -51,7 +53,7 @@ def decide(
         forecast = foresee(location(run), loaded)
         say(to_json(values(forecast)) if as_json else tell(forecast))
         return
-    with progress("decide", log_json) as on_outcome:
+    with progress("decide", log_json, metrics=metrics) as on_outcome:
         spread = spread_of(workers, ray_address, loaded.file.curate.num_gpus)
         manifest = run_decide(location(run), loaded, spread, location(source) if source else None, on_outcome)
     conclude(manifest, location(run), as_json)

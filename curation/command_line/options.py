@@ -42,6 +42,10 @@ LogOption = Annotated[
     str | None,
     typer.Option("--log-json", parser=place, help="Append one JSON line per shard to this file; - is stderr."),
 ]
+MetricsOption = Annotated[
+    Path | None,
+    typer.Option("--metrics", parser=path, help="Keep counters for Prometheus in this textfile (NAME.prom)."),
+]
 RunArgument = Annotated[
     str, typer.Argument(help="Folder that holds the stages' folders, or one stage's folder; a path or an address.")
 ]
@@ -69,12 +73,12 @@ def load(recipe: str, changes: list[str] | None) -> "Recipe":
 
 
 def progress(
-    stage: str, log_json: str | None = None, *, done: str = "committed"
+    stage: str, log_json: str | None = None, *, done: str = "committed", metrics: Path | None = None
 ) -> "AbstractContextManager[OnOutcome]":
     """Show how a stage goes on while it runs, unless `--quiet` was given."""
     from curation.run import progress as shown
 
-    return shown.progress(stage, log_json, done=done, quiet=asked["quiet"])
+    return shown.progress(stage, log_json, done=done, quiet=asked["quiet"], metrics=metrics)
 
 
 def location(folder: str) -> Path:

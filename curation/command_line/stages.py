@@ -14,6 +14,7 @@ from curation.command_line.options import (
     JsonOption,
     LogOption,
     LoopbackOption,
+    MetricsOption,
     RayOption,
     RecipeOption,
     RobotsOption,
@@ -81,9 +82,9 @@ def import_(
     say(to_json(vars(imported)) if as_json else tell(imported, target))
 
 
-def fetch(
-    source: Annotated[Path, typer.Argument(parser=path, help="Folder that `rank` wrote.")],
-    target: Annotated[Path, typer.Argument(parser=path, help="Folder for the fetched shards.")],
+def fetch(  # long: its options
+    source: Annotated[Path | None, typer.Argument(parser=path, help="Folder that `rank` wrote.")] = None,
+    target: Annotated[Path | None, typer.Argument(parser=path, help="Folder for the fetched shards.")] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     changes: SetOption = None,
     workers: WorkersOption = NUM_CORES,
@@ -92,18 +93,38 @@ def fetch(
     robots_waiver: RobotsOption = None,
     hash_list: HashListOption = None,
     allow_loopback: LoopbackOption = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Of a finished fetch, ask again for what failed for a reason that passes.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="With --again: for these reasons alone, such as http_5xx,dns.")
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--from", parser=path, help="A run: SOURCE is its `rank`, TARGET its `fetch`.")
+    ] = None,
     log_json: LogOption = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Download the selection with img2dataset, original bytes, every row accounted for."""
     loaded = load(recipe, changes)
+    from curation.commands.fetch.again import reasons_of
     from curation.commands.fetch.stage import fetch as run
     from curation.commands.fetch.text import alarm
+    from curation.errors import UsageError
 
-    with progress("fetch", log_json) as on_outcome:
+    if run_folder is not None:
+        source, target = source or run_folder / "rank", target or run_folder / "fetch"
+    if source is None or target is None:
+        raise UsageError("fetch: give SOURCE and TARGET, or --from RUN")
+    if only and not again:
+        raise UsageError("--only: says for which reasons --again asks again; give both")
+    reasons = reasons_of(only or ()) if again else None
+    with progress("fetch", log_json, metrics=metrics) as on_outcome:
         manifest = run(
             source, target, loaded, spread_of(workers, ray_address), on_outcome,
             waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
+            again=reasons,
         )  # fmt: skip
     conclude(manifest, target, as_json)
     if (told := alarm(manifest)) is not None:
@@ -111,7 +132,7 @@ def fetch(
         raise typer.Exit(EXIT_NEXT_TO_NOTHING)
 
 
-def curate(
+def curate(  # long: its options
     source: Annotated[
         str, typer.Argument(help="What `fetch` wrote; or tars, one tar, a folder of pictures, Parquet with pictures.")
     ],
@@ -124,19 +145,32 @@ def curate(
         bool,
         typer.Option("--allow-removed", help="Let go of what was made from shards that are gone or have changed."),
     ] = False,
+    shards: Annotated[
+        str | None,
+        typer.Option("--shards", help="I/N: every N-th shard from the I-th on alone, into a TARGET of its own."),
+    ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option("--join", help="Folder of such a share, for TARGET to take over; may be repeated."),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the CPU time went; it stands in the stats in any case.")
     ] = False,
     log_json: LogOption = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
     loaded = load(recipe, changes)
     from curation.commands.curate import curate as run
+    from curation.run.shares import Share
 
-    with progress("curate", log_json) as on_outcome:
+    with progress("curate", log_json, metrics=metrics) as on_outcome:
         spread = spread_of(workers, ray_address, loaded.file.curate.num_gpus)
-        manifest = run(location(source), location(target), loaded, spread, on_outcome, allow_removed=allow_removed)
+        manifest = run(
+            location(source), location(target), loaded, spread, on_outcome, allow_removed=allow_removed,
+            share=Share.parse(shards) if shards else None, taken=[location(folder) for folder in join or ()],
+        )  # fmt: skip
     if profile:
         from curation.run.costs import costs, table
 
@@ -152,13 +186,14 @@ def pack(
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     log_json: LogOption = None,
+    metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Cut the kept samples into final WebDataset shards, with captions bound to faces, an index and a manifest."""
     loaded = load(recipe, changes)
     from curation.commands.pack.stage import pack as run
 
-    with progress("pack", log_json) as on_outcome:
+    with progress("pack", log_json, metrics=metrics) as on_outcome:
         manifest = run(location(source), location(target), loaded, spread_of(workers, ray_address), on_outcome)
     conclude(manifest, location(target), as_json)
     if manifest.num_seen and not manifest.num_kept:

@@ -34,6 +34,7 @@ from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import homes_of, register
 from curation.run.runner import OnOutcome, Spread, run_all, silent
 from curation.run.shard_writer import shard_writer
+from curation.run.shares import Share, clear_away, take_over
 from curation.run.sources import (
     Difference,
     Known,
@@ -86,7 +87,7 @@ class Examined:
     verdict: Verdict
 
 
-def curate(
+def curate(  # long: its options, and one line of work
     source: Path,
     target: Path,
     recipe: Recipe,
@@ -94,11 +95,14 @@ def curate(
     on_outcome: OnOutcome = silent,
     *,
     allow_removed: bool = False,
+    share: Share | None = None,
+    taken: Sequence[Path] = (),
 ) -> Manifest:
     """Curate every shard of `source` into `target`; the manifest is written when every shard had its outcome.
 
     Shards that came to the source since the last time are added. `allow_removed` lets go of what was made from shards
-    that are gone or have changed; the manifest records it.
+    that are gone or have changed; the manifest records it. `share` takes only its part of the shards
+    (`curation.run.shares`); `taken` are the folders of shares, which `target` takes over and which go once it is whole.
 
     Raises:
         UsageError: there is no shard, `target` holds the output of another recipe or stage, or of shards that
@@ -107,10 +111,12 @@ def curate(
     """
     source, target = named(source), named(target)
     shards = source_shards(source)
+    shards = shards if share is None else share.of(shards)
     require_decoders(recipe.file.decode)
     weights = weights_of(recipe)
     work_digest = curate_work(recipe, weights)
     with claimed(target, CURATE, work_digest) as lease:
+        take_over(taken, target, CURATE, work_digest, lease)
         before = read_manifest(target).extra if (target / MANIFEST_NAME).is_file() else {}
         shards, missing = _held_against(target, shards, recipe, weights, spread)
         if not allow_removed:
@@ -123,7 +129,10 @@ def curate(
         ]
         outcomes = run_all(jobs, curate_shard, spread, on_outcome)
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
-        return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
+        manifest = finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
+    if not manifest.failed:
+        clear_away(taken, source)
+    return manifest
 
 
 def _leave_cards(files: Iterable[Path], target: Path) -> None:

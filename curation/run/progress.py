@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from curation.dataset.manifest import ShardReport
 from curation.run.logs import STDERR, json_log, log_outcome
+from curation.run.metrics import Watched, watching
 from curation.run.runner import OnOutcome, Outcome, ShardFailure
 from curation.run.text import tell_outcome
 
@@ -21,21 +23,27 @@ MINUTE_S = 60.0
 
 @contextmanager
 def progress(
-    stage: str, log_json: str | None = None, *, done: str = "committed", quiet: bool = False
+    stage: str,
+    log_json: str | None = None,
+    *,
+    done: str = "committed",
+    quiet: bool = False,
+    metrics: Path | None = None,
 ) -> Iterator[OnOutcome]:
     """Yield what to call for every outcome; all of it goes to stderr, and with `log_json` JSON lines to that file.
 
     On a terminal one line says how many shards of how many are done, what was seen and kept, and how long the rest will
     take at the rate so far; elsewhere there is a line per shard, and one a minute while none ends. A failed shard is
     told of in any case, but where the JSON lines themselves go to stderr; with `quiet` no other is. Where it is
-    interrupted, it says how much was done until then.
+    interrupted, it says how much was done until then. `metrics` is a textfile for Prometheus (`curation.run.metrics`).
     """
     console = Console(stderr=True, quiet=log_json == STDERR)
     what, rest = TextColumn("{task.description}"), TextColumn("{task.fields[rest]}")
     columns = (SpinnerColumn(), what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), rest)
     disable = not console.is_terminal or console.quiet or quiet
-    with json_log(log_json), Progress(*columns, console=console, disable=disable) as bar:
-        told = Told(stage, done, console, bar, speaks=not (console.is_terminal or quiet))
+    shown = Progress(*columns, console=console, disable=disable)
+    with json_log(log_json), watching(stage, metrics) as watched, shown as bar:
+        told = Told(stage, done, console, bar, watched, speaks=not (console.is_terminal or quiet))
         with told.every_minute():
             try:
                 yield told
@@ -47,9 +55,12 @@ def progress(
 class Told:
     """What was told of a stage so far."""
 
-    def __init__(self, stage: str, done: str, console: Console, bar: Progress, *, speaks: bool) -> None:
+    def __init__(
+        self, stage: str, done: str, console: Console, bar: Progress, watched: Watched, *, speaks: bool
+    ) -> None:
         """Begin; `speaks` says whether a shard that is done gets a line of its own."""
         self.stage, self.done, self.console, self.bar, self.speaks = stage, done, console, bar, speaks
+        self.watched = watched
         self.num_told = self.num_done = self.num_new = self.num_seen = self.num_kept = 0
         self.begun = time.time()
         self.total: int | None = None
@@ -59,12 +70,14 @@ class Told:
     def expect(self, num_outcomes: int) -> None:
         """Take the number of shards that there are to do."""
         self.total, self.start = num_outcomes, time.monotonic()
+        self.watched.expect(num_outcomes)
         self.bar.update(self.task, total=num_outcomes)
 
     def __call__(self, outcome: Outcome) -> None:
         """Tell of one shard."""
         log_outcome(self.stage, outcome)
         has_failed = isinstance(outcome, ShardFailure)
+        self.watched.count(outcome, is_new=isinstance(outcome, ShardReport) and self._is_new(outcome))
         self.num_told += 1
         if not isinstance(outcome, ShardFailure):
             self.num_done += 1

@@ -18,7 +18,7 @@ from curation.dataset.manifest import ShardReport
 from curation.errors import ClusterError, DiskFullError, FaceCaptionError, LeaseError, UsageError
 from curation.interrupts import handlers_kept
 from curation.storage.fence import fenced
-from curation.storage.lease import Lease
+from curation.storage.lease import Lease, expect
 from curation.storage.paths import refusal_of
 from curation.storage.scratch import end_users_of, scratch_folder
 
@@ -117,6 +117,9 @@ def run_all(
     Raises:
         FaceCaptionError: as `run_shards` does.
     """
+    lease: Lease | None = getattr(jobs[0], "lease", None) if jobs else None
+    if lease is not None:
+        expect(lease, len(jobs))
     if isinstance(on_outcome, Expecting):
         on_outcome.expect(len(jobs))
     outcomes = []

@@ -41,6 +41,11 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL})
 HELD_BY = frozenset({"owner", "host", "machine", "pid", "process_started", "beat", "released"})
 LEASE_NAME = re.compile(r"([0-9]{6,})\.json")
 
+NUM_SHARDS = "num_shards"
+"""What a heartbeat says besides, for `status`: how many shards there are to do."""
+_HELD: dict[tuple[Path, int], dict[str, Any]] = {}
+"""What the heartbeats of the leases say that this process holds."""
+
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +85,60 @@ class Lease:
             )
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder, or held it last, as its newest lease says."""
+
+    host: str
+    pid: int
+    number: int
+    is_alive: bool
+    """Whether it goes on: not released, and its process is there, or, on another machine, its last heartbeat young."""
+    is_released: bool
+    beat_age_s: float | None
+    """How old its last heartbeat is by this machine's clock and the store's; None where the store does not say."""
+    num_shards: int | None
+    """How many shards it has to do, itself or found done; None where it has not said yet."""
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Return who holds a folder or held it last; None where nobody ever did, or its lease cannot be read."""
+    try:
+        lease = _read(folder, number := _highest(folder)) if _highest(folder) else None
+    except (FileNotFoundError, VerificationError):
+        return None
+    if lease is None:
+        return None
+    age = _age_s(_path(folder, number))
+    is_here = lease["machine"] == _machine()
+    is_running = _started(lease["pid"]) == lease["process_started"] if is_here else age is not None and age < TTL_S
+    return Holder(
+        host=lease["host"],
+        pid=lease["pid"],
+        number=number,
+        is_alive=is_running and not lease["released"],
+        is_released=lease["released"],
+        beat_age_s=age,
+        num_shards=lease.get(NUM_SHARDS),
+    )
+
+
+def _age_s(path: Path) -> float | None:
+    if is_local(path):
+        return max(0.0, time.time() - path.stat().st_mtime)
+    files, name = filesystem(path)
+    try:
+        return max(0.0, time.time() - float(files.modified(name).timestamp()))
+    except (NotImplementedError, OSError, AttributeError):
+        return None
+
+
+def expect(lease: Lease, num_shards: int) -> None:
+    """Let the next heartbeats of a lease that this process holds say how many shards there are to do."""
+    if (owner := _HELD.get((lease.folder, lease.number))) is not None:
+        owner[NUM_SHARDS] = num_shards
+
+
 def common_fence(root: Path, leases: Sequence[Lease]) -> Fence:
     """Return the fence of one who holds several folders below `root`: each change passes all of them."""
 
@@ -102,6 +161,7 @@ def hold(folder: Path) -> Iterator[Lease]:
     """
     owner = _owner()
     lease = _take(folder, owner)
+    _HELD[lease.folder, lease.number] = owner
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(lease, owner, stop), name="lease", daemon=True)
     thread.start()
@@ -112,6 +172,7 @@ def hold(folder: Path) -> Iterator[Lease]:
         stop.set()
         thread.join()
         _release(lease, owner)
+        del _HELD[lease.folder, lease.number]
 
 
 def _take(folder: Path, owner: dict[str, Any]) -> Lease:

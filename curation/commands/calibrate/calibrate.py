@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.commands.decide.stage import curated_and_source
+from curation.commands.decide.stage import places_of
 from curation.dataset.labelled import LabelSet, read_label_set
 from curation.dataset.manifest import Manifest
 from curation.dataset.stages import CURATE
@@ -129,7 +129,7 @@ def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int =
     """
     file = labels_file(labels)
     label_set = read_label_set(file)
-    folder, _ = curated_and_source(run, None)
+    folder, _ = places_of(run)
     manifest = finished(folder, CURATE)
     recipe = recipe_of(manifest.recipe, f"{folder}: the recipe in its manifest")
     questions, skipped = _questions(recipe, label_set, asked)

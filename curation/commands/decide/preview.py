@@ -189,23 +189,32 @@ def _perhaps(
 
 
 def _stands_in(judged: Opinion, recipe: Recipe, recipes: Sequence[Recipe]) -> bool:
-    """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one.
+    """Whether a shadow sample would be undecided now, had it been cut short like every other rejected one."""
+    if judged.before.kept or not judged.known:
+        return False
+    now = known_had_it_been_cut_short(judged.row, judged.known, recipe, recipes)
+    return now is not None and isinstance(judge(now, recipe.criteria), NotYet)
 
-    What the recipes before would have measured of it is played through, which asks for nothing that the last of them
-    has no column for.
+
+def known_had_it_been_cut_short(
+    row: Mapping[str, Any], known: Mapping[str, Any], recipe: Recipe, recipes: Sequence[Recipe]
+) -> dict[str, Any] | None:
+    """Return what would be known of a rejected row by `recipe`, were it in no shadow; None if it stands for nobody.
+
+    `known` is what the row holds for `recipe`; `recipes` are those that judged it so far, oldest first. What they would
+    have measured of it is played through, which asks for nothing that the last of them has no column for.
     """
     fraction = min(before.file.curate.shadow_fraction for before in recipes)
-    if judged.before.kept or not in_shadow(judged.row["uid"], fraction) or not judged.known:
-        return False
+    if not in_shadow(row["uid"], fraction):
+        return None
     columns = {plan.name: plan.filter for plan in recipes[-1].measurers}
     if any(columns.get(plan.name) != plan.filter for before in recipes for plan in before.measurers):
-        return False
-    full = known_of(judged.row, recipes[-1])
-    if missing(judged.known, recipe) or missing(full, recipes[-1]):
-        return False
+        return None
+    full = known_of(row, recipes[-1])
+    if missing(known, recipe) or missing(full, recipes[-1]):
+        return None
     cut = _cut_short(full, recipes)
-    now = {name: evidence if cut.get(name) is not None else None for name, evidence in judged.known.items()}
-    return isinstance(judge(now, recipe.criteria), NotYet)
+    return {name: evidence if cut.get(name) is not None else None for name, evidence in known.items()}
 
 
 def _cut_short(full: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, Any]:

@@ -88,10 +88,10 @@ def decide(
         ShardError: some shards could not be decided; the folder still shows its last state.
         LeaseError: another run holds the folder.
     """
-    target, source = curated_and_source(run, source)
+    target, source = places_of(run, source)
     with hold(target) as lease:
         consult(target)
-        before = _curated(target, recipe)
+        before = curated(target, recipe)
         weights = weights_of(recipe)
         work_digest = curate_work(recipe, weights)
         if before.work_digest == work_digest:
@@ -115,9 +115,9 @@ def foresee(run: Path, recipe: Recipe) -> Preview:
     Raises:
         UsageError: as `decide`.
     """
-    target, _ = curated_and_source(run, None)
+    target, _ = places_of(run, None)
     consult(target)
-    manifest = _curated(target, recipe)
+    manifest = curated(target, recipe)
     weights = weights_of(recipe)
     where = f"{target}: a recipe in its manifest"
     recipes = [recipe_of(values, where) for values in recipes_of(manifest)]
@@ -171,14 +171,19 @@ def recipes_of(manifest: Manifest) -> list[Mapping[str, Any]]:
     return [*manifest.extra.get(HISTORY, ()), manifest.recipe]
 
 
-def curated_and_source(run: Path, source: Path | None) -> tuple[Path, Path]:
+def places_of(run: Path, source: Path | None = None) -> tuple[Path, Path]:
     """Return the curated folder, and the one that it was curated from: beside it, or where its link leads."""
     target = named(run / CURATE.name if (run / CURATE.name).is_dir() else run)
     beside = [place.parent / FETCH.name for place in spellings(target)]
     return target, named(source or next((folder for folder in beside if folder.is_dir()), beside[0]))
 
 
-def _curated(target: Path, recipe: Recipe) -> Manifest:
+def curated(target: Path, recipe: Recipe) -> Manifest:
+    """Return the manifest of a curated folder that another recipe may judge.
+
+    Raises:
+        UsageError: the folder is not finished, or the recipe decodes or looks at captions otherwise.
+    """
     manifest = finished(target, CURATE)
     if manifest.recipe["decode"] != recipe.resolved["decode"]:
         raise UsageError(

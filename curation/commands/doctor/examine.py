@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
+from curation.commands.doctor.plugins import plugins
 from curation.errors import FaceCaptionError
 
 CV2_OWNER = "opencv-python-headless"
@@ -45,7 +46,7 @@ class Finding:
 def examine(recipe: str, changes: Sequence[str] = ()) -> list[Finding]:
     """Return every finding about this environment, and about the weights that `recipe` with its changes needs."""
     python = look_at_python(platform.python_implementation(), sys.version_info[:2])
-    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe, changes), _disk(), _memory()]
+    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe, changes), *_plugins(), _disk(), _memory()]
 
 
 def look_at_python(implementation: str, release: tuple[int, int]) -> Finding:
@@ -121,6 +122,11 @@ def _weights(recipe: str, changes: Sequence[str]) -> Iterator[Finding]:
     if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.measurers):
         here = importlib.util.find_spec("yolov5_face") is not None
         yield Finding("package yolov5-face (GPL-3.0)", here, "installed" if here else "missing", GPL_BACKEND)
+
+
+def _plugins() -> Iterator[Finding]:
+    for name, is_there, fact, mend in plugins():
+        yield Finding(f"plugin {name}", is_there, fact if is_there else f"{fact}: not here", mend)
 
 
 def _disk() -> Finding:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curation.commands.decide.stage import curated_and_source
+from curation.commands.decide.stage import places_of
 from curation.commands.fairness.slices import (
     NO_FACE,
     Attribute,
@@ -132,7 +132,7 @@ def audit(
     Raises:
         UsageError: the run is not finished, its filters judged nothing, or none of the labels is of it.
     """
-    folder, came_from = curated_and_source(run, source)
+    folder, came_from = places_of(run, source)
     consult(folder)
     manifest = finished(folder, CURATE)
     recipe = recipe_of(manifest.recipe, f"{folder}: the recipe in its manifest")

@@ -13,6 +13,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from curation.commands.fetch.again import (
+    AGAIN,
+    AskedAgain,
+    asked_before,
+    files_before,
+    next_generation,
+    publish_generation,
+    sources_of,
+)
 from curation.commands.fetch.blocked import blocked_by, why_not
 from curation.commands.fetch.download import Downloads, download, warm_up
 from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
@@ -30,7 +39,7 @@ from curation.commands.fetch.rows import (
 )
 from curation.commands.rank.stage import is_selection
 from curation.dataset.ledger import base_row, write_table
-from curation.dataset.manifest import Manifest, ShardReport, committed
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
@@ -69,9 +78,10 @@ class FetchJob:
     """All that one shard's work depends on."""
 
     shard: str
-    part: Path
-    sha256: str
-    """The part's sha256, as rank's manifest names it."""
+    source: Path
+    """The selection's folder."""
+    parts: Mapping[str, FileRecord]
+    """The files in it that hold the rows, as rank's manifest names them: one, but where rows are asked for again."""
     target: Path
     settings: FetchSettings
     limits: DecodeLimits
@@ -82,7 +92,19 @@ class FetchJob:
     hash_lists: tuple[Path, ...] = ()
     allow_loopback: bool = False
     heeds_robots: bool = True
+    asked: AskedAgain | None = None
+    """The rows that are asked for again; None takes all of the part."""
     lease: Lease | None = None
+
+    @property
+    def part(self) -> Path:
+        """What errors name: the first file of rows."""
+        return self.source / next(iter(self.parts))
+
+    @property
+    def identity(self) -> str:
+        """What names the rows in the identity of the work."""
+        return next(iter(self.parts.values())).sha256 if self.asked is None else self.asked.identity
 
 
 def fetch(  # long: its options, and the order in which its gates and its shards are one line of work
@@ -96,8 +118,12 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     hash_lists: Sequence[Path] = (),
     allow_loopback: bool = False,
     robots_waiver: str | None = None,
+    again: frozenset[str] | None = None,
 ) -> Manifest:
     """Download every part of the selection in `source` into `target`; the manifest comes when all had their outcome.
+
+    `again` names reasons: of a finished fetch, rows that failed for one of them last are asked for once more, as a
+    further generation (`curation.commands.fetch.again`).
 
     `waiver` says why a selection may be downloaded that was not held against a cleaned release, `robots_waiver` why no
     robots.txt is asked; both are recorded. `hash_lists` are files of hashes of pictures to withhold. `allow_loopback`
@@ -120,17 +146,35 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     work_digest = fetch_work(
         selection.work_digest, recipe.file.fetch, recipe.file.decode, safety["hash_lists"], heeds_robots
     )
+    if again is not None:
+        finished(target, FETCH)
     with claimed(target, FETCH, work_digest) as lease:
         register(source, target, FETCH.name, selection.state)
         lists = tuple(map(named, hash_lists))
         jobs = _jobs(source, parts, target, recipe, spread, lease, lists, allow_loopback, heeds_robots)
         jobs = [replace(job, blocked=blocked) for job in jobs]
+        before = read_manifest(target) if (target / MANIFEST_NAME).is_file() else None
+        asked = asked_before(target, before)
+        new = () if before is None or again is None else _next(target, before, again)
+        jobs += [replace(jobs[0], shard=a.shard, parts=sources_of(parts, a), asked=a) for a in (*asked, *new)]
         outcomes = run_all(jobs, fetch_part, spread, on_outcome)
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
         _tell_of_withheld(target, outcomes)
         extra = {"safety": safety, "findings": sums}
+        files |= files_before(before)
+        if before is not None and AGAIN in before.extra:
+            extra[AGAIN] = before.extra[AGAIN]
+        if before is not None and again is not None and new:
+            told, extra[AGAIN] = publish_generation(target, before, new, again)
+            files |= told
         return finish(target, FETCH, recipe, work_digest, outcomes, Facts(files=files, extra=extra), lease)
+
+
+def _next(target: Path, before: Manifest, reasons: frozenset[str]) -> tuple[AskedAgain, ...]:
+    new = next_generation(target, before, reasons, int(before.recipe["rank"]["rows_per_part"]))
+    log.info("asked for again: %d rows", sum(len(one.rows) for one in new))
+    return new
 
 
 def _parts(source: Path, selection: Manifest) -> dict[str, FileRecord]:
@@ -151,8 +195,8 @@ def _jobs(
     return [
         FetchJob(
             shard=Path(name).stem,
-            part=source / name,
-            sha256=record.sha256,
+            source=source,
+            parts={name: record},
             target=target,
             settings=settings.model_copy(update={"num_host_connections": share}),
             limits=recipe.file.decode,
@@ -242,7 +286,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
     """
     matchers = load_matchers(job.hash_lists)
     lists = {matcher.name: matcher.digest for matcher in matchers}
-    work_id = fetch_work_id(job.shard, job.sha256, job.settings, job.limits, lists, job.heeds_robots)
+    work_id = fetch_work_id(job.shard, job.identity, job.settings, job.limits, lists, job.heeds_robots)
     if (report := committed(job.target, job.shard, work_id)) is not None:
         return report
     part = _read_part(job)
@@ -254,7 +298,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
     try:
         urls = [row["url"] for row in part.rows]
         refused = {number: UNSAFE_MINOR for number, row in enumerate(part.rows) if is_unsafe_minor(row)}
-        hops = partial(why_not, part.stones, blocked_by(job.part.parent, job.blocked))
+        hops = partial(why_not, part.stones, blocked_by(job.source, job.blocked))
         with download(
             urls, folder, job.settings,
             refused=refused, refused_url=hops, allow_loopback=job.allow_loopback, heeds_robots=job.heeds_robots,
@@ -284,18 +328,29 @@ class _Part:
 
 
 def _read_part(job: FetchJob) -> _Part:
-    if not job.part.is_file() or sha256_of(job.part) != job.sha256:
-        raise ShardError(f"{job.part}: missing, or not the part that rank's manifest names; run rank again")
-    table = pq.read_table(job.part, partitioning=None)
-    if not is_selection(table.schema):
-        raise ShardError(f"{job.part}: not a selection of this version: {table.schema.names}")
-    stones, rows = consult(job.target) | consult(job.part.parent), table.to_pylist()
+    stones = consult(job.target) | consult(job.source)
+    rows = [row for name, record in job.parts.items() for row in _rows_of(job.source / name, record)]
+    if job.asked is not None:
+        there = {row["uid"]: row for row in rows}
+        gone = {"key": "", "url": None}
+        rows = [there.get(uid, {"uid": uid, **gone}) for _, uid in job.asked.rows]
+        if lost := [row["uid"] for row in rows if row["url"] is None and not stones.hold(row["uid"], None)]:
+            raise ShardError(f"{job.part}: holds no row {lost[0]}, which is to be asked for again; run rank again")
     is_forgotten = [stones.hold(row["uid"], row["url"]) for row in rows]
     return _Part(
         rows=tuple(row for row, gone in zip(rows, is_forgotten, strict=True) if not gone),
         forgotten=tuple(row for row, gone in zip(rows, is_forgotten, strict=True) if gone),
         stones=stones,
     )
+
+
+def _rows_of(part: Path, record: FileRecord) -> list[dict[str, Any]]:
+    if not part.is_file() or sha256_of(part) != record.sha256:
+        raise ShardError(f"{part}: missing, or not the part that rank's manifest names; run rank again")
+    table = pq.read_table(part, partitioning=None)
+    if not is_selection(table.schema):
+        raise ShardError(f"{part}: not a selection of this version: {table.schema.names}")
+    return list(table.to_pylist())
 
 
 def _write_shard(

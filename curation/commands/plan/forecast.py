@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.commands.curate import curate
+from curation.commands.fetch.again import num_asked_again
 from curation.commands.fetch.blocked import blocked_by
 from curation.commands.fetch.stage import UNREACHABLE, fetch
 from curation.commands.pack.stage import pack
@@ -193,7 +194,7 @@ def score(forecast: Mapping[str, Any], manifests: Mapping[str, Manifest]) -> dic
     """Hold a forecast (its `values`) against what happened: per figure its range, and what came."""
     fetched, packed = manifests["fetch"], manifests["pack"]
     came = {
-        "link_rot": 1 - fetched.num_kept / max(1, fetched.num_seen),
+        "link_rot": 1 - fetched.num_kept / max(1, fetched.num_seen - num_asked_again(fetched)),
         "num_arriving": fetched.num_kept,
         "num_final": packed.num_kept,
     }

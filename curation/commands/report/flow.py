@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.commands.fetch.again import num_asked_again
 from curation.commands.pack.packs import is_superseded, packs_of
 from curation.commands.report.ledgers import batches, ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
@@ -149,7 +150,8 @@ def _ledger_check(stage: FinishedStage) -> Check:
 
 def _flow_check(before: FinishedStage, stage: FinishedStage) -> Check:
     num_forgotten = num_rejected({FORGET: stage.manifest.rejected.get(FORGET, {})})
-    left, right = before.manifest.num_kept, stage.manifest.num_seen - num_forgotten
+    left = before.manifest.num_kept
+    right = stage.manifest.num_seen - num_forgotten - num_asked_again(stage.manifest)
     num_failed = len(stage.manifest.failed)
     note = f"{num_failed} shard(s) of {stage.name} failed and count nowhere" if left != right and num_failed else ""
     claim = f"{before.name} kept = {stage.name} seen"

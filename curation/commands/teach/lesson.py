@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.commands.decide.stage import curated_and_source
+from curation.commands.decide.stage import places_of
 from curation.commands.teach.features import WantedPicture, features_of
 from curation.dataset.labelled import read_label_set
 from curation.dataset.manifest import Manifest
@@ -116,7 +116,7 @@ def teach(
     if wish.is_of_drawn and wish.is_to_stay:
         raise UsageError(f"--head {wish.name}: what this head of the filter `drawn` tells is to go; name another head")
     label_set = read_label_set(labels_file(labels))
-    folder, came_from = curated_and_source(run, source)
+    folder, came_from = places_of(run, source)
     consult(folder)
     manifest = finished(folder, CURATE)
     against = wish.against or tuple(label for label in label_set.counts if label != wish.label)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.decide.stage import curated_and_source
+from curation.commands.decide.stage import places_of
 from curation.commands.teach.features import WantedPicture, features_of
 from curation.commands.teach.lesson import Tell
 from curation.dataset.ledger import read_ledger
@@ -52,7 +52,7 @@ def least_sure(
         UsageError: the run is not finished.
         WeightsError: the network's weights are not here.
     """
-    folder, came_from = curated_and_source(run, source)
+    folder, came_from = places_of(run, source)
     manifest = finished(folder, CURATE)
     rows = list(_unlabelled(folder, manifest, frozenset(labelled)))
     drawn = {row["uid"]: row for row in heapq.nsmallest(num_sampled, rows, key=lambda row: _rank(row["uid"], seed))}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.commands.fetch.again import asked_before, num_asked_again
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
 from curation.commands.pack.stage import left_out, pack_jobs, pack_work, pack_work_id, place_samples
 from curation.commands.verify.faults import Fault
@@ -37,7 +38,7 @@ def check_flow(stages: Records, records: StageRecords) -> None:
             before.fault(MANIFEST_NAME, "missing", f"the manifest of a stage that {records.stage} was built on")
         return
     num_forgotten = sum(records.manifest.rejected.get(FORGET, {}).values())
-    came, went = before.manifest.num_kept, records.manifest.num_seen - num_forgotten
+    came, went = before.manifest.num_kept, records.manifest.num_seen - num_forgotten - num_asked_again(records.manifest)
     if came != went and not records.manifest.failed:
         wrong = f"{records.manifest.num_seen} seen, {num_forgotten} of them forgotten"
         records.fault(MANIFEST_NAME, wrong, f"the {came} that {before.stage} kept, no more and no less")
@@ -74,9 +75,12 @@ def _check_fetched(stage: Rederived) -> None:
     settings, limits = stage.recipe.file.fetch, stage.recipe.file.decode
     safety = stage.manifest.extra.get("safety", {})
     lists, heeds_robots = safety.get("hash_lists", {}), ROBOTS_WAIVER not in safety
+    asked = {one.shard: one.identity for one in asked_before(stage.records.place.folder, stage.manifest)}
     for report in stage.manifest.shards:
-        if (origin := origin_of(stage.stages, FETCH.name, report)) is not None:
-            work_id = fetch_work_id(report.shard, origin.sha256, settings, limits, lists, heeds_robots)
+        origin = origin_of(stage.stages, FETCH.name, report)
+        identity = asked.get(report.shard, None if origin is None else origin.sha256)
+        if identity is not None:
+            work_id = fetch_work_id(report.shard, identity, settings, limits, lists, heeds_robots)
             expect_work_id(stage.records, report, work_id)
     if stage.before is not None and stage.before.manifest is not None:
         work = fetch_work(stage.before.manifest.work_digest, settings, limits, lists, heeds_robots)

@@ -1,0 +1,46 @@
+"""How a run stands, for a terminal and as plain values."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from curation.commands.status.stage import StageStatus
+from curation.printable import joined
+from curation.storage.lease import Holder
+
+NUM_FAILED_SHOWN = 20
+
+
+def tell(stages: Sequence[StageStatus]) -> str:
+    """Return some lines per stage: what is done and left, what failed, who holds it."""
+    return joined(line for stage in stages for line in _lines(stage))
+
+
+def values(stages: Sequence[StageStatus]) -> list[dict[str, Any]]:
+    """Return the same as plain values, for JSON."""
+    return [asdict(stage) for stage in stages]
+
+
+def _lines(stage: StageStatus) -> Iterator[str]:
+    of = "" if stage.num_shards is None else f" of {stage.num_shards:,}"
+    done = f"{stage.num_done:,}{of} shards, {stage.num_seen:,} seen, {stage.num_kept:,} kept"
+    yield f"{stage.stage}: {stage.state}: {done}"
+    if stage.shards_per_hour is not None and stage.pictures_per_s is not None:
+        left = "" if stage.hours_left is None else f", {stage.hours_left:,.2f} hours left at this rate"
+        rate = f"{stage.shards_per_hour:,.1f} shards per hour, {stage.pictures_per_s:,.1f} pictures per second"
+        yield f"  rate: {rate}{left}"
+    for shard, error in list(stage.failed.items())[:NUM_FAILED_SHOWN]:
+        yield f"  failed: {shard}: {error}"
+    if len(stage.failed) > NUM_FAILED_SHOWN:
+        yield f"  ... and {len(stage.failed) - NUM_FAILED_SHOWN} more (--json lists all)"
+    if stage.quarantined:
+        reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(stage.quarantined.items()))
+        yield f"  quarantined: {reasons}"
+    if stage.holder is not None and not stage.holder.is_released:
+        yield f"  {_held(stage.holder)}"
+
+
+def _held(holder: Holder) -> str:
+    age = "an unknown time" if holder.beat_age_s is None else f"{holder.beat_age_s:,.0f} s"
+    who = f"process {holder.pid} on {holder.host} (lease {holder.number}, last heartbeat {age} ago)"
+    return f"held by {who}" if holder.is_alive else f"was held by {who}, which is gone; the same command goes on"

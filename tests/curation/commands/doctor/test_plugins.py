@@ -1,0 +1,31 @@
+"""What the doctor says of plugins, from the metadata of distributions as an installer writes it."""
+
+from pathlib import Path
+
+import pytest
+
+from curation.commands.doctor.plugins import GROUPS, plugins
+from curation.commands.fetch.hash_lists import ENTRY_POINTS as MATCHERS
+from filters import ENTRY_POINTS
+
+
+def test_plugins_are_told_with_what_they_offer_and_what_offers_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(GROUPS) == {ENTRY_POINTS, MATCHERS}
+    (tmp_path / "own_filters_of_mine").mkdir()
+    for name in ("__init__", "sharp", "bright"):
+        (tmp_path / "own_filters_of_mine" / f"{name}.py").write_text("")
+    (tmp_path / "own_matcher.py").write_text("")
+    metadata = tmp_path / "own_things-1.2.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-things\nVersion: 1.2\n")
+    filters = f"[{ENTRY_POINTS}]\nmine = own_filters_of_mine\ngone = never_there_at_all\n"
+    (metadata / "entry_points.txt").write_text(f"{filters}[{MATCHERS}]\nhashes = own_matcher:make\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("FACECAPTIONHQ_FILTERS", str(tmp_path / "own_filters_of_mine"))
+    told = {name: (is_there, fact) for name, is_there, fact, _ in plugins()}
+    assert told["mine"] == (True, "filters bright, sharp (own_filters_of_mine) of own-things 1.2")
+    assert told["gone"] == (False, "filters (never_there_at_all) of own-things 1.2")
+    assert told["hashes"] == (True, "a matcher of hashes (own_matcher:make) of own-things 1.2")
+    assert told[str(tmp_path / "own_filters_of_mine")][1] == "filters bright, sharp of FACECAPTIONHQ_FILTERS"

@@ -1,0 +1,70 @@
+"""Metrics of a stage: the textfile says what the ledgers say, and every panel of the dashboard has its metric."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from curation.commands.curate import curate
+from curation.errors import StorageError
+from curation.run.metrics import METRICS, RayMetrics
+from curation.run.progress import progress
+from curation.run.runner import Spread
+from tests.curation.shards import RECIPE, mixed_source, recipe_from
+from tests.places import ROOT
+
+ALONE = Spread(num_workers=0)
+DASHBOARD = ROOT / "docs" / "examples" / "grafana.json"
+
+
+def samples(path: Path) -> dict[tuple[str, ...], float]:
+    families = text_string_to_metric_families(path.read_text())
+    return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_the_textfile_counts_what_a_run_did_and_no_shard_twice(tmp_path: Path) -> None:
+    source, file = mixed_source(tmp_path / "in", 3), tmp_path / "curate.prom"
+    (source / "00002.tar").write_bytes(b"torn")
+    recipe = recipe_from(tmp_path, RECIPE.replace("[[filters]]", "[curate]\nisolate = false\n[[filters]]"))
+    with progress("curate", quiet=True, metrics=file) as on_outcome:
+        manifest = curate(source, tmp_path / "out", recipe, ALONE, on_outcome)
+        told = samples(file)
+        assert told["facecaptionhq_up", "curate"] == 1
+    told = samples(file)
+    assert told["facecaptionhq_pictures_total", "curate", "kept"] == manifest.num_kept == 8
+    assert told["facecaptionhq_pictures_total", "curate", "rejected"] == manifest.num_seen - manifest.num_kept
+    rejected = Counter({r: n for by in manifest.rejected.values() for r, n in by.items()})
+    counted = {key[1]: value for key, value in told.items() if key[0] == "facecaptionhq_rejected_total"}
+    assert sum(rejected.values()) == sum(v for k, v in told.items() if k[0] == "facecaptionhq_rejected_total"), counted
+    assert told["facecaptionhq_shards_total", "committed", "curate"] == 2
+    assert told["facecaptionhq_shards_total", "curate", "failed"] == 1
+    assert (told["facecaptionhq_shards_expected", "curate"], told["facecaptionhq_up", "curate"]) == (3, 0)
+    num_bytes = sum(record.num_bytes for shard in manifest.shards for record in shard.files.values())
+    assert told["facecaptionhq_bytes_total", "curate"] == num_bytes
+    assert told["facecaptionhq_shard_seconds_count", "curate"] == 2
+    assert told["facecaptionhq_measured_total", "colour", "curate"] == 12
+    assert list(tmp_path.glob("curate.prom*")) == [file]
+    with pytest.raises(StorageError, match=r"none.x\.prom: metrics cannot be written"):  # noqa: SIM117
+        with progress("curate", metrics=tmp_path / "none" / "x.prom"):
+            pass
+
+
+def test_every_panel_of_the_dashboard_asks_for_metrics_that_there_are_and_every_metric_is_shown() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    names = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"facecaptionhq_\w+", target["expr"])
+    }
+    ends = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket",)}
+    there = {f"{name}{end}" for name, metric in METRICS.items() for end in ends[metric.kind]}
+    assert names == there
+    assert len({panel["title"] for panel in panels}) == len(panels) == len({panel["id"] for panel in panels})
+
+
+def test_without_ray_its_metrics_are_silent() -> None:
+    RayMetrics().record("facecaptionhq_up", {"stage": "curate"}, 1.0)
