@@ -55,10 +55,11 @@ def changed(values: Mapping[str, Any], limits: Limits, where: str, name: str | N
         stanza = next((one for one in values["filters"] if one["name"] == filter_name), None)
         if stanza is None or not score:
             raise RecipeError(f"{where}: {criterion!r}: no criterion; say FILTER.SCORE of a filter of the recipe")
-        stanza["keep"] = {name: kept for name, kept in stanza.get("keep", {}).items() if name != score}
-        if not any(proves.keys() & stanza["keep"].keys() for proves in _proven(stanza)) and keep is None:
-            _drop_screens(values, stanza)
         ends = {end: limit for end, limit in (keep or {}).items() if limit is not None}
+        if ends:
+            stanza.setdefault("keep", {})[score] = {}  # in its place: the declared order names who rejects
+        elif stanza.get("keep", {}).pop(score, None) is not None and not _are_asked(stanza):
+            _drop_screens(values, stanza)
         overrides += [f"filters.{filter_name}.keep.{score}.{end}={limit!r}" for end, limit in ends.items()]
     recipe = recipe_of(overridden(values, overrides), where)
     if len(recipe.criteria) > WAITS:
@@ -73,9 +74,10 @@ def _drop_screens(values: dict[str, Any], stanza: dict[str, Any]) -> None:
     values["curate"]["order"] = [name for name in values["curate"]["order"] if not gone.fullmatch(name)]
 
 
-def _proven(stanza: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what the screens of a filter prove."""
-    return [proof["then"] for screen in stanza.get("screens", ()) for proof in screen["proofs"]]
+def _are_asked(stanza: Mapping[str, Any]) -> bool:
+    """Whether any screen of a filter proves something of a score that it keeps by."""
+    proofs = [proof["then"] for screen in stanza.get("screens", ()) for proof in screen["proofs"]]
+    return any(proves.keys() & stanza["keep"].keys() for proves in proofs)
 
 
 def mask(recipe: Recipe) -> str:

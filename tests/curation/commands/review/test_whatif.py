@@ -120,6 +120,8 @@ def test_a_recipe_that_is_written_decides_as_the_sliders_said(run: Path, tmp_pat
     assert "#   colour.mean_channel_std: min 2.0 -> min 49.5\n" in path.read_text()
     decide(run, loaded, ALONE)
     assert read_manifest(run / "curate").num_kept == said["num_kept"]
+    moved = changed(recipe := load_recipe("facecaptionhq-4m").resolved, {"text.text_prominence": {"max": 0.4}}, "test")
+    assert [list(one["keep"]) for one in moved.resolved["filters"]] == [list(one["keep"]) for one in recipe["filters"]]
     with pytest.raises(UsageError, match="another name"):
         write_recipe(tmp_path, "bolder", reviewed.recipe, limits)
     for name, wrong in (("../x", limits), ("x", {"colour.nothing": {"min": 1.0}}), ("x", {"nobody.x": None})):
