@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,15 @@ def test_no_text_makes_markup(text: str) -> None:
         inside = re.sub(r"</?(table|thead|tbody|tr|th|td|code)>", "", page)
         assert "<" not in inside, page
         assert page.count("<td>") == 2, page
+
+
+def test_a_pack_of_an_older_release_has_a_configuration_per_series(tmp_path: Path) -> None:
+    with tarfile.open(ROOT / "tests/curation/run/run-0.2.0.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    card = write_card(tmp_path / "run", tmp_path / "card", stated(date=DAY, form="pixels", rights="drawn here"))
+    front = (tmp_path / "card/README.md").read_text().split("---\n")[1]
+    assert re.findall(r"config_name: (\w+)", front) == ["jpg", "png"] and 'path: "pixels/png-*.tar"' in front
+    assert (card.values["num_samples"], card.values["num_without_licence"]) == (8, None)
 
 
 @pytest.mark.slow
