@@ -165,13 +165,9 @@ def test_a_card_is_stale_once_its_ledgers_are_others_and_the_next_counts_what_wa
     for told in ("state is", "ledgers.pack/ledger.parquet", "numbers.num_forgotten is 0; right would be: 1"):
         assert told in result.stdout, result.stdout
     assert call("card", own / "run", "--out", own / "card", "--date", DAY).exit_code == 0
-    told = numbers(own / "card")
-    assert [told[name] for name in ("num_samples", "num_requests", "num_requests_found", "num_forgotten")] == [
-        17,
-        2,
-        1,
-        1,
-    ]
+    now = numbers(own / "card")
+    counted = ("num_samples", "num_requests", "num_requests_found", "num_forgotten")
+    assert [now[name] for name in counted] == [17, 2, 1, 1]
     assert gone["uid"] not in pq.read_table(own / "card/data/train.parquet")["uid"].to_pylist()
     assert check_card(own / "run", own / "card") == ()
 
