@@ -40,9 +40,9 @@ def _count(source: str, condition: str = "true", *columns: str) -> Number:
     return Number(f"SELECT count(*) FROM {source} WHERE {condition}", (source, *columns))
 
 
-def _most(column: str, source: str, limit: int | None = NUM_LISTED) -> Number:
+def _most(column: str, source: str, limit: int | None = NUM_LISTED, needs: tuple[str, ...] = ()) -> Number:
     text = f"SELECT {column} AS value, count(*) AS num FROM {source} GROUP BY value ORDER BY num DESC, value"
-    return Number(text if limit is None else f"{text} LIMIT {limit}", (source,), is_table=True)
+    return Number(text if limit is None else f"{text} LIMIT {limit}", needs or (source,), is_table=True)
 
 
 def _of_stage(stage: str) -> dict[str, Number]:
@@ -62,6 +62,7 @@ def _of_stage(stage: str) -> dict[str, Number]:
 FLOW = ("rank", "fetch", "curate", "pack")
 DOMAIN = r"lower(regexp_extract(url, '^https?://(?:[^/?#@]*@)?([^/:?#]+)', 1, 'i'))"
 DOMAINS = f"(SELECT {DOMAIN} AS domain, num_bytes FROM packed WHERE url IS NOT NULL)"
+LICENSED = ("packed", "packed.license")
 LICENCE = "coalesce(license, 'unknown')"
 IS_KNOWN = "NOT IN ('unknown', '?', '')"
 SHORTER_SIDE = "least(width, height)"
@@ -106,13 +107,13 @@ _TABLE = {
     "num_distinct_captions": Number("SELECT count(DISTINCT caption) FROM samples", ("samples",)),
     "caption_sources": _most("caption_source", "packed", None),
     "caption_bindings": _most("caption_binding", "packed", None),
-    "num_licences": Number(f"SELECT count(DISTINCT license) FROM packed WHERE {LICENCE} {IS_KNOWN}", ("packed",)),
-    "licences": _most(LICENCE, "packed"),
-    "num_without_licence": _count("packed", f"NOT {LICENCE} {IS_KNOWN}"),
+    "num_licences": Number(f"SELECT count(DISTINCT license) FROM packed WHERE {LICENCE} {IS_KNOWN}", LICENSED),
+    "licences": _most(LICENCE, "packed", needs=LICENSED),
+    "num_without_licence": _count("packed", f"NOT {LICENCE} {IS_KNOWN}", "packed.license"),
     "num_with_author": _count("packed", "author IS NOT NULL", "packed.author"),
     "num_without_url": _count("packed", "url IS NULL"),
     "num_domains": Number(f"SELECT count(DISTINCT domain) FROM {DOMAINS}", ("packed",)),
-    "domains": Number(_most("domain", DOMAINS).query, ("packed",), is_table=True),
+    "domains": _most("domain", DOMAINS, needs=("packed",)),
     "top_domains": Number(TOP_DOMAINS, ("packed",), is_table=True),
     **{name: number for stage in FLOW for name, number in _of_stage(stage).items()},
     "fetch_opted_out": _count("fetch_ledger", "reason = 'opted_out'"),

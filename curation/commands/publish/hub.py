@@ -131,7 +131,7 @@ class Hub:
 
 def _say_once() -> None:
     """Leave what the hub's library says to our own log, and its bars to terminals."""
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     logging.getLogger("huggingface_hub").handlers.clear()
     if not sys.stderr.isatty():

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,13 +165,9 @@ def test_a_card_is_stale_once_its_ledgers_are_others_and_the_next_counts_what_wa
     for told in ("state is", "ledgers.pack/ledger.parquet", "numbers.num_forgotten is 0; right would be: 1"):
         assert told in result.stdout, result.stdout
     assert call("card", own / "run", "--out", own / "card", "--date", DAY).exit_code == 0
-    told = numbers(own / "card")
-    assert [told[name] for name in ("num_samples", "num_requests", "num_requests_found", "num_forgotten")] == [
-        17,
-        2,
-        1,
-        1,
-    ]
+    now = numbers(own / "card")
+    counted = ("num_samples", "num_requests", "num_requests_found", "num_forgotten")
+    assert [now[name] for name in counted] == [17, 2, 1, 1]
     assert gone["uid"] not in pq.read_table(own / "card/data/train.parquet")["uid"].to_pylist()
     assert check_card(own / "run", own / "card") == ()
 
@@ -241,6 +238,15 @@ def test_no_text_makes_markup(text: str) -> None:
         inside = re.sub(r"</?(table|thead|tbody|tr|th|td|code)>", "", page)
         assert "<" not in inside, page
         assert page.count("<td>") == 2, page
+
+
+def test_a_pack_of_an_older_release_has_a_configuration_per_series(tmp_path: Path) -> None:
+    with tarfile.open(ROOT / "tests/curation/run/run-0.2.0.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    card = write_card(tmp_path / "run", tmp_path / "card", stated(date=DAY, form="pixels", rights="drawn here"))
+    front = (tmp_path / "card/README.md").read_text().split("---\n")[1]
+    assert re.findall(r"config_name: (\w+)", front) == ["jpg", "png"] and 'path: "pixels/png-*.tar"' in front
+    assert (card.values["num_samples"], card.values["num_without_licence"]) == (8, None)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[st
     """A run whose curated ledger holds what the world wrote, and its rows."""
     run = tmp_path_factory.mktemp("ledger") / "run"
     write_run(run)
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "uid": f"{number:032x}", "key": text, "url": text or None, "sha256": None, "width": -number, "height": 2,
             "kept": True, "rejected_by": None, "reason": None,

@@ -10,7 +10,7 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.report.write import write_report
-from curation.commands.verify.check import _living_faults, verify
+from curation.commands.verify.check import living_faults, verify
 from curation.commands.verify.faults import Verification
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import ShardReport, read_manifest, total
@@ -278,7 +278,7 @@ def test_a_ledger_that_nobody_can_look_into_is_named_and_not_taken_for_free_of_t
 ) -> None:
     write_tombstones(run, Tombstones(uid=frozenset({"0" * 32})))
     harm(run / "pack" / "ledger.parquet")
-    (fault,) = _living_faults(run, stages_of(run), broken=())
+    (fault,) = living_faults(run, stages_of(run), broken=())
     assert fault.file == "pack/ledger.parquet" and said in str(fault)
     record_again(run / "pack", "ledger.parquet")
     assert any("ledger" in fault for fault in named(verify(run, ALONE), "pack/ledger.parquet"))
