@@ -26,6 +26,7 @@ from curation.command_line.options import (
     progress,
     spread_of,
     to_json,
+    without_pandas,
 )
 from curation.printable import say
 
@@ -132,6 +133,7 @@ def curate(
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
     loaded = load(recipe, changes)
+    without_pandas()
     from curation.commands.curate import curate as run
 
     with progress("curate", log_json) as on_outcome:

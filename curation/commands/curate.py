@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import zip_longest
 from operator import or_
@@ -17,6 +17,7 @@ from curation.dataset.captions import captions_of
 from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.sample import Sample
 from curation.dataset.sources import SourceShard, TarShard, shards_in, source_layout
+from curation.dataset.sources.made import PackedTar
 from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import sample_members
 from curation.dataset.tar.read import samples_of
@@ -32,7 +33,7 @@ from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import homes_of, register
-from curation.run.runner import OnOutcome, Spread, run_all, silent
+from curation.run.runner import OnOutcome, Spread, run_all, silent, tally_of
 from curation.run.shard_writer import shard_writer
 from curation.run.sources import (
     Difference,
@@ -44,6 +45,7 @@ from curation.run.sources import (
     way_on,
     with_sha256s,
 )
+from curation.run.tally import Tally
 from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
@@ -54,6 +56,10 @@ from curation.version import runtime
 
 MAX_BATCH_BYTES = 64 << 20
 """Encoded bytes of the pictures that are handed over together."""
+MAX_FEW_SHARDS, MAX_FEW_BYTES = 16, 8 << 20
+"""Tars that are so few and small are measured sooner than a Ray of one's own has started."""
+ORIGIN = "source"
+"""Where a done record says what was curated, among what may differ between equal runs."""
 
 OPTED_OUT = "opted_out"
 """Reason: the picture's own metadata reserves it from training."""
@@ -74,6 +80,10 @@ class CurateJob:
     lease: Lease | None = None
     ahead: Path | None = None
     """Source of a shard that is worked on soon after this one."""
+    origin: Path | None = None
+    """The whole source, for the done record: where pictures that are turned away may be seen again."""
+    tally: Path | None = None
+    """Where it says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +128,26 @@ def curate(
         _leave_cards([source / MANIFEST_NAME, *(shard.path for shard, _ in shards)], target)
         soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
-            CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead)
+            CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead, source, tally_of(on_outcome))
             for (shard, sha), ahead in zip_longest(shards, soon)
         ]
-        outcomes = run_all(jobs, curate_shard, spread, on_outcome)
+        outcomes = run_all(jobs, curate_shard, _not_more_than_needed(spread, shards), on_outcome, _done_before)
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
         return finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
+
+
+def _not_more_than_needed(spread: Spread, shards: Sequence[Known]) -> Spread:
+    """Return a spread that starts no Ray of its own where measuring takes less time than that."""
+    if spread.ray_address is not None or not 0 < len(shards) <= MAX_FEW_SHARDS:
+        return spread
+    num_bytes = sum(shard.path.stat().st_size for shard, _ in shards if shard.path.is_file())
+    is_little = all(isinstance(shard, TarShard | PackedTar) for shard, _ in shards) and num_bytes <= MAX_FEW_BYTES
+    return replace(spread, num_workers=0) if is_little else spread
+
+
+def _done_before(job: CurateJob) -> ShardReport | None:
+    """Return the done record of a shard whose source is known to be what it was made from."""
+    return None if job.source_sha256 is None else _committed(job, job.source_sha256)
 
 
 def _leave_cards(files: Iterable[Path], target: Path) -> None:
@@ -209,13 +233,16 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
         intent = intent_path(job.target, job.shard, work_id)
         with quarantine(recipe, job.weights, job.source.path, intent) as quarantined:
             samples = samples_of(layout, source, job.source.path)
+            tally = Tally(job.tally, job.shard, layout.num_pictures)
             for examined in examine(samples, job.shard, recipe, quarantined.measure):
                 row = stones.row(_row(examined, recipe), schema)
                 shard.add(row, members(examined) if row["kept"] else ())
+                tally.add(row["kept"])
                 spent.append(examined.measured.seconds)
                 reserved += _reserved(examined)
             quarantined.require(shard.num_rows)
         found = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
+        found |= {ORIGIN: str(job.origin)} if job.origin is not None else {}
         return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
 
 
