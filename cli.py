@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, stages, tools
+from curation.command_line import afterwards, catalogues, look, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
 from curation.printable import printable, say, talk, told_bug
@@ -34,13 +34,16 @@ recipes_app = typer.Typer(help="Recipes that come with the package: what each is
 
 Commands = dict[Callable[..., None], str]
 """A command and one call of it."""
+FIRST: Commands = {
+    look.look: "look photos/",
+}
 STAGES: Commands = {
     stages.rank: "rank facecaption/ laion/ run/rank --release relaion/ --recipe facecaptionhq-4m",
     stages.import_: "import laion400m-parts/ laion.parquet --as laion",
     stages.fetch: "fetch run/rank run/fetch --workers 16",
     stages.curate: "curate photos/ run/curate --recipe demo --workers 4",
     stages.pack: "pack run/curate run/pack --recipe demo",
-    stages.report: "report run",
+    stages.report: "report run --against other-run",
 }
 AFTERWARDS: Commands = {
     afterwards.decide: "decide run --recipe mine.toml --dry-run",
@@ -73,6 +76,7 @@ RECIPES: Commands = {
     catalogues.recipes_show: "recipes show facecaptionhq-4m > mine.toml",
 }
 GROUPS = (
+    (app, "To begin with", FIRST),
     (app, "Stages", STAGES),
     (app, "Afterwards", AFTERWARDS),
     (app, "Training", TRAINING),

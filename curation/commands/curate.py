@@ -33,6 +33,7 @@ from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import homes_of, register
+from curation.run.folders import done_records
 from curation.run.runner import OnOutcome, Spread, run_all, silent, tally_of
 from curation.run.shard_writer import shard_writer
 from curation.run.sources import (
@@ -50,7 +51,7 @@ from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
-from curation.storage.paths import folders_of, named, read_ahead
+from curation.storage.paths import folders_of, location, named, read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
 
@@ -58,8 +59,8 @@ MAX_BATCH_BYTES = 64 << 20
 """Encoded bytes of the pictures that are handed over together."""
 MAX_FEW_SHARDS, MAX_FEW_BYTES = 16, 8 << 20
 """Tars that are so few and small are measured sooner than a Ray of one's own has started."""
-ORIGIN = "source"
-"""Where a done record says what was curated, among what may differ between equal runs."""
+ORIGIN, TARGET = "source", "target"
+"""Where a done record says what was curated and into which folder, among what may differ between equal runs."""
 
 OPTED_OUT = "opted_out"
 """Reason: the picture's own metadata reserves it from training."""
@@ -181,6 +182,17 @@ def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapp
     return digest([CURATE.name, shard, source_sha256, recipe.curate_digest, dict(keys), CURATE.output_since])
 
 
+def origin_of(target: Path) -> Path | None:
+    """Return what a folder was curated from, by its done records; None where they do not say, or it lies there no more.
+
+    Shards that were curated before a source was moved may name its old place: the first that is there counts.
+    """
+    for name in dict.fromkeys(record.run.get(ORIGIN) for record in done_records(target)):
+        if name is not None and (origin := location(str(name))).exists():
+            return origin
+    return None
+
+
 def source_shards(source: Path) -> list[tuple[SourceShard, str | None]]:
     """Return the shards of a source in order of name, each with the sha256 that a manifest of `fetch` names, if any.
 
@@ -242,7 +254,7 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
                 reserved += _reserved(examined)
             quarantined.require(shard.num_rows)
         found = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
-        found |= {ORIGIN: str(job.origin)} if job.origin is not None else {}
+        found |= {ORIGIN: str(job.origin), TARGET: str(job.target)} if job.origin is not None else {}
         return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
 
 
