@@ -14,7 +14,7 @@ import typer
 from curation.command_line import afterwards, catalogues, look, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
-from curation.printable import printable, say, talk, told_bug
+from curation.printable import joined, printable, say, talk, told_bug
 from facemakeup import commands as trainer
 
 EXIT_USAGE = 2
@@ -134,6 +134,7 @@ def main() -> None:
 
 def _refuse(error: Exception) -> int:
     """Say what an error means to whoever typed the command, and return the exit code."""
+    from curation.errors import RecipeError
     from curation.storage.paths import refusal_of
     from filters.base import FaceCaptionError
 
@@ -143,7 +144,8 @@ def _refuse(error: Exception) -> int:
             say(f"{usage.get_usage()}\n{message}" if usage else message, err=True)
         return int(getattr(error, "exit_code", EXIT_USAGE))
     if isinstance(error, FaceCaptionError):
-        say(f"facecaptionhq: {printable(error)}", err=True)
+        told = joined(map(str, error.args)) if isinstance(error, RecipeError) else printable(error)
+        say(f"facecaptionhq: {told}", err=True)
         return error.exit_code
     if (refusal := refusal_of(error)) is not None:
         stores = "".join(f"{word}: " for word in sys.argv[1:] if "://" in word)

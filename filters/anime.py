@@ -68,8 +68,11 @@ class AnimeEvidence(Evidence):
     """Every hit of the cascade, those with most neighbours first."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     hits: tuple[Hit, ...]
+    """Box, number of neighbours and line-to-nose ratio of each."""
 
 
 EVIDENCE = AnimeEvidence

@@ -81,10 +81,9 @@ class ScoreMeaning:
     def failure(self, kind: str) -> str:
         """Return what a keep range says by turning a picture away as `low`, `high` or `not_finite`."""
         if kind == "not_finite":
-            return f"no number came out ({self.about})"
+            return f"no number came out: {self.about}"
         said = {"low": self.low, "high": self.high}[kind]
-        bare = f"{'less' if kind == 'low' else 'more'} than the recipe keeps"
-        return f"{said} ({bare}: {self.about})" if said else f"{bare}: {self.about}"
+        return said or f"{'less' if kind == 'low' else 'more'} than the recipe keeps: {self.about}"
 
 
 @runtime_checkable

@@ -82,8 +82,11 @@ class FacesEvidence(Evidence):
     """Every face above the confidence floor, most confident first."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     faces: tuple[Face, ...]
+    """Box, confidence and five landmarks of each."""
 
 
 EVIDENCE = FacesEvidence

@@ -83,7 +83,9 @@ class TextEvidence(Evidence):
     """Every text region of the picture."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     polygons: tuple[Polygon, ...]
     """Corners x, y, x, y, ... clockwise; they may reach beyond the picture."""
     num_characters: tuple[int, ...]

@@ -82,7 +82,9 @@ class TextMapEvidence(Evidence):
     """The detector's map in figures."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     histogram: tuple[int, ...]
     """Map pixels by probability of text, in 20 equal bins from 0 to 1."""
     regions: tuple[MapRegion, ...]

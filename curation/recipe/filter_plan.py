@@ -25,11 +25,17 @@ class FilterStanza(Settings):
     """One `[[filters]]` table, before its filter's own module has looked at it."""
 
     name: str
+    """The filter: a module of `filters`, or one that a package or `FACECAPTIONHQ_FILTERS` brings."""
     measure: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that change the evidence."""
     score: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the scores alone, free to change after measuring."""
     joint: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Parameters of joint scores, by the score's name; naming one here has it told without a keep range."""
     keep: dict[str, KeepRange] = Field(default_factory=dict)
+    """Keep ranges by the name of a score: `min`, `max` or both; both ends stay."""
     screens: tuple[ScreenStanza, ...] = ()
+    """Cheap filters that are asked first, in this order."""
 
 
 @dataclass(frozen=True)

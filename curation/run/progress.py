@@ -98,7 +98,8 @@ class Told:
         counts = f"{num_seen:,} seen, {self.num_kept + sum(count.num_kept for count in in_work):,} kept"
         if in_work:
             of = f"{sum(count.num_done for count in in_work):,} of {sum(count.num_samples for count in in_work):,}"
-            counts += f" ({of} samples of {len(in_work)} shards in work)"
+            shards = "1 shard" if len(in_work) == 1 else f"{len(in_work)} shards"
+            counts += f" ({of} samples of {shards} in work)"
         num_new = self.num_new + sum(count.num_done / max(1, count.num_samples) for count in in_work)
         if self.total is None or not num_new:
             return counts

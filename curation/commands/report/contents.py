@@ -26,7 +26,7 @@ from curation.run.costs import Cost, cost_values, costs
 from curation.storage.paths import location
 from filters.weights import catalogue
 
-REPORT_SCHEMA_VERSION = 2
+REPORT_SCHEMA_VERSION = 1
 CASCADE = "lbpcascade_animeface"
 SOURCE_STAGE = FETCH.name
 NEVER_SHOWN = frozenset({UNREADABLE, QUARANTINE})
