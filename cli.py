@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from curation.command_line import afterwards, catalogues, fleet, labels, publishing, seeing, stages, tools
+from curation.command_line import afterwards, catalogues, fleet, labels, look, publishing, seeing, stages, tools
 from curation.command_line.options import asked
 from curation.interrupts import heed_sigterm
-from curation.printable import printable, say, talk, told_bug
+from curation.printable import joined, printable, say, talk, told_bug
 from facemakeup import commands as trainer
 
 EXIT_USAGE = 2
@@ -34,13 +34,16 @@ recipes_app = typer.Typer(help="Recipes that come with the package: what each is
 
 Commands = dict[Callable[..., None], str]
 """A command and one call of it."""
+FIRST: Commands = {
+    look.look: "look photos/",
+}
 STAGES: Commands = {
     stages.rank: "rank facecaption/ laion/ run/rank --release relaion/ --recipe facecaptionhq-4m",
     stages.import_: "import laion400m-parts/ laion.parquet --as laion",
     stages.fetch: "fetch run/rank run/fetch --workers 16",
     stages.curate: "curate photos/ run/curate --recipe demo --workers 4",
     stages.pack: "pack run/curate run/pack --recipe demo",
-    stages.report: "report run",
+    stages.report: "report run --against other-run",
 }
 AFTERWARDS: Commands = {
     afterwards.decide: "decide run --recipe mine.toml --dry-run",
@@ -89,6 +92,7 @@ RECIPES: Commands = {
     catalogues.recipes_show: "recipes show facecaptionhq-4m > mine.toml",
 }
 GROUPS = (
+    (app, "To begin with", FIRST),
     (app, "Stages", STAGES),
     (app, "Afterwards", AFTERWARDS),
     (app, "Review and labels", REVIEW),
@@ -149,6 +153,7 @@ def main() -> None:
 
 def _refuse(error: Exception) -> int:
     """Say what an error means to whoever typed the command, and return the exit code."""
+    from curation.errors import RecipeError
     from curation.storage.paths import refusal_of
     from filters.base import FaceCaptionError
 
@@ -158,7 +163,8 @@ def _refuse(error: Exception) -> int:
             say(f"{usage.get_usage()}\n{message}" if usage else message, err=True)
         return int(getattr(error, "exit_code", EXIT_USAGE))
     if isinstance(error, FaceCaptionError):
-        say(f"facecaptionhq: {printable(error)}", err=True)
+        told = joined(map(str, error.args)) if isinstance(error, RecipeError) else printable(error)
+        say(f"facecaptionhq: {told}", err=True)
         return error.exit_code
     if (refusal := refusal_of(error)) is not None:
         stores = "".join(f"{word}: " for word in sys.argv[1:] if "://" in word)

@@ -41,6 +41,7 @@ FACELESS = (
     ("retina.jpg", "The retina of an eye"),
     ("color.png", "A chart of colours"),
 )
+ANIMAL = "chelsea.png"
 DOCUMENTS = (("page.png", "A printed page"), ("text.png", "Handwritten text"))
 
 
@@ -104,13 +105,17 @@ def _photos(chance: random.Random) -> Iterator[tuple[str, Photo]]:
     for number in range(8):
         members = [_portrait(people[(number + place) % 2], chance) for place in range(2 + number % 3)]
         yield "group", photos.side_by_side(members, 480)
-    for number in range(10):
+    for number in range(6):
         yield "drawn", _cartoon(number, (512, 640, 768, 900)[number % 4])
+    for number in range(4):
+        yield "drawn", photos.comic(photos.scaled_to(_portrait(people[number % 2], chance), 640))
     for name, alt_text in FACELESS:
-        yield "noface", photos.scaled_to(photos.faceless(name, alt_text), 600)
+        yield "animal" if name == ANIMAL else "noface", photos.scaled_to(photos.faceless(name, alt_text), 600)
     for name, alt_text in DOCUMENTS:
         yield "text", photos.scaled_to(photos.faceless(name, alt_text), 640)
-    for number in range(8):
+    for number in range(4):
+        yield "masked", photos.scaled_to(photos.masked(_portrait(people[number % 2], chance)), 640)
+    for number in range(4):
         yield "single", photos.scaled_to(_portrait(people[number % 2], chance), 160 + 8 * number)
 
 

@@ -62,7 +62,7 @@ class Picture:
 
     file: str
     label: str
-    """`single`, `group`, `bw`, `sepia`, `text`, `drawn` or `noface`, as a person would say."""
+    """`single`, `masked`, `group`, `bw`, `sepia`, `text`, `drawn`, `animal` or `noface`, as a person would say."""
     width: int
     height: int
     faces: tuple[Face, ...]

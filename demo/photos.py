@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -21,6 +21,8 @@ SEPIA = (
     (0.272, 0.534, 0.131, 0.0),
 )
 """The usual sepia matrix, R, G, B from R, G, B; bright values saturate."""
+COMIC_EDGE = 46
+"""Grey levels of change from which a comic has a line."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,31 @@ def sepia(photo: Photo) -> Photo:
     """Tone brown, as old prints are."""
     matrix = tuple(value for row in SEPIA for value in row)
     return replace(photo, image=photo.image.convert("RGB", matrix), made_from=f"{photo.made_from}, sepia")
+
+
+def comic(photo: Photo) -> Photo:
+    """Redraw as a comic does: flat colours in few steps, and dark lines where the light changes."""
+    flat = ImageOps.posterize(photo.image.filter(ImageFilter.ModeFilter(9)), 3)
+    edges = photo.image.convert("L").filter(ImageFilter.GaussianBlur(1.2)).filter(ImageFilter.FIND_EDGES)
+    is_line = edges.point(lambda value: 255 if value > COMIC_EDGE else 0)
+    drawn = Image.composite(Image.new("RGB", flat.size, (28, 20, 36)), ImageEnhance.Color(flat).enhance(1.6), is_line)
+    return replace(photo, image=drawn, made_from=f"{photo.made_from}, redrawn as a comic")
+
+
+def masked(photo: Photo) -> Photo:
+    """Draw a light blue mask over nose, mouth and chin of the one face, with its two straps."""
+    left, top, right, bottom = photo.faces[0].box
+    width, height, image = right - left, bottom - top, photo.image.copy()
+    draw = ImageDraw.Draw(image)
+    outline = [(0.08, 0.56), (0.5, 0.47), (0.92, 0.56), (0.88, 0.84), (0.5, 1.0), (0.12, 0.84)]
+    corners = [(left + x * width, top + y * height) for x, y in outline]
+    for near, far in ((corners[0], (left, top + 0.5 * height)), (corners[2], (right, top + 0.5 * height))):
+        draw.line([near, far], fill=(226, 232, 236), width=max(2, round(width / 40)))
+    draw.polygon(corners, fill=(158, 200, 224), outline=(110, 150, 176))
+    for share in (0.62, 0.72, 0.82):
+        level = top + share * height
+        draw.line([(left + 0.14 * width, level), (right - 0.14 * width, level)], fill=(132, 176, 204), width=2)
+    return replace(photo, image=image, made_from=f"{photo.made_from}, a mask drawn over it")
 
 
 def side_by_side(photos: Sequence[Photo], height: int) -> Photo:

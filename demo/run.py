@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from curation.commands.look.choice import lacking_weights
 from curation.dataset.manifest import Manifest, read_manifest
+from curation.recipe.recipe import load_recipe
 from demo.corpus import Corpus, build
 from demo.server import DemoServer, serve
 from filters.weights import catalogue
@@ -26,15 +28,11 @@ PREFERRED_PORT = 18_763
 """A fixed port gives the same URLs, and so the same identities and bytes, each time the demo runs."""
 OWN_SERVER = ("--allow-loopback", "--waiver", "the demo made every picture itself, or took it from installed packages")
 STAGES = ("rank", "fetch", "curate", "pack")
+PUBLISHED = "facecaptionhq-4m"
 CASCADE_NOTE = """\
 The LBP cascade of the published method was NOT exercised here: no package on PyPI carries it, so the filter
 `drawn` stood in for it. To run the published detectors on the pictures that were just fetched:
-
-    facecaptionhq models list
-    facecaptionhq models pull lbpcascade_animeface
-    facecaptionhq curate {fetch} {target} --recipe facecaptionhq-4m
-
-Where its YOLOv5-face weights are missing too, the last command says how to get them."""
+"""
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -82,10 +80,22 @@ def run_demo(out: Path, num_workers: int) -> None:
     console.print("Conservation holds: every metadata row and every image is accounted for at every stage.")
     _heading("weights that judged")
     console.print(weights(manifests["curate"]))
-    console.print(CASCADE_NOTE.format(fetch=run / "fetch", target=out / "published" / "curate"), markup=False)
+    console.print(CASCADE_NOTE, markup=False)
+    for line in published(run / "fetch", out / "published" / "curate", lacking_weights(load_recipe(PUBLISHED))):
+        console.print(f"    {line}", markup=False)
     _heading("where things lie")
     for what, where in _places(out, run):
         console.print(f"{what:<30}{where}")
+    console.print(
+        f"\nLook at the report in a browser: {(run / 'report' / 'index.html').resolve().as_uri()}", markup=False
+    )
+
+
+def published(fetched: Path, target: Path, lacking: Sequence[str]) -> list[str]:
+    """Return what to type for the published detectors, the weights that are not here first."""
+    terms = {entry.name: entry.terms for entry in catalogue()}
+    pulls = [f"facecaptionhq models pull {name}{' --accept' if terms.get(name) else ''}" for name in lacking]
+    return [*pulls, f"facecaptionhq curate {fetched} {target} --recipe {PUBLISHED}"]
 
 
 def run_stages(corpus: Corpus, run: Path, num_workers: int) -> None:

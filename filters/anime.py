@@ -5,12 +5,33 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.boxes import area
 from filters.detectors.lbp_cascade import EVERY_PIXEL_FROM_PX, Hit, LbpCascade
 
 VERSION = 3
 SCORES = ("num_hits", "max_line_to_nose", "max_neighbours", "largest_hit_fraction")
+MEANINGS = {
+    "num_hits": ScoreMeaning("hits of the cascade that count", "hits", 1.0, high="the cascade for drawn faces hits"),
+    "max_line_to_nose": ScoreMeaning(
+        "how drawn the most drawn hit looks: lines about the eyes against shading of the nose",
+        "ratio, 0 and more",
+        1.4,
+        high="a hit's face is all lines and has no nose, as drawn faces are",
+    ),
+    "max_neighbours": ScoreMeaning(
+        "windows of the cascade that agree on the surest hit",
+        "windows",
+        14.0,
+        high="the cascade is sure of a drawn face",
+    ),
+    "largest_hit_fraction": ScoreMeaning(
+        "share of the picture that the largest hit covers",
+        "0..1",
+        0.08,
+        high="a large part of the picture is taken for a drawn face",
+    ),
+}
 
 
 class Measure(Settings):
@@ -47,8 +68,11 @@ class AnimeEvidence(Evidence):
     """Every hit of the cascade, those with most neighbours first."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     hits: tuple[Hit, ...]
+    """Box, number of neighbours and line-to-nose ratio of each."""
 
 
 EVIDENCE = AnimeEvidence

@@ -4,7 +4,7 @@ A filter measures pictures and returns evidence. It decides nothing: keep ranges
 recipe, and `curation.recipe.judge` alone turns them into a verdict.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -61,6 +61,39 @@ class WeightsFile:
     name: str
     path: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class ScoreMeaning:
+    """What a score says, in words that whoever never read its code can use."""
+
+    about: str
+    """What it measures."""
+    unit: str
+    """Unit or range."""
+    example: float
+    """A value that a picture may have."""
+    low: str = ""
+    """What may be wrong with a picture that has less than a recipe keeps; empty where nothing more can be said."""
+    high: str = ""
+    """The same of one that has more."""
+
+    def failure(self, kind: str) -> str:
+        """Return what a keep range says by turning a picture away as `low`, `high` or `not_finite`."""
+        if kind == "not_finite":
+            return f"no number came out: {self.about}"
+        said = {"low": self.low, "high": self.high}[kind]
+        return said or f"{'less' if kind == 'low' else 'more'} than the recipe keeps: {self.about}"
+
+
+@runtime_checkable
+class Explained(Protocol):
+    """What a filter defines beside, so that reports and the reference can say what its scores mean."""
+
+    @property
+    def MEANINGS(self) -> Mapping[str, ScoreMeaning]:  # noqa: N802
+        """The meaning of every one of `SCORES`."""
+        ...
 
 
 class Filter(Protocol):

@@ -9,10 +9,30 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings, TableSettings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings, TableSettings
 
 VERSION = 2
 SCORES = ("mean_channel_std", "chromatic_share", "hue_spread_deg", "toning_residual")
+MEANINGS = {
+    "mean_channel_std": ScoreMeaning(
+        "mean deviation of a pixel's R, G and B from one another",
+        "grey levels, 0..120",
+        14.2,
+        low="black and white: the channels are nearly equal",
+    ),
+    "chromatic_share": ScoreMeaning(
+        "share of the pixels that have a colour at all", "0..1", 0.62, low="few pixels have a colour"
+    ),
+    "hue_spread_deg": ScoreMeaning(
+        "how far the hues of coloured pixels lie apart", "degrees", 41.0, low="all colours are one hue"
+    ),
+    "toning_residual": ScoreMeaning(
+        "how far the chroma differs among pixels of equal lightness",
+        "grey levels, 0 and more",
+        9.1,
+        low="one tone over grey, such as sepia or coloured light",
+    ),
+}
 _MAX_BAND_PIXELS = 1 << 24
 """Pixels counted together: OpenCV hands counts out as float32, which is exact up to here."""
 _LUMA_STEP = 4

@@ -11,10 +11,24 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 
 VERSION = 1
 SCORES = ("spectral_fall_db", "blockiness")
+MEANINGS = {
+    "spectral_fall_db": ScoreMeaning(
+        "by how much fine detail is weaker than coarse detail",
+        "dB",
+        18.5,
+        high="blown up from a smaller picture, or blurred as a whole",
+    ),
+    "blockiness": ScoreMeaning(
+        "how much larger steps are on JPEG's grid than off it",
+        "ratio, 1 for none",
+        1.12,
+        high="blocks of a strong JPEG compression are seen",
+    ),
+}
 
 TILE = 128
 """Side of the square parts that are looked at, pixels of the picture itself."""

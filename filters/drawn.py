@@ -3,12 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
 from filters.heads import Classifier, probability, read_heads
 
 VERSION = 2
 SCORES = ("drawn_logit", "drawn_probability", "nonhuman_logit", "nonhuman_probability")
+MEANINGS = {
+    "drawn_logit": ScoreMeaning(
+        "how much a picture looks drawn, painted or rendered, as log-odds",
+        "logit; 0 is even",
+        -3.1,
+        high="looks drawn, painted or rendered",
+    ),
+    "drawn_probability": ScoreMeaning(
+        "the same as a probability, where drawings and photos are equally frequent",
+        "0..1",
+        0.04,
+        high="looks drawn, painted or rendered",
+    ),
+    "nonhuman_logit": ScoreMeaning(
+        "how much the face looks like an animal's, a doll's or a statue's, as log-odds",
+        "logit; 0 is even",
+        -2.4,
+        high="looks like an animal, a doll, a toy or a statue",
+    ),
+    "nonhuman_probability": ScoreMeaning(
+        "the same as a probability, where both are equally frequent",
+        "0..1",
+        0.08,
+        high="looks like an animal, a doll, a toy or a statue",
+    ),
+}
 HEADS = ("drawn", "nonhuman")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.base import Face, largest_face
 from filters.face_view import Floats, ellipse, view_of
 
@@ -24,6 +24,29 @@ SCORES = (
     "luminance_deviation",
     "lower_face_paleness",
 )
+MEANINGS = {
+    "sharpness": ScoreMeaning(
+        "how much the largest face loses by being blurred", "0..1", 0.52, low="the face is blurred"
+    ),
+    "under_exposed_fraction": ScoreMeaning(
+        "share of the face that is nearly black", "0..1", 0.02, high="the face is too dark"
+    ),
+    "over_exposed_fraction": ScoreMeaning(
+        "share of the face that is nearly white", "0..1", 0.01, high="the face is too bright"
+    ),
+    "mean_luminance": ScoreMeaning(
+        "mean lightness of the face", "grey levels, 0..255", 121.0, low="the face is dark", high="the face is bright"
+    ),
+    "luminance_deviation": ScoreMeaning(
+        "contrast within the face", "grey levels", 38.0, low="the face has hardly any contrast"
+    ),
+    "lower_face_paleness": ScoreMeaning(
+        "by how much nose, mouth and chin are less coloured than the skin about the eyes",
+        "a* + b* of CIELAB",
+        3.0,
+        high="something may hide the lower face, such as a mask",
+    ),
+}
 
 BLUR = 9
 """Pixels of the box that blurs again, as in the paper."""

@@ -7,12 +7,37 @@ from typing import Literal
 
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings, TableSettings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings, TableSettings
 from filters.detectors.base import Face, FaceDetector
 from filters.detectors.framed import Framed
 
 VERSION = 2
 SCORES = ("num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence")
+MEANINGS = {
+    "num_faces": ScoreMeaning(
+        "faces that count: sure enough, large enough, not small beside the largest",
+        "faces",
+        1.0,
+        low="no face, or none that counts",
+        high="several people",
+    ),
+    "largest_face_side_px": ScoreMeaning(
+        "shorter side of the largest face's box", "pixels", 212.0, low="the largest face is small"
+    ),
+    "largest_face_fraction": ScoreMeaning(
+        "share of the picture that the largest face's box covers",
+        "0..1",
+        0.18,
+        low="the face is a small part of the picture",
+        high="the face fills the picture",
+    ),
+    "max_confidence": ScoreMeaning(
+        "how sure the detector is of the surest face, counted or not",
+        "0..1",
+        0.83,
+        low="the detector is sure of no face",
+    ),
+}
 
 _DETECTORS = {
     "yolov5-face": ("filters.detectors.yolov5_face", "Yolov5Face"),
@@ -57,8 +82,11 @@ class FacesEvidence(Evidence):
     """Every face above the confidence floor, most confident first."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     faces: tuple[Face, ...]
+    """Box, confidence and five landmarks of each."""
 
 
 EVIDENCE = FacesEvidence

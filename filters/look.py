@@ -7,10 +7,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 
 VERSION = 1
 SCORES = ("num_set_bits",)
+MEANINGS = {
+    "num_set_bits": ScoreMeaning(
+        "bits of the pHash that are set, of 64",
+        "bits, 0..64",
+        32.0,
+        low="the picture is nearly flat, and its hash says little",
+        high="the picture is nearly flat, and its hash says little",
+    ),
+}
 
 FINE_SIDE = 16
 """Frequencies along each axis of the fine hash; the coarse one has 8."""

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from filters import boxes
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.craft import Craft, Polygon
 from filters.detectors.ppocr import PpOcr
 from filters.loading import Dtype, require_dtype
@@ -15,6 +15,18 @@ from filters.loading import Dtype, require_dtype
 VERSION = 4
 """Also of `filters.detectors.ppocr`, whose map says where the spots are: a change there raises it too."""
 SCORES = ("area_fraction", "num_characters", "num_regions", "largest_region_fraction")
+MEANINGS = {
+    "area_fraction": ScoreMeaning(
+        "share of the picture under text, overlaps counted once", "0..1", 0.03, high="much of the picture is text"
+    ),
+    "num_characters": ScoreMeaning(
+        "characters, as EasyOCR estimates them from the maps", "characters", 6.0, high="many characters are written"
+    ),
+    "num_regions": ScoreMeaning("words or lines", "regions", 2.0, high="many words or lines are written"),
+    "largest_region_fraction": ScoreMeaning(
+        "share of the picture under the largest word or line", "0..1", 0.02, high="one line of text is large"
+    ),
+}
 
 
 class Spots(Settings):
@@ -71,7 +83,9 @@ class TextEvidence(Evidence):
     """Every text region of the picture."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     polygons: tuple[Polygon, ...]
     """Corners x, y, x, y, ... clockwise; they may reach beyond the picture."""
     num_characters: tuple[int, ...]

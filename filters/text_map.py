@@ -11,13 +11,35 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from filters import boxes
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.ppocr import Corners, MapRegion, PpOcr, TextMap, grown
 from filters.loading import Dtype, OnnxRuntime, require_dtype
 
 VERSION = 3
 """Raised with `filters.text.VERSION` where `filters.detectors.ppocr` changes what it finds."""
 SCORES = ("text_share", "num_glyphs", "num_regions", "area_fraction", "largest_region_fraction", "central_fraction")
+MEANINGS = {
+    "text_share": ScoreMeaning("share of the map that is text", "0..1", 0.01, high="much of the picture may be text"),
+    "num_glyphs": ScoreMeaning(
+        "characters, estimated from length and height of each region",
+        "characters",
+        8.0,
+        high="many characters may be written",
+    ),
+    "num_regions": ScoreMeaning("regions that count", "regions", 2.0, high="many regions may be text"),
+    "area_fraction": ScoreMeaning(
+        "share of the picture in regions that count", "0..1", 0.03, high="much of the picture may be text"
+    ),
+    "largest_region_fraction": ScoreMeaning(
+        "share of the picture in the largest region", "0..1", 0.02, high="one region of text may be large"
+    ),
+    "central_fraction": ScoreMeaning(
+        "the same share of the picture's middle, half as wide and half as high",
+        "0..1",
+        0.0,
+        high="text may stand in the middle",
+    ),
+}
 
 
 class Measure(Settings):
@@ -60,7 +82,9 @@ class TextMapEvidence(Evidence):
     """The detector's map in figures."""
 
     width: int
+    """Pixels of the decoded picture across."""
     height: int
+    """Pixels of the decoded picture down."""
     histogram: tuple[int, ...]
     """Map pixels by probability of text, in 20 equal bins from 0 to 1."""
     regions: tuple[MapRegion, ...]

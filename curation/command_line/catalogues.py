@@ -73,7 +73,7 @@ def recipes_show(
     changes: SetOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every value, defaults and changes filled in.")] = False,
 ) -> None:
-    """Print a recipe's file as it is written; with `--json` or `--set`, every value that it comes to."""
+    """Print a recipe's file as it is written (TOML); with `--json` or `--set`, all that it comes to, as JSON."""
     from curation.recipe.recipe import recipe_text
 
     resolved = as_json or bool(changes)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,6 +80,29 @@ def progress(
     from curation.run import progress as shown
 
     return shown.progress(stage, log_json, done=done, quiet=asked["quiet"], metrics=metrics)
+
+
+class _NoPandas:
+    """Answers whoever looks for pandas that there is none (`importlib.abc.MetaPathFinder`)."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not wanted here", name=name)
+
+
+def without_pandas() -> None:
+    """Let pyarrow work without pandas in this process: to load it at the first list takes a second of CPU.
+
+    pyarrow looks once and remembers; whoever else imports it, now or later, gets it.
+    """
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([])
+    finally:
+        sys.meta_path.remove(_NoPandas)
 
 
 def location(folder: str) -> Path:

@@ -18,6 +18,7 @@ from curation.command_line.options import (
     RayOption,
     RecipeOption,
     RobotsOption,
+    SeedOption,
     SetOption,
     WaiverOption,
     WorkersOption,
@@ -27,6 +28,7 @@ from curation.command_line.options import (
     progress,
     spread_of,
     to_json,
+    without_pandas,
 )
 from curation.printable import say
 
@@ -162,6 +164,7 @@ def curate(  # long: its options
 ) -> None:
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
     loaded = load(recipe, changes)
+    without_pandas()
     from curation.commands.curate import curate as run
     from curation.run.shares import Share
 
@@ -205,13 +208,31 @@ def report(
     run: Annotated[
         Path, typer.Argument(parser=path, help="Folder that holds the stages' folders: rank, fetch, curate, pack.")
     ],
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another run of the same pictures: who changed sides, and why.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help="What was curated, if not RUN/fetch or where it lay then.")
+    ] = None,
+    per_group: Annotated[int, typer.Option("--per-group", min=1, help="Pictures that each group shows.")] = 12,
+    seed: SeedOption = 0,
+    side: Annotated[int, typer.Option("--side", min=64, max=4096, help="Longer side of a picture, in pixels.")] = 384,
 ) -> None:
     """Write one self-contained HTML page about a run, and the same numbers as JSON."""
+    from curation.commands.report.contents import Asked
     from curation.commands.report.write import write_report
 
-    say(write_report(run))
+    asked = Asked(_absolute(source), _absolute(against), per_group, seed, side)
+    say(write_report(run, asked))
     from curation.commands.plan.forecast import score_run
     from curation.commands.plan.text import tell_scores
 
     if scores := score_run(run):
         say(tell_scores(scores))
+
+
+def _absolute(folder: str | None) -> str | None:
+    """Return a folder's name from anywhere: the report says what it was made with."""
+    from curation.storage.paths import named
+
+    return None if folder is None else str(named(location(folder)))

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import zip_longest
 from operator import or_
@@ -17,6 +17,7 @@ from curation.dataset.captions import captions_of
 from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.sample import Sample
 from curation.dataset.sources import SourceShard, TarShard, shards_in, source_layout
+from curation.dataset.sources.made import PackedTar
 from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import sample_members
 from curation.dataset.tar.read import samples_of
@@ -32,7 +33,8 @@ from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
 from curation.run.derived import homes_of, register
-from curation.run.runner import OnOutcome, Spread, run_all, silent
+from curation.run.folders import done_records
+from curation.run.runner import OnOutcome, Spread, run_all, silent, tally_of
 from curation.run.shard_writer import shard_writer
 from curation.run.shares import Share, clear_away, take_over
 from curation.run.sources import (
@@ -45,16 +47,21 @@ from curation.run.sources import (
     way_on,
     with_sha256s,
 )
+from curation.run.tally import Tally
 from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
-from curation.storage.paths import folders_of, named, read_ahead
+from curation.storage.paths import folders_of, location, named, read_ahead
 from curation.storage.publish import digest, sha256_of
 from curation.version import runtime
 
 MAX_BATCH_BYTES = 64 << 20
 """Encoded bytes of the pictures that are handed over together."""
+MAX_FEW_SHARDS, MAX_FEW_BYTES = 16, 8 << 20
+"""Tars that are so few and small are measured sooner than a Ray of one's own has started."""
+ORIGIN, TARGET = "source", "target"
+"""Where a done record says what was curated and into which folder, among what may differ between equal runs."""
 
 OPTED_OUT = "opted_out"
 """Reason: the picture's own metadata reserves it from training."""
@@ -75,6 +82,10 @@ class CurateJob:
     lease: Lease | None = None
     ahead: Path | None = None
     """Source of a shard that is worked on soon after this one."""
+    origin: Path | None = None
+    """The whole source, for the done record: where pictures that are turned away may be seen again."""
+    tally: Path | None = None
+    """Where it says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +135,29 @@ def curate(  # long: its options, and one line of work
         _leave_cards([source / MANIFEST_NAME, *(shard.path for shard, _ in shards)], target)
         soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
-            CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead)
+            CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead, source, tally_of(on_outcome))
             for (shard, sha), ahead in zip_longest(shards, soon)
         ]
-        outcomes = run_all(jobs, curate_shard, spread, on_outcome)
+        outcomes = run_all(jobs, curate_shard, _not_more_than_needed(spread, shards), on_outcome, _done_before)
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
         manifest = finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
     if not manifest.failed:
         clear_away(taken, source)
     return manifest
+
+
+def _not_more_than_needed(spread: Spread, shards: Sequence[Known]) -> Spread:
+    """Return a spread that starts no Ray of its own where measuring takes less time than that."""
+    if spread.ray_address is not None or not 0 < len(shards) <= MAX_FEW_SHARDS:
+        return spread
+    num_bytes = sum(shard.path.stat().st_size for shard, _ in shards if shard.path.is_file())
+    is_little = all(isinstance(shard, TarShard | PackedTar) for shard, _ in shards) and num_bytes <= MAX_FEW_BYTES
+    return replace(spread, num_workers=0) if is_little else spread
+
+
+def _done_before(job: CurateJob) -> ShardReport | None:
+    """Return the done record of a shard whose source is known to be what it was made from."""
+    return None if job.source_sha256 is None else _committed(job, job.source_sha256)
 
 
 def _leave_cards(files: Iterable[Path], target: Path) -> None:
@@ -164,6 +189,17 @@ def curate_work_id(shard: str, source_sha256: str, recipe: Recipe, weights: Mapp
 def curate_work_id_of(shard: str, source_sha256: str, recipe: Recipe, keys: Mapping[str, str]) -> str:
     """Return the same from the measurement keys, where the weights themselves may not be here."""
     return digest([CURATE.name, shard, source_sha256, recipe.curate_digest, dict(keys), CURATE.output_since])
+
+
+def origin_of(target: Path) -> Path | None:
+    """Return what a folder was curated from, by its done records; None where they do not say, or it lies there no more.
+
+    Shards that were curated before a source was moved may name its old place: the first that is there counts.
+    """
+    for name in dict.fromkeys(record.run.get(ORIGIN) for record in done_records(target)):
+        if name is not None and (origin := location(str(name))).exists():
+            return origin
+    return None
 
 
 def source_shards(source: Path) -> list[tuple[SourceShard, str | None]]:
@@ -218,13 +254,16 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
         intent = intent_path(job.target, job.shard, work_id)
         with quarantine(recipe, job.weights, job.source.path, intent) as quarantined:
             samples = samples_of(layout, source, job.source.path)
+            tally = Tally(job.tally, job.shard, layout.num_pictures)
             for examined in examine(samples, job.shard, recipe, quarantined.measure):
                 row = stones.row(_row(examined, recipe), schema)
                 shard.add(row, members(examined) if row["kept"] else ())
+                tally.add(row["kept"])
                 spent.append(examined.measured.seconds)
                 reserved += _reserved(examined)
             quarantined.require(shard.num_rows)
         found = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
+        found |= {ORIGIN: str(job.origin), TARGET: str(job.target)} if job.origin is not None else {}
         return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
 
 

@@ -28,15 +28,21 @@ class FilterStanza(Settings):
     """One `[[filters]]` table, before its filter's own module has looked at it."""
 
     name: str
-    """Name of the filter, of its column, and of who rejects."""
+    """Name of the filter (a module of `filters`, or one that a package or `FACECAPTIONHQ_FILTERS` brings), of its
+    column, and of who rejects."""
     filter: str | None = None
     """The filter that measures, where `name` is one of your own, which begins with `own_`: so it may stand in a recipe
     several times."""
     measure: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that change the evidence."""
     score: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the scores alone, free to change after measuring."""
     joint: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Parameters of joint scores, by the score's name; naming one here has it told without a keep range."""
     keep: dict[str, KeepRange] = Field(default_factory=dict)
+    """Keep ranges by the name of a score: `min`, `max` or both; both ends stay."""
     screens: tuple[ScreenStanza, ...] = ()
+    """Cheap filters that are asked first, in this order."""
 
 
 @dataclass(frozen=True)

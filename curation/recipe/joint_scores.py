@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import Field
 
 from filters import boxes, text_lines
-from filters.base import Settings, TableSettings
+from filters.base import ScoreMeaning, Settings, TableSettings
 from filters.detectors.base import Face, largest_face
 from filters.pose import WORST_DEG, eyes_distance_px, pose_of
 
@@ -45,6 +45,7 @@ class JointScore(Protocol):
     owner: ClassVar[str]
     """The filter in whose stanza the keep range stands, and that rejects."""
     inputs: ClassVar[tuple[str, ...]]
+    meaning: ClassVar[ScoreMeaning]
 
     def bounds(self, known: Known) -> Bounds:
         """Return what is certain of the score from the evidence known so far; exact once all inputs are known."""
@@ -57,6 +58,9 @@ class FaceOverlapFraction(TableSettings):
     LATER = frozenset({"face_height"})
     owner: ClassVar[str] = "text"
     inputs: ClassVar[tuple[str, ...]] = ("text", "faces")
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "share of the largest face's box that text covers", "0..1; 0 with no face", 0.02, high="text lies over the face"
+    )
 
     confidence: float = 0.5
     """Faces below this confidence do not count, 0..1."""
@@ -89,6 +93,10 @@ class TextProminence(Settings):
 
     owner: ClassVar[str] = "text"
     inputs: ClassVar[tuple[str, ...]] = ("text", "faces")
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "length of the lines of text, short pieces and credits at the edge counted less", "widths of the picture", 0.2,
+        high="text runs across the picture",
+    )  # fmt: skip
 
     full_aspect: float = Field(default=5.0, gt=0, le=100)
     """Heights that a line is long to count in full, about eight letters; a shorter one counts in proportion."""
@@ -122,6 +130,9 @@ class NumUncontestedHits(Settings):
 
     owner: ClassVar[str] = "anime"
     inputs: ClassVar[tuple[str, ...]] = ("anime", "faces")
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "hits of the cascade that no real face contests", "hits", 0.0, high="the cascade finds a drawn face of its own"
+    )
 
     iou: float = 0.3
     """A face contests a hit when their boxes' intersection over union exceeds this, 0..1."""
@@ -180,6 +191,10 @@ class YawDeg(OfLargestFace):
     """Degrees by which the face looks to the viewer's right (below 0: left), of `filters.pose`; 90 with no face."""
 
     worst: ClassVar[float] = WORST_DEG
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "how far the face looks to the viewer's right; below 0 left", "degrees; 90 with no face", -12.0,
+        low="the face looks away to the viewer's left", high="the face looks away to the viewer's right, or is none",
+    )  # fmt: skip
 
     def of(self, face: Face) -> float:
         """Return the yaw."""
@@ -190,6 +205,10 @@ class PitchDeg(OfLargestFace):
     """Degrees by which the face looks up (below 0: down), of `filters.pose`; 90 with no face."""
 
     worst: ClassVar[float] = WORST_DEG
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "how far the face looks up; below 0 down", "degrees; 90 with no face", 4.0,
+        low="the face looks down", high="the face looks up, or is none",
+    )  # fmt: skip
 
     def of(self, face: Face) -> float:
         """Return the pitch."""
@@ -200,6 +219,10 @@ class RollDeg(OfLargestFace):
     """Degrees by which the head leans to the viewer's right (below 0: left), of `filters.pose`; 90 with no face."""
 
     worst: ClassVar[float] = WORST_DEG
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "how far the head leans to the viewer's right; below 0 left", "degrees; 90 with no face", 2.0,
+        low="the head leans far to the viewer's left", high="the head leans far to the viewer's right, or is none",
+    )  # fmt: skip
 
     def of(self, face: Face) -> float:
         """Return the roll."""
@@ -210,6 +233,9 @@ class EyesDistancePx(OfLargestFace):
     """Distance between the eyes in pixels of the picture, as ISO/IEC 29794-5 measures it; 0 with no face."""
 
     worst: ClassVar[float] = 0.0
+    meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
+        "distance between the eyes", "pixels; 0 with no face", 64.0, low="the face is small"
+    )
 
     def of(self, face: Face) -> float:
         """Return the distance."""

@@ -39,8 +39,11 @@ class RecipeFile(Settings):
     """The top level of a recipe file."""
 
     schema_version: int = Field(ge=1, le=1)
+    """Version of the form of this file."""
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    """What manifests and reports call the recipe."""
     description: str = ""
+    """What it is for, in one sentence."""
     rank: RankSettings = RankSettings()
     fetch: FetchSettings = FetchSettings()
     decode: DecodeLimits = DecodeLimits()

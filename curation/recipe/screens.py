@@ -38,8 +38,11 @@ class ScreenStanza(Settings):
     filter: str
     """The filter that screens: a module of `filters`."""
     measure: dict[str, Any] = Field(default_factory=dict)
+    """Parameters that change its evidence."""
     score: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of its scores."""
     proofs: tuple[Proof, ...] = Field(min_length=1)
+    """What its scores make certain of the filter's."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def validated(model: type[S], values: Mapping[str, Any], where: str, place: str)
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(model, where, place, fault) for fault in error.errors())) from None
+        raise RecipeError(*(_explain(model, where, place, fault) for fault in error.errors())) from None
 
 
 def _explain(model: type[Settings], where: str, place: str, fault: Mapping[str, Any]) -> str:

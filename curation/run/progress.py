@@ -1,6 +1,7 @@
 """Tells of shards while they are done: a bar on a terminal, a line per shard and per minute elsewhere."""
 
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from curation.dataset.manifest import ShardReport
 from curation.run.logs import STDERR, json_log, log_outcome
 from curation.run.metrics import Watched, watching
 from curation.run.runner import OnOutcome, Outcome, ShardFailure
+from curation.run.tally import Count, read_tallies
 from curation.run.text import tell_outcome
 
 MINUTE_S = 60.0
+TALLY_PREFIX = "fchq-tally-"
 
 
 @contextmanager
@@ -35,32 +38,47 @@ def progress(
     On a terminal one line says how many shards of how many are done, what was seen and kept, and how long the rest will
     take at the rate so far; elsewhere there is a line per shard, and one a minute while none ends. A failed shard is
     told of in any case, but where the JSON lines themselves go to stderr; with `quiet` no other is. Where it is
-    interrupted, it says how much was done until then. `metrics` is a textfile for Prometheus (`curation.run.metrics`).
+    interrupted, it says how much was done until then, and where all was done before, that there was nothing to do.
+    `metrics` is a textfile for Prometheus (`curation.run.metrics`).
     """
     console = Console(stderr=True, quiet=log_json == STDERR)
     what, rest = TextColumn("{task.description}"), TextColumn("{task.fields[rest]}")
     columns = (SpinnerColumn(), what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), rest)
     disable = not console.is_terminal or console.quiet or quiet
     shown = Progress(*columns, console=console, disable=disable)
-    with json_log(log_json), watching(stage, metrics) as watched, shown as bar:
-        told = Told(stage, done, console, bar, watched, speaks=not (console.is_terminal or quiet))
+    folder = tempfile.TemporaryDirectory(prefix=TALLY_PREFIX, ignore_cleanup_errors=True)
+    with json_log(log_json), watching(stage, metrics) as watched, folder as tally, shown as bar:
+        speaks = not (console.is_terminal or quiet)
+        told = Told(stage, done, console, bar, watched, Path(tally), speaks=speaks)
         with told.every_minute():
             try:
                 yield told
             except KeyboardInterrupt:
                 told.line(f"interrupted; {told.num_new} shards were {done} by this call")
                 raise
+        if told.num_done and told.num_done == told.total and not told.num_new and not quiet:
+            shards = "the one shard was" if told.total == 1 else f"all {told.total} shards were"
+            told.line(f"nothing to do: {shards} {done} before")
 
 
 class Told:
     """What was told of a stage so far."""
 
     def __init__(
-        self, stage: str, done: str, console: Console, bar: Progress, watched: Watched, *, speaks: bool
+        self,
+        stage: str,
+        done: str,
+        console: Console,
+        bar: Progress,
+        watched: Watched,
+        tally: Path | None = None,
+        *,
+        speaks: bool,
     ) -> None:
         """Begin; `speaks` says whether a shard that is done gets a line of its own."""
         self.stage, self.done, self.console, self.bar, self.speaks = stage, done, console, bar, speaks
-        self.watched = watched
+        self.watched, self.tally = watched, tally
+        self._told: set[str] = set()
         self.num_told = self.num_done = self.num_new = self.num_seen = self.num_kept = 0
         self.begun = time.time()
         self.total: int | None = None
@@ -77,26 +95,39 @@ class Told:
         """Tell of one shard."""
         log_outcome(self.stage, outcome)
         has_failed = isinstance(outcome, ShardFailure)
-        self.watched.count(outcome, is_new=isinstance(outcome, ShardReport) and self._is_new(outcome))
+        is_new = isinstance(outcome, ShardReport) and self._is_new(outcome)
+        self.watched.count(outcome, is_new=is_new)
         self.num_told += 1
+        self._told.add(outcome.shard.replace("/", "_"))
         if not isinstance(outcome, ShardFailure):
             self.num_done += 1
-            self.num_new += self._is_new(outcome)
+            self.num_new += is_new
             self.num_seen += outcome.num_seen
             self.num_kept += outcome.num_kept
             self.bar.update(self.task, advance=1, rest=self.counts)
-        if has_failed or self.speaks:
+        if has_failed or (self.speaks and is_new):
             self.console.print(Text(tell_outcome(self.stage, outcome)), soft_wrap=True)
             self.last = time.monotonic()
 
     @property
     def counts(self) -> str:
-        """What was seen and kept, and how long the rest takes at the rate so far."""
-        counts = f"{self.num_seen:,} seen, {self.num_kept:,} kept"
-        if self.total is None or not self.num_new:
+        """What was seen and kept, in shards that are still in work too, and how long the rest takes at this rate."""
+        in_work = self._in_work()
+        num_seen = self.num_seen + sum(count.num_done for count in in_work)
+        counts = f"{num_seen:,} seen, {self.num_kept + sum(count.num_kept for count in in_work):,} kept"
+        if in_work:
+            of = f"{sum(count.num_done for count in in_work):,} of {sum(count.num_samples for count in in_work):,}"
+            shards = "1 shard" if len(in_work) == 1 else f"{len(in_work)} shards"
+            counts += f" ({of} samples of {shards} in work)"
+        num_new = self.num_new + sum(count.num_done / max(1, count.num_samples) for count in in_work)
+        if self.total is None or not num_new:
             return counts
-        left = (time.monotonic() - self.start) / self.num_new * (self.total - self.num_told)
+        num_left = self.total - self.num_told - (num_new - self.num_new)
+        left = (time.monotonic() - self.start) / num_new * max(0.0, num_left)
         return f"{counts}, {timedelta(seconds=round(left))} left"
+
+    def _in_work(self) -> list[Count]:
+        return [] if self.tally is None else read_tallies(self.tally, self._told)
 
     def _is_new(self, report: ShardReport) -> bool:
         """Tell what this call did from what an earlier one had committed; another host's clock is not ours."""
@@ -113,18 +144,19 @@ class Told:
         is_over = Event()
 
         def talk() -> None:
-            while not is_over.wait(MINUTE_S / 6):
-                if time.monotonic() - self.last >= MINUTE_S:
+            while not is_over.wait(MINUTE_S / 60):
+                self.bar.update(self.task, rest=self.counts)
+                if self.speaks and time.monotonic() - self.last >= MINUTE_S:
                     of = "" if self.total is None else f" of {self.total}"
                     self.line(f"{self.num_done}{of} shards {self.done}, {self.counts}")
                     self.last = time.monotonic()
 
         talker = Thread(target=talk, daemon=True)
-        if self.speaks:
+        if speaks_at_all := self.speaks or not self.bar.disable:
             talker.start()
         try:
             yield
         finally:
             is_over.set()
-            if self.speaks:
+            if speaks_at_all:
                 talker.join()

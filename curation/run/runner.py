@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -73,6 +74,11 @@ class Expecting(Protocol):
         """Take the number."""
         ...
 
+    @property
+    def tally(self) -> Path | None:
+        """Where jobs say how many samples of a shard are done (`curation.run.tally`); None where nobody looks."""
+        ...
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -101,18 +107,28 @@ def run_shards(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spre
 
 
 def _outcomes(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
-    if spread.num_workers == 0:
-        for job in jobs:
+    if spread.num_workers == 0 or (len(jobs) == 1 and spread.ray_address is None):
+        for job in jobs:  # one job alone, too: a cluster of one's own takes longer to start than it saves
             yield _attempt(work, job)
     elif jobs:
         with _ray(spread) as ray:
             yield from _run_on_ray(ray, jobs, work, spread)
 
 
+def undone(job: Job) -> None:
+    """Know of no job that it is done already."""
+
+
 def run_all(
-    jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread, on_outcome: OnOutcome
+    jobs: Sequence[J],
+    work: Callable[[J], ShardReport],
+    spread: Spread,
+    on_outcome: OnOutcome,
+    done: Callable[[J], ShardReport | None] = undone,
 ) -> list[Outcome]:
     """Return the outcome of `work` on every job, each told to `on_outcome` as it comes, and their number before.
+
+    What `done` returns a report for is not worked on again; where that is all of them, no Ray is started.
 
     Raises:
         FaceCaptionError: as `run_shards` does.
@@ -122,11 +138,18 @@ def run_all(
         expect(lease, len(jobs))
     if isinstance(on_outcome, Expecting):
         on_outcome.expect(len(jobs))
-    outcomes = []
-    for outcome in run_shards(jobs, work, spread):
+    found = [(job, done(job)) for job in jobs]
+    reports = (report for _, report in found if report is not None)
+    outcomes: list[Outcome] = []
+    for outcome in chain(reports, run_shards([job for job, report in found if report is None], work, spread)):
         on_outcome(outcome)
         outcomes.append(outcome)
     return outcomes
+
+
+def tally_of(on_outcome: OnOutcome) -> Path | None:
+    """Return where jobs say how far they are, for whoever is told of outcomes; None where nobody looks."""
+    return on_outcome.tally if isinstance(on_outcome, Expecting) else None
 
 
 def silent(outcome: Outcome) -> None:

@@ -25,7 +25,9 @@ ORDERS = list(permutations(FILTERS))[::5]
 def recipe_with(folder: Path, order: tuple[str, ...], measure: str = "needed") -> Recipe:
     """The demo's recipe at small input sides, with another order."""
     text = (Path(load_recipe("demo").path)).read_text()
-    text = text.replace('order = ["colour", "drawn", "faces", "text"]', f"order = {list(order)}\nmeasure = '{measure}'")
+    text = text.replace(
+        'order = ["colour", "faces", "drawn", "text_screen", "text"]', f"order = {list(order)}\nmeasure = '{measure}'"
+    )
     text = text.replace("canvas_side = 640", "canvas_side = 160").replace("side = 640", "side = 320")
     path = folder / f"{'-'.join(order)}-{measure}.toml"
     path.write_text(text)

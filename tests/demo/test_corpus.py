@@ -68,10 +68,15 @@ def test_the_corpus_stays_within_its_size(corpus: Corpus) -> None:
 
 def test_every_label_is_there_and_says_what_it_was_made_from(corpus: Corpus) -> None:
     rows = truth(corpus)
-    assert {row["label"] for row in rows} == {"single", "group", "bw", "sepia", "text", "drawn", "noface"}
+    kinds = {"single", "masked", "group", "bw", "sepia", "text", "drawn", "animal", "noface"}
+    assert {row["label"] for row in rows} == kinds
     packages = ("matplotlib: ", "scikit-image: ", "side by side: ", "drawn with Pillow")
     assert all(row["made_from"].startswith(packages) for row in rows)
-    assert all("drawn" in row["made_from"] for row in rows if row["label"] == "drawn")
+    assert {row["made_from"].partition(",")[0] for row in rows if row["label"] == "animal"} == {
+        "scikit-image: chelsea.png"
+    }
+    drawn = {"drawn with" in row["made_from"] for row in rows if row["label"] == "drawn"}
+    assert drawn == {True, False}, "one kind is drawn by hand, the other redrawn from a photo"
 
 
 def test_formats_and_sizes_vary(corpus: Corpus) -> None:

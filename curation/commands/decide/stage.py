@@ -18,22 +18,25 @@ import pyarrow as pa
 
 from curation.commands.curate import (
     MAX_BATCH_BYTES,
+    ORIGIN,
+    TARGET,
     clean,
     curate_work,
     curate_work_id,
     members_as,
+    origin_of,
     run_facts,
     source_shards,
 )
 from curation.commands.decide.preview import Opinion, Preview, add, opinion, preview_of
 from curation.dataset.ledger import read_ledger, write_ledger
-from curation.dataset.manifest import HISTORY, Manifest, ShardReport, committed
+from curation.dataset.manifest import HISTORY, Manifest, ShardReport, committed, read_report, stats_path
 from curation.dataset.sample import Sample
 from curation.dataset.sources import SourceShard, source_samples
 from curation.dataset.stages import CURATE, FETCH
 from curation.dataset.tar import TarWriter, read_samples
 from curation.dataset.tombstones import consult
-from curation.errors import ShardError, UsageError
+from curation.errors import ShardError, UsageError, VerificationError
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import CAPTIONS, IDENTITY, filters_of, footer_of, ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys, weights_of
@@ -151,7 +154,17 @@ def decide_shard(job: DecideJob) -> ShardReport:
         "quarantined": quarantined,
         "rewritten": sorted(set(files) - set(job.report.files)),
     }
+    run = _whereabouts(job) | run
     return commit_report(job.target, job.lease, report_of(job.shard, work_id, rows, files, run))
+
+
+def _whereabouts(job: DecideJob) -> dict[str, Any]:
+    """Return what the done record before said of where its pictures came from."""
+    try:
+        before = read_report(stats_path(job.target, job.shard)).run
+    except (OSError, VerificationError):
+        return {}
+    return {name: before[name] for name in (ORIGIN, TARGET) if name in before}
 
 
 def read(job: DecideJob) -> Ledger:
@@ -172,10 +185,11 @@ def recipes_of(manifest: Manifest) -> list[Mapping[str, Any]]:
 
 
 def places_of(run: Path, source: Path | None = None) -> tuple[Path, Path]:
-    """Return the curated folder, and the one that it was curated from: beside it, or where its link leads."""
+    """Return the curated folder, and what it was curated from: beside it, where its link leads, or as it recorded."""
     target = named(run / CURATE.name if (run / CURATE.name).is_dir() else run)
     beside = [place.parent / FETCH.name for place in spellings(target)]
-    return target, named(source or next((folder for folder in beside if folder.is_dir()), beside[0]))
+    found = source or next((folder for folder in beside if folder.is_dir()), None) or origin_of(target) or beside[0]
+    return target, named(found)
 
 
 def curated(target: Path, recipe: Recipe) -> Manifest:

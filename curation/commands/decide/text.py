@@ -9,6 +9,10 @@ from curation.printable import joined
 from curation.recipe.judge import Verdict
 
 NUM_CHANGES_SHOWN = 20
+SHADOW = (
+    "(a shadow sample is a rejected picture that was measured in full all the same, a fixed few by uid "
+    "(curate.shadow_fraction): what becomes of the undecided ones is estimated from these)"
+)
 
 
 def tell(preview: Preview) -> str:
@@ -44,6 +48,7 @@ def _undecided(preview: Preview) -> Iterator[str]:
         expected = preview.kept_expected
         guess = "no shadow sample stands for all of them" if expected is None else f"about {expected}"
         yield f"kept in the end: {low} to {high} (95 %), {guess}"
+        yield SHADOW
 
 
 def _changes(preview: Preview) -> Iterator[str]:

@@ -106,7 +106,7 @@ def _weights(recipe: str, changes: Sequence[str]) -> Iterator[Finding]:
     try:
         loaded = load_recipe(recipe, changes)
     except FaceCaptionError as error:
-        yield Finding(f"recipe {recipe}", False, str(error), "mend the recipe")
+        yield Finding(f"recipe {recipe}", False, "; ".join(map(str, error.args)), "mend the recipe")
         return
     for name in sorted({name for plan in loaded.measurers for name in plan.module.weights(plan.measure)}):
         try:

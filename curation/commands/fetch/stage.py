@@ -157,7 +157,7 @@ def fetch(  # long: its options, and the order in which its gates and its shards
         asked = asked_before(target, before)
         new = () if before is None or again is None else _next(target, before, again)
         jobs += [replace(jobs[0], shard=a.shard, parts=sources_of(parts, a), asked=a) for a in (*asked, *new)]
-        outcomes = run_all(jobs, fetch_part, spread, on_outcome)
+        outcomes = run_all(jobs, fetch_part, spread, on_outcome, partial(_fetched, safety["hash_lists"]))
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
         _tell_of_withheld(target, outcomes)
@@ -277,6 +277,14 @@ def _gates(
     return [_inside(settings, limits), dict(hash_lists), *([] if heeds_robots else [ROBOTS_WAIVER])]
 
 
+def _work_id(lists: Mapping[str, str], job: FetchJob) -> str:
+    return fetch_work_id(job.shard, job.identity, job.settings, job.limits, lists, job.heeds_robots)
+
+
+def _fetched(lists: Mapping[str, str], job: FetchJob) -> ShardReport | None:
+    return committed(job.target, job.shard, _work_id(lists, job))
+
+
 def fetch_part(job: FetchJob) -> ShardReport:
     """Download and commit one part: `{shard}.tar`, `{shard}.parquet`, and last `{shard}_stats.json`.
 
@@ -286,9 +294,9 @@ def fetch_part(job: FetchJob) -> ShardReport:
     """
     matchers = load_matchers(job.hash_lists)
     lists = {matcher.name: matcher.digest for matcher in matchers}
-    work_id = fetch_work_id(job.shard, job.identity, job.settings, job.limits, lists, job.heeds_robots)
-    if (report := committed(job.target, job.shard, work_id)) is not None:
+    if (report := _fetched(lists, job)) is not None:
         return report
+    work_id = _work_id(lists, job)
     part = _read_part(job)
     warm_up()
     if job.guards.isolate:

@@ -99,7 +99,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
         placed, rejected = place_samples(source, curated, stones, out)
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
-        outcomes = run_all(jobs, pack_shard, spread, on_outcome)
+        outcomes = run_all(jobs, pack_shard, spread, on_outcome, _packed)
         lease.require()
         facts = Facts(
             weights=curated.weights,
@@ -257,16 +257,19 @@ def sample_fields(recipe: Recipe) -> dict[str, Any]:
     return {"has_face_fields": has_face_fields(recipe), "scores": scores, "joint_scores": joint}
 
 
+def _packed(job: PackJob) -> ShardReport | None:
+    return committed(job.target, job.shard, pack_work_id(job))
+
+
 def pack_shard(job: PackJob) -> ShardReport:
     """Write one final shard: `{shard}.tar`, its rows as `{shard}.parquet`, and last `{shard}_stats.json`.
 
     Raises:
         ShardError: a source shard does not hold what its ledger says.
     """
-    work_id = pack_work_id(job)
-    if (report := committed(job.target, job.shard, work_id)) is not None:
+    if (report := _packed(job)) is not None:
         return report
-    footer = _footer(job.recipe)
+    work_id, footer = pack_work_id(job), _footer(job.recipe)
     with Spool() as spool, shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         for seat, sample, measured in _with_evidence(job):
             image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)

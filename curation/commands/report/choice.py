@@ -18,13 +18,12 @@ from curation.commands.report.scores import ScoreSpread
 SEED = b"facecaptionhq report 1"
 NUM_PER_SHEET = 12
 NUM_PER_SIDE = 6
-REACH_FRACTION = 0.25
-"""How far from a limit a near score may lie, as a share of the axis of its histogram."""
 Fate = tuple[str | None, str | None]
 """(rejected_by, reason), or two times None for kept samples."""
 ROW_COLUMNS = ("uid", "key", "url", "sha256", "width", "height", "kept", "rejected_by", "reason")
 EVIDENCE_COLUMNS = ("faces_evidence", "text_evidence", "anime_evidence")
 """Evidence that can be drawn over a picture."""
+SCORES_ENDING = "_scores"
 
 
 @dataclass(frozen=True, order=True)
@@ -40,7 +39,7 @@ class Choice:
     """Samples to show under one heading."""
 
     kind: str
-    """`kept`, `rejected` or `near`."""
+    """`kept`, `rejected`, `near` or `changed`."""
     name: str
     """Who rejected, or which criterion is near; empty for `kept`."""
     num_available: int
@@ -65,13 +64,14 @@ class _Rows:
     first: int
     """Number of the first of them."""
     uids: tuple[str, ...]
+    seed: int
 
     def place(self, number: int) -> RowPlace:
         return RowPlace(self.shard, self.first + number)
 
     def token(self, number: int) -> bytes:
         """What ranks a sample: as good as random, yet the same each time."""
-        return hashlib.blake2b(self.uids[number].encode(), key=SEED, digest_size=8).digest()
+        return token_of(self.uids[number], self.seed)
 
 
 @dataclass
@@ -87,26 +87,39 @@ class _Smallest:
         self.entries = heapq.nsmallest(self.size, [*self.entries, *entries])
 
 
-def choose(ledgers: Sequence[Path], spreads: Sequence[ScoreSpread], rejectors: Sequence[str]) -> tuple[Choice, ...]:
+def token_of(uid: str, seed: int = 0) -> bytes:
+    """Return what ranks a sample: as good as random, yet the same each time."""
+    key = SEED if seed == 0 else SEED + b" %d" % seed
+    return hashlib.blake2b(uid.encode(), key=key, digest_size=8).digest()
+
+
+def choose(
+    ledgers: Sequence[Path],
+    spreads: Sequence[ScoreSpread],
+    rejectors: Sequence[str],
+    num_per_sheet: int = NUM_PER_SHEET,
+    seed: int = 0,
+) -> tuple[Choice, ...]:
     """Choose kept samples, rejected ones of each of `rejectors` (in turn from each reason), and near ones.
 
-    Near a limit are the samples whose score is closest to it, on either side, within `reach_of` the score.
+    Near a limit are the samples whose score is closest to it, on either side, within the score's reach.
     """
+    num_per_side = max(1, num_per_sheet // 2)
     groups: dict[Fate, _Smallest] = {}
     near = {
-        _Side(spread.criterion, limit, is_inside): _Smallest(NUM_PER_SIDE)
+        _Side(spread.criterion, limit, is_inside): _Smallest(num_per_side)
         for spread in spreads
-        if reach_of(spread)
+        if spread.reach
         for limit in spread.criterion.limits
         for is_inside in (False, True)
     }
-    reaches = {spread.criterion: reach_of(spread) for spread in spreads}
+    reaches = {spread.criterion: spread.reach for spread in spreads}
     columns = ["uid", "kept", "rejected_by", "reason", *dict.fromkeys(side.criterion.column for side in near)]
     for path in ledgers:
         first = 0
         for batch in batches(path, columns):
-            rows = _Rows(path.stem, first, tuple(batch.column("uid").to_pylist()))
-            _offer_groups(groups, batch, rows)
+            rows = _Rows(path.stem, first, tuple(batch.column("uid").to_pylist()), seed)
+            _offer_groups(groups, batch, rows, num_per_sheet)
             for side, nearest in near.items():
                 _offer_nearest(nearest, side, scores_in(batch, side.criterion), reaches[side.criterion], rows)
             first += batch.num_rows
@@ -115,32 +128,26 @@ def choose(ledgers: Sequence[Path], spreads: Sequence[ScoreSpread], rejectors: S
         for choice in (
             _kept(groups),
             *(_near(near, criterion) for criterion in dict.fromkeys(side.criterion for side in near)),
-            *(_rejected(groups, rejector) for rejector in rejectors),
+            *(_rejected(groups, rejector, num_per_sheet) for rejector in rejectors),
         )
         if choice.places
     )
 
 
-def reach_of(spread: ScoreSpread) -> float:
-    """Return how far from a limit a score may lie and still be near it; 0 for counts, which have no near cases."""
-    if spread.criterion.is_whole or spread.histogram is None:
-        return 0.0
-    return REACH_FRACTION * (spread.histogram.edges[-1] - spread.histogram.edges[0])
-
-
 def read_rows(
     path: Path, rows: Iterable[int], criteria: Sequence[ScoreColumn], proofs: RunProofs = NO_PROOFS
 ) -> dict[RowPlace, dict[str, Any]]:
-    """Return chosen rows of one ledger: base columns, evidence that can be drawn, `scores` and `proven`.
+    """Return chosen rows of one ledger: base columns, evidence that can be drawn, all scores, `scores` and `proven`.
 
-    Both are by criterion name; `proven` names the screen that settled it, or is None.
+    The last two are by criterion name; `proven` names the screen that settled it, or is None.
     """
-    evidence = [name for name in column_names(path) if name in EVIDENCE_COLUMNS]
+    names = column_names(path)
+    evidence = [name for name in names if name in EVIDENCE_COLUMNS or name.endswith(SCORES_ENDING)]
     evidence += [name for name in proofs.columns([c.name for c in criteria]) if name not in evidence]
     wanted = np.array(sorted(rows), dtype=np.int64)
     chosen: dict[RowPlace, dict[str, Any]] = {}
     first = 0
-    for batch in batches(path, [*ROW_COLUMNS, *evidence, *dict.fromkeys(c.column for c in criteria)]):
+    for batch in batches(path, [*ROW_COLUMNS, *evidence]):
         here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)]
         for row, values in zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True):
             values["scores"] = {c.name: _score(values, c) for c in criteria}
@@ -163,20 +170,20 @@ def _near(near: Mapping[_Side, _Smallest], criterion: ScoreColumn) -> Choice:
     return Choice("near", criterion.name, num_available, tuple(dict.fromkeys(place for _, place in by_score)))
 
 
-def _rejected(groups: Mapping[Fate, _Smallest], rejector: str) -> Choice:
+def _rejected(groups: Mapping[Fate, _Smallest], rejector: str, num_per_sheet: int) -> Choice:
     """Take one of each reason, then a second of each, until the sheet is full."""
     reasons = [groups[fate] for fate in sorted(groups, key=str) if fate[0] == rejector]
-    turns = (group.entries[turn][1] for turn in range(NUM_PER_SHEET) for group in reasons if turn < len(group.entries))
-    return Choice("rejected", rejector, sum(group.num_offered for group in reasons), tuple(turns)[:NUM_PER_SHEET])
+    turns = (group.entries[turn][1] for turn in range(num_per_sheet) for group in reasons if turn < len(group.entries))
+    return Choice("rejected", rejector, sum(group.num_offered for group in reasons), tuple(turns)[:num_per_sheet])
 
 
-def _offer_groups(groups: dict[Fate, _Smallest], batch: pa.RecordBatch, rows: _Rows) -> None:
+def _offer_groups(groups: dict[Fate, _Smallest], batch: pa.RecordBatch, rows: _Rows, num_per_sheet: int) -> None:
     offers: dict[Fate, list[tuple[Any, ...]]] = {}
     fates = zip(*(batch.column(name).to_pylist() for name in ("kept", "rejected_by", "reason")), strict=True)
     for number, (kept, by, reason) in enumerate(fates):
         offers.setdefault((None, None) if kept else (by, reason), []).append((rows.token(number), rows.place(number)))
     for fate, entries in offers.items():
-        groups.setdefault(fate, _Smallest(NUM_PER_SHEET)).offer(entries, len(entries))
+        groups.setdefault(fate, _Smallest(num_per_sheet)).offer(entries, len(entries))
 
 
 def _offer_nearest(nearest: _Smallest, side: _Side, scores: Floats, reach: float, rows: _Rows) -> None:

@@ -6,26 +6,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.report.choice import choose
+from curation.commands.report.against import Comparison, compare
+from curation.commands.report.choice import NUM_PER_SHEET, choose
+from curation.commands.report.composition import Part, composition_of
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.flow import REQUIRED_STAGE, Check, FinishedStage, check_stages, read_stages
 from curation.commands.report.ledgers import ledger_paths
+from curation.commands.report.making import Making, making_of
+from curation.commands.report.origins import find_origin
 from curation.commands.report.proofs import proofs_of
 from curation.commands.report.scores import ScoreSpread, check_verdicts, spread_of
-from curation.commands.report.sheets import Decision, Sheet, Tile, read_sheets
+from curation.commands.report.sheets import Decision, Sheet, Shown, Tile, read_sheets
+from curation.commands.report.thumbnails import MAX_SIDE_PX
 from curation.dataset.manifest import HISTORY
 from curation.dataset.stages import FETCH, RANK
-from curation.images.decode import FORMER_REASONS, REASONS
-from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
+from curation.measure.cascade import QUARANTINE, UNREADABLE
+from curation.measure.meanings import about, meaning_of
 from curation.run.costs import Cost, cost_values, costs
+from curation.storage.paths import location
 from filters.weights import catalogue
 
 REPORT_SCHEMA_VERSION = 1
 CASCADE = "lbpcascade_animeface"
 SOURCE_STAGE = FETCH.name
-MEANINGS = {UNREADABLE: {**FORMER_REASONS, **REASONS}, QUARANTINE: FAULTS}
-NEVER_SHOWN = frozenset(MEANINGS)
+NEVER_SHOWN = frozenset({UNREADABLE, QUARANTINE})
 """Whose pictures no contact sheet decodes: they cannot be, or do harm."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What somebody wants of a report beyond the run itself; `report.json` says it, so it can be made again."""
+
+    source: str | None = None
+    """What was curated; without it the run's `fetch`, or what its done records name."""
+    against: str | None = None
+    """Another run, to hold this one against."""
+    num_per_group: int = NUM_PER_SHEET
+    """Pictures of one group."""
+    seed: int = 0
+    """Another one draws other pictures."""
+    max_side_px: int = MAX_SIDE_PX
+    """Longer side of a picture on the page."""
+
+
+NOTHING_ASKED = Asked()
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,13 @@ class Report:
     """Where the time of `curate`, or of `decide` where it came after, went; dearest step first."""
     weights: tuple[Weights, ...]
     has_source: bool
-    """Whether the shards that were curated are in the run, so that rejected pictures can be shown."""
+    """Whether what was curated is to be found, so that rejected pictures can be shown."""
+    makings: tuple[Making, ...] = ()
+    """When, where and with what each stage was made."""
+    composition: tuple[Part, ...] = ()
+    comparison: Comparison | None = None
+    """The other run, where one is to be held against this."""
+    asked: Asked = NOTHING_ASKED
 
     @property
     def curated(self) -> FinishedStage:
@@ -116,11 +146,11 @@ class Report:
         return next((stage.manifest.extra for stage in self.stages if stage.name == RANK.name), {})
 
 
-def read_report(run: Path) -> Report:
+def read_report(run: Path, asked: Asked = NOTHING_ASKED) -> Report:
     """Read a run's stages and gather what the report says of them.
 
     Raises:
-        UsageError: there is no finished `curate` in the run.
+        UsageError: there is no finished `curate` in the run, or in the one that it is held against.
         ShardError: a ledger that a manifest names cannot be read.
         RecipeError: the recipe in the manifest has screens, and a key of it does not hold.
         VerificationError: a shard's own counts do not add up.
@@ -133,20 +163,32 @@ def read_report(run: Path) -> Report:
     spreads = tuple(spread_of(criterion, ledgers, proofs) for criterion in criteria_of(recipe))
     filter_names = [stanza["name"] for stanza in recipe["filters"]]
     rejectors = [by for by, _ in curated.losses(filter_names) if by not in NEVER_SHOWN]
-    choices = choose(ledgers, spreads, rejectors)
-    source = run / SOURCE_STAGE
+    choices = choose(ledgers, spreads, rejectors, asked.num_per_group, asked.seed)
+    compared = _comparison(curated, asked)
+    origin = find_origin(run, None if asked.source is None else location(asked.source))
+    shown = Shown(curated.folder, curated.manifest.shards, origin, spreads, recipe, proofs, asked.max_side_px)
     return Report(
         recipe=recipe,
         stages=stages,
         unfinished=unfinished,
         checks=(*check_stages(stages), check_verdicts(spreads)),
         spreads=spreads,
-        sheets=read_sheets(curated.folder, curated.manifest.shards, source, choices, spreads, recipe, proofs),
+        sheets=read_sheets(shown, [*choices, *(() if compared is None else compared.choices)]),
         problems=tuple(problem for stage in stages for problem in _problems(stage, filter_names)),
         costs=costs(curated.folder, curated.manifest),
         weights=tuple(_weights(name, sha256) for name, sha256 in sorted(curated.manifest.weights.items())),
-        has_source=source.is_dir(),
+        has_source=origin.folder is not None,
+        makings=tuple(making_of(stage) for stage in stages),
+        composition=composition_of(curated, stages),
+        comparison=compared,
+        asked=asked,
     )
+
+
+def _comparison(curated: FinishedStage, asked: Asked) -> Comparison | None:
+    if asked.against is None:
+        return None
+    return compare(curated, location(asked.against), asked.num_per_group, asked.seed)
 
 
 def report_values(report: Report) -> dict[str, Any]:
@@ -177,7 +219,21 @@ def report_values(report: Report) -> dict[str, Any]:
         "blind_gates": list(report.blind_gates),
         "waiver": report.waiver,
         "weights": [vars(weights) for weights in report.weights],
+        "making": [vars(making) for making in report.makings],
+        "composition": [{**vars(part), "slices": [vars(row) for row in part.slices]} for part in report.composition],
+        "against": _comparison_values(report.comparison),
+        "asked": vars(report.asked),
+        "has_source": report.has_source,
     }
+
+
+def _comparison_values(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    moves = [{**vars(move), "kind": move.kind} for move in comparison.moves]
+    differences = [vars(difference) for difference in comparison.differences]
+    values = {name: value for name, value in vars(comparison).items() if name != "choices"}
+    return {**values, "moves": moves, "differences": differences}
 
 
 def _problems(stage: FinishedStage, filter_names: list[str]) -> list[Problem]:
@@ -185,7 +241,7 @@ def _problems(stage: FinishedStage, filter_names: list[str]) -> list[Problem]:
     if stage.name not in (SOURCE_STAGE, REQUIRED_STAGE):
         return []
     return [
-        Problem(stage.name, by, reason, MEANINGS.get(by, {}).get(reason, ""), count)
+        Problem(stage.name, by, reason, meaning_of(by, reason), count)
         for by, reasons in stage.losses(filter_names)
         if by not in filter_names
         for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -216,14 +272,17 @@ def _stage_values(stage: FinishedStage) -> dict[str, Any]:
 
 
 def _spread_values(spread: ScoreSpread) -> dict[str, Any]:
-    values = {name: value for name, value in vars(spread).items() if name not in ("criterion", "histogram")}
+    left_out = ("criterion", "histogram", "quantiles")
+    values = {name: value for name, value in vars(spread).items() if name not in left_out}
     criterion, histogram = spread.criterion, spread.histogram
     return {
         "filter": criterion.filter,
         "score": criterion.score,
+        "meaning": about(criterion.filter, criterion.score),
         "min": criterion.min,
         "max": criterion.max,
         **values,
+        "reach": spread.reach,
         "histogram": None if histogram is None else vars(histogram),
     }
 
@@ -237,14 +296,19 @@ def _tile_values(tile: Tile) -> dict[str, Any]:
         "kept": tile.kept,
         "rejected_by": tile.rejected_by or None,
         "reason": tile.reason or None,
+        "meaning": tile.meaning or None,
         "deciding": None if decision is None else decision.criterion.name,
         "score": _score_value(decision),
         "proven_by": None if decision is None else decision.proven_by,
         **({} if tile.near is None else {"near_score": _score_value(tile.near)}),
         "picture": tile.thumbnail.problem or "shown",
+        "scores": {one.name: _json_number(one.score) for one in tile.scores},
     }
 
 
 def _score_value(decision: Decision | None) -> float | str | None:
-    score = None if decision is None else decision.score
+    return None if decision is None else _json_number(decision.score)
+
+
+def _json_number(score: float | None) -> float | str | None:
     return score if score is None or math.isfinite(score) else str(score)

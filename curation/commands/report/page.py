@@ -1,27 +1,32 @@
-"""The report as one HTML file: no script, no address outside itself, every text escaped."""
+"""The report as one HTML file: one script that its policy names by hash, no address outside, every text escaped."""
 
+import base64
+import hashlib
+import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from curation.commands.report.choice import reach_of
 from curation.commands.report.contents import CASCADE, Report
 from curation.commands.report.funnel import lay_out_funnel
 from curation.commands.report.plots import lay_out_histogram
-from curation.commands.report.sheets import format_limits, format_range, format_score
+from curation.commands.report.sheets import Tile, format_limits, format_range, format_score
+from curation.measure.meanings import about, meaning_of
 from curation.printable import joined
 from curation.recipe.judge import KeepRange
 
 NUM_UID_CHARACTERS = 10
 NUM_LABEL_CHARACTERS = 15
-SHEET_KINDS = ("kept", "near", "rejected")
+SHEET_KINDS = ("kept", "near", "rejected", "changed")
 
 
 def render(report: Report) -> str:
     """Return the page."""
     template = _environment().get_template("page.html.j2")
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return template.render(
         report=report,
         curated=report.curated.manifest,
@@ -29,11 +34,21 @@ def render(report: Report) -> str:
         funnel=lay_out_funnel(report.stages, report.filter_names),
         plots=[(spread, lay_out_histogram(spread)) for spread in report.spreads],
         sheets={kind: [sheet for sheet in report.sheets if sheet.choice.kind == kind] for kind in SHEET_KINDS},
-        reaches={spread.criterion.name: reach_of(spread) for spread in report.spreads},
+        reaches={spread.criterion.name: spread.reach for spread in report.spreads},
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        meaning_of=meaning_of,
+        about=about,
+        makings={making.stage: making for making in report.makings},
+        score_names=sorted({one.name for sheet in report.sheets for tile in sheet.tiles for one in tile.scores}),
+        reasons=sorted({(t.rejected_by, t.reason) for sheet in report.sheets for t in sheet.tiles if t.reason}),
         all_hold=all(check.holds for check in report.checks),
         digests=sorted({stage.manifest.recipe_digest for stage in report.stages}),
         settings={name: value for name, value in report.recipe.items() if isinstance(value, Mapping)},
         has_screens=report.has_screens,
+        screened=[
+            stanza["name"] for stanza in report.recipe["filters"] if report.has_screens and stanza.get("screens")
+        ],
         cascade=CASCADE,
     )
 
@@ -56,6 +71,8 @@ def _environment() -> Environment:
     environment.filters["percent"] = _percent
     environment.filters["px"] = lambda length: f"{length:.2f}".rstrip("0").rstrip(".")
     environment.filters["short"] = _short
+    environment.filters["duration"] = _duration
+    environment.filters["score_data"] = _score_data
     environment.filters["plain"] = _plain
     environment.filters["score"] = format_score
     environment.filters["keeps"] = format_range
@@ -76,6 +93,20 @@ def _percent(part: float, whole: float = 1.0) -> str:
     if 99.9 < share < 100:
         return "> 99.9 %"
     return f"{share:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in hours, minutes and seconds, as few of them as say enough."""
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, left = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{seconds:.1f} s" if seconds < 10 else f"{left} s"
+
+
+def _score_data(tile: Tile) -> str:
+    """Return a tile's scores as JSON for the script that filters by them."""
+    return json.dumps({one.name: one.score for one in tile.scores if one.score is not None and isfinite(one.score)})
 
 
 def _short(text: str, num_characters: int) -> str:

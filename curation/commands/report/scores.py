@@ -2,17 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from curation.commands.report.criteria import KEPT, REJECTED_HERE, ScoreColumn, read_scores, scores_in
+from curation.commands.report.criteria import KEPT, REJECTED_HERE, Floats, ScoreColumn, read_scores, scores_in
 from curation.commands.report.flow import Check
 from curation.commands.report.histograms import Histogram, histogram_of
 from curation.commands.report.ledgers import batches
 from curation.commands.report.proofs import NO_PROOFS, RunProofs
+
+NUM_QUANTILES = 1000
+NO_QUANTILES: tuple[float, ...] = ()
+REACH_FRACTION = 0.25
+"""How far from a limit a near score may lie, as a share of the score's own spread."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,36 @@ class ScoreSpread:
     highest: float | None
     histogram: Histogram | None
     """None where nothing finite was measured."""
+    num_proven_kept: int = 0
+    """Kept samples whose own score nobody measured: a screen, or another bound of it, had settled it."""
+    num_proven_rejected: int = 0
+    """Samples that were rejected for it in the same way."""
+    quantiles: tuple[float, ...] = field(default=NO_QUANTILES, repr=False, compare=False)
+    """The finite scores that stand at every thousandth of their order."""
+
+    @property
+    def reach(self) -> float:
+        """How far from a limit a score may lie and still be near it, in the score's own spread.
+
+        That is a quarter of the range of the middle nine tenths of all scores, or of all of them where the middle is
+        one value; 0 for counts, which have no near cases, and for a score that is always the same.
+        """
+        if self.criterion.is_whole or not len(self.quantiles):
+            return 0.0
+        middle = self.quantiles[round(0.95 * NUM_QUANTILES)] - self.quantiles[round(0.05 * NUM_QUANTILES)]
+        return REACH_FRACTION * float(middle or self.quantiles[-1] - self.quantiles[0])
+
+    def closeness(self, score: float) -> float:
+        """Return the share of all measured samples that lie between a score and its nearest limit, itself included.
+
+        So scores of any unit can be compared; where most samples have one value, none of these is close to a limit.
+        """
+        shares = []
+        for limit in self.criterion.limits:
+            low, high = min(score, limit), max(score, limit)
+            first, last = np.searchsorted(self.quantiles, low, "left"), np.searchsorted(self.quantiles, high, "right")
+            shares.append(float(last - first) / max(1, len(self.quantiles)))
+        return min(shares)
 
 
 def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs = NO_PROOFS) -> ScoreSpread:
@@ -42,15 +77,21 @@ def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs
         ShardError: a ledger cannot be read or has no such score.
     """
     num_seen = num_measured = num_outside = num_kept_outside = num_rejected = num_finite = 0
+    num_proven_kept = num_proven_rejected = 0
     low, high = math.inf, -math.inf
+    every: list[Floats] = []
     for scores, fates in read_scores(criterion, ledgers):
         num_seen += len(scores)
         num_rejected += int(np.count_nonzero(fates == REJECTED_HERE))
-        measured = scores[~np.isnan(scores)]
+        is_unmeasured = np.isnan(scores)
+        num_proven_kept += int(np.count_nonzero(is_unmeasured & (fates == KEPT)))
+        num_proven_rejected += int(np.count_nonzero(is_unmeasured & (fates == REJECTED_HERE)))
+        measured = scores[~is_unmeasured]
         finite = measured[np.isfinite(measured)]
+        every.append(finite)
         num_measured += len(measured)
         num_finite += len(finite)
-        outside = ~np.isnan(scores) & ~criterion.holds(scores)
+        outside = ~is_unmeasured & ~criterion.holds(scores)
         num_outside += int(np.count_nonzero(outside))
         num_kept_outside += int(np.count_nonzero(outside & (fates == KEPT)))
         low, high = min(low, finite.min(initial=low)), max(high, finite.max(initial=high))
@@ -67,7 +108,16 @@ def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs
         lowest=float(low) if num_finite else None,
         highest=float(high) if num_finite else None,
         histogram=histogram_of(criterion, ledgers, float(low), float(high)) if num_finite else None,
+        num_proven_kept=num_proven_kept,
+        num_proven_rejected=num_proven_rejected,
+        quantiles=_quantiles(every) if num_finite else NO_QUANTILES,
     )
+
+
+def _quantiles(every: Sequence[Floats]) -> tuple[float, ...]:
+    """Return the scores at every thousandth of their order; all of them are in memory for that, eight bytes each."""
+    steps = np.linspace(0.0, 1.0, NUM_QUANTILES + 1)
+    return tuple(np.quantile(np.concatenate(every), steps, method="inverted_cdf").tolist())
 
 
 def _num_proven(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs) -> int:

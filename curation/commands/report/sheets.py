@@ -1,16 +1,18 @@
 """Contact sheets: the chosen samples, each with its verdict, the score that decided and the limit it met."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.report.choice import Choice, RowPlace, read_rows
+from curation.commands.report.choice import SCORES_ENDING, Choice, RowPlace, read_rows
 from curation.commands.report.criteria import ScoreColumn
+from curation.commands.report.origins import Origin
 from curation.commands.report.proofs import NO_PROOFS, RunProofs
 from curation.commands.report.scores import ScoreSpread
-from curation.commands.report.thumbnails import Mark, Thumbnail, load_thumbnails, marks_of
+from curation.commands.report.thumbnails import MAX_SIDE_PX, Mark, Thumbnail, load_thumbnails, marks_of
 from curation.dataset.manifest import ShardReport
+from curation.measure.meanings import meaning_of
 from curation.recipe.judge import KeepRange
 from curation.recipe.settings import DecodeLimits
 
@@ -26,6 +28,17 @@ class Decision:
     """The filter's own."""
     proven_by: str | None
     """The screen by whose proof it counts instead."""
+
+
+@dataclass(frozen=True)
+class ShownScore:
+    """One score of a sample, and the keep range that asks for it, if any."""
+
+    name: str
+    score: float | None
+    criterion: ScoreColumn | None
+    proven_by: str | None
+    is_deciding: bool
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,10 @@ class Tile:
     """What decided; for a kept one, the score that came closest to its limit."""
     near: Decision | None
     """On a sheet of near samples: what is near its limit there, whatever decided."""
+    scores: tuple[ShownScore, ...]
+    """Every score that anything measured, in the order of the ledger."""
+    meaning: str
+    """What the reason means; empty for a kept one."""
     thumbnail: Thumbnail
     marks: tuple[Mark, ...]
 
@@ -57,35 +74,36 @@ class Sheet:
     tiles: tuple[Tile, ...]
 
 
-def read_sheets(
-    curate: Path,
-    reports: Sequence[ShardReport],
-    source: Path,
-    choices: Sequence[Choice],
-    spreads: Sequence[ScoreSpread],
-    recipe: Mapping[str, Any],
-    proofs: RunProofs = NO_PROOFS,
-) -> tuple[Sheet, ...]:
+@dataclass(frozen=True)
+class Shown:
+    """What it takes to show samples: where they lie, and what they were judged by."""
+
+    curate: Path
+    reports: Sequence[ShardReport]
+    origin: Origin
+    spreads: Sequence[ScoreSpread]
+    recipe: Mapping[str, Any]
+    proofs: RunProofs = NO_PROOFS
+    max_side_px: int = MAX_SIDE_PX
+
+
+def read_sheets(shown: Shown, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
     """Fetch what the chosen samples need: their ledger rows, then their pictures.
 
-    `reports` are the curated shards; a place names a shard by the stem of its ledger. Without `source`, the folder
-    that was curated, only kept samples can be shown; sheets left empty are left out.
+    A place names a shard by the stem of its ledger. Where what was curated is not to be found, only kept samples are
+    shown; sheets left empty are left out.
     """
-    criteria = [spread.criterion for spread in spreads]
-    ledgers = {report.file(curate, ".parquet").stem: report for report in reports}
-    rows = _rows_of(curate, choices, criteria, proofs, kept_alone=not source.is_dir())
-    tars = {
-        place: ledgers[place.shard].file(curate, ".tar")
-        if row["kept"]
-        else source / f"{ledgers[place.shard].shard}.tar"
-        for place, row in rows.items()
-    }
-    thumbnails = load_thumbnails(tars, rows, DecodeLimits.model_validate(recipe["decode"]))
-    counts = _face_settings(recipe)
+    criteria = [spread.criterion for spread in shown.spreads]
+    ledgers = {report.file(shown.curate, ".parquet").stem: report for report in shown.reports}
+    rows = _rows_of(shown, ledgers, choices, criteria)
+    tars = {stem: report.file(shown.curate, ".tar") for stem, report in ledgers.items()}
+    limits = DecodeLimits.model_validate(shown.recipe["decode"])
+    thumbnails = load_thumbnails(tars, shown.origin, rows, limits, shown.max_side_px)
+    counts = _face_settings(shown.recipe)
 
     def tile_at(place: RowPlace, near: ScoreColumn | None) -> Tile:
         row = rows[place]
-        return _tile(ledgers[place.shard].shard, row, thumbnails[place], deciding(row, spreads), near, counts)
+        return _tile(row, thumbnails[place], deciding(row, shown.spreads), near, counts, criteria)
 
     sheets = []
     for choice in choices:
@@ -96,22 +114,23 @@ def read_sheets(
 
 
 def _rows_of(
-    curate: Path, choices: Sequence[Choice], criteria: Sequence[ScoreColumn], proofs: RunProofs, *, kept_alone: bool
+    shown: Shown, ledgers: Mapping[str, ShardReport], choices: Sequence[Choice], criteria: Sequence[ScoreColumn]
 ) -> dict[RowPlace, dict[str, Any]]:
-    """Return the ledger rows of all chosen samples, or of the kept ones alone."""
+    """Return the ledger rows of all chosen samples, or of the kept ones alone where no other can be shown."""
     rows: dict[RowPlace, dict[str, Any]] = {}
     places = {place for choice in choices for place in choice.places}
     for stem in sorted({place.shard for place in places}):
         here = [place.row for place in places if place.shard == stem]
-        rows |= read_rows(curate / f"{stem}.parquet", here, criteria, proofs)
-    return {place: row for place, row in rows.items() if row["kept"] or not kept_alone}
+        found = read_rows(shown.curate / f"{stem}.parquet", here, criteria, shown.proofs)
+        rows |= {place: {**row, "shard": ledgers[stem].shard} for place, row in found.items()}
+    return {place: row for place, row in rows.items() if row["kept"] or shown.origin.folder is not None}
 
 
 def deciding(row: Mapping[str, Any], spreads: Sequence[ScoreSpread]) -> ScoreColumn | None:
     """Return the criterion that rejected a sample; for a kept one, the one whose limit it came closest to.
 
-    Closeness is the distance to the limit over the range of the score in this run; counts come last, since most
-    of them sit on their limit. What a screen has proven is not close to any.
+    Closeness is the share of all samples that lie between a score and its limit, so a score that is the same for most
+    of them, such as a count, is never the closest. What a screen has proven is not close to any.
     """
     if not row["kept"]:
         criteria = (spread.criterion for spread in spreads)
@@ -119,12 +138,9 @@ def deciding(row: Mapping[str, Any], spreads: Sequence[ScoreSpread]) -> ScoreCol
     margins = []
     for number, spread in enumerate(spreads):
         score = row["scores"][spread.criterion.name]
-        if score is None or row["proven"][spread.criterion.name] or spread.lowest is None or spread.highest is None:
-            continue
-        span = (spread.highest - spread.lowest) or 1.0
-        margin = min(abs(score - limit) for limit in spread.criterion.limits) / span
-        margins.append((spread.criterion.is_whole, margin, number))
-    return spreads[min(margins)[2]].criterion if margins else None
+        if score is not None and not row["proven"][spread.criterion.name] and len(spread.quantiles):
+            margins.append((spread.closeness(score), number))
+    return spreads[min(margins)[1]].criterion if margins else None
 
 
 def format_score(score: float | None, limits: Sequence[float] = ()) -> str:
@@ -157,28 +173,46 @@ def format_limits(criterion: ScoreColumn | KeepRange) -> str:
 
 
 def _tile(
-    shard: str,
     row: Mapping[str, Any],
     thumbnail: Thumbnail,
     deciding: ScoreColumn | None,
     near: ScoreColumn | None,
     counts: Mapping[str, Any],
+    criteria: Sequence[ScoreColumn],
 ) -> Tile:
+    by, reason = row["rejected_by"] or "", row["reason"] or ""
     return Tile(
         uid=row["uid"],
-        shard=shard,
+        shard=row["shard"],
         key=row["key"],
         url=row["url"] or "",
         kept=row["kept"],
-        rejected_by=row["rejected_by"] or "",
-        reason=row["reason"] or "",
+        rejected_by=by,
+        reason=reason,
         width=row["width"],
         height=row["height"],
         decision=_decision(row, deciding),
         near=_decision(row, near),
+        scores=tuple(_scores(row, criteria, deciding)),
+        meaning=meaning_of(by, reason) if reason else "",
         thumbnail=thumbnail,
         marks=marks_of(row, counts),
     )
+
+
+def _scores(
+    row: Mapping[str, Any], criteria: Sequence[ScoreColumn], deciding: ScoreColumn | None
+) -> Iterator[ShownScore]:
+    """Yield the scores that keep ranges ask for, first the one that decided, and then all others that are there."""
+    first = [] if deciding is None else [deciding]
+    for asked in (*first, *(c for c in criteria if c != deciding)):
+        score, proven_by = row["scores"][asked.name], row["proven"][asked.name]
+        yield ShownScore(asked.name, score, asked, proven_by, asked == deciding)
+    told = {criterion.column for criterion in criteria}
+    for column, scores in row.items():
+        for name, score in (scores or {}).items() if column.endswith(SCORES_ENDING) else ():
+            if score is not None and f"{column}.{name}" not in told:
+                yield ShownScore(f"{column.removesuffix(SCORES_ENDING)}.{name}", score, None, None, False)
 
 
 def _decision(row: Mapping[str, Any], criterion: ScoreColumn | None) -> Decision | None:

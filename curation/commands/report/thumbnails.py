@@ -6,13 +6,16 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from curation.commands.curate import clean
 from curation.commands.report.choice import RowPlace
+from curation.commands.report.origins import Origin
 from curation.dataset.captions import clean_caption
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
@@ -23,7 +26,8 @@ from curation.recipe.settings import DecodeLimits
 from filters import faces
 from filters.base import RgbImage
 
-MAX_SIDE_PX = 128
+MAX_SIDE_PX = 384
+"""Longer side of a picture as the page holds it, where nobody asks for another."""
 JPEG_QUALITY = 82
 MAX_CAPTION_CHARACTERS = 240
 MAX_MARKS = 150
@@ -33,7 +37,7 @@ MAX_FACES_WITH_LANDMARKS = 6
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture of at most 128 pixels a side, or why there is none."""
+    """A small copy of a picture, or why there is none."""
 
     data_uri: str = ""
     """JPEG without metadata; empty where there is a problem."""
@@ -55,31 +59,67 @@ class Mark:
 
 
 def load_thumbnails(
-    tars: Mapping[RowPlace, Path], rows: Mapping[RowPlace, Mapping[str, Any]], limits: DecodeLimits
+    tars: Mapping[str, Path],
+    origin: Origin,
+    rows: Mapping[RowPlace, Mapping[str, Any]],
+    limits: DecodeLimits,
+    max_side_px: int = MAX_SIDE_PX,
 ) -> dict[RowPlace, Thumbnail]:
-    """Return a thumbnail for every row; in `tars` a kept sample lies under its uid, another under its key.
+    """Return a picture for every row, from the curated tars (by stem of the ledger) or from what was curated.
 
+    In a curated tar a kept sample lies under its uid; a rejected one lies in the shard that was curated, under its key.
     Every shard is read once, and one picture is held at a time.
     """
-    wanted: dict[Path, dict[str, RowPlace]] = defaultdict(dict)
+    kept: dict[str, dict[str, list[RowPlace]]] = defaultdict(lambda: defaultdict(list))
+    others: dict[str, dict[str, list[RowPlace]]] = defaultdict(lambda: defaultdict(list))
     for place, row in rows.items():
-        wanted[tars[place]][row["uid"] if row["kept"] else row["key"]] = place
-    thumbnails: dict[RowPlace, Thumbnail] = {}
-    for tar, places in sorted(wanted.items()):
-        try:
-            for sample in read_samples(tar, places.keys()):
-                place = places[sample.key]
-                thumbnails[place] = _thumbnail(sample, rows[place], limits)
-        except ShardError:
-            missing = Thumbnail(problem="its shard cannot be read" if tar.exists() else "its shard is not in this run")
-            thumbnails.update({place: missing for place in places.values() if place not in thumbnails})
-    return {place: thumbnails.get(place, Thumbnail(problem="its shard does not hold it")) for place in rows}
+        if row["kept"]:
+            kept[place.shard][row["uid"]].append(place)
+        else:
+            others[row["shard"]][row["key"]].append(place)
+    found: dict[RowPlace, Thumbnail] = {}
+
+    def take(samples: Iterator[Sample], places: Mapping[str, list[RowPlace]]) -> None:
+        for sample in samples:
+            here = [place for place in places.get(clean(sample.key), ()) if place not in found]
+            own = [place for place in here if _is_of(sample, rows[place])]
+            if here:
+                place = (own or here)[0]
+                thumbnail = _thumbnail(sample, rows[place], limits, max_side_px)
+                if own or len(here) == 1:
+                    found[place] = thumbnail
+
+    for stem, places in sorted(kept.items()):
+        with _told(found, places, "its shard cannot be read"):
+            take(read_samples(tars[stem], places.keys()), places)
+    for shard, places in sorted(others.items()):
+        if shard not in origin.shards or not origin.shards[shard].path.exists():
+            lost = [place for group in places.values() for place in group]
+            found.update({place: Thumbnail(problem="its shard is not here") for place in lost})
+            continue
+        with _told(found, places, "its shard cannot be read"), origin.samples(shard, set(places)) as samples:
+            take(samples, places)
+    return {place: found.get(place, Thumbnail(problem="its shard does not hold it")) for place in rows}
 
 
-def shrink(rgb: RgbImage) -> tuple[str, int, int]:
-    """Return (data URI, width, height) of a picture as a JPEG of at most 128 pixels a side."""
+@contextmanager
+def _told(found: dict[RowPlace, Thumbnail], places: Mapping[str, list[RowPlace]], problem: str) -> Iterator[None]:
+    """Say of all pictures of a shard that are not found yet why they never will be, where it cannot be read."""
+    try:
+        yield
+    except (ShardError, OSError):
+        left = [place for group in places.values() for place in group if place not in found]
+        found.update({place: Thumbnail(problem=problem) for place in left})
+
+
+def _is_of(sample: Sample, row: Mapping[str, Any]) -> bool:
+    return bool(row["sha256"]) and hashlib.sha256(sample.image_bytes).hexdigest() == row["sha256"]
+
+
+def shrink(rgb: RgbImage, max_side_px: int = MAX_SIDE_PX) -> tuple[str, int, int]:
+    """Return (data URI, width, height) of a picture as a JPEG of at most so many pixels a side."""
     image = Image.fromarray(rgb)
-    image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.LANCZOS)
+    image.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}", image.width, image.height
@@ -90,7 +130,7 @@ def marks_of(row: Mapping[str, Any], counts: Mapping[str, Any]) -> tuple[Mark, .
     return tuple(mark for mark in _marks(row, counts) if "nan" not in mark.points)[:MAX_MARKS]
 
 
-def _thumbnail(sample: Sample, row: Mapping[str, Any], limits: DecodeLimits) -> Thumbnail:
+def _thumbnail(sample: Sample, row: Mapping[str, Any], limits: DecodeLimits, max_side_px: int) -> Thumbnail:
     caption = clean_caption(sample.caption or "", MAX_CAPTION_CHARACTERS)
     if row["sha256"] is None:
         return Thumbnail(problem="it came without a picture", caption=caption)
@@ -100,7 +140,7 @@ def _thumbnail(sample: Sample, row: Mapping[str, Any], limits: DecodeLimits) -> 
         picture = decode(sample.image_bytes, limits)
     except UnreadableError as error:
         return Thumbnail(problem=error.reason, caption=caption)
-    return Thumbnail(*shrink(picture.rgb), caption=caption)
+    return Thumbnail(*shrink(picture.rgb, max_side_px), caption=caption)
 
 
 def _marks(row: Mapping[str, Any], counts: Mapping[str, Any]) -> Iterator[Mark]:

@@ -232,15 +232,15 @@ def _lost(curated: StageRecords, records: StageRecords, ledger: pa.Table) -> Ite
 
 
 def check_report(run: Path) -> Iterator[Fault]:
-    """Derive the report's numbers and page again; both depend on the run alone."""
+    """Derive the report's numbers and page again: they depend on the run, and on what was asked of it, alone."""
     from curation.commands.report.contents import read_report, report_values
     from curation.commands.report.page import render
-    from curation.commands.report.write import PAGE_NAME, VALUES_NAME
+    from curation.commands.report.write import PAGE_NAME, VALUES_NAME, asked_of
     from curation.storage.publish import json_bytes
 
     folder = run / "report"
     try:
-        report = read_report(run)
+        report = read_report(run, asked_of(folder))
     except FaceCaptionError as error:
         yield Fault("report", f"cannot be made again: {error}", "a run that a report can be made of")
         return

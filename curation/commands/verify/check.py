@@ -52,13 +52,18 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
         faults += [*_forgotten_faults(run), *living_faults(run, (*places, *derived), {fault.file for fault in faults})]
         faults += living_copies(run)
         if (run / "report").is_dir() and names_in(run / "report"):
-            if faults or not is_local(run):
-                why = "mend the faults first" if faults else "it lies in an object store"
+            if (why := "mend the faults first" if faults else _why_not_reported(run)) is not None:
                 notes.append(Note("report", f"not derived again: {why}"))
             else:
                 faults += check_report(run)
     sizes = [size for records in every for size in records.names.values()]
     return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+
+
+def _why_not_reported(run: Path) -> str | None:
+    from curation.commands.report.write import lost_since
+
+    return lost_since(run) if is_local(run) else "it lies in an object store"
 
 
 def _lost_folders(run: Path) -> Iterator[Note]:

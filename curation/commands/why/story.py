@@ -24,6 +24,8 @@ class StagePart:
     """What one stage made of the image."""
 
     stage: str
+    folder: str
+    """The stage's folder, by its way from the run or its address: there may be several of one stage."""
     shard: str
     kept: bool
     rejected_by: str | None
@@ -179,6 +181,7 @@ def _stage_part(entry: LedgerEntry, manifest: Manifest | None) -> StagePart:
     }
     return StagePart(
         stage=entry.place.stage,
+        folder=entry.place.shown,
         shard=row.get("shard") or (entry.report.shard if entry.report is not None else ""),
         kept=row["kept"],
         rejected_by=row["rejected_by"],

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from curation.commands.why.story import CriterionPart, StagePart, Story
+from curation.measure.meanings import meaning_of
 from curation.printable import joined
 
 NUM_DIGITS_SHOWN = 12
@@ -43,7 +44,8 @@ def _ending(story: Story) -> str:
     last = story.stages[-1]
     if last.kept:
         return f"kept by every stage so far; lies in {last.file}" + _at(last)
-    return f"rejected in {last.stage} by {last.rejected_by}: {last.reason}"
+    meaning = meaning_of(last.rejected_by or "", last.reason or "")
+    return f"rejected in {last.stage} by {last.rejected_by}: {last.reason}" + (f" ({meaning})" if meaning else "")
 
 
 def _at(part: StagePart) -> str:
@@ -52,7 +54,8 @@ def _at(part: StagePart) -> str:
 
 def _stage_lines(part: StagePart) -> Iterator[str]:
     verdict = "kept" if part.kept else f"rejected by {part.rejected_by}: {part.reason}"
-    yield f"{part.stage}, shard {part.shard or '(none)'}: {verdict}"
+    where = part.stage if part.folder == part.stage else f"{part.stage} in {part.folder}"
+    yield f"{where}, shard {part.shard or '(none)'}: {verdict}"
     if part.file is not None:
         yield f"  lies in {part.file}{_at(part)}"
     for name, value in part.facts.items():

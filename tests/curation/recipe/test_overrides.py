@@ -6,10 +6,10 @@ from curation.recipe.recipe import load_recipe
 
 def test_a_value_that_is_set_is_the_recipes_own_in_its_digest_and_in_what_is_recorded() -> None:
     plain = load_recipe("demo")
-    changed = load_recipe("demo", ["filters.text.keep.num_characters.max=3", "pack.shuffle_seed=7", "name=mine"])
+    changed = load_recipe("demo", ["filters.text.keep.text_prominence.max=0.3", "pack.shuffle_seed=7", "name=mine"])
     assert (changed.name, changed.file.pack.shuffle_seed) == ("mine", 7)
     (text,) = [plan for plan in changed.resolved["filters"] if plan["name"] == "text"]
-    assert text["keep"]["num_characters"]["max"] == 3
+    assert text["keep"]["text_prominence"]["max"] == 0.3
     assert changed.digest != plain.digest
     assert load_recipe("demo", []).digest == plain.digest
     assert "pack.shuffle_seed=7" in changed.path

@@ -38,6 +38,7 @@ def test_what_the_ledgers_settle_is_told_as_certain() -> None:
 
 def test_what_must_be_measured_is_told_with_its_calls_and_the_interval_of_what_stays() -> None:
     told = tell(OPEN).splitlines()
+    assert told[7].startswith("(a shadow sample is a rejected picture that was measured in full all the same")
     assert told[4:7] == [
         "undecided: 100; measuring them takes these calls: text 100, faces 40",
         "and, once those have measured, at most these: text_screen 3",

@@ -1,6 +1,8 @@
 import base64
+import hashlib
 import io
 import json
+import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -13,13 +15,15 @@ from PIL import Image
 
 from curation.commands.decide.stage import decide
 from curation.commands.report.choice import Choice, choose
-from curation.commands.report.contents import CASCADE
+from curation.commands.report.contents import CASCADE, Asked
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.scores import spread_of
+from curation.commands.report.thumbnails import MAX_SIDE_PX
 from curation.commands.report.write import write_report
 from curation.dataset.manifest import read_manifest
 from curation.errors import ShardError, UsageError
 from curation.recipe.recipe import load_recipe
+from curation.storage.publish import publish_sealed, read_sealed
 from filters.weights import catalogue
 from tests.curation.commands.report.run import ALONE, RECIPE, edit_ledger, edit_manifest, recount, write_run
 from tests.curation.shards import recipe_from
@@ -258,11 +262,14 @@ def test_the_same_run_gives_the_same_bytes_wherever_it_lies(finished: Path, run:
 
 def test_the_page_stands_alone(finished: Path) -> None:
     page = Elements(page_of(finished))
-    assert not set(page.tags) & {"script", "link", "iframe", "object", "embed", "base", "form", "image", "use"}
+    assert not set(page.tags) & {"link", "iframe", "object", "embed", "base", "form", "image", "use"}
+    (script,) = re.findall(r"<script>(.*?)</script>", page_of(finished), re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.values("src"))
     assert all(target.startswith("#") for target in page.values("href"))
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page.values("content")
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert policy in page.values("content") and not re.search("fetch|XMLHttp|import|eval|innerHTML", script)
     assert "url(" not in page_of(finished) and "@import" not in page_of(finished)
 
 
@@ -270,7 +277,7 @@ def test_thumbnails_are_small_and_blurred_until_somebody_asks(finished: Path) ->
     page = Elements(page_of(finished))
     for source in page.values("src"):
         image = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
-        assert max(image.size) <= 128 and image.format == "JPEG" and not image.getexif()
+        assert max(image.size) <= MAX_SIDE_PX and image.format == "JPEG" and not image.getexif()
     assert ".picture img { display: block; filter: blur(" in page_of(finished)
     assert "checked" not in {name for _, name, _ in page.attributes}
     assert "Do not redistribute." in page.text
@@ -295,12 +302,19 @@ def test_every_tile_says_what_decided(finished: Path) -> None:
                 assert sample["reason"].startswith(score)
 
 
-def test_without_the_source_shards_only_kept_pictures_are_shown(run: Path) -> None:
-    shutil.rmtree(run / "fetch")
+def test_without_the_source_shards_only_kept_pictures_are_shown_until_somebody_says_where_they_lie(
+    run: Path, tmp_path: Path
+) -> None:
+    moved = (run / "fetch").rename(tmp_path / "moved")
+    for record in (run / "curate").glob("*_stats.json"):
+        publish_sealed(record, {**read_sealed(record), "run": {"source": "/nowhere"}})
     write_report(run)
     samples = [sample for sheet in values_of(run)["sheets"] for sample in sheet["samples"]]
     assert samples and all(sample["kept"] for sample in samples)
     assert "only kept pictures can be shown" in Elements(page_of(run)).text
+    write_report(run, Asked(source=str(moved)))
+    samples = [sample for sheet in values_of(run)["sheets"] for sample in sheet["samples"] if not sample["kept"]]
+    assert samples and {sample["picture"] for sample in samples} == {"shown"}
 
 
 def test_a_picture_whose_bytes_are_not_those_of_the_ledger_is_not_shown(run: Path) -> None:
