@@ -81,7 +81,7 @@ def card(
         raise typer.Exit(EXIT_FAULTS_FOUND)
 
 
-def publish(
+def publish(  # long: an option per line
     folder: PackArgument,
     repo: Annotated[str, typer.Argument(help="Repository at the hub, NAMESPACE/NAME; made if it is not there.")],
     form: FormOption = None,

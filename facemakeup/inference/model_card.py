@@ -27,7 +27,7 @@ LICENCES: Mapping[str, str] = MappingProxyType(
 """Licences of models that an adapter may be trained on, as their model cards state them; terms can change there."""
 
 
-def model_card(config: ModelConfig, usage: str, facts: Mapping[str, Any]) -> str:
+def model_card(config: ModelConfig, usage: str, facts: Mapping[str, Any]) -> str:  # long: the card, as it is
     """Return the card in Markdown.
 
     `usage` is the base's part on the files; `facts` are what else is known of the training (step, data, ...).
