@@ -102,7 +102,8 @@ class Pictures:
         for place, row in enumerate(rows):
             name = row["uid"] if row["kept"] else row["key"]
             waiting[row["kept"], name].append((first + place, row["sha256"]))
-        places, captions = [], {}
+        places: list[tuple[object, ...]] = []
+        captions: dict[int, str] = {}
         for kept in (True, False):
             for found in self._samples(number, shard, kept) if any(kept == one for one, _ in waiting) else ():
                 for row_id, sha256 in waiting.get((kept, found.key if kept else clean(found.key)), ()):

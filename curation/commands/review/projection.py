@@ -39,7 +39,8 @@ def components(values: np.ndarray) -> np.ndarray:
     _, axes = np.linalg.eigh(centred.T @ centred)
     places = centred @ axes[:, ::-1][:, :2]
     places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
-    return places / (np.abs(places).max(axis=0) + 1e-12)
+    within: np.ndarray = places / (np.abs(places).max(axis=0) + 1e-12)
+    return within
 
 
 def _scaled(scores: np.ndarray) -> np.ndarray:
@@ -48,4 +49,5 @@ def _scaled(scores: np.ndarray) -> np.ndarray:
         return np.zeros(len(scores))
     low, middle, high = np.quantile(finite, (0.16, 0.5, 0.84))
     spread = (high - low) / 2 or finite.std() or 1.0
-    return np.nan_to_num(np.clip((scores - middle) / spread, -MAX_SPREADS, MAX_SPREADS), nan=0.0)
+    scaled: np.ndarray = np.nan_to_num(np.clip((scores - middle) / spread, -MAX_SPREADS, MAX_SPREADS), nan=0.0)
+    return scaled

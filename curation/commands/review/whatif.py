@@ -183,8 +183,8 @@ def _outcome(criterion: Criterion, certain: Mapping[str, Any], fails: str, waits
     steps += [f"WHEN {own} BETWEEN {low} AND {high} THEN 0", f"WHEN {own} IS NOT NULL THEN {fails}"]  # NaN is above all
     if name in certain:
         ends_of = ((certain[name].low, LOW), (certain[name].high, HIGH))
-        ends = tuple(f"coalesce({quoted(name + end)}, {number(value)})" for value, end in ends_of)
-        steps += _settled(ends[0], ends[1], low, high, fails)
+        own_low, own_high = (f"coalesce({quoted(name + end)}, {number(value)})" for value, end in ends_of)
+        steps += _settled(own_low, own_high, low, high, fails)
     return f"(CASE {' '.join(steps)} ELSE {waits} END)"
 
 

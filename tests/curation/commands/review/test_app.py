@@ -74,15 +74,19 @@ def test_only_the_browser_with_the_token_and_only_this_page_is_answered(desk: De
     csrf = stranger.get("/api/facts").json()["csrf"]
     for host in ("evil.example", "evil.example:8765", f"127.0.0.1:{PORT + 1}", f"evil.example@127.0.0.1:{PORT}"):
         assert stranger.get("/api/facts", headers={"host": host}).status_code == 421, host
-    undo = {"url": "/api/undo", "json": {"reviewer": "ada"}}
-    assert stranger.post(**undo).status_code == 403
-    assert stranger.post(**undo, headers={"x-review-csrf": "wrong"}).status_code == 403
-    for header in ({"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
-        assert stranger.post(**undo, headers={"x-review-csrf": csrf} | header).status_code == 403, header
-        assert stranger.get("/api/facts", headers=header).status_code == 403, header
-    mine = {"x-review-csrf": csrf, "origin": f"http://localhost:{PORT}"}
-    assert stranger.post(**undo, headers=mine).status_code == 200
-    assert stranger.post("/api/undo", content=b"x" * (MAX_BODY_BYTES + 1), headers=mine).status_code == 413
+
+    def undo(**headers: str) -> int:
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return stranger.post("/api/undo", json={"reviewer": "ada"}, headers=headers).status_code
+
+    assert undo() == undo(x_review_csrf="wrong") == 403
+    for header in ({"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}):
+        assert undo(x_review_csrf=csrf, **header) == 403, header
+    for name, value in (("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")):
+        assert stranger.get("/api/facts", headers={name: value}).status_code == 403, value
+    assert undo(x_review_csrf=csrf, origin=f"http://localhost:{PORT}") == 200
+    large = stranger.post("/api/undo", content=b"x" * (MAX_BODY_BYTES + 1), headers={"x-review-csrf": csrf})
+    assert large.status_code == 413
     answers = (first, stranger.get("/api/facts"), stranger.get("/nowhere"), stranger.get("/", headers={"host": "x"}))
     assert all(answer.headers.get(name) == value for answer in answers for name, value in HEADERS.items())
 

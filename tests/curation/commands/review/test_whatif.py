@@ -47,7 +47,7 @@ def expected(rows: list[dict[str, Any]], before: Recipe, after: Recipe) -> dict[
 
 def found(table: Table, recipe: Recipe) -> dict[str, list[str]]:
     sides = ("enter", "leave", "undecided", "stay")
-    return {side: sorted(uids_of(table, Query(side=side), recipe, [])) for side in sides}
+    return {side: sorted(uids_of(table, Query.model_validate({"side": side}), recipe, [])) for side in sides}
 
 
 @pytest.fixture(scope="module")
