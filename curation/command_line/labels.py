@@ -48,8 +48,7 @@ def calibrate(
     from curation.commands.calibrate.calibrate import Asked
     from curation.commands.calibrate.calibrate import calibrate as run_calibrate
     from curation.commands.calibrate.locks import write_lock
-    from curation.commands.calibrate.text import tell, values, warnings
-    from curation.recipe.recipe import bundled_recipes
+    from curation.commands.calibrate.text import tell, values, warnings, way_on
 
     wanted = Asked(filter_name, score, tuple(reject or ()), tuple(keep or ()), side)
     calibration = run_calibrate(location(run), labels, wanted, target, seed)
@@ -60,10 +59,7 @@ def calibrate(
     if doubts := warnings(calibration):
         say(doubts, err=True)
     if not as_json:
-        name = calibration.lock.recipe
-        recipe = name if name in bundled_recipes() else f"{name}.toml"
-        say(f"{out} holds what was chosen; what that would change:")
-        say(f"  facecaptionhq decide {run} --recipe {recipe} --set limits={out} --dry-run")
+        say(way_on(calibration, run, out))
 
 
 def teach(  # as many parameters as a lesson has
