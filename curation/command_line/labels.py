@@ -48,7 +48,7 @@ def calibrate(
     from curation.commands.calibrate.calibrate import Asked
     from curation.commands.calibrate.calibrate import calibrate as run_calibrate
     from curation.commands.calibrate.locks import write_lock
-    from curation.commands.calibrate.text import tell, values, warnings
+    from curation.commands.calibrate.text import tell, values, warnings, way_on
 
     wanted = Asked(filter_name, score, tuple(reject or ()), tuple(keep or ()), side)
     calibration = run_calibrate(location(run), labels, wanted, target, seed)
@@ -59,8 +59,7 @@ def calibrate(
     if doubts := warnings(calibration):
         say(doubts, err=True)
     if not as_json:
-        say(f"{out} holds {len(calibration.limits)} limits; what they would change:")
-        say(f"  facecaptionhq decide {run} --recipe {calibration.lock.recipe} --set limits={out} --dry-run")
+        say(way_on(calibration, run, out))
 
 
 def teach(  # as many parameters as a lesson has

@@ -37,13 +37,13 @@ def weights_of(recipe: Recipe) -> dict[str, str]:
     """
     names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
     found = {file.name: file.sha256 for file in find_all(names)}
-    limits = recipe.file.limits
-    for name, sha256 in limits.weights.items() if limits is not None else ():
-        if found.get(name, sha256) != sha256:
-            raise WeightsError(
-                f"{recipe.path}: the limits of {limits and limits.file} were calibrated on weights `{name}` of sha256 "
-                f"{sha256}; here they have {found[name]}: calibrate again"
-            )
+    if (limits := recipe.file.limits) is not None:
+        for name, sha256 in limits.weights.items():
+            if found.get(name, sha256) != sha256:
+                raise WeightsError(
+                    f"{recipe.path}: the limits of {limits.file} were calibrated on weights `{name}` of sha256 "
+                    f"{sha256}; here they have {found[name]}: calibrate again"
+                )
     return found
 
 

@@ -94,7 +94,11 @@ class LimitsLock(Settings):
         ]
         lines = [*head, *(f"{name} = {_toml(value)}" for name, value in values.items())]
         for table in tables:
+            inner = {name: table.pop(name) for name in ("measured", "weights", "evidence")}
             lines += ["", "[[limits]]", *(f"{name} = {_toml(value)}" for name, value in table.items())]
+            for name, of_limit in inner.items():
+                lines += ["", f"[limits.{name}]"] if of_limit else []
+                lines += [f"{json.dumps(key)} = {_toml(value)}" for key, value in of_limit.items()]
         return "\n".join(lines) + "\n"
 
 

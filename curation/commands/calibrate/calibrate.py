@@ -12,6 +12,7 @@ from curation.commands.decide.stage import places_of
 from curation.dataset.labelled import LabelSet, read_label_set
 from curation.dataset.manifest import Manifest
 from curation.dataset.stages import CURATE
+from curation.dataset.tombstones import consult
 from curation.errors import UsageError
 from curation.learning.heads import NUM_FOLDS, folds_of
 from curation.learning.limits import (
@@ -130,6 +131,7 @@ def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int =
     file = labels_file(labels)
     label_set = read_label_set(file)
     folder, _ = places_of(run)
+    consult(folder)
     manifest = finished(folder, CURATE)
     recipe = recipe_of(manifest.recipe, f"{folder}: the recipe in its manifest")
     questions, skipped = _questions(recipe, label_set, asked)

@@ -1,6 +1,7 @@
 """What limits labels give, for a terminal and as plain values."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from curation.commands.calibrate.calibrate import CalibratedLimit, ChosenLimits, evidence_of
 from curation.learning.limits import HALF_WIDTH, LimitFigures
 from curation.printable import joined
+from curation.recipe.recipe import bundled_recipes
 
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 """At which the curve is told."""
@@ -41,6 +43,14 @@ def values(calibration: ChosenLimits) -> dict[str, Any]:
             for limit in calibration.limits
         ],
     }
+
+
+def way_on(calibration: ChosenLimits, run: str, lock: Path) -> str:
+    """Return the command that says what the limits in a lock would change."""
+    name = calibration.lock.recipe
+    recipe = name if name in bundled_recipes() else f"{name}.toml"
+    call = f"facecaptionhq decide {run} --recipe {recipe} --set limits={lock} --dry-run"
+    return joined((f"{lock} holds what was chosen; what that would change:", f"  {call}"))
 
 
 def warnings(calibration: ChosenLimits) -> str:

@@ -36,7 +36,7 @@ class Copy:
     """A folder of another kind that was made from a stage's: caches of training, or what somebody names."""
 
     kind: str
-    """`cache`, `work`, `review`, or `named`."""
+    """`cache`, `work`, `review`, `features`, or `named`."""
     folder: Path
 
 
