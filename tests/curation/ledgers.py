@@ -100,7 +100,7 @@ def kept_of(recipe: Recipe, seen: Sequence[Seen]) -> int:
 
 
 def _rows(recipe: Recipe, seen: Sequence[Seen], numbers: range) -> Iterator[dict[str, Any]]:
-    filters: dict[str, Filter[Any]] = {plan.name: Given(plan.name, seen) for plan in recipe.measurers}
+    filters: dict[str, Filter] = {plan.name: Given(plan.name, seen) for plan in recipe.measurers}
     bank = FilterBank(MappingProxyType(filters))
     for first in range(numbers.start, numbers.stop, NUM_BATCH):
         batch = numbers[first - numbers.start : first - numbers.start + NUM_BATCH]
