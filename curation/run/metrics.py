@@ -98,7 +98,7 @@ class Textfile:
         """Begin; the file appears with the first `flush`."""
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call, unused-ignore]
         self._path, self._registry, self._written = path, CollectorRegistry(), -WRITE_S
         kinds: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
         self._metrics = {
@@ -135,14 +135,17 @@ class RayMetrics:
 
     def __init__(self) -> None:
         """Make nothing before Ray runs."""
-        self._metrics: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}
+        """Ray's metrics by name."""
 
     def record(self, name: str, labels: Mapping[str, str], value: float) -> None:
         """Add, or set."""
         ray = sys.modules.get("ray")
         if ray is None or not ray.is_initialized() or value < 0:
             return
-        metric = self._metrics.setdefault(name, None) or self._made(name)
+        if name not in self.made:
+            self.made[name] = _on_ray(name)
+        metric = self.made[name]
         if METRICS[name].kind == "counter":
             if value > 0:  # Ray takes no 0
                 metric.inc(value, tags=dict(labels))
@@ -152,16 +155,14 @@ class RayMetrics:
     def flush(self, *, is_last: bool = False) -> None:
         """Ray exports by itself."""
 
-    def _made(self, name: str) -> Any:
-        from ray.util.metrics import Counter, Gauge, Histogram
 
-        metric, tags = METRICS[name], ("stage", *METRICS[name].labels)
-        if metric.kind == "histogram":
-            made: Any = Histogram(name, metric.help, boundaries=list(BUCKETS_S), tag_keys=tags)
-        else:
-            made = (Counter if metric.kind == "counter" else Gauge)(name, metric.help, tag_keys=tags)
-        self._metrics[name] = made
-        return made
+def _on_ray(name: str) -> Any:
+    from ray.util.metrics import Counter, Gauge, Histogram
+
+    metric, tags = METRICS[name], ("stage", *METRICS[name].labels)
+    if metric.kind == "histogram":
+        return Histogram(name, metric.help, boundaries=list(BUCKETS_S), tag_keys=tags)
+    return (Counter if metric.kind == "counter" else Gauge)(name, metric.help, tag_keys=tags)
 
 
 class Watched:

@@ -100,19 +100,28 @@ def kept_of(recipe: Recipe, seen: Sequence[Seen]) -> int:
 
 
 def _rows(recipe: Recipe, seen: Sequence[Seen], numbers: range) -> Iterator[dict[str, Any]]:
-    filters: dict[str, Filter[Any]] = {plan.name: Given(plan.name, seen) for plan in recipe.measurers}
+    for number, known in _measured(recipe, seen, numbers):
+        verdict = judge(known, recipe.criteria)
+        assert isinstance(verdict, Verdict)
+        identity = {
+            "uid": uid_of(number), "key": f"{number:09d}", "url": None, "sha256": uid_of(number) * 2,
+            "width": 64, "height": 64, "format": "jpg", "num_bytes": 1000, "num_captions": 1,
+        }  # fmt: skip
+        yield ledger_row(identity, verdict, known, recipe)
+
+
+def _measured(recipe: Recipe, seen: Sequence[Seen], numbers: range) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield what is known of each picture: all, or as far as the cascade asks."""
+    if recipe.file.curate.measure == "all":
+        yield from ((number, seen[number]) for number in numbers)
+        return
+    filters: dict[str, Filter] = {plan.name: Given(plan.name, seen) for plan in recipe.measurers}
     bank = FilterBank(MappingProxyType(filters))
-    for first in range(numbers.start, numbers.stop, NUM_BATCH):
-        batch = numbers[first - numbers.start : first - numbers.start + NUM_BATCH]
+    for first in range(0, len(numbers), NUM_BATCH):
+        batch = numbers[first : first + NUM_BATCH]
         entries = [Entry(uid_of(number), number.to_bytes(4, "big")) for number in batch]
         for number, measured in zip(batch, measure(entries, bank, recipe, _opened), strict=True):
-            verdict = judge(measured.evidence, recipe.criteria)
-            assert isinstance(verdict, Verdict)
-            identity = {
-                "uid": uid_of(number), "key": f"{number:09d}", "url": None, "sha256": uid_of(number) * 2,
-                "width": 64, "height": 64, "format": "jpg", "num_bytes": 1000, "num_captions": 1,
-            }  # fmt: skip
-            yield ledger_row(identity, verdict, measured.evidence, recipe)
+            yield number, measured.evidence
 
 
 def _opened(image_bytes: bytes, _: Any) -> Picture:

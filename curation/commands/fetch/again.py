@@ -21,9 +21,9 @@ from curation.commands.fetch.politeness import PART_DEADLINE
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import Manifest
 from curation.dataset.stages import FETCH, FORGET
-from curation.errors import UsageError
+from curation.errors import UsageError, VerificationError
 from curation.recipe.validation import choices
-from curation.storage.publish import FileRecord, digest, publish
+from curation.storage.publish import FileRecord, digest, publish, sha256_of
 
 AGAIN = "again"
 """Key of the manifest's `extra`: every generation after the first, oldest first."""
@@ -59,10 +59,17 @@ def reasons_of(only: Sequence[str]) -> frozenset[str]:
 
 
 def asked_before(target: Path, manifest: Manifest | None) -> tuple[AskedAgain, ...]:
-    """Return the shards of all further generations that a manifest names, oldest first."""
-    generations = [] if manifest is None else manifest.extra.get(AGAIN, [])
-    tables = [pq.read_table(target / generation["file"], partitioning=None) for generation in generations]
-    return tuple(shard for table in tables for shard in _shards(table))
+    """Return the shards of all further generations that a manifest names, oldest first.
+
+    Raises:
+        VerificationError: a file that says what one asked for is not as it was written.
+    """
+    shards: list[AskedAgain] = []
+    for name, record in files_before(manifest).items():
+        if not (target / name).is_file() or sha256_of(target / name) != record.sha256:
+            raise VerificationError(f"{target / name}: not as it was written; it says what was asked for again")
+        shards += _shards(pq.read_table(target / name, partitioning=None))
+    return tuple(shards)
 
 
 def next_generation(

@@ -161,7 +161,7 @@ def fetch(  # long: its options, and the order in which its gates and its shards
         lease.require()
         files, sums = _find_placeholders(target, outcomes, recipe)
         _tell_of_withheld(target, outcomes)
-        extra = {"safety": safety, "findings": sums}
+        extra: dict[str, Any] = {"safety": safety, "findings": sums}
         files |= files_before(before)
         if before is not None and AGAIN in before.extra:
             extra[AGAIN] = before.extra[AGAIN]
@@ -173,7 +173,8 @@ def fetch(  # long: its options, and the order in which its gates and its shards
 
 def _next(target: Path, before: Manifest, reasons: frozenset[str]) -> tuple[AskedAgain, ...]:
     new = next_generation(target, before, reasons, int(before.recipe["rank"]["rows_per_part"]))
-    log.info("asked for again: %d rows", sum(len(one.rows) for one in new))
+    if not new:
+        log.warning("%s: no row failed last for any of these reasons: %s", target, ", ".join(sorted(reasons)))
     return new
 
 

@@ -17,7 +17,7 @@ WEIGHTS = "/models"
 
 def manifests(job: FleetJob) -> dict[str, str]:
     """Return the manifests by file name."""
-    import yaml
+    import yaml  # type: ignore[import-untyped, unused-ignore]
 
     whole = {
         "rayjob.yaml": _resource("RayJob", _job_spec(job)),

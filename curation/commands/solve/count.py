@@ -80,8 +80,8 @@ class Path:
         shadow = Levels(rows.maybe[evidence.shadow], rows.certain[evidence.shadow])
         cut = Levels.of(evidence.cut, scales)
         use = shadow.is_exact
-        parts = (Levels(part.maybe[use], part.certain[use]) for part in (shadow, cut))
-        return cls(rows, *parts, evidence.shadow[use])
+        used, used_cut = (Levels(part.maybe[use], part.certain[use]) for part in (shadow, cut))
+        return cls(rows, used, used_cut, evidence.shadow[use])
 
     @cached_property
     def steps(self) -> Floats:

@@ -65,7 +65,8 @@ def read_evidence(
     """
     keys = measurement_keys(recipe, weights)
     turned_away: Counter[str] = Counter()
-    parts, labelled, num_rows = [], {}, 0
+    labelled: dict[str, int] = {}
+    parts, num_rows = [], 0
     for report in manifest.shards:
         shard = _Shard.read(report.file(folder, ".parquet"), keys, recipe, recipes, turned_away)
         parts.append(shard.evidence())
@@ -192,7 +193,7 @@ class _Shard:
             else np.zeros(len(self.table), dtype=bool)
             for name in names
         ]
-        return np.logical_and.reduce(columns) if every else np.logical_or.reduce(columns)
+        return np.asarray((np.logical_and if every else np.logical_or).reduce(columns), dtype=bool)
 
     def _rows(self, places: Ints) -> Iterator[tuple[int, dict[str, Any]]]:
         if len(places):

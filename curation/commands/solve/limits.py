@@ -45,13 +45,15 @@ class Limit:
 
 def limits_of(recipe: Recipe) -> tuple[Limit, ...]:
     """Return every limit of a recipe, in declared order."""
+    ranges = [(plan.name, score, keep) for plan in recipe.filters for score, keep in plan.keep.items()]
     return tuple(
-        Limit(plan.name, score, end, value)
-        for plan in recipe.filters
-        for score, keep in plan.keep.items()
-        for end, value in (("min", keep.min), ("max", keep.max))
-        if value is not None
-    )  # type: ignore[misc, unused-ignore]
+        limit
+        for name, score, keep in ranges
+        for limit in (
+            *([] if keep.min is None else [Limit(name, score, "min", keep.min)]),
+            *([] if keep.max is None else [Limit(name, score, "max", keep.max)]),
+        )
+    )
 
 
 def key_of(recipe: Recipe, name: str) -> Key:

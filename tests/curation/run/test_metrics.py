@@ -3,16 +3,18 @@
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from curation.commands.curate import curate
+from curation.dataset.manifest import ShardReport
 from curation.errors import StorageError
 from curation.run.metrics import METRICS, RayMetrics
 from curation.run.progress import progress
-from curation.run.runner import Spread
+from curation.run.runner import Spread, run_all
 from tests.curation.shards import RECIPE, mixed_source, recipe_from
 from tests.places import ROOT
 
@@ -66,5 +68,22 @@ def test_every_panel_of_the_dashboard_asks_for_metrics_that_there_are_and_every_
     assert len({panel["title"] for panel in panels}) == len(panels) == len({panel["id"] for panel in panels})
 
 
-def test_without_ray_its_metrics_are_silent() -> None:
-    RayMetrics().record("facecaptionhq_up", {"stage": "curate"}, 1.0)
+@dataclass(frozen=True)
+class Named:
+    shard: str
+
+
+def report_of(job: Named) -> ShardReport:
+    return ShardReport(job.shard, "work", 9, 4, {"faces": {"many": 5}}, {})
+
+
+@pytest.mark.slow
+def test_where_ray_runs_its_own_metrics_are_told_and_else_they_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = RayMetrics()
+    told.record("facecaptionhq_up", {"stage": "curate"}, 1.0)
+    assert told.made == {}
+    monkeypatch.setattr("curation.run.metrics.RayMetrics", lambda: told)
+    with progress("curate", quiet=True) as on_outcome:
+        run_all([Named("00000"), Named("00001")], report_of, Spread(1), on_outcome)
+    assert {type(metric).__module__ for metric in told.made.values()} == {"ray.util.metrics"}
+    assert {"facecaptionhq_pictures", "facecaptionhq_rejected", "facecaptionhq_shards_expected"} <= told.made.keys()

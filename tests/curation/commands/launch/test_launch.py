@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from curation.commands.launch.job import FleetJob, hours_of
 from curation.commands.launch.stage import SUBMITTED, files_of, submit, write

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +35,11 @@ def test_a_run_says_how_far_it_is_and_who_holds_it_until_it_is_finished(
     seen: list[StageStatus] = []
 
     def look(_: Outcome) -> None:
-        for _ in range(500):  # until a heartbeat has told the number of shards
+        for _attempt in range(500):  # until a heartbeat has told the number of shards
             (stage,) = status(tmp_path / "run" / "curate")
             if stage.num_shards is not None:
                 break
-            lease.time.sleep(0.02)
+            time.sleep(0.02)
         seen.append(stage)
 
     curate(source, tmp_path / "run" / "curate", recipe, ALONE, look)
