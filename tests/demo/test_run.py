@@ -10,7 +10,7 @@ from curation.commands.rank.stage import rank
 from curation.dataset.manifest import Manifest
 from curation.run.runner import Spread
 from demo.corpus import build
-from demo.run import DemoError, _server, funnel, labels, require_conservation
+from demo.run import DemoError, _server, funnel, labels, published, require_conservation
 from demo.server import serve
 from tests.curation.shards import recipe_from
 
@@ -60,3 +60,11 @@ def test_a_second_demo_comes_back_to_the_port_of_the_first(tmp_path: Path) -> No
         assert second.base_url == first.base_url
         with pytest.raises(DemoError, match="is taken"), _server(tmp_path):
             pass
+
+
+def test_the_closing_words_ask_for_no_weights_that_are_here() -> None:
+    assert published(Path("a/fetch"), Path("b"), []) == ["facecaptionhq curate a/fetch b --recipe facecaptionhq-4m"]
+    pulled = published(Path("a"), Path("b"), ["lbpcascade_animeface", "yolov5n-0.5-face"])
+    assert pulled[:2] == [
+        "facecaptionhq models pull lbpcascade_animeface", "facecaptionhq models pull yolov5n-0.5-face --accept",
+    ]  # fmt: skip

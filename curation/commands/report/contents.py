@@ -302,7 +302,9 @@ def _tile_values(tile: Tile) -> dict[str, Any]:
         "proven_by": None if decision is None else decision.proven_by,
         **({} if tile.near is None else {"near_score": _score_value(tile.near)}),
         "picture": tile.thumbnail.problem or "shown",
-        "scores": {one.name: _json_number(one.score) for one in tile.scores},
+        "scores": [
+            {"name": one.name, "score": _json_number(one.score), "proven_by": one.proven_by} for one in tile.scores
+        ],
     }
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+import cli
 from curation.errors import RecipeError
 from curation.measure.filter_set import measurement_keys
 from curation.recipe.filter_plan import filter_names
@@ -151,3 +152,15 @@ def test_a_recipe_travels_to_a_worker_unchanged(tmp_path: Path) -> None:
     recipe = load_recipe("demo")
     arrived = pickle.loads(pickle.dumps(recipe))
     assert (arrived.digest, arrived.order, arrived.path) == (recipe.digest, recipe.order, recipe.path)
+
+
+def test_of_a_recipe_with_several_faults_each_is_a_line_of_its_own_whatever_stands_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SMALL.replace('name = "small"', 'name = "small"\nspeed = 3\n"two\\nlines" = 4')
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, text)
+    assert len(caught.value.args) == 2 and pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
+    assert cli._refuse(caught.value) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "speed: unknown key" in first and "two\\nlines: unknown key" in second

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import pytest
 
 from curation.dataset.manifest import ShardReport
-from curation.run.progress import progress
-from curation.run.runner import ShardFailure, Spread, run_all
+from curation.run.progress import Told, progress
+from curation.run.runner import ShardFailure, Spread, run_all, tally_of
+from curation.run.tally import Tally
 
 HERE = Spread(0)
 
@@ -55,3 +56,27 @@ def test_an_interrupt_says_how_many_shards_this_call_did(capsys: pytest.CaptureF
         on_outcome(ShardReport("00001", "work", 2, 2, {}, {}, now))
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "pack: interrupted; 1 shards were committed by this call\n"
+
+
+def counted(job: Named) -> ShardReport:
+    run = {"host": socket.gethostname(), "started": 0}
+    return ShardReport(job.shard, "work", 9, 4, {"faces": {"many": 5}}, {}, run)
+
+
+def test_a_finished_folder_is_told_to_have_nothing_to_do_and_starts_no_ray(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("curate") as on_outcome:
+        run_all([Named("00000"), Named("00001")], report_of, Spread(2), on_outcome, counted)
+    assert capsys.readouterr().err == "curate: nothing to do: all 2 shards were committed before\n"
+
+
+def test_samples_of_a_shard_in_work_are_counted_before_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.run.tally.INTERVAL_S", 0.0)
+    with progress("curate", quiet=True) as on_outcome:
+        assert isinstance(on_outcome, Told)
+        on_outcome.expect(2)
+        tally = Tally(tally_of(on_outcome), "00000", 12)
+        for number in range(9):
+            tally.add(number % 3 == 0)
+        assert on_outcome.counts.startswith("9 seen, 3 kept (9 of 12 samples of 1 shard in work), 0:")
+        on_outcome(ShardReport("00000", "work", 12, 4, {"faces": {"many": 8}}, {}))
+        assert on_outcome.counts.startswith("12 seen, 4 kept, ")

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from curation.commands.report.choice import Choice, choose
 from curation.commands.report.contents import CASCADE, Asked
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.scores import spread_of
+from curation.commands.report.sheets import deciding
 from curation.commands.report.thumbnails import MAX_SIDE_PX
 from curation.commands.report.write import write_report
 from curation.dataset.manifest import read_manifest
@@ -439,3 +441,78 @@ def test_gates_that_had_nothing_to_judge_by_are_named_with_their_waiver(run: Pat
     assert (values_of(run)["blind_gates"], values_of(run)["waiver"]) == (["nsfw"], blind["waiver"])
     assert "No metadata says what nsfw would judge by" in page_of(run)
     assert "&lt;b&gt;pictures of our own&lt;/b&gt;" in page_of(run)
+
+
+def test_two_runs_are_held_against_each_other_by_who_changed_sides_and_why(finished: Path, run: Path) -> None:
+    shutil.rmtree(run / "pack")
+    scores = sorted(row["colour_scores"]["mean_channel_std"] for row in rows_of(run) if row["kept"])
+    middle = f"{scores[len(scores) // 2]:.1f}"
+    stricter = RECIPE.replace("min = 2.0", f"min = {middle}").replace("max = 45.0", "max = 400.0")
+    decide(run, recipe_from(run.parent, stricter), ALONE)
+    write_report(run, Asked(against=str(finished)))
+    now, before = rows_of(run), {row["uid"]: row for row in rows_of(finished) if row["reason"] != "duplicate_uid"}
+    rows = [row for row in now if row["reason"] != "duplicate_uid"]
+    went = [row for row in rows if before[row["uid"]]["kept"] and not row["kept"]]
+    came = [row for row in rows if not before[row["uid"]]["kept"] and row["kept"]]
+    compared = values_of(run)["against"]
+    counts = Counter[str]()
+    for move in compared["moves"]:
+        counts[move["kind"]] += move["count"]
+    assert went and (counts["went out"], counts["came in"]) == (len(went), len(came))
+    assert compared["num_both"] == len(before) and compared["num_only_now"] == compared["num_only_before"] == 0
+    changed = {difference["key"]: (difference["before"], difference["now"]) for difference in compared["differences"]}
+    assert changed["filters.colour.keep.mean_channel_std.min"] == ("2.0", middle)
+    shown = [s for sheet in values_of(run)["sheets"] if sheet["kind"] == "changed" for s in sheet["samples"]]
+    assert {row["uid"] for row in went} <= {sample["uid"] for sample in shown}
+    assert "Kept there" in Elements(page_of(run)).text
+    with pytest.raises(UsageError, match="nowhere"):
+        write_report(run, Asked(against=str(run.parent / "nowhere")))
+
+
+def test_what_screens_settled_is_drawn_where_nothing_was_measured(finished: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", RECIPE.split("keep.toning")[0] + SCREENS)
+    write_report(run)
+    (spread,) = values_of(run)["scores"]
+    assert (spread["num_measured"], spread["num_proven_kept"] > 0) == (0, True)
+    text = Elements(page_of(run)).text
+    assert f"by screens: {spread['num_proven_kept']} inside, 0 outside" in text and "Nothing was measured" not in text
+    assert "Settled without" not in Elements(page_of(finished)).text
+
+
+def test_a_score_that_is_the_same_for_everybody_decided_about_nobody(finished: Path) -> None:
+    one, other = criteria_of(json.loads((finished / "curate" / "recipe.json").read_text()))
+    varied = spread_of(one, sorted((finished / "curate").glob("*.parquet")))
+    same = replace(varied, criterion=other, quantiles=(44.9,) * 1001)
+    row = {"kept": True, "scores": {one.name: 30.0, other.name: 44.9}, "proven": {one.name: None, other.name: None}}
+    assert deciding(row, [same, varied]) == one == deciding(row, [varied, same])
+    assert (same.reach, varied.reach > 0) == (0.0, True)
+
+
+def test_as_many_pictures_as_are_asked_for_are_drawn_by_a_seed(run: Path) -> None:
+    def kept(asked: Asked) -> list[str]:
+        write_report(run, asked)
+        (sheet,) = [sheet for sheet in values_of(run)["sheets"] if sheet["kind"] == "kept"]
+        return [sample["uid"] for sample in sheet["samples"]]
+
+    every = sum(row["kept"] for row in rows_of(run))
+    assert [len(kept(Asked(num_per_group=number))) for number in (3, 100)] == [3, every]
+    assert len({tuple(kept(Asked(num_per_group=2, seed=seed, max_side_px=64))) for seed in range(3)}) > 1
+
+
+def test_the_page_says_what_the_pictures_are_and_when_and_where_it_was_made(finished: Path) -> None:
+    parts = {part["name"]: {row["label"]: row for row in part["slices"]} for part in values_of(finished)["composition"]}
+    kept = sum(row["kept"] for row in rows_of(finished))
+    assert parts["shorter side"]["0 to 255 px"]["num_kept"] == kept
+    assert parts["host"]["example.org"]["num_seen"] == len(rows_of(finished))
+    assert sum(row["num_kept"] for row in parts["caption language"].values()) == kept
+    assert parts["copies"]["duplicate_uid (curate)"]["num_seen"] == 3
+    made = {making["stage"]: making for making in values_of(finished)["making"]}["curate"]
+    assert made["source"].endswith("/fetch") and made["target"].endswith("/curate") and made["hosts"]
+    assert made["begun"] <= made["ended"] and {"numpy", "pillow", "machine"} <= made["runtime"].keys()
+    assert made["begun"][:16] in Elements(page_of(finished)).text
+
+
+def test_all_scores_of_a_picture_are_told_the_one_that_decided_first(finished: Path) -> None:
+    for sample in (s for sheet in values_of(finished)["sheets"] for s in sheet["samples"] if s["deciding"]):
+        names = [score["name"] for score in sample["scores"]]
+        assert names[0] == sample["deciding"] and {"colour.chromatic_share", "colour.hue_spread_deg"} < set(names)
