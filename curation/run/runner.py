@@ -149,7 +149,8 @@ def run_all(
 
 def tally_of(on_outcome: OnOutcome) -> Path | None:
     """Return where jobs say how far they are, for whoever is told of outcomes; None where nobody looks."""
-    return on_outcome.tally if isinstance(on_outcome, Expecting) else None
+    told: object = on_outcome
+    return told.tally if isinstance(told, Expecting) else None
 
 
 def silent(outcome: Outcome) -> None:
