@@ -14,7 +14,7 @@ lock() {
   "$uv" pip compile --quiet --generate-hashes --only-binary :all: --no-header --no-annotate --no-config "$@"
 }
 
-everything=(pyproject.toml --extra cluster --extra dev --extra s3 --extra train)
+everything=(pyproject.toml --extra cluster --extra dev --extra review --extra s3 --extra train)
 for minor in 11 12 13 14; do
   for machine in x86_64 aarch64; do
     file=requirements/cpython-3$minor-$machine-linux-gnu.lock
