@@ -25,7 +25,7 @@ from curation.errors import UsageError
 from curation.printable import say
 
 
-def look(
+def look(  # long: its options
     source: Annotated[
         str, typer.Argument(help="A folder of pictures, tars, one tar, Parquet, or a saved Hugging Face data set.")
     ],

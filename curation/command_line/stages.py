@@ -219,10 +219,10 @@ def report(
     side: Annotated[int, typer.Option("--side", min=64, max=4096, help="Longer side of a picture, in pixels.")] = 384,
 ) -> None:
     """Write one self-contained HTML page about a run, and the same numbers as JSON."""
-    from curation.commands.report.contents import Asked
+    from curation.commands.report.contents import ReportOptions
     from curation.commands.report.write import write_report
 
-    asked = Asked(_absolute(source), _absolute(against), per_group, seed, side)
+    asked = ReportOptions(_absolute(source), _absolute(against), per_group, seed, side)
     say(write_report(run, asked))
     from curation.commands.plan.forecast import score_run
     from curation.commands.plan.text import tell_scores

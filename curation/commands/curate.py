@@ -262,7 +262,9 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
                 spent.append(examined.measured.seconds)
                 reserved += _reserved(examined)
             quarantined.require(shard.num_rows)
-        found: dict[str, Any] = {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
+        found: dict[str, Any] = (
+            {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
+        )
         found |= {ORIGIN: str(job.origin), TARGET: str(job.target)} if job.origin is not None else {}
         return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
 

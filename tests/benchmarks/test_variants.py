@@ -20,7 +20,7 @@ def test_changes_reach_filters_and_tables() -> None:
     assert by_name["faces"].measure.model_dump()["weights"] == "yolov5n-0.5-face"
     assert by_name["text"].keep["area_fraction"].max == 0.2
     screens = ("text_screen", "text_screen_2", "text_screen_3")
-    assert recipe.order == (*screens, "text", "colour", "faces", "anime", "drawn")
+    assert recipe.order == (*screens, "text", "colour_screen", "colour", "faces", "anime", "drawn")
     assert variant(f"{NAME};decode.max_aspect=5.0").file.decode.max_aspect == 5.0
 
 

@@ -15,7 +15,7 @@ from curation.errors import FaceCaptionError
 
 
 @dataclass(frozen=True)
-class Origin:
+class CuratedFrom:
     """What a run was curated from, cut into shards by name; empty where it cannot be found."""
 
     folder: Path | None = None
@@ -36,19 +36,19 @@ class Origin:
             yield (sample for sample in source_samples(source, tar) if sample.key in keys)
 
 
-def find_origin(run: Path, given: Path | None) -> Origin:
+def find_origin(run: Path, given: Path | None) -> CuratedFrom:
     """Return what a run was curated from: `given`, else its own `fetch`, else what its done records name.
 
     Raises:
         UsageError: there is nothing to read in `given`.
     """
     if given is not None:
-        return Origin(given, {shard.name: shard for shard, _ in source_shards(given)})
+        return CuratedFrom(given, {shard.name: shard for shard, _ in source_shards(given)})
     own = run / FETCH.name
     folder = own if own.is_dir() else origin_of(run / CURATE.name)
     if folder is None:
-        return Origin()
+        return CuratedFrom()
     try:
-        return Origin(folder, {shard.name: shard for shard, _ in source_shards(folder)})
+        return CuratedFrom(folder, {shard.name: shard for shard, _ in source_shards(folder)})
     except FaceCaptionError:
-        return Origin(folder)
+        return CuratedFrom(folder)

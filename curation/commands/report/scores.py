@@ -70,7 +70,9 @@ class ScoreSpread:
         return min(shares)
 
 
-def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs = NO_PROOFS) -> ScoreSpread:
+def spread_of(  # long: what it counts
+    criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs = NO_PROOFS
+) -> ScoreSpread:
     """Read one score's column, a batch at a time, as often as needed to place the bins.
 
     Raises:

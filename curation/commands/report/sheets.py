@@ -7,7 +7,7 @@ from typing import Any
 
 from curation.commands.report.choice import SCORES_ENDING, Choice, RowPlace, read_rows
 from curation.commands.report.criteria import ScoreColumn
-from curation.commands.report.origins import Origin
+from curation.commands.report.origins import CuratedFrom
 from curation.commands.report.proofs import NO_PROOFS, RunProofs
 from curation.commands.report.scores import ScoreSpread
 from curation.commands.report.thumbnails import MAX_SIDE_PX, Mark, Thumbnail, load_thumbnails, marks_of
@@ -75,19 +75,19 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Shown:
+class SheetSource:
     """What it takes to show samples: where they lie, and what they were judged by."""
 
     curate: Path
     reports: Sequence[ShardReport]
-    origin: Origin
+    origin: CuratedFrom
     spreads: Sequence[ScoreSpread]
     recipe: Mapping[str, Any]
     proofs: RunProofs = NO_PROOFS
     max_side_px: int = MAX_SIDE_PX
 
 
-def read_sheets(shown: Shown, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
+def read_sheets(shown: SheetSource, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
     """Fetch what the chosen samples need: their ledger rows, then their pictures.
 
     A place names a shard by the stem of its ledger. Where what was curated is not to be found, only kept samples are
@@ -114,7 +114,7 @@ def read_sheets(shown: Shown, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
 
 
 def _rows_of(
-    shown: Shown, ledgers: Mapping[str, ShardReport], choices: Sequence[Choice], criteria: Sequence[ScoreColumn]
+    shown: SheetSource, ledgers: Mapping[str, ShardReport], choices: Sequence[Choice], criteria: Sequence[ScoreColumn]
 ) -> dict[RowPlace, dict[str, Any]]:
     """Return the ledger rows of all chosen samples, or of the kept ones alone where no other can be shown."""
     rows: dict[RowPlace, dict[str, Any]] = {}

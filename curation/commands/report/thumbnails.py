@@ -15,7 +15,7 @@ from PIL import Image
 
 from curation.commands.curate import clean
 from curation.commands.report.choice import RowPlace
-from curation.commands.report.origins import Origin
+from curation.commands.report.origins import CuratedFrom
 from curation.dataset.captions import clean_caption
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples
@@ -58,9 +58,9 @@ class Mark:
     """Corners as SVG has them, `x,y x,y ...`; a landmark has one."""
 
 
-def load_thumbnails(
+def load_thumbnails(  # long: what it takes and returns
     tars: Mapping[str, Path],
-    origin: Origin,
+    origin: CuratedFrom,
     rows: Mapping[RowPlace, Mapping[str, Any]],
     limits: DecodeLimits,
     max_side_px: int = MAX_SIDE_PX,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from curation.commands.report.contents import NOTHING_ASKED, Asked, read_report, report_values
+from curation.commands.report.contents import NOTHING_ASKED, ReportOptions, read_report, report_values
 from curation.commands.report.origins import find_origin
 from curation.commands.report.page import render
 from curation.dataset.stages import CURATE
@@ -19,7 +19,7 @@ PAGE_NAME = "index.html"
 VALUES_NAME = "report.json"
 
 
-def write_report(run: Path, asked: Asked = NOTHING_ASKED) -> Path:
+def write_report(run: Path, asked: ReportOptions = NOTHING_ASKED) -> Path:
     """Write `report/index.html` and `report/report.json` into a run's folder and return the page's path.
 
     Both depend on the run and on what is asked alone: no clock, no host but those that the run's records name. The
@@ -41,11 +41,11 @@ def write_report(run: Path, asked: Asked = NOTHING_ASKED) -> Path:
     return target / PAGE_NAME
 
 
-def asked_of(folder: Path) -> Asked:
+def asked_of(folder: Path) -> ReportOptions:
     """Return what was asked of the report in a folder; nothing where it does not say so, or is not one of ours."""
     asked = _values(folder).get("asked")
     try:
-        return TypeAdapter(Asked).validate_python(asked, strict=True)
+        return TypeAdapter(ReportOptions).validate_python(asked, strict=True)
     except ValidationError:
         return NOTHING_ASKED
 

@@ -63,7 +63,7 @@ class WhatIf(Settings):
     limits: Keep = Field(default_factory=dict)
 
 
-def build_app(desk: Desk, known: Secrets) -> Guard:
+def build_app(desk: Desk, known: Secrets) -> Guard:  # long: every route and what it asks of the desk
     """Return the app behind its guard."""
     names = {entry.name: entry.read_bytes() for entry in PAGE.iterdir() if entry.name[entry.name.rfind(".") :] in TYPES}
 

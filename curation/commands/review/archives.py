@@ -18,7 +18,7 @@ MAX_CAPTION_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
-class Place:
+class BytesPlace:
     """Where some bytes lie: in a tar, or a whole file of a folder."""
 
     file: str
@@ -32,7 +32,7 @@ class Found:
     """One sample: its pictures, of which the ledger's sha256 tells the right one, and its captions, a line each."""
 
     key: str
-    pictures: tuple[Place, ...]
+    pictures: tuple[BytesPlace, ...]
     captions: str
 
 
@@ -51,14 +51,16 @@ def samples_in_tar(tar: Path, shown: Path) -> Iterator[Found]:
                 if member is not None and member.kind == FILE and member.num_bytes <= MAX_SOURCE_TEXT_BYTES:
                     file.seek(member.start)
                     texts[suffix] = file.read(member.num_bytes)
-            pictures = (Place("", member.start, member.num_bytes) for member in group.pictures if member.kind == FILE)
+            pictures = (
+                BytesPlace("", member.start, member.num_bytes) for member in group.pictures if member.kind == FILE
+            )
             usable = tuple(place for place in pictures if place.num_bytes <= MAX_MEMBER_BYTES)
             yield Found(group.key, usable, _captions(texts))
 
 
 def samples_in_folder(shard: FileShard) -> Iterator[Found]:
     """Yield what a shard made of loose files holds; a file that is gone is left out."""
-    samples: dict[str, tuple[list[Place], dict[str, bytes]]] = {}
+    samples: dict[str, tuple[list[BytesPlace], dict[str, bytes]]] = {}
     for name, file in shard.members:
         key, suffix = split_name(name)
         pictures, texts = samples.setdefault(key, ([], {}))
@@ -67,7 +69,7 @@ def samples_in_folder(shard: FileShard) -> Iterator[Found]:
             continue
         size = path.stat().st_size
         if suffix in IMAGE_SUFFIXES and size <= MAX_MEMBER_BYTES:
-            pictures.append(Place(file, 0, size))
+            pictures.append(BytesPlace(file, 0, size))
         elif suffix not in IMAGE_SUFFIXES and size <= MAX_SOURCE_TEXT_BYTES:
             texts[suffix] = path.read_bytes()
     for key, (pictures, texts) in samples.items():

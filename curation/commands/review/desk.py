@@ -16,7 +16,7 @@ from curation.commands.review.projection import points
 from curation.commands.review.queue import Draw, draw
 from curation.commands.review.store import Labels, hand_picked, reviewer_name
 from curation.commands.review.strata import strata_of
-from curation.commands.review.table import OnShard, Table, read_table
+from curation.commands.review.table import OnShard, RowTable, read_table
 from curation.commands.review.whatif import Limits, Outcome, changed, count, limits_of, require_finite
 from curation.commands.review.written import write_recipe, write_selection
 from curation.dataset.label_file import LABELS_NAME, REVIEW_FOLDER
@@ -48,7 +48,7 @@ class Desk:
     """A run under review."""
 
     reviewed: Reviewed
-    table: Table
+    table: RowTable
     pictures: Pictures
     labels: Labels
     queue: tuple[Draw, ...]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from curation.commands.report.thumbnails import MAX_MARKS, marks_of
 from curation.commands.review.folder import Reviewed
-from curation.commands.review.table import NEVER_SHOWN, Table
+from curation.commands.review.table import NEVER_SHOWN, RowTable
 from curation.commands.review.whatif import name_of
 from curation.measure.columns import known_of
 from curation.recipe.joint_scores import Known
@@ -19,7 +19,7 @@ REGION = "region"
 """The kind of a mark that a screen has made."""
 
 
-def detail(reviewed: Reviewed, table: Table, uid: str) -> dict[str, Any] | None:
+def detail(reviewed: Reviewed, table: RowTable, uid: str) -> dict[str, Any] | None:
     """Return identity, verdict, every criterion as the judge sees it, all scores, and what to draw over the picture."""
     rows = table.ask("SELECT id, shard FROM rows WHERE uid = ? AND is_first", [uid])
     if not rows:

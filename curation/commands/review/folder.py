@@ -14,7 +14,7 @@ from curation.storage.paths import is_local, named, spellings
 
 
 @dataclass(frozen=True)
-class Shard:
+class CuratedShard:
     """One curated shard."""
 
     name: str
@@ -32,7 +32,7 @@ class Reviewed:
     folder: Path
     manifest: Manifest
     recipe: Recipe
-    shards: tuple[Shard, ...]
+    shards: tuple[CuratedShard, ...]
 
     @property
     def run(self) -> Path:
@@ -52,7 +52,9 @@ def open_curated(run: Path, source: Path | None = None) -> Reviewed:
     beside = [place.parent / FETCH.name for place in spellings(folder)]
     there = _sources(source or next((place for place in beside if place.is_dir()), None), is_asked=source is not None)
     shards = tuple(
-        Shard(report.shard, report.file(folder, ".parquet"), report.file(folder, ".tar"), there.get(report.shard))
+        CuratedShard(
+            report.shard, report.file(folder, ".parquet"), report.file(folder, ".tar"), there.get(report.shard)
+        )
         for report in manifest.shards
     )
     return Reviewed(folder, manifest, recipe_of(manifest.recipe, f"{folder}: the recipe in its manifest"), shards)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from curation.commands.review.columns import Score
 from curation.commands.review.detail import plain
-from curation.commands.review.table import Table
+from curation.commands.review.table import RowTable
 from curation.commands.review.whatif import WAITS, mask, quoted
 from curation.errors import UsageError
 from curation.recipe.judge import KeepRange
@@ -50,7 +50,7 @@ class Query(Settings):
     num: int = Field(default=60, ge=1, le=MAX_PAGE)
 
 
-def page(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def page(table: RowTable, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return how many pictures a query finds, and those of one page.
 
     `recipe` is the run's with the query's limits; `labelled` are uid and label of all that count.
@@ -68,18 +68,18 @@ def page(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[st
     return {"total": total, "first": query.first, "items": items}
 
 
-def uids_of(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> list[str]:
+def uids_of(table: RowTable, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> list[str]:
     """Return the uids of all that a query finds, in its order."""
     where, values = _where(table, query, recipe, labelled)
     return [uid for (uid,) in table.ask(f"SELECT uid FROM {where} ORDER BY {_order(table, query)}", values)]
 
 
-def _order(table: Table, query: Query) -> str:
+def _order(table: RowTable, query: Query) -> str:
     way = "DESC" if query.descending else "ASC"
     return f"{_column(table, query.sort)} {way} NULLS LAST, id" if query.sort else "id"
 
 
-def _where(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> tuple[str, list[Any]]:
+def _where(table: RowTable, query: Query, recipe: Recipe, labelled: Sequence[tuple[str, str]]) -> tuple[str, list[Any]]:
     """Return the rows of a query as what follows FROM, with the values of its marks."""
     tests, values = ["is_first"], list[Any]()
     if query.verdict != "all":
@@ -108,14 +108,14 @@ def _where(table: Table, query: Query, recipe: Recipe, labelled: Sequence[tuple[
     return f"{source} WHERE {' AND '.join(tests)}", values
 
 
-def _column(table: Table, name: str) -> str:
+def _column(table: RowTable, name: str) -> str:
     names = [score.column for score in table.scores]
     if name not in names:
         raise UsageError(f"score {name!r}: {choices(name, names)}")
     return quoted(name)
 
 
-def spread(table: Table, score: Score, num_bins: int = 48) -> dict[str, Any] | None:
+def spread(table: RowTable, score: Score, num_bins: int = 48) -> dict[str, Any] | None:
     """Return how a score lies over the judged rows: counts per bin, with thin tails in the outermost ones."""
     column = quoted(score.column)
     finite = f"judged AND isfinite({column})"

@@ -15,9 +15,9 @@ from typing import IO
 import pyarrow as pa
 
 from curation.commands.curate import clean
-from curation.commands.review.archives import Found, Place, samples_in_folder, samples_in_tar
-from curation.commands.review.folder import Reviewed, Shard
-from curation.commands.review.table import NEVER_SHOWN, Table
+from curation.commands.review.archives import BytesPlace, Found, samples_in_folder, samples_in_tar
+from curation.commands.review.folder import CuratedShard, Reviewed
+from curation.commands.review.table import NEVER_SHOWN, RowTable
 from curation.dataset.ledger import read_ledger
 from curation.dataset.sources.made import FileShard
 from curation.errors import FaceCaptionError
@@ -37,7 +37,7 @@ NAMED = {"gif": "image/gif", "avif": "image/avif", "bmp": "image/bmp"}
 class Pictures:
     """Finds and reads the pictures of a curated folder; several threads may ask."""
 
-    def __init__(self, reviewed: Reviewed, table: Table) -> None:
+    def __init__(self, reviewed: Reviewed, table: RowTable) -> None:
         """Know of no place yet."""
         self._reviewed, self._table = reviewed, table
         self._read: set[int] = set()
@@ -76,7 +76,7 @@ class Pictures:
         if not places and self._reviewed.shards[shard].source is None:
             return "its shard is not here; name what was curated with --source"
         for kept, file, start, num_bytes, sha256 in places:
-            content = self._bytes(shard, kept, Place(file, start, num_bytes))
+            content = self._bytes(shard, kept, BytesPlace(file, start, num_bytes))
             if hashlib.sha256(content).hexdigest() == sha256:
                 kind = content_type(content)
                 return (content, kind) if kind is not None else "no picture that a page may show"
@@ -119,7 +119,7 @@ class Pictures:
             cursor.register("found", pa.table(arrays, names=[str(number) for number in range(len(arrays))]))
             cursor.execute(f"INSERT INTO {name} FROM found")
 
-    def _samples(self, number: int, shard: Shard, kept: bool) -> Iterator[Found]:
+    def _samples(self, number: int, shard: CuratedShard, kept: bool) -> Iterator[Found]:
         try:
             if not kept and isinstance(shard.source, FileShard):
                 yield from samples_in_folder(shard.source)
@@ -129,7 +129,7 @@ class Pictures:
         except (FaceCaptionError, OSError):
             return
 
-    def _bytes(self, number: int, kept: bool, place: Place) -> bytes:
+    def _bytes(self, number: int, kept: bool, place: BytesPlace) -> bytes:
         source = self._reviewed.shards[number].source
         try:
             if place.file and source is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from curation.commands.review.strata import CANDIDATES
-from curation.commands.review.table import Table
+from curation.commands.review.table import RowTable
 from curation.commands.review.whatif import quoted
 
 MAX_POINTS = 100_000
@@ -13,7 +13,7 @@ MAX_SPREADS = 4.0
 """Scores further from their median than this many spreads are drawn at that distance."""
 
 
-def points(table: Table) -> dict[str, Any]:
+def points(table: RowTable) -> dict[str, Any]:
     """Return for up to 100,000 pictures, by token of chance, uid, whether it was kept, and x, y within [-1, 1].
 
     The two first principal components of all scores that vary, each in spreads around its median; what was not measured

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from curation.commands.review.columns import HIGH, LOW, proofs_of
 from curation.commands.review.queue import CONTESTED, CONTROL, DISAGREE, NEAR, Stratum
-from curation.commands.review.table import NEVER_SHOWN, Table
+from curation.commands.review.table import NEVER_SHOWN, RowTable
 from curation.commands.review.whatif import WAITS, mask, name_of, number, quoted
 from curation.recipe.recipe import Recipe
 
@@ -17,7 +17,7 @@ TWINS = (("anime", "drawn"),)
 CANDIDATES = f"judged AND is_first AND coalesce(rejected_by, '') NOT IN {NEVER_SHOWN}"
 
 
-def strata_of(table: Table, num: int, seed: int) -> tuple[Stratum, ...]:
+def strata_of(table: RowTable, num: int, seed: int) -> tuple[Stratum, ...]:
     """Return the strata that have pictures, each with its first `num` in the order of their tokens.
 
     A picture belongs to the first that fits: two detectors of the same thing contradict one another (a screen's proof
@@ -42,7 +42,7 @@ def strata_of(table: Table, num: int, seed: int) -> tuple[Stratum, ...]:
     return tuple(Stratum(name, sizes[name], tuple(uids[name])) for name in sizes)
 
 
-def _stratum(table: Table) -> str:
+def _stratum(table: RowTable) -> str:
     """Return the expression for the name of a row's stratum."""
     disputed = " OR ".join((*_contradictions(table.recipe), *_twins(table.recipe))) or "false"
     near = [(name, distance) for name, distance in _distances(table)]
@@ -87,7 +87,7 @@ def _bits(recipe: Recipe, name: str) -> int:
     return sum(1 << bit for bit, criterion in enumerate(recipe.criteria) if criterion.filter == name)
 
 
-def _distances(table: Table) -> Iterator[tuple[str, str]]:
+def _distances(table: RowTable) -> Iterator[tuple[str, str]]:
     """Yield every side of every limit with the expression of how near a score is to it from there, in spreads."""
     for criterion in table.recipe.criteria:
         column, name = quoted(name_of(criterion)), name_of(criterion)

@@ -27,7 +27,7 @@ FIRST_OF_UID = """
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """The table `rows`: a row of the ledgers each, with `id` (its number over all of them), `shard` and its scores.
 
     `judged` says whether filters decided it; of the rows of one uid, one `is_first`.
@@ -49,7 +49,7 @@ class Table:
         return columns
 
 
-def read_table(reviewed: Reviewed, on_shard: OnShard = lambda number: None) -> Table:
+def read_table(reviewed: Reviewed, on_shard: OnShard = lambda number: None) -> RowTable:
     """Read the ledgers of a curated folder; `on_shard` hears of each that is read.
 
     What screens prove takes the evidence itself, about as long as `decide --dry-run`.
@@ -73,10 +73,10 @@ def read_table(reviewed: Reviewed, on_shard: OnShard = lambda number: None) -> T
         on_shard(number + 1)
     database.execute(FIRST_OF_UID)
     database.execute("DROP TABLE read_rows")
-    return Table(database, recipe, scores, num_rows)
+    return RowTable(database, recipe, scores, num_rows)
 
 
-def _put(database: Any, query: str, batch: pa.Table) -> None:
+def _put(database: Any, query: str, batch: pa.RowTable) -> None:
     database.register("batch", batch)
     database.execute(query)
     database.unregister("batch")
@@ -90,7 +90,7 @@ def _wanted(scores: Sequence[Score], proofs: Sequence[Proven]) -> list[str]:
 
 def _read(
     batch: pa.RecordBatch, first: int, shard: int, scores: Sequence[Score], proofs: Sequence[Proven], recipe: Recipe
-) -> pa.Table:
+) -> pa.RowTable:
     num_rows = batch.num_rows
     columns: dict[str, Any] = {"id": pa.array(range(first, first + num_rows), pa.int64())}
     columns["shard"] = pa.array([shard] * num_rows, pa.int32())

@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from curation.commands.review.columns import HIGH, LOW, prior, proof_column
-from curation.commands.review.table import Table
+from curation.commands.review.table import RowTable
 from curation.errors import RecipeError
 from curation.recipe.judge import Criterion
 from curation.recipe.overrides import overridden
@@ -28,7 +28,7 @@ Limits = Mapping[str, Mapping[str, float | None] | None]
 
 
 @dataclass(frozen=True)
-class Count:
+class RowKind:
     """Rows of one kind: which criteria fail and wait by the new limits, and whether they are kept now."""
 
     fails: int
@@ -89,11 +89,11 @@ def mask(recipe: Recipe) -> str:
     ) or "0"  # fmt: skip
 
 
-def count(table: Table, recipe: Recipe) -> list[Count]:
+def count(table: RowTable, recipe: Recipe) -> list[RowKind]:
     """Return how many judged rows there are of each kind."""
     low = (1 << WAITS) - 1
     groups = table.ask(f"SELECT {mask(recipe)} AS mask, kept, count(*) FROM rows WHERE judged GROUP BY ALL")
-    return [Count(int(number) & low, int(number) >> WAITS, kept, num) for number, kept, num in groups]
+    return [RowKind(int(number) & low, int(number) >> WAITS, kept, num) for number, kept, num in groups]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Outcome:
     """What a recipe does to the rows of a table."""
 
     recipe: Recipe
-    counts: Sequence[Count]
+    counts: Sequence[RowKind]
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -144,14 +144,14 @@ class Outcome:
             "num_wait": self._num(one for one in self.counts if one.waits >> bit & 1),
         }
 
-    def _failing(self, bits: int) -> list[Count]:
+    def _failing(self, bits: int) -> list[RowKind]:
         return [one for one in self.counts if one.fails & bits]
 
-    def _alone(self, bits: int) -> list[Count]:
+    def _alone(self, bits: int) -> list[RowKind]:
         return [one for one in self._failing(bits) if not one.fails & ~bits]
 
     @staticmethod
-    def _num(counts: Iterable[Count]) -> int:
+    def _num(counts: Iterable[RowKind]) -> int:
         return sum(one.num for one in counts)
 
 

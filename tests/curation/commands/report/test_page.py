@@ -16,7 +16,7 @@ from PIL import Image
 
 from curation.commands.decide.stage import decide
 from curation.commands.report.choice import Choice, choose
-from curation.commands.report.contents import CASCADE, Asked
+from curation.commands.report.contents import CASCADE, ReportOptions
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.scores import spread_of
 from curation.commands.report.sheets import deciding
@@ -314,7 +314,7 @@ def test_without_the_source_shards_only_kept_pictures_are_shown_until_somebody_s
     samples = [sample for sheet in values_of(run)["sheets"] for sample in sheet["samples"]]
     assert samples and all(sample["kept"] for sample in samples)
     assert "only kept pictures can be shown" in Elements(page_of(run)).text
-    write_report(run, Asked(source=str(moved)))
+    write_report(run, ReportOptions(source=str(moved)))
     samples = [sample for sheet in values_of(run)["sheets"] for sample in sheet["samples"] if not sample["kept"]]
     assert samples and {sample["picture"] for sample in samples} == {"shown"}
 
@@ -449,7 +449,7 @@ def test_two_runs_are_held_against_each_other_by_who_changed_sides_and_why(finis
     middle = f"{scores[len(scores) // 2]:.1f}"
     stricter = RECIPE.replace("min = 2.0", f"min = {middle}").replace("max = 45.0", "max = 400.0")
     decide(run, recipe_from(run.parent, stricter), ALONE)
-    write_report(run, Asked(against=str(finished)))
+    write_report(run, ReportOptions(against=str(finished)))
     now, before = rows_of(run), {row["uid"]: row for row in rows_of(finished) if row["reason"] != "duplicate_uid"}
     rows = [row for row in now if row["reason"] != "duplicate_uid"]
     went = [row for row in rows if before[row["uid"]]["kept"] and not row["kept"]]
@@ -466,7 +466,7 @@ def test_two_runs_are_held_against_each_other_by_who_changed_sides_and_why(finis
     assert {row["uid"] for row in went} <= {sample["uid"] for sample in shown}
     assert "Kept there" in Elements(page_of(run)).text
     with pytest.raises(UsageError, match="nowhere"):
-        write_report(run, Asked(against=str(run.parent / "nowhere")))
+        write_report(run, ReportOptions(against=str(run.parent / "nowhere")))
 
 
 def test_what_screens_settled_is_drawn_where_nothing_was_measured(finished: Path, tmp_path: Path) -> None:
@@ -489,14 +489,14 @@ def test_a_score_that_is_the_same_for_everybody_decided_about_nobody(finished: P
 
 
 def test_as_many_pictures_as_are_asked_for_are_drawn_by_a_seed(run: Path) -> None:
-    def kept(asked: Asked) -> list[str]:
+    def kept(asked: ReportOptions) -> list[str]:
         write_report(run, asked)
         (sheet,) = [sheet for sheet in values_of(run)["sheets"] if sheet["kind"] == "kept"]
         return [sample["uid"] for sample in sheet["samples"]]
 
     every = sum(row["kept"] for row in rows_of(run))
-    assert [len(kept(Asked(num_per_group=number))) for number in (3, 100)] == [3, every]
-    assert len({tuple(kept(Asked(num_per_group=2, seed=seed, max_side_px=64))) for seed in range(3)}) > 1
+    assert [len(kept(ReportOptions(num_per_group=number))) for number in (3, 100)] == [3, every]
+    assert len({tuple(kept(ReportOptions(num_per_group=2, seed=seed, max_side_px=64))) for seed in range(3)}) > 1
 
 
 def test_the_page_says_what_the_pictures_are_and_when_and_where_it_was_made(finished: Path) -> None:

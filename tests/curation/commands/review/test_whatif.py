@@ -8,9 +8,9 @@ import pytest
 
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
-from curation.commands.review.folder import Reviewed, Shard, open_curated
+from curation.commands.review.folder import CuratedShard, Reviewed, open_curated
 from curation.commands.review.gallery import Query, page, uids_of
-from curation.commands.review.table import Table, read_table
+from curation.commands.review.table import RowTable, read_table
 from curation.commands.review.whatif import Limits, Outcome, changed, count
 from curation.commands.review.written import write_recipe
 from curation.dataset.ledger import write_ledger
@@ -45,7 +45,7 @@ def expected(rows: list[dict[str, Any]], before: Recipe, after: Recipe) -> dict[
     return {side: sorted(uids) for side, uids in sides.items()}
 
 
-def found(table: Table, recipe: Recipe) -> dict[str, list[str]]:
+def found(table: RowTable, recipe: Recipe) -> dict[str, list[str]]:
     sides = ("enter", "leave", "undecided", "stay")
     return {side: sorted(uids_of(table, Query.model_validate({"side": side}), recipe, [])) for side in sides}
 
@@ -96,7 +96,7 @@ def test_whatever_was_measured_and_whatever_the_limits_it_agrees_with_the_judge(
     certain = [known for known in seen if isinstance(judge(known, recipe.criteria), Verdict)]
     rows = [row_of(number, recipe, **known) for number, known in enumerate(certain)]
     write_ledger(tmp_path / "00000.parquet", rows, ledger_schema(recipe), {})
-    shard = Shard("00000", tmp_path / "00000.parquet", tmp_path / "00000.tar", None)
+    shard = CuratedShard("00000", tmp_path / "00000.parquet", tmp_path / "00000.tar", None)
     table = read_table(Reviewed(tmp_path, None, recipe, (shard,)))  # type: ignore[arg-type]
     for characters, overlap, std in ((10, 0.05, 12.0), (0, 0.0, 6.0), (8, 1.0, 1.0), (9, 0.2, 30.0), (40, 0.05, 5.0)):
         limits: Limits = {
