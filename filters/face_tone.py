@@ -12,13 +12,22 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.base import Face, largest_face
 from filters.face_view import ellipse, view_of
 
 VERSION = 1
 INPUTS = ("faces",)
 SCORES = ("lightness", "chroma", "hue_deg")
+MEANINGS = {
+    "lightness": ScoreMeaning(
+        "median L* of the largest face's pixels", "CIELAB, 0..100; 0 with no face", 58.0,
+        low="the face is dark in this photo, or there is none", high="the face is bright in this photo",
+    ),
+    "chroma": ScoreMeaning("distance of the face's median colour from grey", "CIELAB, 0 and more", 21.0,
+                           low="the face has little colour in this photo"),
+    "hue_deg": ScoreMeaning("angle of the face's median colour: 0 is red, 90 yellow", "degrees, 0..360", 52.0),
+}  # fmt: skip
 
 
 class Measure(Settings):

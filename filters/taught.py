@@ -9,13 +9,29 @@ from typing import Self
 
 from pydantic import model_validator
 
-from filters.base import Evidence, Filter, RgbImage, Settings
+from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
 from filters.heads import Classifier, probability, read_heads
 from filters.weights import WeightsError
 
 VERSION = 1
 SCORES = ("logit", "probability")
+MEANINGS = {
+    "logit": ScoreMeaning(
+        "how much a picture looks like the class that a head of your own was taught, as log-odds",
+        "logit; 0 is even",
+        -1.7,
+        low="looks unlike the class that was taught",
+        high="looks like the class that was taught",
+    ),
+    "probability": ScoreMeaning(
+        "the same as a probability, where the class and the others are equally frequent",
+        "0..1",
+        0.15,
+        low="looks unlike the class that was taught",
+        high="looks like the class that was taught",
+    ),
+}
 
 
 class Measure(Settings):

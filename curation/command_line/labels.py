@@ -45,12 +45,12 @@ def calibrate(
 ) -> None:
     """Choose limits between labelled pictures, with evidence, and lock them in a file that recipes name."""
     target = _target(precision, recall)
-    from curation.commands.calibrate.calibrate import Asked
+    from curation.commands.calibrate.calibrate import WantedLimits
     from curation.commands.calibrate.calibrate import calibrate as run_calibrate
     from curation.commands.calibrate.locks import write_lock
     from curation.commands.calibrate.text import tell, values, warnings, way_on
 
-    wanted = Asked(filter_name, score, tuple(reject or ()), tuple(keep or ()), side)
+    wanted = WantedLimits(filter_name, score, tuple(reject or ()), tuple(keep or ()), side)
     calibration = run_calibrate(location(run), labels, wanted, target, seed)
     dropped = write_lock(out, calibration.lock)
     say(to_json(values(calibration)) if as_json else tell(calibration))

@@ -111,7 +111,7 @@ class ChosenLimits:
 
 
 @dataclass(frozen=True)
-class Asked:
+class WantedLimits:
     """What whoever calls wants to know."""
 
     filter: str | None = None
@@ -121,7 +121,7 @@ class Asked:
     side: Side | None = None
 
 
-def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int = 0) -> ChosenLimits:
+def calibrate(run: Path, labels: Path, asked: WantedLimits, target: Target, seed: int = 0) -> ChosenLimits:
     """Return limits for a curated run's scores, and the lock that holds them.
 
     Raises:
@@ -161,7 +161,7 @@ def calibrate(run: Path, labels: Path, asked: Asked, target: Target, seed: int =
     return ChosenLimits(target, tuple(limits), skipped, lock, label_set.num_disputed, num_unknown)
 
 
-def _questions(recipe: Recipe, labels: LabelSet, asked: Asked) -> tuple[list[Question], dict[str, str]]:
+def _questions(recipe: Recipe, labels: LabelSet, asked: WantedLimits) -> tuple[list[Question], dict[str, str]]:
     """Return what is asked, and the run's own limits that are not, with the reason."""
     if asked.score is not None and asked.filter is None:
         raise UsageError(f"--score {asked.score}: name its filter too, with --filter")
