@@ -46,7 +46,7 @@ class FaceMakeUpGenerator:
             "checkpoint_sha256": record["files"][WEIGHTS_NAME],
             "weights": f"step {trained.get('step', 'unknown')}",
             "licence": "see the adapter's card",
-            "base": self._config.base if Path(self._config.base).is_dir() is False else Path(self._config.base).name,
+            "base": Path(self._config.base).name if Path(self._config.base).is_dir() else self._config.base,
             "native_size": f"{settings.width}x{settings.height}",
             "sampler": "ddim",
             "steps": sampling.num_steps,
