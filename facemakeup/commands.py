@@ -147,7 +147,7 @@ def evaluate(
     ] = None,
     judges: Annotated[str, typer.Option("--judges", help="all, or here: without those that are missing.")] = "all",
 ) -> None:
-    """Score pictures against their references: the published metrics, with intervals, failures and anchors."""
+    """Draw by five methods, or take pictures, and score them: the published metrics, with intervals and anchors."""
     from facemakeup.evaluation.evaluate import evaluate as run
     from facemakeup.evaluation.evaluate import panel_of
     from facemakeup.evaluation.settings import asked_for, load_evaluation

@@ -4,8 +4,11 @@ A person who was seen in training is remembered better than one who was not, so 
 memory. What a training index lacks cannot be looked for, and is said.
 """
 
+import io
+import json
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.errors import UsageError
+from facemakeup.data.sidecar import SETTINGS_NAME
 from facemakeup.evaluation.cosine import unit_rows
 from facemakeup.evaluation.estimate import Floats
+from facemakeup.evaluation.face_similarity import Calibration
 
 MAX_PHASH_DISTANCE = 4
 """Bits of 64 up to which two pictures count as one."""
+IDENTITIES = "identities"
+BEYOND = 2.0
+"""No cosine reaches it."""
 HASHES = ("sha256", "source_sha256")
 BLOCK = 65_536
 
@@ -56,6 +64,8 @@ class Leakage:
     not_looked_by: tuple[str, ...]
     nearest: Mapping[str, float] = field(default_factory=dict)
     """Reference -> cosine with the nearest person of training."""
+    threshold: float | None = None
+    """Cosine from which the nearest person counts as the same; None where nobody has two photos to set it by."""
 
     @property
     def leaked_keys(self) -> frozenset[str]:
@@ -92,6 +102,71 @@ def nearest_people(
     found = list(zip(keys, best_R.tolist(), at_R.tolist(), strict=True))
     leaks = [Leak(key, "identity", names[row], 1 - cosine) for key, cosine, row in found if cosine >= threshold]
     return {key: cosine for key, cosine, _ in found}, leaks
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedPeople:
+    """Identity vectors of a training's cache."""
+
+    recogniser: str
+    sha256: str
+    names: Sequence[str]
+    """The samples' uids."""
+    vectors_ND: Floats
+
+
+def read_identities(folder: Path) -> TrainedPeople:
+    """Read the sidecar tars of identity vectors that `facecaptionhq cache` wrote.
+
+    Raises:
+        UsageError: they are not there, or are another cache.
+    """
+    try:
+        made_by = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+        kind, recogniser, sha256 = made_by["kind"], made_by["name"], made_by["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"{folder}: no cache of identity vectors, as `facecaptionhq cache` writes: {error!r}"
+        ) from error
+    if kind != IDENTITIES:
+        raise UsageError(f"{folder}: a cache of {kind}, not of {IDENTITIES}")
+    names, rows = [], []
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                assert file is not None, "a sidecar tar holds files"
+                names.append(member.name.rsplit(".", 3)[0])
+                rows.append(np.load(io.BytesIO(file.read()), allow_pickle=False))
+    if not rows:
+        raise UsageError(f"{folder}: not one identity vector in it")
+    return TrainedPeople(recogniser, sha256, names, np.stack(rows))
+
+
+def with_nearest(
+    found: Leakage, references: Mapping[str, Floats], trained: TrainedPeople, calibration: Calibration
+) -> Leakage:
+    """Return a leakage with the people of training who are nearest to references, looked for by one recogniser.
+
+    Who counts as the same person lies half-way between what the recogniser gives one person and strangers.
+    """
+    means = (calibration.same, calibration.different)
+    known = [mean for mean in means if mean is not None]
+    threshold = sum(known) / 200 if len(known) == len(means) else None
+    if not references:
+        return found
+    limit = BEYOND if threshold is None else threshold
+    rows = np.stack(list(references.values()))
+    nearest, leaks = nearest_people(list(references), rows, trained.vectors_ND, trained.names, limit)
+    return replace(
+        found,
+        leaks=(*found.leaks, *leaks),
+        num_samples=max(found.num_samples, len(trained.names)),
+        looked_by=(*found.looked_by, "identity"),
+        not_looked_by=tuple(kind for kind in found.not_looked_by if kind != "identity"),
+        nearest=nearest,
+        threshold=threshold,
+    )
 
 
 def read_index(path: Path) -> dict[str, list[Any]]:

@@ -148,7 +148,7 @@ def _from_hub(place: NetworkSource) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        kinds = ["*.json", "*.txt", "*.safetensors"]
+        kinds = ["*.json", "*.txt", "*.jinja", "*.safetensors"]
         return Path(snapshot_download(place.source, revision=place.revision, allow_patterns=kinds))
     except (OSError, ValueError) as error:
         raise UsageError(f"{place.source} at {place.revision}: cannot be fetched from the hub: {error}") from error

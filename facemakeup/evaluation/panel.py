@@ -8,14 +8,15 @@ from typing import Any, Literal
 from curation.errors import UsageError
 from facemakeup.evaluation import stand_ins
 from facemakeup.evaluation.estimate import Failure, Floats
+from facemakeup.evaluation.generators.checkpoints import CheckpointSource, fetch_file
 from facemakeup.evaluation.networks import ClipNetwork, DinoNetwork, VisionLanguageModel
 from facemakeup.evaluation.seen import FoundFace, Seen
 from facemakeup.evaluation.settings import JudgeSettings
 from facemakeup.evaluation.traits import Traits
 from facemakeup.faces.recognisers import BUILDERS, FaceRecogniser, find_recogniser
 from facemakeup.faults import SampleFaultError
-from filters.base import FaceCaptionError
-from filters.weights import find_weights
+from filters.base import FaceCaptionError, WeightsFile
+from filters.weights import find_weights, sha256_of
 
 Kind = Literal["real", "stand-in", "held-out"]
 Feature = Floats | Traits | str | Failure
@@ -84,9 +85,9 @@ def load_panel(settings: JudgeSettings, accept_noncommercial: bool, device: str 
     _add_faceres(panel, device)
     _add_mobileface(panel, device)
     _add_emotion(panel, device)
-    _add_inception(panel, device)
+    _add_inception(panel, settings, device)
     _add_mixed5(panel, device)
-    _add_attributes(panel, device)
+    _add_attributes(panel, settings, device)
     _add_vlm(panel, settings, device)
     return panel
 
@@ -160,10 +161,10 @@ def _add_emotion(panel: Panel, device: str) -> None:
         panel.judges.append(Judge(stand_ins.EMOTION, "stand-in", columns, {"sha256": weights.sha256}, measure))
 
 
-def _add_inception(panel: Panel, device: str) -> None:
+def _add_inception(panel: Panel, settings: JudgeSettings, device: str) -> None:
     columns = ("FID", "KID")
     with panel.adding(FID_WEIGHTS, columns), _told(FID_WEIGHTS, "pt_inception-2015-12-05-6726825d.pth of pytorch-fid"):
-        weights = find_weights(FID_WEIGHTS)
+        weights = _weights(FID_WEIGHTS, settings.fid_inception)
         from facemakeup.evaluation.inception import FidInception
 
         network = FidInception(weights, device)
@@ -180,11 +181,11 @@ def _add_mixed5(panel: Panel, device: str) -> None:
         panel.judges.append(judge)
 
 
-def _add_attributes(panel: Panel, device: str) -> None:
+def _add_attributes(panel: Panel, settings: JudgeSettings, device: str) -> None:
     columns = ("Attr_c", "Attribute F1")
     known = "a ResNet-50 of torchvision's form with 40 outputs, taught CelebA's attributes"
     with panel.adding(ATTRIBUTE_WEIGHTS, columns), _told(ATTRIBUTE_WEIGHTS, known):
-        weights = find_weights(ATTRIBUTE_WEIGHTS)
+        weights = _weights(ATTRIBUTE_WEIGHTS, settings.celeba_attributes)
         from facemakeup.evaluation.inception import AttributeClassifier
 
         network = AttributeClassifier(weights, device)
@@ -208,6 +209,14 @@ def _add_vlm(panel: Panel, settings: JudgeSettings, device: str) -> None:
             return {name: network.reply(seen.rgb, is_greedy, seed=0) for is_greedy, name in replies.items()}
 
         panel.judges.append(Judge("vlm", "real", ("VLM-score",), network.facts, measure))
+
+
+def _weights(name: str, place: CheckpointSource | None) -> WeightsFile:
+    """Return what the configuration names, else what was confirmed under this name."""
+    if place is None:
+        return find_weights(name)
+    path = fetch_file(place)
+    return WeightsFile(name, str(path), sha256_of(path.resolve()))
 
 
 @contextmanager

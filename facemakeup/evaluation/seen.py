@@ -9,13 +9,11 @@ import numpy as np
 from facemakeup.evaluation.estimate import Failure
 from facemakeup.evaluation.face_similarity import NO_FACE
 from facemakeup.faces.align import Landmarks
-from filters import faces
+from facemakeup.faces.found import LEAST_CONFIDENCE, main_face
 from filters.base import Filter, RgbImage
 from filters.boxes import Box
 from filters.detectors.base import Face
-
-LEAST_CONFIDENCE = faces.Score()
-"""What counts as a face."""
+from filters.faces import FacesEvidence
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Seen:
     @cached_property
     def face(self) -> FoundFace | Failure:
         """The largest face (`std`)."""
-        return self._found(self.rgb, lambda face: face.area_px)
+        return self._found(self.rgb, main_face)
 
     @cached_property
     def swapped(self) -> RgbImage:
@@ -47,12 +45,16 @@ class Seen:
     @cached_property
     def swapped_face(self) -> FoundFace | Failure:
         """The surest face of the swapped picture, which is the first that the reference's detector lists (`compat`)."""
-        return self._found(self.swapped, lambda face: face.confidence)
+        return self._found(self.swapped, _surest)
 
-    def _found(self, rgb: RgbImage, best: Callable[[Face], float]) -> FoundFace | Failure:
+    def _found(self, rgb: RgbImage, choose: Callable[[FacesEvidence], Face | None]) -> FoundFace | Failure:
         (evidence,) = self._detector.measure([rgb])
-        counted = faces.counted(evidence, LEAST_CONFIDENCE)
-        if not counted:
+        face = choose(evidence)
+        if face is None:
             return Failure(NO_FACE)
-        face = max(counted, key=best)
         return FoundFace(np.array(face.landmarks, dtype=np.float64).reshape(5, 2), face.box)
+
+
+def _surest(evidence: FacesEvidence) -> Face | None:
+    counted = [face for face in evidence.faces if face.confidence >= LEAST_CONFIDENCE]
+    return max(counted, key=lambda face: face.confidence, default=None)

@@ -1,17 +1,22 @@
 """An evaluation as a file: which photos, which protocol, whose pictures, which judges."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from curation.errors import RecipeError, UsageError
 from curation.recipe.validation import read_toml, validated
+from facemakeup.evaluation.generators.checkpoints import CheckpointSource
+from facemakeup.evaluation.generators.settings import GeneratorSettings
 from facemakeup.evaluation.networks import NetworkSource
 from facemakeup.evaluation.protocol import ProtocolName
-from facemakeup.faces.recognisers import BUILDERS, INSIGHTFACE
+from facemakeup.faces.recognisers import BUILDERS, DLIB, INSIGHTFACE, MOBILEFACENET
 from facemakeup.inference.generate import FaceFinder
 from filters.base import Settings
+
+PLACES = frozenset({"source", "file", "adapter", "recogniser_file", "base", "image_encoder"})
+"""Keys, at any depth, whose files and folders are looked for beside the configuration first."""
 
 
 class SetSettings(Settings):
@@ -25,18 +30,32 @@ class SetSettings(Settings):
     """Another manifest, of people with several photos each, for the recognisers' own means; None takes the set."""
     training_index: str | None = None
     """`index.parquet` of the pack that a method was trained on, or a ledger: references found in it are named."""
+    training_identities: str | None = None
+    """Folder `identities-...` of a training's cache: people of it who are nearest to references are named. Its
+    recogniser must be among those that judge."""
 
 
 class MethodSettings(Settings):
-    """Pictures of one method, made by anything."""
+    """One method: pictures that were made elsewhere, or what draws them now."""
 
     name: str = Field(min_length=1)
-    images: str = Field(min_length=1)
+    images: str | None = None
     """Folder with a picture per case, named as `facemakeup.evaluation.protocol` says; relative to the configuration."""
+    generator: GeneratorSettings | None = None
+    """What draws the pictures; they are kept beside the table."""
     recogniser: str | None = None
-    """Catalogue name of the recogniser that conditions it; a score by the very same one is flagged."""
+    """Catalogue name of the recogniser that conditions pictures made elsewhere; a score by the very same one is
+    flagged."""
     facts: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """What made them: checkpoint and sha256, base, native size, sampler, steps, guidance, scales, prompt as fed, ..."""
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.images is None) == (self.generator is None):
+            raise ValueError(f"{self.name}: name either `images`, a folder, or `generator`, what draws them")
+        if self.generator is not None and self.recogniser is not None:
+            raise ValueError(f"{self.name}: a generator says itself which recogniser conditions it")
+        return self
 
 
 class JudgeSettings(Settings):
@@ -48,7 +67,10 @@ class JudgeSettings(Settings):
     """`facebook/dino-vits16`."""
     vlm: NetworkSource | None = None
     """`Qwen/Qwen2-VL-7B-Instruct`."""
-    recognisers: tuple[str, ...] = tuple(BUILDERS)
+    fid_inception: CheckpointSource | None = None
+    celeba_attributes: CheckpointSource | None = None
+    """Files in the place of what `models add` confirms under these names."""
+    recognisers: tuple[str, ...] = (MOBILEFACENET, DLIB, INSIGHTFACE)
     """Of `facemakeup.faces.recognisers`; the two held-out ones judge in any case."""
     compat_recogniser: str = INSIGHTFACE
     """Whose score is also computed as the reference does."""
@@ -64,6 +86,8 @@ class JudgeSettings(Settings):
 class EvaluationSettings(Settings):
     """Everything that a table depends on."""
 
+    note: str = ""
+    """Said above the table."""
     protocol: ProtocolName = "P1"
     set: SetSettings
     methods: tuple[MethodSettings, ...] = Field(min_length=1)
@@ -102,4 +126,15 @@ def load_evaluation(path: Path) -> EvaluationSettings:
     """
     if not path.is_file():
         raise RecipeError(f"{path}: no such evaluation; configs/evaluation/unsplash-face.toml is one")
-    return validated(EvaluationSettings, read_toml(path), str(path), "")
+    return validated(EvaluationSettings, _resolved(read_toml(path), path.parent), str(path), "")
+
+
+def _resolved(value: Any, root: Path, key: str = "") -> Any:
+    """Return a configuration whose places that lie beside it are named whole; others, as names of the hub, stay."""
+    if isinstance(value, dict):
+        return {name: _resolved(inner, root, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_resolved(inner, root) for inner in value]
+    if key in PLACES and isinstance(value, str) and (root / value).exists():
+        return str((root / value).resolve())
+    return value

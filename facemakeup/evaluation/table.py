@@ -30,6 +30,8 @@ class Table:
     """Everything that is told of an evaluation."""
 
     set_name: str
+    note: str
+    """Said above everything; may be empty."""
     protocol: ProtocolName
     num_references: int
     num_identities: int
@@ -54,6 +56,7 @@ def as_json(table: Table) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "set": table.set_name,
+        "note": table.note,
         "protocol": {"name": table.protocol, "about": ABOUT[table.protocol]},
         "num_references": table.num_references,
         "num_identities": table.num_identities,
@@ -87,7 +90,8 @@ def ranks(table: Table) -> dict[tuple[str, str], tuple[int, int]]:
 
 def notes(table: Table) -> list[str]:
     """Return what a reader has to know before the numbers."""
-    said = [f"{cell.column}, {row.name}: {warning}" for row in table.rows for cell in row.cells
+    said = [f"{row.name}: {row.facts['weights']}." for row in table.rows if "NOT" in str(row.facts.get("weights"))]
+    said += [f"{cell.column}, {row.name}: {warning}" for row in table.rows for cell in row.cells
             for warning in cell.score.warnings]  # fmt: skip
     if table.published is not None:
         said.append(UNNAMED_VERSIONS)
@@ -107,9 +111,12 @@ def as_markdown(table: Table) -> str:
     """Return the table as it is published in `evaluation.md`."""
     parts = [
         f"# {table.set_name}, {table.protocol}",
+        *([f"**{table.note}**"] if table.note else []),
         f"{ABOUT[table.protocol]}; {table.num_references} references of {table.num_identities} people. "
         "In brackets 95 % over people, N pictures, and what failed; anchors are in italics.",
         _scores_markdown(table),
+        *_places_markdown(table),
+        *_methods_markdown(table),
         *_calibrations_markdown(table),
         *_published_markdown(table.published),
         "## Judges",
@@ -142,7 +149,7 @@ def tell_score(score: Score) -> str:
 def _row_json(
     row: Row, first: Row, identities: Sequence[str], ranked: Mapping[tuple[str, str], tuple[int, int]]
 ) -> dict[str, Any]:
-    against = {cell.column: cell.score for cell in first.cells}
+    gaps = {} if row is first else differences(first, row, identities)
     cells = {}
     for cell in row.cells:
         told = {
@@ -151,9 +158,8 @@ def _row_json(
             "kind": cell.kind,
             "ranks": ranked.get((row.name, cell.column)),
         }
-        base = against.get(cell.column)
-        if row is not first and base is not None and base.values and cell.score.values:
-            pair = paired_difference(base.values, cell.score.values, identities)
+        if row is not first and cell.score.values:
+            pair = gaps.get(cell.column)
             told["first_minus_this"] = pair and {"value": pair[0], "interval": pair[1], "num": pair[2]}
         cells[cell.column] = told
     return {"name": row.name, "anchor": row.is_anchor, "facts": dict(row.facts), "cells": cells}
@@ -175,6 +181,57 @@ def _scores_markdown(table: Table) -> str:
         (judge,) = {f"{cell.judge}, {cell.kind}" for cell in cells if cell is not None}
         lines.append([column, judge, *("" if cell is None else tell_score(cell.score) for cell in cells)])
     return _lines(lines)
+
+
+def places(table: Table) -> dict[tuple[str, str], str]:
+    """Return (row, column) -> the places that intervals leave open, and what the first method scores more."""
+    ranked, (first, *rivals) = ranks(table), [row for row in table.rows if not row.is_anchor]
+    told = {(row.name, column): f"{low}" if low == high else f"{low} to {high}"
+            for row in (first, *rivals) for column in table.columns
+            for low, high in [ranked.get((row.name, column), (0, 0))] if low}  # fmt: skip
+    for row in rivals:
+        for column, (value, interval, num) in differences(first, row, table.identities).items():
+            spread = "" if interval is None else f" [{_short(interval[0])}, {_short(interval[1])}]"
+            place = told.get((row.name, column), "-")
+            told[row.name, column] = f"{place}; {value:+.4g}{spread} over {num}"
+    return told
+
+
+def differences(
+    first: Row, row: Row, identities: Sequence[str]
+) -> dict[str, tuple[float, tuple[float, float] | None, int]]:
+    """Return column -> what the first method scores more, picture by picture, with interval and number of pairs."""
+    against = {cell.column: cell.score for cell in first.cells}
+    found = {}
+    for cell in row.cells:
+        base = against.get(cell.column)
+        if base is not None and base.values and cell.score.values:
+            pair = paired_difference(base.values, cell.score.values, identities)
+            if pair is not None:
+                found[cell.column] = pair
+    return found
+
+
+def _places_markdown(table: Table) -> list[str]:
+    """Return the methods' places; ties are within intervals."""
+    methods = [row.name for row in table.rows if not row.is_anchor]
+    told = places(table)
+    if len(methods) < 2 or not told:
+        return []
+    lines = [[column, *(told.get((name, column), "") for name in methods)] for column in table.columns]
+    about = f"Places that the intervals leave open; then what {methods[0]} scores more on the same pictures, with 95 %."
+    return [f"## Places, and the difference to {methods[0]}", about, _lines([["column", *methods], *lines])]
+
+
+def _methods_markdown(table: Table) -> list[str]:
+    rows = [row for row in table.rows if row.facts]
+    names = list(dict.fromkeys(name for row in rows for name in row.facts))
+    lines = [[name, *(_fact(row.facts.get(name)) for row in rows)] for name in names]
+    return ["## Methods", _lines([["", *(row.name for row in rows)], *lines])] if rows else []
+
+
+def _fact(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _calibrations_markdown(table: Table) -> list[str]:

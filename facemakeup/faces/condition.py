@@ -16,6 +16,7 @@ from facemakeup.config import Recogniser
 from facemakeup.faces import posemap
 from facemakeup.faces.align import CLIP_CROP_BEFORE, Floats, Landmarks, clip_pixels
 from facemakeup.faces.crop import Size, face_window, full_window
+from facemakeup.faces.found import main_face
 from facemakeup.faces.recognisers import FaceRecogniser, require_same
 from filters.base import Filter, RgbImage
 from filters.boxes import Box
@@ -92,7 +93,7 @@ class FaceCondition:
 def prepare_face(
     rgb: RgbImage, faces: Filter, recogniser: FaceRecogniser, clip_side: int, clip_crop: str
 ) -> FaceCondition:
-    """Return the largest face of a picture; `faces` is the filter of that name (`filters.faces.build`).
+    """Return the largest face of a picture, or, where none is sure, the surest; `faces` is the filter of that name.
 
     `clip_crop` is the model's: its `ModelConfig` says it.
 
@@ -103,7 +104,7 @@ def prepare_face(
     (evidence,) = faces.measure([rgb])
     if not evidence.faces:
         raise UsageError(f"no face is found in this picture of {rgb.shape[1]}x{rgb.shape[0]} pixels; take another")
-    face = max(evidence.faces, key=lambda candidate: candidate.area_px)
+    face = main_face(evidence) or evidence.faces[0]
     landmarks = np.array(face.landmarks, dtype=np.float64).reshape(5, 2)
     return FaceCondition(
         identity_D=recogniser.embed(rgb, landmarks),

@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 MOBILEFACENET = "mobilefacenet_insightface_128d"
 DLIB = "dlib_face_recognition_resnet_v1"
 INSIGHTFACE = "insightface_512d"
+ANTELOPEV2 = "antelopev2_512d"
+"""What InstantID and PuLID take; its vectors have nothing in common with those of `INSIGHTFACE`."""
+UNCATALOGUED: Mapping[str, str] = MappingProxyType(
+    {INSIGHTFACE: "w600k_r50.onnx of insightface's buffalo_l", ANTELOPEV2: "glintr100.onnx of insightface's antelopev2"}
+)
+"""Name -> what its makers offer, which no catalogue may hand on."""
 NONCOMMERCIAL_TERMS = (
     "models of the insightface family are for non-commercial research only; whatever is trained with their vectors "
     "inherits that (deepinsight/insightface#2486)"
@@ -65,7 +71,11 @@ class ArcFaceOnnx:
 
     def embed(self, rgb: RgbImage, landmarks_52: Landmarks) -> Floats:
         """Return a unit vector; see `FaceRecogniser`."""
-        return unit(self._run(align(rgb, landmarks_52, ARCFACE_SIDE)))
+        return unit(self.features(rgb, landmarks_52))
+
+    def features(self, rgb: RgbImage, landmarks_52: Landmarks) -> Floats:
+        """Return the vector at the length that the network gives it, as some methods are conditioned on it."""
+        return self._run(align(rgb, landmarks_52, ARCFACE_SIDE))
 
     def _run(self, aligned: RgbImage) -> Floats:
         pixels = aligned.astype(np.float32)
@@ -109,10 +119,10 @@ def _dlib(weights: WeightsFile, device: str) -> FaceRecogniser:
 
 
 BUILDERS: Mapping[str, Callable[[WeightsFile, str], FaceRecogniser]] = MappingProxyType(
-    {MOBILEFACENET: _mobilefacenet, DLIB: _dlib, INSIGHTFACE: _insightface}
+    {MOBILEFACENET: _mobilefacenet, DLIB: _dlib, INSIGHTFACE: _insightface, ANTELOPEV2: _insightface}
 )
 """Name of the recogniser, which is the name of its weights -> what builds it."""
-NONCOMMERCIAL = frozenset({MOBILEFACENET, INSIGHTFACE})
+NONCOMMERCIAL = frozenset({MOBILEFACENET, INSIGHTFACE, ANTELOPEV2})
 
 
 def load_recogniser(expected: Recogniser, accept_noncommercial: bool, device: str = "cpu") -> FaceRecogniser:
@@ -145,12 +155,12 @@ def find_recogniser(name: str, accept_noncommercial: bool) -> WeightsFile:
         )
     if name in NONCOMMERCIAL:
         log.warning("recogniser %s: %s", name, NONCOMMERCIAL_TERMS)
-    if name == INSIGHTFACE and name not in {entry.name for entry in catalogue()}:
+    if name in UNCATALOGUED and name not in {entry.name for entry in catalogue()}:
         try:
             return find_weights(name)
         except FaceCaptionError as error:
             raise MissingWeightsError(
-                f"no weights are known by the name {name!r}: get w600k_r50.onnx of insightface's buffalo_l from its "
+                f"no weights are known by the name {name!r}: get {UNCATALOGUED[name]} from its "
                 f"makers, then type `facecaptionhq models add FILE --name {name} --sha256 SHA256` ({error})"
             ) from error
     return find_weights(name)

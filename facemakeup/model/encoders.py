@@ -93,6 +93,12 @@ class Encoders:
         return self._zero_image[self.device]
 
     def _penultimate(self, clip_pixels_BCHW: Tensor) -> Tensor:
-        pixels = clip_pixels_BCHW.to(self.device, self.image_encoder.dtype)
-        states: Tensor = self.image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
-        return states
+        return penultimate(self.image_encoder, clip_pixels_BCHW)
+
+
+@torch.no_grad()
+def penultimate(image_encoder: Any, clip_pixels_BCHW: Tensor) -> Tensor:
+    """Return a CLIP vision model's hidden states (B, N, D) before its last layer."""
+    pixels = clip_pixels_BCHW.to(image_encoder.device, image_encoder.dtype)
+    states: Tensor = image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
+    return states

@@ -39,15 +39,14 @@ class Projector(nn.Module):
 class Resampler(nn.Module):
     """Perceiver whose first latents are given, not learned."""
 
-    def __init__(self, clip_width: int, width: int) -> None:
-        """Make the layers."""
+    def __init__(self, clip_width: int, width: int, out_width: int | None = None, head_width: int = HEAD_WIDTH) -> None:
+        """Make the layers; without `out_width` tokens leave as wide as they are inside."""
         super().__init__()
+        out_width = width if out_width is None else out_width
         self.proj_in = nn.Linear(clip_width, width)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(width), _feed_forward(width)]) for _ in range(NUM_RESAMPLER_LAYERS)
-        )
-        self.proj_out = nn.Linear(width, width)
-        self.norm_out = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(perceiver_layer(width, head_width) for _ in range(NUM_RESAMPLER_LAYERS))
+        self.proj_out = nn.Linear(width, out_width)
+        self.norm_out = nn.LayerNorm(out_width)
 
     def forward(self, latents_BTE: Tensor, clip_hidden_BNC: Tensor) -> Tensor:
         """Return the latents (B, T, E) after looking at the CLIP tokens."""
@@ -63,10 +62,10 @@ class Resampler(nn.Module):
 class PerceiverAttention(nn.Module):
     """Latents attend to the CLIP tokens and to themselves."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, head_width: int = HEAD_WIDTH) -> None:
         """Make the layers, all without bias."""
         super().__init__()
-        self.num_heads = width // HEAD_WIDTH
+        self.num_heads = width // head_width
         self.norm1 = nn.LayerNorm(width)
         self.norm2 = nn.LayerNorm(width)
         self.to_q = nn.Linear(width, width, bias=False)
@@ -79,10 +78,15 @@ class PerceiverAttention(nn.Module):
         seen = torch.cat([self.norm1(clip_BNE), latents_BTE], dim=1)
         key, value = self.to_kv(seen).chunk(2, dim=-1)
         query = self.to_q(latents_BTE)
-        heads = (t.reshape(*t.shape[:2], self.num_heads, HEAD_WIDTH).transpose(1, 2) for t in (query, key, value))
+        heads = (t.reshape(*t.shape[:2], self.num_heads, -1).transpose(1, 2) for t in (query, key, value))
         gathered = scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
         out: Tensor = self.to_out(gathered)
         return out
+
+
+def perceiver_layer(width: int, head_width: int = HEAD_WIDTH) -> nn.ModuleList:
+    """Return attention and feed-forward of one layer; both are added to the latents."""
+    return nn.ModuleList([PerceiverAttention(width, head_width), _feed_forward(width)])
 
 
 def _feed_forward(width: int) -> nn.Sequential:

@@ -69,16 +69,16 @@ def write_base(folder: Path, prediction_type: str = "epsilon", seed: int = 0) ->
     with seeded(seed):
         UNet2DConditionModel(**UNET).save_pretrained(folder / "unet")
         AutoencoderKL(**VAE).save_pretrained(folder / "vae")
-        tokenizer = _tokenizer()
-        tokenizer.save_pretrained(folder / "tokenizer")
-        _text_encoder(tokenizer).save_pretrained(folder / "text_encoder")
+        words = tokenizer()
+        words.save_pretrained(folder / "tokenizer")
+        _text_encoder(words).save_pretrained(folder / "text_encoder")
         _image_encoder().save_pretrained(folder / "image_encoder")
     schedule = DDIMScheduler(**SCHEDULE, set_alpha_to_one=False, prediction_type=prediction_type)
     schedule.save_pretrained(folder / "scheduler")
     return folder
 
 
-def _tokenizer() -> Any:
+def tokenizer() -> Any:
     """Return a CLIP tokenizer whose byte pairs were learned from a few sentences."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer

@@ -1,7 +1,8 @@
 """What is looked at on the way, the same each time: a loss at fixed timesteps and noise, a grid, and FaceSim.
 
 FaceSim is the cosine between the reference's identity vector and that of the face in a generated picture, over the
-pictures where a face is found; how often that is stands beside it. No face is no number, never a zero.
+pictures where a face is found (`facemakeup.faces.found`, as `evaluate` does); how often that is stands beside it. No
+face is no number, never a zero.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from facemakeup.data.draws import generator
 from facemakeup.faces.align import Floats
 from facemakeup.faces.condition import FaceCondition
 from facemakeup.faces.crop import Size
+from facemakeup.faces.found import main_face
 from facemakeup.faces.recognisers import FaceRecogniser
 from facemakeup.faults import SampleFaultError
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
@@ -104,9 +106,9 @@ def _drawn(
 def similarity_of(judges: Judges, picture: RgbImage, identity_D: Floats) -> float | None:
     """Return the cosine of a picture's largest face with an identity vector, or None where there is no face."""
     (evidence,) = judges.faces.measure([picture])
-    if not evidence.faces:
+    largest = main_face(evidence)
+    if largest is None:
         return None
-    largest = max(evidence.faces, key=lambda face: face.area_px)
     try:
         vector = judges.recogniser.embed(picture, np.array(largest.landmarks, dtype=np.float64).reshape(5, 2))
     except SampleFaultError:

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 import cli
 from curation.errors import UsageError, WeightsError
+from facemakeup.data.sidecar import Name, Sidecar
 from facemakeup.evaluation.evaluate import PAGE, RECORD, evaluate
 from facemakeup.evaluation.settings import load_evaluation
 from filters.pulling import pull
-from filters.weights import sha256_of
+from filters.weights import entry_of, sha256_of
 from tests.facemakeup.evaluation import networks
 from tests.filters.marks import astronaut, with_models
 
@@ -30,6 +31,7 @@ SETTINGS = """
 name = "Unsplash-Face"
 manifest = "manifest.csv"
 training_index = "index.parquet"
+training_identities = "cache/{people}"
 
 [[methods]]
 name = "copies"
@@ -81,7 +83,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for name, rgb in made.items():
                 Image.fromarray(rgb).save(folder / method / f"{name}.png")
         (folder / "noise" / "cat.jpg").write_bytes(b"no picture")
-        places = {"clip": networks.write_clip(folder / "clip"), "dino": networks.write_dino(folder / "dino")}
+        entry = entry_of("mobilefacenet_insightface_128d")
+        people = Sidecar(folder / "cache", "identities", {"name": entry.name, "width": 128, "sha256": entry.sha256})
+        people.write("00000", [(Name("f" * 32, 0), "key", np.eye(1, 128, dtype=np.float16)[0])])
+        places = {
+            "people": people.folder.name,
+            "clip": networks.write_clip(folder / "clip"),
+            "dino": networks.write_dino(folder / "dino"),
+        }
         (folder / "evaluation.toml").write_text(SETTINGS.format(**places))
         yield folder
 
@@ -149,7 +158,9 @@ def test_the_record_says_what_was_judged_by_whom_and_what_is_not_here(made: tupl
     assert record["published"]["rows"]["InstantID"][3] == 71.2
     assert any("50 references, this set 3" in note for note in record["notes"])
     assert "Trained on: bob." in record["notes"]
-    assert record["leakage"]["not_looked_by"] == ["phash", "identity"]
+    assert record["leakage"]["not_looked_by"] == ["phash"]
+    assert set(record["leakage"]["nearest"]) == {"ann", "bob"} and record["leakage"]["threshold"] is not None
+    assert not any(leak["by"] == "identity" for leak in record["leakage"]["leaks"])
     own = record["calibrations"]["face/mobileface"]
     assert own["num_same"] == 1 and own["same"] > own["different"]
     assert "scored again by its authors" in page and "*a stranger*" in page

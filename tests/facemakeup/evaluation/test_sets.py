@@ -10,7 +10,16 @@ import pytest
 
 from curation.dataset.sample import uid_of_bytes, uid_of_url
 from curation.errors import RecipeError, UsageError
-from facemakeup.evaluation.leakage import Trace, check_leakage, nearest_people, read_index
+from facemakeup.data.sidecar import Name, Sidecar
+from facemakeup.evaluation.face_similarity import Calibration
+from facemakeup.evaluation.leakage import (
+    Trace,
+    check_leakage,
+    nearest_people,
+    read_identities,
+    read_index,
+    with_nearest,
+)
 from facemakeup.evaluation.protocol import PROMPTS, cases, find_picture
 from facemakeup.evaluation.published import published, published_sets
 from facemakeup.evaluation.reference_set import ReferenceSet, read_manifest
@@ -129,6 +138,32 @@ def test_the_nearest_person_of_training_is_found_across_blocks(monkeypatch: pyte
     assert nearest["c"] == pytest.approx((units @ references[2] / np.linalg.norm(references[2])).max())
 
 
+@pytest.mark.parametrize(("same", "named"), [(60.0, ["a"]), (None, [])])
+def test_people_of_a_cache_are_named_from_half_way_between_one_person_and_strangers(
+    tmp_path: Path, same: float | None, named: list[str]
+) -> None:
+    cache = Sidecar(tmp_path, "identities", {"name": "any", "width": 4, "sha256": "0" * 64})
+    rows = np.eye(4, dtype=np.float16)
+    for shard, numbers in (("00000", (0, 1)), ("00001", (2,))):
+        cache.write(shard, [(Name(f"uid{number}", 0), "key", rows[number]) for number in numbers])
+    trained = read_identities(cache.folder)
+    assert (trained.recogniser, list(trained.names)) == ("any", ["uid0", "uid1", "uid2"])
+    references = {"a": np.array([0.0, 0, 1, 0.2]), "b": np.array([0.0, 0.3, 0, 1])}
+    calibration = Calibration(same, 3, 20.0, 9, None)
+    found = with_nearest(check_leakage([trace("a"), trace("b")], {}), references, trained, calibration)
+    assert [leak.key for leak in found.leaks] == named and "identity" in found.looked_by
+    assert found.threshold == (0.4 if same else None)
+    assert found.nearest["b"] == pytest.approx(0.3 / np.hypot(0.3, 1))
+
+
+def test_a_folder_that_is_no_cache_of_identities_is_refused(tmp_path: Path) -> None:
+    latents = Sidecar(tmp_path, "latents", {"name": "vae", "sha256": "0" * 64})
+    latents.write("00000", [])
+    for folder, said in ((tmp_path, "no cache of identity vectors"), (latents.folder, "a cache of latents")):
+        with pytest.raises(UsageError, match=said):
+            read_identities(folder)
+
+
 def test_the_published_rows_have_every_column_and_their_own_spread() -> None:
     assert [(entry.name, entry.num) for entry in published_sets()] == [("Unsplash-Face", 50), ("FaceCaption", 1000)]
     for entry in published_sets():
@@ -143,6 +178,23 @@ def test_the_bundled_evaluations_hold(tmp_path: Path) -> None:
     for path in sorted((ROOT / "configs" / "evaluation").glob("*.toml")):
         settings = load_evaluation(path)
         assert published(settings.set.name) is not None
-    (tmp_path / "bad.toml").write_text('[set]\nname = "x"\nmanifest = "m"\n[[methods]]\nname = "a"\nfolder = "b"\n')
+    lines = ["[set]", 'name = "x"', 'manifest = "m"', "[[methods]]", 'name = "a"', 'images = "c"', 'folder = "b"']
+    (tmp_path / "bad.toml").write_text("\n".join(lines))
     with pytest.raises(RecipeError, match=r"methods\.0\.folder: unknown key"):
         load_evaluation(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("", "name either `images`, a folder, or `generator`"),
+        ('images = "a"\ngenerator = { kind = "instantid" }', "checkpoint"),
+        ('generator = { kind = "stylegan" }', "stylegan"),
+        ('generator = { kind = "face-makeup", adapter = "a" }\nrecogniser = "b"', "says itself which recogniser"),
+    ],
+)  # fmt: skip
+def test_a_method_is_either_a_folder_or_what_draws(tmp_path: Path, method: str, said: str) -> None:
+    path = tmp_path / "e.toml"
+    path.write_text(f'[set]\nname = "x"\nmanifest = "m"\n[[methods]]\nname = "a"\n{method}\n')
+    with pytest.raises(RecipeError, match=said):
+        load_evaluation(path)
