@@ -3,13 +3,20 @@
 Heavy libraries are imported inside the commands, so that `--help` answers at once.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from curation.arguments import path
+from curation.command_line.options import (
+    EXIT_SOME_SHARDS_FAILED,
+    JsonOption,
+    RayOption,
+    WorkersOption,
+    spread_of,
+    to_json,
+)
 from curation.printable import say
 
 DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
@@ -22,20 +29,28 @@ def cache(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", parser=path, help="Folder for scans and fetched shards.")],
     device: Annotated[str, typer.Option("--device", help="Where the VAE runs: cpu, cuda or cuda:N.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    workers: WorkersOption = 0,
+    ray_address: RayOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compute VAE latents and identity vectors once, into sidecar tars that `train` reads."""
+    """Compute VAE latents, identity vectors and aligned faces once, into sidecar tars that `train` reads."""
     from facemakeup.train_config import load_config
 
     loaded = load_config(config)
-    from facemakeup.data.cache import fill_cache
+    from facemakeup.data.cache import fill_cache, gpus_per_worker
     from facemakeup.faults import count
     from facemakeup.model.encoders import Encoders
 
+    spread = spread_of(workers, ray_address, gpus_per_worker(device, workers, ray_address))
     encoders = Encoders.load(loaded.model, device)
-    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: say(f"cache {shard}: done", err=True))
+    done = fill_cache(loaded, data, encoders, out / "work", lambda shard: say(f"cache {shard}: done", err=True), spread)
     summary = {**done.counts, "faults": count(done.faults)}
-    say(json.dumps(summary, indent=2) if as_json else f"cache: {summary}")
+    say(to_json(summary) if as_json else f"cache: {summary}")
+    for failure in done.failed:
+        say(f"cache {failure.shard}: {failure.error}", err=True)
+    if done.failed:
+        say(f"{len(done.failed)} shards failed; run the same command again to retry only them", err=True)
+        raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 
 def train(

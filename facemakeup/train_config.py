@@ -71,6 +71,10 @@ class CacheSettings(Settings):
     """Where `facecaptionhq cache` put them; none computes everything on the way."""
     latent_dtype: Literal["float16", "float32"] = "float16"
     """Precision of cached latents; float32 is bit for bit what the VAE gives."""
+    faces: bool = True
+    """Whether aligned faces are kept, too (150 KB each at CLIP's 224 px), so that nothing needs to be decoded."""
+    batch: int = Field(default=8, ge=1)
+    """Pictures that the VAE takes at once where caches are filled."""
 
 
 class OptimSettings(Settings):
@@ -102,8 +106,14 @@ class RunSettings(Settings):
     """What frozen parts and autocast are in on a GPU; trainables are fp32 always, and on a CPU everything is."""
     gradient_checkpointing: bool = False
     """Computes activations twice to hold fewer of them."""
-    compile: bool = False
-    """Hands the model to torch.compile."""
+    compile: bool | Literal["blocks"] = False
+    """Hands the network and PoseNet to torch.compile: whole, or block by block, which takes a fraction of the time."""
+    tf32: bool = True
+    """Whether a GPU may round the factors of float32 products to TF32 (10 bits): the VAE's and the trainables'."""
+    channels_last: bool = True
+    """Whether a GPU keeps weights of convolutions with their channels innermost, as its fastest kernels want them."""
+    cudnn_benchmark: bool = True
+    """Whether a GPU tries several kernels for every new shape of a convolution, and keeps the fastest."""
     fsdp: bool = False
     """Shards trainables, gradients and optimiser over the ranks (FSDP2) instead of copying them (DDP)."""
     log_every: int = Field(default=10, ge=1)

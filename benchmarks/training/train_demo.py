@@ -25,7 +25,7 @@ from PIL import Image
 
 from benchmarks.provenance import RESULTS, commit, machine
 from facemakeup.data.batch import Batch
-from facemakeup.data.cache import plan_of
+from facemakeup.data.caches import plan_of
 from facemakeup.data.dataset import open_dataset
 from facemakeup.data.order import batch
 from facemakeup.inference.export import load_into_stock, read_export
@@ -137,8 +137,8 @@ def export_and_draw(config: TrainConfig, pattern: str, out: Path) -> dict[str, A
     pipe = _stock(config, encoders)
     load_into_stock(pipe, target)
     _, held_out = open_dataset([pattern], config, plan_of(config, encoders), out / "run" / "work")
-    shown = held_out.load(batch(held_out.order, 0)).batch
-    identity, hidden = shown.identity_BD[:1], encoders.clip_hidden(shown.clip_pixels_BCHW[:1])
+    shown = held_out.with_pixels().load(batch(held_out.order, 0)).batch
+    identity, hidden = shown.identity_BD[:1], encoders.clip_hidden(shown.clip_pixels[:1])
     told = encoders.base.prompt([shown.captions[0]], config.crop.size, config.crop.size)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     embeds = set_face(pipe, identity, hidden, None)
@@ -157,7 +157,7 @@ def draw_grid(config: TrainConfig, pipe: Any, encoders: Encoders, shown: Batch, 
     side = config.crop.size
     grid = Image.new("RGB", ((2 + len(PROMPTS)) * side, NUM_REFERENCES * side))
     for row in range(NUM_REFERENCES):
-        hidden = encoders.clip_hidden(shown.clip_pixels_BCHW[row : row + 1])
+        hidden = encoders.clip_hidden(shown.clip_pixels[row : row + 1])
         embeds = set_face(pipe, shown.identity_BD[row : row + 1], hidden, encoders.zero_hidden())
         drawn = [
             pipe(
@@ -166,7 +166,7 @@ def draw_grid(config: TrainConfig, pipe: Any, encoders: Encoders, shown: Batch, 
             ).images[0]
             for prompt in PROMPTS
         ]  # fmt: skip
-        pictures = [_picture(shown.pixels_BCHW[row]), _picture(shown.pose_BCHW[row] * 2 - 1), *drawn]
+        pictures = [_picture(shown.pixels[row]), _picture(shown.pose[row] * 2 - 1), *drawn]
         for column, picture in enumerate(pictures):
             grid.paste(picture, (column * side, row * side))
     grid.save(path)

@@ -1,6 +1,10 @@
-"""What training takes at once: samples of one shape, stacked.
+"""What training takes at once: samples of one shape, stacked, as small as they can travel.
 
-Shapes: B samples of one rank's micro batch, C channels, H and W pixels, D numbers of an identity vector.
+Pictures travel as bytes, pose maps without their black, latents as they are cached; what a network takes is made of
+them where the batch is.
+
+Shapes: B samples of one rank's micro batch, M of them with cached latents, K without; C channels, H and W pixels, S
+pixels of a face for CLIP, N pixels of all pose maps that are not black, D numbers of an identity vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facemakeup.data import floats
 from facemakeup.data.prepare import Prepared
+from facemakeup.faces.crop import Size
 from facemakeup.faults import SampleFault
 from facemakeup.model.send import send
 
@@ -20,22 +26,43 @@ from facemakeup.model.send import send
 class Batch:
     """Samples of one shape."""
 
-    pixels_BCHW: Tensor
-    """float32 in -1..1."""
-    clip_pixels_BCHW: Tensor
-    """float32, aligned faces, CLIP's mean and deviation taken out."""
-    identity_BD: Tensor
-    """float32, rows of length 1."""
-    pose_BCHW: Tensor
-    """float32 in 0..1."""
+    size: Size
+    """Height and width of the pictures in pixels."""
     captions: tuple[str, ...]
     uids: tuple[str, ...]
     positions: tuple[int, ...]
     """Where the samples stand in the endless stream: their random numbers are drawn by it."""
-    moments_BCHW: Tensor
-    """float32, mean and log variance of the latents stacked on channels; empty where no sample has them."""
+    pixels_KHWC: Tensor
+    """uint8, the pictures whose latents are not cached, in the order of their samples."""
+    faces_BSSC: Tensor
+    """uint8, aligned faces in the size that CLIP takes."""
+    identity_BD: Tensor
+    """float32, rows of length 1."""
+    pose_places_N: Tensor
+    """int32, which pixels are not black, counted through the pose maps of all samples."""
+    pose_colours_N3: Tensor
+    """uint8."""
+    moments_MCHW: Tensor
+    """Mean and log variance of cached latents stacked on channels, in the precision that they are kept in."""
     has_moments_B: Tensor
     """bool: whose latents came from the cache; always on the CPU, where asking waits for nobody."""
+
+    @property
+    def pixels(self) -> Tensor:
+        """The pictures whose latents are not cached, float32 (K, C, H, W) in -1..1."""
+        return floats.signed(self.pixels_KHWC)
+
+    @property
+    def clip_pixels(self) -> Tensor:
+        """Aligned faces, float32 (B, C, S, S), CLIP's mean and deviation taken out."""
+        return floats.for_clip(self.faces_BSSC)
+
+    @property
+    def pose(self) -> Tensor:
+        """Pose maps, float32 (B, C, H, W) in 0..1."""
+        return floats.painted(
+            self.pose_places_N, self.pose_colours_N3, len(self.uids), self.size.height, self.size.width
+        )
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its tensors on a device, but `has_moments_B`."""
@@ -45,10 +72,19 @@ class Batch:
         """Return the batch in locked memory, from where copies to a GPU run beside everything else."""
         return self._each(lambda tensor: tensor.pin_memory())
 
+    def used_by(self, stream: Any) -> "Batch":
+        """Return the batch, whose memory is not given to others before a stream of its GPU has come by."""
+        for tensor in self._tensors().values():
+            tensor.record_stream(stream)
+        return self
+
     def _each(self, made: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved: dict[str, Any] = {name: made(value) for name, value in tensors.items() if name != "has_moments_B"}
+        moved: dict[str, Any] = {name: made(value) for name, value in self._tensors().items()}
         return replace(self, **moved)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return {name: value for name, value in tensors.items() if name != "has_moments_B"}
 
 
 @dataclass(frozen=True)
@@ -67,23 +103,24 @@ class Loaded:
 
 def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:
     """Return the batch of samples of one shape."""
-    moments = [sample.moments_CHW for sample in samples]
-    known = next((array for array in moments if array is not None), None)
-    stacked = np.zeros((0,), np.float32)
-    if known is not None:
-        stacked = np.stack([np.zeros_like(known) if array is None else array for array in moments])
+    size = samples[0].size
+    strokes = [sample.pose for sample in samples]
+    firsts = range(0, len(samples) * size.height * size.width, size.height * size.width)
+    places = [drawn.places_N + np.int32(first) for drawn, first in zip(strokes, firsts, strict=True)]
     return Batch(
-        pixels_BCHW=_stack([sample.pixels_CHW for sample in samples]),
-        clip_pixels_BCHW=_stack([sample.clip_pixels_CHW for sample in samples]),
-        identity_BD=_stack([sample.identity_D for sample in samples]),
-        pose_BCHW=_stack([sample.pose_CHW for sample in samples]),
+        size=size,
         captions=tuple(sample.caption for sample in samples),
         uids=tuple(sample.uid for sample in samples),
         positions=tuple(positions),
-        moments_BCHW=torch.from_numpy(stacked),
-        has_moments_B=torch.tensor([array is not None for array in moments]),
+        pixels_KHWC=_stack([sample.pixels_HWC for sample in samples if sample.pixels_HWC is not None]),
+        faces_BSSC=_stack([sample.face_SSC for sample in samples]),
+        identity_BD=_stack([sample.identity_D for sample in samples]),
+        pose_places_N=torch.from_numpy(np.concatenate(places)),
+        pose_colours_N3=torch.from_numpy(np.concatenate([drawn.colours_N3 for drawn in strokes])),
+        moments_MCHW=_stack([sample.moments_CHW for sample in samples if sample.moments_CHW is not None]),
+        has_moments_B=torch.tensor([sample.moments_CHW is not None for sample in samples]),
     )
 
 
 def _stack(arrays: list[Any]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays))
+    return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0)

@@ -7,7 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -22,12 +22,13 @@ from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.order import BucketOrder, Order, Place, StreamOrder
 from facemakeup.data.prepare import Plan, Prepared, Preparer, sizes_of
-from facemakeup.data.raw_sample import raw_sample
+from facemakeup.data.raw_sample import Opened, raw_sample
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.faces.crop import nearest_bucket
 from facemakeup.faults import REASONS, DataError, ReadingError, SampleFault, SampleFaultError, told
 from facemakeup.train_config import GIB, TrainConfig
 from filters.base import FaceCaptionError
+from filters.loading import single_thread
 
 MAX_SUBSTITUTES = 50
 
@@ -67,14 +68,21 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         """Keep what samples are made from; `for_rank` says whose part is read."""
         self.index, self.order, self.config = index, order, config
         self._store = store
-        self._preparer = Preparer(plan)
+        self._plan, self._preparer = plan, Preparer(plan)
         self._slice = Slice(0, 1, config.data.micro_batch)
 
     def for_rank(self, rank: int, world: int) -> "TarDataset":
         """Return the dataset of one rank."""
-        mine = TarDataset.__new__(TarDataset)
-        mine.__dict__ |= {**self.__dict__, "_slice": Slice(rank, world, self.config.data.micro_batch)}
-        return mine
+        return self._with(_slice=Slice(rank, world, self.config.data.micro_batch))
+
+    def with_pixels(self) -> "TarDataset":
+        """Return the dataset whose samples all have their pixels, whether their latents are cached or not."""
+        return self._with(_preparer=Preparer(replace(self._plan, latents=None)))
+
+    def _with(self, **changes: object) -> "TarDataset":
+        other = TarDataset.__new__(TarDataset)
+        other.__dict__ |= {**self.__dict__, **changes}
+        return other
 
     @property
     def digest(self) -> str:
@@ -136,7 +144,7 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         raw = raw_sample(read_members(self._store, shard, offset, num_bytes, key), key)
         chance = generator(self.config.seed, place.position, "flip").random()
         flipped = bool(chance < self.config.crop.flip_probability)
-        return self._preparer.prepare(raw, raw.decoded(self.config.data.decode), shard.name, flipped)
+        return self._preparer.prepare(Opened(raw, self.config.data.decode), shard.name, flipped)
 
 
 def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work: Path) -> tuple[TarDataset, TarDataset]:
@@ -285,6 +293,7 @@ def _settle(_: int) -> None:
     C++ frames of torch, which aborts the process, and torch raises that abort in the trainer. What goes wrong with a
     batch is sent, so an exit code tells nothing more.
     """
+    single_thread()
     torch.set_num_threads(1)
     atexit.register(os._exit, 0)
     for number in (signal.SIGINT, signal.SIGTERM):  # schedulers send it to every process of a job

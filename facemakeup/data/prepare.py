@@ -1,5 +1,9 @@
-"""From one raw sample to the arrays that training takes: crop, flip, pose map, CLIP picture, identity."""
+"""From one raw sample to the arrays that training takes: crop, flip, pose map, CLIP picture, identity.
 
+A picture whose latents, aligned face and identity are cached is not decoded.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +12,10 @@ from PIL import Image
 
 from curation.storage.publish import digest
 from facemakeup.config import Recogniser
-from facemakeup.data.raw_sample import RawSample
-from facemakeup.data.sidecar import Sidecar
+from facemakeup.data.raw_sample import Opened, RawSample
+from facemakeup.data.sidecar import Array, Sidecar
 from facemakeup.faces import posemap
-from facemakeup.faces.align import Floats, Landmarks, clip_pixels
+from facemakeup.faces.align import Floats, Landmarks, clip_face
 from facemakeup.faces.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.train_config import CropSettings, FaceSettings
@@ -31,16 +35,12 @@ class View:
         points = self.window.to_target(raw.landmarks_52, self.size)
         return posemap.flip(points, self.size.width) if self.flipped else points
 
-    def pixels(self, rgb: RgbImage) -> Floats:
-        """Return the view of a picture, float32 (3, H, W) in -1..1."""
+    def pixels(self, rgb: RgbImage) -> RgbImage:
+        """Return the view of a picture, uint8 (H, W, 3)."""
         left, top, right, bottom = self.window.box
         image = Image.fromarray(np.ascontiguousarray(rgb[top:bottom, left:right]))
         image = image.resize((self.size.width, self.size.height), Image.Resampling.BILINEAR)
-        shown = np.asarray(image)[:, ::-1] if self.flipped else np.asarray(image)
-        scaled = np.ascontiguousarray(shown.transpose(2, 0, 1), dtype=np.float32)
-        scaled /= 127.5
-        scaled -= 1
-        return scaled
+        return np.asarray(image)[:, ::-1] if self.flipped else np.asarray(image)
 
     def key(self, raw: RawSample) -> str:
         """Return the hex digest of the picture's bytes and of what is looked at: latents are known by it."""
@@ -53,15 +53,18 @@ class Prepared:
 
     uid: str
     caption: str
-    pixels_CHW: Floats
-    clip_pixels_CHW: Floats
-    pose_CHW: Floats
-    """In 0..1."""
+    size: Size
+    """Of the picture and of the pose map."""
+    pixels_HWC: RgbImage | None
+    """None where the cache holds the latents."""
+    face_SSC: RgbImage
+    """Aligned, in the size that CLIP takes."""
+    pose: posemap.Strokes
     identity_D: Floats
-    moments_CHW: Floats | None
-    """Mean and log variance of the latents, stacked on channels, where the cache holds them."""
+    moments_CHW: Array | None
+    """Mean and log variance of the latents, stacked on channels, as the cache holds them."""
     notes: tuple[str, ...]
-    """What the caches said: `latents_hit`, `latents_missing`, `latents_stale`, and the same of `identity`."""
+    """What the caches said: `latents_hit`, `latents_missing`, `latents_stale`, the same of `identity` and `face`."""
 
 
 def sizes_of(crop: CropSettings) -> tuple[Size, ...]:
@@ -85,6 +88,14 @@ def identity_key(raw: RawSample) -> str:
     return digest([raw.sha256, raw.landmarks_52.reshape(-1).tolist()])[:32]
 
 
+def face_key(raw: RawSample) -> str:
+    """Return the hex digest of all that a face's picture depends on: aligned faces are known by it.
+
+    The stated size is part of it, for a picture of another is refused when it is decoded.
+    """
+    return digest([raw.sha256, raw.landmarks_52.reshape(-1).tolist(), raw.width, raw.height])[:32]
+
+
 @dataclass(frozen=True)
 class Plan:
     """All that preparing depends on, small enough to travel to worker processes."""
@@ -96,6 +107,7 @@ class Plan:
     clip_crop: str
     latents: Sidecar | None = None
     identities: Sidecar | None = None
+    aligned: Sidecar | None = None
 
 
 class Preparer:
@@ -110,40 +122,46 @@ class Preparer:
         """A loaded network does not travel to other processes."""
         return {**self.__dict__, "_recogniser": None}
 
-    def prepare(self, raw: RawSample, rgb: RgbImage, shard: str, flipped: bool) -> Prepared:
-        """Return a sample, given its decoded pixels; the identity is that of the face as it is, mirrored or not.
+    def prepare(self, opened: Opened, shard: str, flipped: bool) -> Prepared:
+        """Return a sample; the identity is that of the face as it is, mirrored or not.
 
         Raises:
-            SampleFaultError: the landmarks fit no face, or the recogniser gives no direction.
+            SampleFaultError: the picture cannot be decoded, the landmarks fit no face, or the recogniser gives no
+                direction.
         """
-        plan = self._plan
+        plan, raw = self._plan, opened.raw
         view = view_of(raw, plan.crop, flipped)
-        identity, identity_note = _looked_up(plan.identities, shard, raw.uid, 0, identity_key(raw))
-        moments, moments_note = _looked_up(plan.latents, shard, raw.uid, int(flipped), view.key(raw))
-        face = clip_pixels(rgb, raw.landmarks_52, plan.clip_side, plan.clip_crop)
-        pose = posemap.draw(view.landmarks(raw), (view.size.height, view.size.width))
+        notes: list[str] = []
+
+        def found(sidecar: Sidecar | None, what: str, variant: int, key: Callable[[], str]) -> Any:
+            if sidecar is None:
+                return None
+            status, array = sidecar.find(shard, raw.uid, variant, key())
+            notes.append(f"{what}_{status}")
+            return array
+
+        identity = found(plan.identities, "identity", 0, lambda: identity_key(raw))
+        moments = found(plan.latents, "latents", int(flipped), lambda: view.key(raw))
+        face = found(plan.aligned, "face", 0, lambda: face_key(raw))
+        face = self.face(opened) if face is None else face
         return Prepared(
             uid=raw.uid,
             caption=raw.caption,
-            pixels_CHW=view.pixels(rgb),
-            clip_pixels_CHW=np.ascontiguousarray(face[:, :, ::-1]) if flipped else face,
-            pose_CHW=np.ascontiguousarray(pose.transpose(2, 0, 1), dtype=np.float32) / np.float32(255),
-            identity_D=self.embed(rgb, raw.landmarks_52) if identity is None else identity,
+            size=view.size,
+            pixels_HWC=view.pixels(opened.rgb) if moments is None else None,
+            face_SSC=face[:, ::-1] if flipped else face,
+            pose=posemap.strokes_of(posemap.draw(view.landmarks(raw), (view.size.height, view.size.width))),
+            identity_D=self.embed(opened) if identity is None else identity,
             moments_CHW=moments,
-            notes=(*(f"identity_{n}" for n in identity_note), *(f"latents_{n}" for n in moments_note)),
+            notes=tuple(notes),
         )
 
-    def embed(self, rgb: RgbImage, landmarks_52: Landmarks) -> Floats:
+    def face(self, opened: Opened) -> RgbImage:
+        """Return the face aligned for CLIP, uint8 (S, S, 3)."""
+        return clip_face(opened.rgb, opened.raw.landmarks_52, self._plan.clip_side, self._plan.clip_crop)
+
+    def embed(self, opened: Opened) -> Floats:
         """Return the identity vector, float32 (D,), of length 1."""
         if self._recogniser is None:
             self._recogniser = load_recogniser(self._plan.recogniser, self._plan.faces.accept_noncommercial)
-        return self._recogniser.embed(rgb, landmarks_52)
-
-
-def _looked_up(
-    sidecar: Sidecar | None, shard: str, uid: str, variant: int, key: str
-) -> tuple[Floats | None, tuple[str, ...]]:
-    if sidecar is None:
-        return None, ()
-    status, array = sidecar.find(shard, uid, variant, key)
-    return array, (status,)
+        return self._recogniser.embed(opened.rgb, opened.raw.landmarks_52)

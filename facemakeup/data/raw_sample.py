@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,23 @@ class RawSample:
             stated = f"{self.width}x{self.height}"
             raise SampleFaultError("wrong_size", f"{rgb.shape[1]}x{rgb.shape[0]} pixels, stated {stated}")
         return rgb
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One sample whose picture is decoded when its pixels are first asked for, if they are."""
+
+    raw: RawSample
+    limits: DecodeLimits
+
+    @cached_property
+    def rgb(self) -> RgbImage:
+        """The upright pixels.
+
+        Raises:
+            SampleFaultError: as `RawSample.decoded` does.
+        """
+        return self.raw.decoded(self.limits)
 
 
 def raw_sample(members: Mapping[str, bytes], key: str) -> RawSample:

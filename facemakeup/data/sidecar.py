@@ -6,24 +6,27 @@ there is missing. Either way the array is computed anew: a cache changes speed a
 """
 
 import io
-import tarfile
+import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from curation.dataset.tar import write_tar
+from curation.dataset.tar.headers import TarFaultError, Walk
+from curation.errors import ShardError
 from curation.storage.publish import digest, publish, publish_json
 
 FORMAT_VERSION = 1
 SETTINGS_NAME = "cache.json"
 MAX_LOADED_TARS = 64
 
-Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[np.generic]
 Status = Literal["hit", "missing", "stale"]
 Entry = tuple[str, int, int]
 """Key, offset and size in bytes of an array."""
@@ -37,69 +40,95 @@ class Name:
     variant: int
 
 
+@dataclass(frozen=True)
+class _Tar:
+    """A tar that is open, and where its arrays lie; it is closed when nobody has it any more."""
+
+    file: BinaryIO | None
+    entries: dict[Name, Entry]
+
+
 class Sidecar:
     """One kind of array for all shards."""
 
     def __init__(self, folder: Path, kind: str, made_by: Mapping[str, Any]) -> None:
         """Name the folder by what makes the arrays; nothing is read or written yet."""
+        self.kind = kind
         self._made_by = {"kind": kind, "format_version": FORMAT_VERSION, **made_by}
         self.folder = folder / f"{kind}-{digest(self._made_by)[:16]}"
-        self._loaded: OrderedDict[str, dict[Name, Entry]] = OrderedDict()
+        self._loaded: OrderedDict[str, _Tar] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """What was read of the tars does not travel to other processes."""
         return {**self.__dict__, "_loaded": OrderedDict()}
 
-    def find(self, shard: str, uid: str, variant: int, key: str) -> tuple[Status, Floats | None]:
-        """Return the array of a sample as float32, or why there is none."""
-        entry = self._entries(shard).get(Name(uid, variant))
+    def find(self, shard: str, uid: str, variant: int, key: str) -> tuple[Status, Array | None]:
+        """Return the array of a sample, as it is kept and not to be changed, or why there is none."""
+        tar = self._tar(shard)
+        entry = tar.entries.get(Name(uid, variant))
         if entry is None or entry[0] != key:
             return ("missing" if entry is None else "stale"), None
-        with self._path(shard).open("rb") as file:
-            file.seek(entry[1])
-            array = np.load(io.BytesIO(file.read(entry[2])), allow_pickle=False)
-        return "hit", np.asarray(array, dtype=np.float32)
+        return "hit", self._read(tar, entry)
 
-    def write(self, shard: str, arrays: Iterable[tuple[Name, str, npt.NDArray[np.floating]]]) -> None:
-        """Write a shard's tar of (name, key, array), whole or not at all."""
+    def keys(self, shard: str) -> dict[Name, str]:
+        """Return name -> key of all that a shard's tar holds."""
+        return {name: key for name, (key, _, _) in self._tar(shard).entries.items()}
+
+    def write(self, shard: str, arrays: Iterable[tuple[Name, str, Array]]) -> None:
+        """Write a shard's tar of (name, key, array) in the order given, whole or not at all."""
         publish_json(self.folder / SETTINGS_NAME, self._made_by)
-        members = (
-            (f"{name.uid}.{name.variant}.{key}.npy", _npy(array))
-            for name, key, array in sorted(arrays, key=lambda entry: (entry[0].uid, entry[0].variant))
-        )
+        members = ((f"{name.uid}.{name.variant}.{key}.npy", _npy(array)) for name, key, array in arrays)
         publish(self._path(shard), lambda temp: write_tar(temp, members))
         self._loaded.pop(shard, None)
-
-    def arrays(self, shard: str) -> Iterator[tuple[Name, str, npt.NDArray[np.floating]]]:
-        """Yield name, key and array of all that a shard's tar holds, in the precision that they are stored in."""
-        entries = self._entries(shard)
-        if not entries:
-            return
-        with self._path(shard).open("rb") as file:
-            for name, (key, offset, num_bytes) in entries.items():
-                file.seek(offset)
-                yield name, key, np.load(io.BytesIO(file.read(num_bytes)), allow_pickle=False)
 
     def _path(self, shard: str) -> Path:
         return self.folder / f"{shard}.tar"
 
-    def _entries(self, shard: str) -> dict[Name, Entry]:
+    def _tar(self, shard: str) -> _Tar:
         if shard in self._loaded:
             self._loaded.move_to_end(shard)
-            return self._loaded[shard]
-        entries: dict[Name, Entry] = {}
-        if self._path(shard).is_file():
-            with tarfile.open(self._path(shard), "r:") as tar:
-                for info in tar:
-                    uid, variant, key, _ = info.name.rsplit(".", 3)
-                    entries[Name(uid, int(variant))] = (key, info.offset_data, info.size)
-        self._loaded[shard] = entries
+        else:
+            self._loaded[shard] = self._opened(self._path(shard))
         if len(self._loaded) > MAX_LOADED_TARS:
             self._loaded.popitem(last=False)
-        return entries
+        return self._loaded[shard]
+
+    def _opened(self, path: Path) -> _Tar:
+        if not path.is_file():
+            return _Tar(None, {})
+        file, entries = path.open("rb"), dict[Name, Entry]()
+        walk = Walk(file, path.stat().st_size)
+        try:
+            for header in walk.members():
+                uid, variant, key, _ = header.name.rsplit(".", 3)
+                entries[Name(uid, int(variant))] = (key, header.start, header.num_bytes)
+            walk.require_end()
+        except (TarFaultError, ValueError) as error:
+            raise ShardError(
+                f"{path}: no whole sidecar tar: {error}; remove it, and `facecaptionhq cache` makes it anew"
+            ) from error
+        return _Tar(file, entries)
+
+    def _read(self, tar: _Tar, entry: Entry) -> Array:
+        assert tar.file is not None, "a tar without a file has no entries"
+        content = os.pread(tar.file.fileno(), entry[2], entry[1])
+        dtype, shape, start = _npy_header(content[: 10 + int.from_bytes(content[8:10], "little")])
+        return np.frombuffer(content, dtype, offset=start).reshape(shape)
 
 
-def _npy(array: npt.NDArray[np.floating]) -> bytes:
+def _npy(array: Array) -> bytes:
     file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
+    np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
     return file.getvalue()
+
+
+@lru_cache(maxsize=64)
+def _npy_header(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return what the header of an .npy file of version 1.0 says, and where the numbers begin; few are different."""
+    file = io.BytesIO(header)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an .npy file of another version than 1.0")
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if is_fortran or dtype.hasobject:
+        raise ValueError(f"an .npy file of {dtype}, in the order of Fortran or of objects")
+    return dtype, shape, file.tell()

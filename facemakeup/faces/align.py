@@ -99,17 +99,24 @@ def _warped(rgb: RgbImage, landmarks_52: Landmarks, side: int, target_52: Landma
     return np.asarray(aligned, dtype=np.uint8)
 
 
-def clip_pixels(rgb: RgbImage, landmarks_52: Landmarks, side: int, crop: str) -> Floats:
-    """Return the aligned face as CLIP takes it: float32 (3, side, side), CLIP's mean and deviation taken out.
-
-    `crop` is a name in `CLIP_CROPS`.
+def clip_face(rgb: RgbImage, landmarks_52: Landmarks, side: int, crop: str) -> RgbImage:
+    """Return the aligned face in the size that CLIP takes, uint8 (side, side, 3); `crop` is a name in `CLIP_CROPS`.
 
     Raises:
         SampleFaultError: the landmarks fit no face.
     """
     how = CLIP_CROPS[crop]
     aligned = Image.fromarray(_warped(rgb, landmarks_52, how.side, how.template_52))
-    resized = np.asarray(aligned.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    return np.asarray(aligned.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def clip_pixels(rgb: RgbImage, landmarks_52: Landmarks, side: int, crop: str) -> Floats:
+    """Return the aligned face as CLIP takes it: float32 (3, side, side), CLIP's mean and deviation taken out.
+
+    Raises:
+        SampleFaultError: the landmarks fit no face.
+    """
+    resized = clip_face(rgb, landmarks_52, side, crop).astype(np.float32) / 255
     normal = (resized - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1))
 

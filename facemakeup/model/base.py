@@ -124,10 +124,16 @@ class BaseModel(ABC):
     """What it is and how a folder of it is recognised, for the error that lists the choices."""
     network_name: ClassVar[str]
     """What the network is called in the names of trained parameters; checkpoints hold these names."""
+    block_classes: ClassVar[tuple[str, ...]] = ()
+    """Names of the classes that network and PoseNet are mostly made of, which torch.compile may take one by one."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Keep the configuration; nothing is loaded."""
         self.config = config
+
+    def blocks(self, part: nn.Module) -> list[nn.Module]:
+        """Return the blocks of network or PoseNet that repeat."""
+        return [module for module in part.modules() if type(module).__name__ in self.block_classes]
 
     @classmethod
     @abstractmethod

@@ -18,6 +18,9 @@ from facemakeup.model.base import BaseModel
 from facemakeup.model.bases import base_of
 from facemakeup.model.projector import Projector
 
+MAX_KINDS_OF_BLOCK = 256
+"""Shapes and types of one class of block that torch.compile may meet before it gives that class up; its 8 are few."""
+
 
 class FaceMakeUp(nn.Module):
     """The adapted network of a base, with projector and PoseNet.
@@ -141,10 +144,26 @@ class FaceMakeUp(nn.Module):
         self.network.enable_gradient_checkpointing()
         self.posenet.enable_gradient_checkpointing()
 
-    def compile_parts(self) -> None:
-        """Hand network and PoseNet to torch.compile."""
-        self.network.compile()
-        self.posenet.compile()
+    def compile_parts(self, by_block: bool = False, **options: Any) -> None:
+        """Hand network and PoseNet to torch.compile: whole, or every block that repeats by itself.
+
+        Blocks of one kind and shape share what was compiled. `options` are those of `torch.compile`.
+        """
+        parts = (self.network, self.posenet)
+        if by_block:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_KINDS_OF_BLOCK)
+            parts = tuple(block for part in parts for block in self.base.blocks(part))
+        for part in parts:
+            part.compile(**({"dynamic": False} if by_block else {}), **options)
+
+    def keep_channels_last(self, frozen_only: bool) -> None:
+        """Lay the weights of convolutions out with their channels innermost; values and names stay.
+
+        `frozen_only` leaves what is trained as it is, for FSDP takes contiguous parameters only.
+        """
+        for parameter in self.parameters():
+            if parameter.ndim == 4 and not (frozen_only and parameter.requires_grad):
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def set_scales(self, face: float = 1.0, lora: float = 1.0) -> None:
         """Set the strength of the face attentions and of LoRA; 1 and 1 in training, 0 and 0 is the base."""

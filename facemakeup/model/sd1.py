@@ -38,6 +38,7 @@ class StableDiffusion(BaseModel):
 
     description = f"Stable Diffusion 1.x/2.x: unet/config.json says {UNET_CLASS} and no addition_embed_type"
     network_name = "unet"
+    block_classes = ("ResnetBlock2D", "BasicTransformerBlock")
 
     @classmethod
     def recognises(cls, config_of: ConfigReader) -> bool:

@@ -17,8 +17,8 @@ class MovingAverage:
     @torch.no_grad()
     def update(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         """Take the parameters' present values in; `decay` is the share of what was there before."""
-        for name, value in parameters.items():
-            self.values[name].lerp_(value.detach(), 1 - decay)
+        averages = [self.values[name] for name in parameters]
+        torch._foreach_lerp_(averages, [value.detach() for value in parameters.values()], 1 - decay)
 
     @contextmanager
     def in_place_of(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:

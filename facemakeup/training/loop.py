@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from facemakeup.data.batch import Batch, Loaded
 from facemakeup.data.dataset import TarDataset, batches
 from facemakeup.data.order import batch
 from facemakeup.faults import DataError, SampleFault
+from facemakeup.model.send import Beside
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
 from facemakeup.training.interruption import Interrupted, interruptible
@@ -58,6 +59,7 @@ class Run:
     dataset: TarDataset
     held_out: TarDataset
     judges: Judges | None
+    copies: Beside
 
     def from_step(self, first: int, on_step: OnStep) -> None:
         """Do all steps that are left, with checkpoints and validation on the way.
@@ -97,7 +99,7 @@ class Run:
         loaded = next(stream)
         self.monitor.waited(time.perf_counter() - started)
         self.monitor.loaded(loaded)
-        return loaded.batch
+        return self.copies.send(loaded.batch)
 
     def _validates(self, step: int) -> bool:
         return step > 0 and (step % self.config.validation.every == 0 or step == self.config.optim.num_steps)
@@ -171,7 +173,8 @@ class Run:
         self.tracker.scalars(step, values)
 
     def _shown(self) -> Shown:
-        first = next(self._held_out_batches(0, 1, [])).to(self.accelerator.device)
+        shown = replace(self, held_out=self.held_out.with_pixels())
+        first = next(shown._held_out_batches(0, 1, [])).to(self.accelerator.device)
         return show(self.trainer, first, self.config, self.judges)
 
     def _apart(self, act: Callable[[], T]) -> T:

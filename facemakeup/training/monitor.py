@@ -22,7 +22,8 @@ from facemakeup.training.trainer import StepResult
 
 FAULTS_NAME = "faults.jsonl"
 NUM_BUCKETS = 10
-CACHE_NOTES = tuple(f"{kind}_{status}" for kind in ("identity", "latents") for status in ("hit", "missing", "stale"))
+CACHED = ("identity", "latents", "face")
+CACHE_NOTES = tuple(f"{kind}_{status}" for kind in CACHED for status in ("hit", "missing", "stale"))
 
 
 class Monitor:

@@ -9,11 +9,12 @@ import torch
 
 from curation.errors import UsageError
 from curation.storage.lease import hold
-from facemakeup.data.cache import plan_of
+from facemakeup.data.caches import plan_of
 from facemakeup.data.dataset import TarDataset, open_dataset
 from facemakeup.faces.recognisers import load_recogniser
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
+from facemakeup.model.send import Beside
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
 from facemakeup.training.checkpoint import Checkpoint
@@ -74,7 +75,8 @@ def _train(
     first = saved.step if saved is not None else 0
     tracker = ranks.together(lambda: _tracker(out, first + 1) if ranks.rank == 0 else Several([]))
     monitor = Monitor(config, accelerator, ranks, tracker, out, trainer.objective.end)
-    run = Run(config, out, accelerator, ranks, trainer, monitor, tracker, dataset, held_out, judges)
+    copies = Beside(accelerator.device)
+    run = Run(config, out, accelerator, ranks, trainer, monitor, tracker, dataset, held_out, judges, copies)
     unusable = ranks.together(run.require_held_out)
     if saved is not None:
         _take_up(saved, trainer, monitor, ranks)

@@ -18,7 +18,7 @@ from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.loss import drop, training_loss
 from facemakeup.model.send import send
 from facemakeup.train_config import TrainConfig
-from facemakeup.training import sharding
+from facemakeup.training import device, sharding
 from facemakeup.training.checkpoint import Snapshot
 from facemakeup.training.ema import MovingAverage
 from facemakeup.training.schedule import ema_decay, learning_rate
@@ -50,12 +50,12 @@ class Trainer:
         """Put the model where it trains; the wrapped model shares its parameters with `model`."""
         self._config, self.encoders, self._accelerator = config, encoders, accelerator
         self.model = model.to(accelerator.device)
-        if config.run.precision == "bf16" and accelerator.device.type == "cuda":
-            model.freeze_in(torch.bfloat16)
+        device.set_up(config.run, accelerator.device)
+        device.lay_out(config.run, model, encoders.base, accelerator.device)
         if config.run.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         if config.run.compile:
-            model.compile_parts()
+            model.compile_parts(by_block=config.run.compile == "blocks")
         if config.run.fsdp:
             sharding.shard(model)
         self.objective = encoders.base.objective(config.optim)
@@ -109,14 +109,14 @@ class Trainer:
             sharding.reshard(self.model)
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        device = self._accelerator.device
+        place = self._accelerator.device
         mean, logvar = self.moments(batch)
         shape = (mean.shape[1], mean.shape[2], mean.shape[3])
         draws = draws_of(self._config.seed, batch.positions, shape, self.objective.draw)
-        latents_BCHW = self.encoders.base.sample(mean, logvar, send(draws.posterior_BCHW, device))
-        timesteps_B = send(draws.timesteps_B, device)
+        latents_BCHW = self.encoders.base.sample(mean, logvar, send(draws.posterior_BCHW, place))
+        timesteps_B = send(draws.timesteps_B, place)
         given = self._conditions(batch, draws)
-        return self.losses(latents_BCHW, send(draws.noise_BCHW, device), timesteps_B, given), timesteps_B
+        return self.losses(latents_BCHW, send(draws.noise_BCHW, place), timesteps_B, given), timesteps_B
 
     def losses(
         self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, given: Mapping[str, Tensor]
@@ -131,19 +131,22 @@ class Trainer:
         """Return the conditions of a batch with what the draws say dropped."""
         dropped = drop(draws.drop_B3, self._config.drop_table)
         captions = ["" if gone else text for gone, text in zip(dropped.text_B.tolist(), batch.captions, strict=True)]
-        device = self._accelerator.device
-        identity_BD = batch.identity_BD * ~send(dropped.identity_B, device)[:, None]
-        pose_BCHW = batch.pose_BCHW * ~send(dropped.pose_B, device)[:, None, None, None]
-        return conditions(self.encoders, captions, identity_BD, batch.clip_pixels_BCHW, dropped.clip_B, pose_BCHW)
+        place = self._accelerator.device
+        identity_BD = batch.identity_BD * ~send(dropped.identity_B, place)[:, None]
+        pose_BCHW = batch.pose * ~send(dropped.pose_B, place)[:, None, None, None]
+        return conditions(self.encoders, captions, identity_BD, batch.clip_pixels, dropped.clip_B, pose_BCHW)
 
     def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of a batch's latents, from the cache where it has them, else from the VAE."""
-        if not batch.has_moments_B.any():
-            return self.encoders.base.moments(batch.pixels_BCHW)
-        mean, logvar = batch.moments_BCHW.clone().chunk(2, dim=1)
-        if not batch.has_moments_B.all():
-            missing_K = send(torch.nonzero(~batch.has_moments_B).flatten(), mean.device)
-            mean[missing_K], logvar[missing_K] = self.encoders.base.moments(batch.pixels_BCHW[missing_K])
+        if not len(batch.moments_MCHW):
+            return self.encoders.base.moments(batch.pixels)
+        cached = batch.moments_MCHW.float().chunk(2, dim=1)
+        if not len(batch.pixels_KHWC):
+            return cached[0], cached[1]
+        fresh = self.encoders.base.moments(batch.pixels)
+        cached_first_B = torch.argsort((~batch.has_moments_B).int(), stable=True)
+        rows_B = send(torch.argsort(cached_first_B), fresh[0].device)
+        mean, logvar = (torch.cat(halves)[rows_B] for halves in zip(cached, fresh, strict=True))
         return mean, logvar
 
     def _synchronised(self, is_last: bool) -> Any:

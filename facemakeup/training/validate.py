@@ -60,8 +60,8 @@ def fixed_loss(trainer: Trainer, batches: Iterable[Batch], config: TrainConfig, 
         latents_BCHW = trainer.encoders.base.sample(mean, logvar, _normal(batch, mean, 0))
         noise_BCHW = _normal(batch, mean, 1)
         given = conditions(
-            trainer.encoders, batch.captions, batch.identity_BD, batch.clip_pixels_BCHW,
-            torch.zeros(len(batch.uids), dtype=torch.bool), batch.pose_BCHW,
+            trainer.encoders, batch.captions, batch.identity_BD, batch.clip_pixels,
+            torch.zeros(len(batch.uids), dtype=torch.bool), batch.pose,
         )  # fmt: skip
         for i in range(num):
             step = trainer.objective.at((i + 0.5) / num)
@@ -72,16 +72,18 @@ def fixed_loss(trainer: Trainer, batches: Iterable[Batch], config: TrainConfig, 
 
 
 def show(trainer: Trainer, batch: Batch, config: TrainConfig, judges: Judges | None) -> Shown:
-    """Draw one row per reference of `batch`: reference, pose, then every prompt at every scale of the face."""
+    """Draw one row per reference of `batch`: reference, pose, then every prompt at every scale of the face.
+
+    Every sample of the batch has its pixels (`TarDataset.with_pixels`).
+    """
     settings = config.validation
     pipeline = FaceMakeUpPipeline(trainer.model, trainer.encoders)
     rows, similarities = [], []
+    pixels_BCHW, poses_BCHW = batch.pixels, batch.pose
     for i in range(min(settings.num_references, len(batch.uids))):
-        face, pose = _condition(batch, i, config), _rgb(batch.pose_BCHW[i] * 2 - 1)
+        face, pose = _condition(batch, i, config), _rgb(poses_BCHW[i] * 2 - 1)
         drawn = {scale: _drawn(pipeline, settings, face, pose, scale) for scale in settings.scales}
-        rows.append(
-            np.concatenate([_rgb(batch.pixels_BCHW[i]), pose, *(p for ps in drawn.values() for p in ps)], axis=1)
-        )
+        rows.append(np.concatenate([_rgb(pixels_BCHW[i]), pose, *(p for ps in drawn.values() for p in ps)], axis=1))
         if judges is not None:
             similarities += [
                 (s, similarity_of(judges, picture, face.identity_D)) for s, ps in drawn.items() for picture in ps
@@ -130,10 +132,10 @@ def summary(similarities: Sequence[tuple[float, float | None]]) -> dict[str, flo
 
 def _condition(batch: Batch, i: int, config: TrainConfig) -> FaceCondition:
     """Return a sample of a batch as the pipeline takes it; its pose map is in the batch already."""
-    height, width = batch.pixels_BCHW.shape[2:]
+    height, width = batch.size.height, batch.size.width
     return FaceCondition(
         identity_D=batch.identity_BD[i].cpu().numpy(),
-        clip_pixels_3SS=batch.clip_pixels_BCHW[i].cpu().numpy(),
+        clip_pixels_3SS=batch.clip_pixels[i].cpu().numpy(),
         recogniser=config.model.recogniser,
         clip_crop=config.model.clip_crop,
         landmarks_52=np.zeros((5, 2)),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from facemakeup.config import Recogniser
-from facemakeup.data.cache import plan_of
+from facemakeup.data.caches import plan_of
 from facemakeup.data.dataset import TarDataset, open_dataset
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
@@ -28,6 +28,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "data": {"global_batch": 4, "micro_batch": 2, "block": 4, "window": 2, "num_workers": 0},
     "crop": {"size": 64, "flip_probability": 0.5},
     "faces": {"accept_noncommercial": True},
+    "cache": {},
     "optim": {"learning_rate": 1e-3, "num_steps": 6, "num_warmup_steps": 2, "ema_decay": 0.9},
     "run": {"precision": "fp32", "log_every": 1},
     "checkpoint": {"every": 2, "keep": 2},
@@ -78,16 +79,16 @@ def run(
     return train(config, [pattern], out, resume, on_step)
 
 
-def trainer_of(config: TrainConfig, pattern: str, work: Path) -> tuple[Trainer, TarDataset]:
+def trainer_of(config: TrainConfig, pattern: str, work: Path, device: str = "cpu") -> tuple[Trainer, TarDataset]:
     """Return a trainer and its data, as `train` puts them together."""
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     set_seed(config.seed)
-    encoders = Encoders.load(config.model)
+    encoders = Encoders.load(config.model, device)
     dataset, _ = open_dataset([pattern], config, plan_of(config, encoders), work)
     model = FaceMakeUp.from_config(config.model)
-    return Trainer(config, model, encoders, Accelerator(cpu=True)), dataset
+    return Trainer(config, model, encoders, Accelerator(cpu=device == "cpu")), dataset
 
 
 def stepped(trainer: Trainer, dataset: TarDataset, num_steps: int) -> list[Tensor]:

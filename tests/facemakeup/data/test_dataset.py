@@ -5,7 +5,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,18 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup.config import Recogniser
-from facemakeup.data.batch import Batch, Loaded, collate
-from facemakeup.data.cache import plan_of
+from facemakeup.data import floats
+from facemakeup.data.batch import Loaded, collate
+from facemakeup.data.caches import plan_of
 from facemakeup.data.dataset import Slice, TarDataset, batches, open_dataset
-from facemakeup.data.draws import draws_of
+from facemakeup.data.draws import draws_of, generator
+from facemakeup.data.members import read_members
 from facemakeup.data.order import Place, batch
+from facemakeup.data.prepare import view_of
+from facemakeup.data.raw_sample import raw_sample
+from facemakeup.data.shards import ShardStore
 from facemakeup.faces import posemap
+from facemakeup.faces.align import CLIP_MEAN, CLIP_STD
 from facemakeup.faults import REASONS, DataError, FaultLimit, ReadingError, count
 from facemakeup.model.diffusion import NoiseSchedule
 from facemakeup.model.encoders import Encoders
@@ -80,20 +85,35 @@ def by_position(loaded: list[Loaded]) -> dict[int, tuple[Any, ...]]:
     for one in loaded:
         batch = one.batch
         for i, position in enumerate(batch.positions):
-            tensors = (batch.pixels_BCHW, batch.clip_pixels_BCHW, batch.identity_BD, batch.pose_BCHW)
+            tensors = (batch.pixels, batch.clip_pixels, batch.identity_BD, batch.pose)
             rows[position] = (batch.uids[i], batch.captions[i], *(t[i].numpy().tobytes() for t in tensors))
     return rows
 
 
 def test_a_batch_holds_what_the_model_was_promised(dataset: TarDataset) -> None:
     batch = dataset[0].batch
-    assert batch.pixels_BCHW.shape == (2, 3, 64, 64) and batch.pixels_BCHW.abs().max() <= 1
-    assert batch.clip_pixels_BCHW.shape == (2, 3, tiny.CLIP_SIDE, tiny.CLIP_SIDE)
+    assert batch.pixels.shape == (2, 3, 64, 64) and batch.pixels.abs().max() <= 1
+    assert batch.clip_pixels.shape == (2, 3, tiny.CLIP_SIDE, tiny.CLIP_SIDE)
     assert torch.allclose(batch.identity_BD.norm(dim=1), torch.ones(2))
-    assert batch.pose_BCHW.min() == 0 and 0.99 < batch.pose_BCHW.max() <= 1
-    for field in fields(Batch):
-        value = getattr(batch, field.name)
-        assert value.dtype in (torch.float32, torch.bool) if isinstance(value, torch.Tensor) else len(value) == 2
+    assert batch.pose.min() == 0 and 0.99 < batch.pose.max() <= 1
+    assert {getattr(batch, name).dtype for name in ("pixels_KHWC", "faces_BSSC", "pose_colours_N3")} == {torch.uint8}
+    assert all(value.dtype == torch.float32 for value in (batch.pixels, batch.clip_pixels, batch.pose))
+    assert len(batch.captions) == len(batch.uids) == len(batch.positions) == len(batch.has_moments_B) == 2
+
+
+def test_bytes_become_on_a_device_what_numpy_makes_of_them_bit_for_bit(dataset: TarDataset) -> None:
+    every = torch.arange(256, dtype=torch.uint8).repeat_interleave(3).reshape(1, 16, 16, 3)
+    plain = every.numpy().transpose(0, 3, 1, 2).astype(np.float32)
+    assert np.array_equal(floats.signed(every).numpy(), plain / np.float32(127.5) - np.float32(1))
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+    assert np.array_equal(floats.for_clip(every).numpy(), (plain / np.float32(255) - mean) / std)
+    batch = dataset[0].batch
+    for i, position in enumerate(batch.positions):
+        shard, offset, size = dataset.index.where(dataset.order.seat(position // 8, position % 8).row)
+        raw = raw_sample(read_members(ShardStore(Path(), 0), shard, offset, size, batch.uids[i]), batch.uids[i])
+        flipped = bool(generator(0, position, "flip").random() < 0.5)
+        drawn = posemap.draw(view_of(raw, dataset.config.crop, flipped).landmarks(raw), (64, 64))
+        assert np.array_equal(batch.pose[i].numpy(), drawn.transpose(2, 0, 1) / np.float32(255))
 
 
 def test_all_formats_are_read_together(dataset: TarDataset) -> None:
@@ -206,17 +226,19 @@ def test_a_mirrored_sample_has_mirrored_pixels_and_landmarks_and_the_same_identi
         opened(tmp_path, config_for(base, recogniser, crop={"flip_probability": p}), encoders).sample(Place(0, 0, 4))
         for p in (0.0, 1.0)
     )
-    assert np.array_equal(always.pixels_CHW, never.pixels_CHW[:, :, ::-1])
-    assert np.array_equal(always.clip_pixels_CHW, never.clip_pixels_CHW[:, :, ::-1])
+    assert always.pixels_HWC is not None and never.pixels_HWC is not None
+    assert np.array_equal(always.pixels_HWC, never.pixels_HWC[:, ::-1])
+    assert np.array_equal(always.face_SSC, never.face_SSC[:, ::-1])
     assert np.array_equal(always.identity_D, never.identity_D)
     red, green = (np.array(colour) / 255 for colour in posemap.COLOURS[:2])
 
     def middle_of(pose: np.ndarray, colour: np.ndarray) -> float:
         return float(np.nonzero((np.abs(pose - colour[:, None, None]) < 0.02).all(axis=0))[1].mean())
 
-    assert middle_of(never.pose_CHW, red) < middle_of(never.pose_CHW, green)
-    assert middle_of(always.pose_CHW, red) < middle_of(always.pose_CHW, green)
-    assert middle_of(always.pose_CHW, red) == pytest.approx(64 - middle_of(never.pose_CHW, green), abs=2)
+    as_is, mirrored = (collate([sample], [0]).pose[0].numpy() for sample in (never, always))
+    assert middle_of(as_is, red) < middle_of(as_is, green)
+    assert middle_of(mirrored, red) < middle_of(mirrored, green)
+    assert middle_of(mirrored, red) == pytest.approx(64 - middle_of(as_is, green), abs=2)
 
 
 def _without(members: Members, suffix: str) -> Members:
@@ -303,11 +325,11 @@ def test_the_whole_picture_comes_in_buckets_that_never_mix_within_a_batch(
     config = config_for(base, recogniser, crop={"mode": "full", "bucket_step": 16, "max_aspect": 2.5})
     dataset = opened(tmp_path, config, encoders)
     loaded = taken(dataset, 0, 1, 6)
-    seen = {tuple(one.batch.pixels_BCHW.shape[2:]) for one in loaded}
+    seen = {tuple(one.batch.pixels.shape[2:]) for one in loaded}
     assert len(seen) == 3 and all(h % 16 == w % 16 == 0 for h, w in seen)
-    assert all(one.batch.pose_BCHW.shape == one.batch.pixels_BCHW.shape for one in loaded)
+    assert all(one.batch.pose.shape == one.batch.pixels.shape for one in loaded)
     for number in range(6):
-        assert len({one.batch.pixels_BCHW.shape for one in loaded[4 * number : 4 * number + 4]}) == 1
+        assert len({one.batch.size for one in loaded[4 * number : 4 * number + 4]}) == 1
     assert len({uid for one in loaded for uid in one.batch.uids}) == 30
 
 
@@ -355,7 +377,7 @@ def test_collating_keeps_moments_with_the_samples_that_have_them(dataset: TarDat
     from dataclasses import replace
 
     sample = dataset.sample(Place(0, 0, 5))
-    known = replace(sample, moments_CHW=np.ones((8, 8, 8), np.float32))
+    known = replace(sample, moments_CHW=np.ones((8, 8, 8), np.float16), pixels_HWC=None)
     batch = collate([sample, known], [0, 1])
-    assert batch.has_moments_B.tolist() == [False, True] and batch.moments_BCHW.shape == (2, 8, 8, 8)
-    assert collate([sample], [0]).moments_BCHW.numel() == 0
+    assert batch.has_moments_B.tolist() == [False, True] and batch.moments_MCHW.shape == (1, 8, 8, 8)
+    assert len(batch.pixels_KHWC) == 1 and len(collate([sample], [0]).moments_MCHW) == 0

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from facemakeup.config import Recogniser
+from facemakeup.faults import DataError
 from facemakeup.training.checkpoint import Checkpoint, newest
 from facemakeup.training.loop import CHECKPOINTS
 from tests.facemakeup import processes
@@ -80,3 +82,26 @@ def test_sharded_processes_validate_without_a_trace_leave_out_the_same_steps_and
     stepped(trainer, dataset, both.step)
     alone = trainer.snapshot(both.step, {}, 0, "")
     assert largest_difference(dict(alone.trainable), dict(both.snapshot().trainable)) < MOST
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_alone_ends_the_other_with_its_reason_and_its_exit_code(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    patterns = [write_tars(tmp_path / name) for name in ("first", "second")]
+    changes: dict[str, Any] = {"data": {"micro_batch": 1}, "optim": {"num_steps": 500}, "checkpoint": {"every": 1000}}
+    ranks = launched(
+        write_toml(tmp_path / "pair.toml", run_config(base, recogniser, **changes)), patterns, tmp_path / "out"
+    )
+    while "step 1 of" not in ranks[0].warned and ranks[0].process.is_alive():
+        time.sleep(0.05)
+    for tar in (tmp_path / "second").glob("*.tar"):
+        os.truncate(tar, 0)
+    try:
+        assert [rank.end() for rank in ranks] == [DataError.exit_code] * 2
+    finally:
+        for rank in ranks:
+            rank.kill()
+    own = r"50 samples in a row cannot be used, the last: .*/second/jpg-0000\d\.tar: [0-9a-f]{32}: torn_tar"
+    assert re.search(rf"facecaptionhq: {own}", ranks[1].warned)
+    assert re.search(rf"facecaptionhq: process 1 of this run failed: {own}", ranks[0].warned)

@@ -4,11 +4,14 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import cli
 from curation.errors import LeaseError, UsageError
 from curation.storage.lease import hold
 from facemakeup.config import DropTable, Recogniser
@@ -22,6 +25,7 @@ from facemakeup.training.schedule import learning_rate
 from facemakeup.training.tracking import LOG_NAME
 from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, stepped, trainer_of, write_tars
 from tests.facemakeup.tars import add_tiny_recogniser, packed_sample, write_packed
+from tests.facemakeup.training.test_checkpoint import write_toml
 
 
 @pytest.fixture
@@ -158,8 +162,10 @@ def test_dropping_everything_leaves_no_trace_of_the_conditions(
     )
     trainer, dataset = trainer_of(config, pattern, tmp_path / "work")
     batch, other = dataset[0].batch, dataset[1].batch
-    swapped = replace(batch, captions=other.captions, identity_BD=other.identity_BD, pose_BCHW=other.pose_BCHW,
-                      clip_pixels_BCHW=other.clip_pixels_BCHW)  # fmt: skip
+    swapped = replace(
+        batch, captions=other.captions, identity_BD=other.identity_BD, faces_BSSC=other.faces_BSSC,
+        pose_places_N=other.pose_places_N, pose_colours_N3=other.pose_colours_N3,
+    )  # fmt: skip
     again, _ = trainer_of(config, pattern, tmp_path / "work")
     assert torch.equal(trainer.step(0, lambda: batch, 1).per_sample_B, again.step(0, lambda: swapped, 1).per_sample_B)
 
@@ -297,3 +303,28 @@ def test_a_signal_ends_the_step_saves_the_state_and_resuming_changes_no_bit_and_
     assert same_bits(resumed.weights(ema=False), run(config, pattern, tmp_path / "whole").weights(ema=False))
     assert validations(tmp_path / "out") == validations(tmp_path / "whole")
     assert [step for step, _ in validations(tmp_path / "out")] == [3, 4]
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str) -> None:
+    toml = write_toml(tmp_path / "long.toml", run_config(base, recogniser, optim={"num_steps": 5000}))
+    log, is_over = tmp_path / "out" / LOG_NAME, Event()
+
+    def press_ctrl_c() -> None:
+        while not (log.is_file() and log.stat().st_size) and not is_over.wait(0.01):
+            pass
+        if not is_over.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = Thread(target=press_ctrl_c)
+    watcher.start()
+    try:
+        done = CliRunner().invoke(cli.app, ["train", str(toml), "--data", pattern, "--out", str(tmp_path / "out")])
+    finally:
+        is_over.set()
+        watcher.join()
+    assert done.exit_code == 130, done.stderr
+    left = newest(tmp_path / "out" / CHECKPOINTS)
+    assert left is not None
+    said = f"SIGINT after step {left.step}, which is saved; type the same command with --resume to go on"
+    assert said in " ".join(done.stderr.split())

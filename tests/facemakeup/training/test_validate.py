@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from facemakeup.config import Recogniser
-from facemakeup.data.batch import Batch
+from facemakeup.data.batch import collate
 from facemakeup.faces.recognisers import MOBILEFACENET, load_recogniser
 from facemakeup.training.validate import Judges, fixed_loss, similarity_of, summary
 from filters import faces
@@ -45,14 +45,10 @@ def test_the_fixed_loss_is_that_of_the_batches_whichever_way_they_are_cut(
 ) -> None:
     config = run_config(base, recogniser, data={"micro_batch": 4})
     trainer, dataset = trainer_of(config, write_tars(tmp_path / "tars"), tmp_path / "work")
-    batch = dataset[0].batch
-    whole = fixed_loss(trainer, [batch], config, torch.device("cpu"))
-    halves = fixed_loss(trainer, [_part(batch, slice(0, 1)), _part(batch, slice(1, 4))], config, torch.device("cpu"))
+    samples = [dataset.sample(dataset.order.seat(0, seat)) for seat in range(4)]
+    whole = fixed_loss(trainer, [collate(samples, range(4))], config, torch.device("cpu"))
+    parts = [collate(samples[:1], range(1)), collate(samples[1:], range(1, 4))]
+    halves = fixed_loss(trainer, parts, config, torch.device("cpu"))
     assert whole[1].tolist() == halves[1].tolist() == [4.0, 4.0]
     assert torch.allclose(whole, halves, rtol=1e-5)
     assert whole[0, 0] != whole[0, 1]
-
-
-def _part(batch: Batch, part: slice) -> Batch:
-    values = {name: value[part] if len(value) == 4 else value for name, value in vars(batch).items()}
-    return Batch(**values)
