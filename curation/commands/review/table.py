@@ -78,7 +78,12 @@ def read_table(reviewed: Reviewed, on_shard: OnShard = lambda number: None) -> R
 
 def _put(database: Any, query: str, batch: pa.RowTable) -> None:
     database.register("batch", batch)
-    database.execute(query)
+    try:
+        database.execute(query)
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # what the database makes of Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
     database.unregister("batch")
 
 
