@@ -95,7 +95,9 @@ def _scored(
     )
     references = {photo.key: look.reference(photo.path) for photo in photos.references} if _draws(settings) else {}
     studio = Studio(target, wanted, references, finder.accept_noncommercial, settings.device)
-    rows, anchors, shown = [], [], []
+    rows: list[Row] = []
+    anchors: list[Row] = []
+    shown: list[Shown] = []
     for number, method in enumerate(settings.methods, start=1):
         told(f"{method.name}: {len(wanted)} pictures")
         elsewhere = folders.get(method.name)

@@ -149,7 +149,7 @@ class FaceMakeUp(nn.Module):
 
         Blocks of one kind and shape share what was compiled. `options` are those of `torch.compile`.
         """
-        parts = (self.network, self.posenet)
+        parts: tuple[nn.Module, ...] = (self.network, self.posenet)
         if by_block:
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_KINDS_OF_BLOCK)
             parts = tuple(block for part in parts for block in self.base.blocks(part))

@@ -23,4 +23,4 @@ def lay_out(run: RunSettings, model: FaceMakeUp, encoders: BaseEncoders, device:
         model.freeze_in(torch.bfloat16)
     if device.type == "cuda" and run.channels_last:
         model.keep_channels_last(frozen_only=run.fsdp)
-        encoders.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        encoders.vae.to(memory_format=torch.channels_last)

@@ -23,8 +23,11 @@ class Generator(Protocol):
 
     facts: Facts
     """What draws: checkpoint and its sha256, base, native size, sampler, steps, guidance, scales."""
-    recogniser: str | None
-    """Name of the recogniser that conditions it."""
+
+    @property
+    def recogniser(self) -> str | None:
+        """Name of the recogniser that conditions it."""
+        ...
 
     def fed(self, prompt: str) -> str:
         """Return the prompt as it is fed to the network."""

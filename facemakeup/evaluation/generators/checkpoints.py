@@ -72,7 +72,7 @@ def fetch_file(place: CheckpointSource) -> Path:
     Raises:
         UsageError: it cannot be had, or its sha256 is another.
     """
-    path = Path(place.file) if place.repository is None else _from_hub(place)
+    path = Path(place.file) if place.repository is None else _from_hub(place, place.repository)
     if not path.is_file():
         raise UsageError(f"{path}: no such file of weights")
     digest = sha256_of(path.resolve())
@@ -88,7 +88,7 @@ def read_checkpoint(place: CheckpointSource) -> Checkpoint:
         UsageError: it cannot be had, or holds anything but tensors.
     """
     path = fetch_file(place)
-    parts: dict[str, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Any]] = {}
     for name, value in _values(path).items():
         if isinstance(value, Mapping):
             parts.setdefault(name, {}).update(value)
@@ -156,13 +156,13 @@ def _values(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def _from_hub(place: CheckpointSource) -> Path:
+def _from_hub(place: CheckpointSource, repository: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(place.repository, place.file, revision=place.revision))
+        return Path(hf_hub_download(repository, place.file, revision=place.revision))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{place.repository} at {place.revision}: {place.file} cannot be fetched: {error}") from error
+        raise UsageError(f"{repository} at {place.revision}: {place.file} cannot be fetched: {error}") from error
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -129,7 +129,8 @@ class PhotoMakerGenerator:
         identity = None
         if self._recogniser is not None:
             identity = identity_of(self._recogniser, reference, "as-made").to(self._pipe.device)
-        return self._encoder(pixels, identity)[0]
+        tokens: Tensor = self._encoder(pixels, identity)[0]
+        return tokens
 
 
 class _Switch:

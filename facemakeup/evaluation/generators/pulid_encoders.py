@@ -4,7 +4,8 @@ Shapes: B persons, D width of the identity (recogniser's vector, then EVA-CLIP's
 T tokens, E their width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ class PerceiverEncoder(nn.Module):
         for number, look in enumerate(looks_BVW):
             seen = torch.cat([own, self.get_submodule(f"mapping_{number}")(look)], dim=1)
             for layer in self.layers[number * LAYERS_PER_LOOK : (number + 1) * LAYERS_PER_LOOK]:
-                attention, feed_forward = layer  # type: ignore[misc]
+                attention, feed_forward = cast("Iterable[nn.Module]", layer)
                 latents = latents + attention(seen, latents)
                 latents = latents + feed_forward(latents)
         return latents[:, :num] @ self.proj_out

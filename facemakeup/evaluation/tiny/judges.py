@@ -140,7 +140,8 @@ def _view(noise: Tensor, tensor: Tensor) -> Tensor:
         return tensor
     num_inputs = tensor[0].numel()
     numbers = noise[: num_inputs + len(tensor) - 1] * (2 / num_inputs) ** 0.5
-    return numbers.as_strided(tensor.shape, (1, *_inner_strides(tensor.shape[1:])))
+    rows: Tensor = numbers.as_strided(tensor.shape, (1, *_inner_strides(tensor.shape[1:])))
+    return rows
 
 
 def _inner_strides(shape: torch.Size) -> tuple[int, ...]:

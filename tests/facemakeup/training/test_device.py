@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU of 
 def test_no_step_waits_for_the_gpu(tmp_path: Path, base: Path, recogniser: Recogniser, cached: bool) -> None:
     from facemakeup.data.cache import fill_cache
 
-    tables = {"run": {"precision": "bf16"}, "optim": {"ema_decay": 0.99}}
-    cache = {"cache": {"folder": str(tmp_path / "cache")}} if cached else {}
+    tables: dict[str, Any] = {"run": {"precision": "bf16"}, "optim": {"ema_decay": 0.99}}
+    cache: dict[str, Any] = {"cache": {"folder": str(tmp_path / "cache")}} if cached else {}
     config = run_config(base, recogniser, **tables, **cache)
     pattern = write_tars(tmp_path / "tars")
     trainer, dataset = trainer_of(config, pattern, tmp_path / "work", device="cuda")
