@@ -3,7 +3,7 @@
     FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_GOLD2=... python -m benchmarks.verdicts.wider
 
 Beside the recipe stand the same without `drawn`, its step of the cascade alone, the recipe as it was before
-(`before.toml`), and the published sentences taken literally.
+(`before.toml`), and the published sentences taken literally; of these no wrong verdict is listed.
 
 The heads of `drawn` were taught on these very photos. So its evidence is replaced by logits of heads that saw nothing
 of the photo's source (`build/teach/out_of_fold.json`, which `benchmarks.verdicts.teach` writes; photos of `text` alone
@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recipes = {}
     for name, recipe in _recipes(load_recipe(options.recipe), options.beside).items():
         judge = Judge(recipe)
-        recipes[name] = figures([judged(judge, photo, folders[photo.sha256], logits) for photo in photos])
+        is_listed = not recipes
+        seen = [judged(judge, photo, folders[photo.sha256], logits, is_listed) for photo in photos]
+        recipes[name] = figures(seen) | ({"wrong": wrong(seen)} if is_listed else {})
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     result = {
         "num_photos": len(photos),
@@ -73,12 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def judged(judge: Judge, photo: Labelled, folder: str, logits: Mapping[str, Mapping[str, float]]) -> Judged:
-    """Return what becomes of a photo by heads that saw nothing of its source."""
+def judged(
+    judge: Judge, photo: Labelled, folder: str, logits: Mapping[str, Mapping[str, float]], is_listed: bool
+) -> Judged:
+    """Return what becomes of a photo by heads that saw nothing of its source; with its scores if it may be listed."""
     left_out = logits.get(photo.sha256)
     given = {} if left_out is None else {"drawn": drawn.DrawnEvidence(*(left_out[head] for head in drawn.HEADS))}
     verdict, known = judge.verdict(photo, given)
-    if (photo.label == "single") == verdict.kept:
+    if not is_listed or (photo.label == "single") == verdict.kept:
         return Judged(photo, folder, verdict, {})
     mine = BUSINESS.get(photo.label, ())
     scores = {
@@ -90,7 +94,7 @@ def judged(judge: Judge, photo: Labelled, folder: str, logits: Mapping[str, Mapp
 
 
 def figures(photos: Sequence[Judged]) -> dict[str, Any]:
-    """Return what became of each label, what stays of each kind and tag, how equal that is, and every wrong verdict."""
+    """Return what became of each label, what stays of each kind and tag, and how equal that is."""
     by_label: dict[str, Counter[str]] = {}
     for one in photos:
         by_label.setdefault(one.photo.label, Counter())[one.verdict.rejected_by or "kept"] += 1
@@ -105,8 +109,12 @@ def figures(photos: Sequence[Judged]) -> dict[str, Any]:
             for folder in folders
         },
         "single_by_tag": {tag: _slice([one for one in photos if one.photo.label == "single"], tag) for tag in SLICES},
-        "wrong": [_wrong(one) for one in photos if (one.photo.label == "single") != one.verdict.kept],
     }
+
+
+def wrong(photos: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return every wrong verdict with its scores and limits."""
+    return [_wrong(one) for one in photos if (one.photo.label == "single") != one.verdict.kept]
 
 
 def _kept(photos: Sequence[Judged], label: str, tag: str | None = None) -> dict[str, Any]:

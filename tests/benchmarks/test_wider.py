@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.verdicts.kept_evidence import Judge
 from benchmarks.verdicts.labelled import Labelled
-from benchmarks.verdicts.wider import BEFORE, Judged, figures, judged
+from benchmarks.verdicts.wider import BEFORE, Judged, figures, judged, wrong
 from curation.intervals import katz
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import load_recipe, recipe_of
@@ -30,7 +30,7 @@ def grey(folder: Path) -> Labelled:
 
 def test_evidence_is_measured_once_per_photo_and_measurement_key(tmp_path: Path) -> None:
     photo, folder = grey(tmp_path), tmp_path / "kept"
-    seen = judged(Judge(recipe_of(COLOUR, "here"), folder), photo, "gold", {})
+    seen = judged(Judge(recipe_of(COLOUR, "here"), folder), photo, "gold", {}, True)
     assert seen.verdict == Verdict("colour", "mean_channel_std_low")
     assert seen.scores == {
         "colour.mean_channel_std": {"score": 0.0, "keep": {"min": 0.5}, "fails": True, "proved_by": None}
@@ -39,9 +39,9 @@ def test_evidence_is_measured_once_per_photo_and_measurement_key(tmp_path: Path)
     (kept,) = folder.rglob("*.json")
     values = json.loads(kept.read_text())
     kept.write_text(json.dumps({**values, "mean_channel_std": 9.0}))
-    assert judged(Judge(recipe_of(COLOUR, "here"), folder), photo, "gold", {}).verdict.kept
+    assert judged(Judge(recipe_of(COLOUR, "here"), folder), photo, "gold", {}, True).verdict.kept
     other = {**COLOUR, "filters": [{**COLOUR["filters"][0], "measure": {"chroma_floor": 11}}]}
-    assert not judged(Judge(recipe_of(other, "here"), folder), photo, "gold", {}).verdict.kept
+    assert not judged(Judge(recipe_of(other, "here"), folder), photo, "gold", {}, True).verdict.kept
 
 
 def test_figures_name_every_wrong_verdict_and_compare_each_slice_with_the_rest() -> None:
@@ -57,7 +57,7 @@ def test_figures_name_every_wrong_verdict_and_compare_each_slice_with_the_rest()
     assert found["kept_by_kind"]["painting"]["hits"] == 1 and found["kept_by_kind"]["sketch"]["hits"] == 0
     assert found["single_by_tag"]["mask"]["rejected"] == 10 and found["single_by_tag"]["mask"]["unequal"]
     assert not found["single_by_tag"]["glasses"]["unequal"]
-    assert [(wrong["file"], wrong["verdict"]) for wrong in found["wrong"]][-2:] == [
+    assert [(one["file"], one["verdict"]) for one in wrong(photos)][-2:] == [
         ("gold/50.jpg", "faces"),
         ("gold/200.jpg", "kept"),
     ]
