@@ -25,7 +25,7 @@ from curation.errors import UsageError
 from curation.printable import say
 
 
-def look(
+def look(  # long: a line per option
     source: Annotated[
         str, typer.Argument(help="A folder of pictures, tars, one tar, Parquet, or a saved Hugging Face data set.")
     ],
@@ -56,7 +56,7 @@ def look(
     from curation.commands.look.stage import run_beside
     from curation.commands.look.text import tell, tell_choice, values
 
-    target = run_beside(location(source)) if out is None else out
+    target = out or run_beside(location(source))
     with progress("look", log_json) as on_outcome:
         looked = run(
             location(source), target, spread_of(workers, ray_address), on_outcome,

@@ -169,6 +169,7 @@ class OfLargestFace(Settings):
     owner: ClassVar[str] = "faces"
     inputs: ClassVar[tuple[str, ...]] = ("faces",)
     worst: ClassVar[float]
+    meaning: ClassVar[ScoreMeaning]
 
     confidence: float = 0.5
     """Faces below this confidence do not count, 0..1."""

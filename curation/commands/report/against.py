@@ -45,7 +45,7 @@ ORDER BY md5(uid || ?) LIMIT ?
 
 
 @dataclass(frozen=True)
-class Move:
+class SideChange:
     """Samples that the other run judged so and this one otherwise; who kept them is nobody, with no reason."""
 
     before_by: str
@@ -68,7 +68,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Difference:
+class RecipeDifference:
     """One value in which the recipes differ."""
 
     key: str
@@ -86,8 +86,8 @@ class Comparison:
     num_both: int
     num_only_now: int
     num_only_before: int
-    moves: tuple[Move, ...]
-    differences: tuple[Difference, ...]
+    moves: tuple[SideChange, ...]
+    differences: tuple[RecipeDifference, ...]
     num_differences: int
     choices: tuple[Choice, ...]
 
@@ -108,7 +108,7 @@ def compare(curated: FinishedStage, other: Path, num_per_sheet: int = NUM_PER_SH
     with scratch_database(MEMORY_LIMIT) as database:
         for name, files in paths.items():
             database.execute(ONE_ROW_SQL.format(name=name), [files])
-        moves = tuple(Move(*row) for row in database.execute(COUNTS_SQL).fetchall())
+        moves = tuple(SideChange(*row) for row in database.execute(COUNTS_SQL).fetchall())
         both, only_now, only_before = database.execute(SIDES_SQL).fetchone() or (0, 0, 0)
         choices = []
         for move in moves:
@@ -141,12 +141,12 @@ def _paths(stage: FinishedStage) -> list[str]:
     return [str(path) for path in ledger_paths(stage.folder, stage.manifest)]
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[RecipeDifference]:
     """Yield every value that two resolved recipes do not share, filters by their names; an absent one is empty."""
     one, two = dict(_flat(before)), dict(_flat(now))
     for key in dict.fromkeys((*one, *two)):
         if one.get(key, "") != two.get(key, ""):
-            yield Difference(key, one.get(key, ""), two.get(key, ""))
+            yield RecipeDifference(key, one.get(key, ""), two.get(key, ""))
 
 
 def _flat(values: Any, place: str = "") -> Iterator[tuple[str, str]]:

@@ -32,7 +32,7 @@ WORDS = (0, 1, 3, 6, 11, 21, 41, 81)
 
 
 @dataclass(frozen=True)
-class Slice:
+class CompositionSlice:
     """One row of a part: so many pictures (or captions) are like this."""
 
     label: str
@@ -41,12 +41,12 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Part:
+class CompositionPart:
     """How pictures are spread over one property."""
 
     name: str
     note: str
-    slices: tuple[Slice, ...]
+    slices: tuple[CompositionSlice, ...]
     has_seen: bool = True
     """Whether those that were turned away are counted, too."""
 
@@ -69,15 +69,15 @@ class _Bins:
         for number, chosen in enumerate((inside, inside & kept[known])):
             self.counts[number] += np.bincount(places[chosen], minlength=len(self.edges))
 
-    def part(self, name: str, unit: str, note: str) -> Part:
+    def part(self, name: str, unit: str, note: str) -> CompositionPart:
         """Return the ranges that hold anything, and those between them."""
         labels = [f"{low} to {high - 1} {unit}" for low, high in pairwise(self.edges)] + [f"{self.edges[-1]} {unit} up"]
-        rows = [Slice(label, int(n), int(k)) for label, n, k in zip(labels, *self.counts, strict=True)]
+        rows = [CompositionSlice(label, int(n), int(k)) for label, n, k in zip(labels, *self.counts, strict=True)]
         filled = [i for i, row in enumerate(rows) if row.num_seen]
-        return Part(name, note, tuple(rows[filled[0] : filled[-1] + 1] if filled else ()))
+        return CompositionPart(name, note, tuple(rows[filled[0] : filled[-1] + 1] if filled else ()))
 
 
-def composition_of(curated: FinishedStage, stages: Sequence[FinishedStage]) -> tuple[Part, ...]:
+def composition_of(curated: FinishedStage, stages: Sequence[FinishedStage]) -> tuple[CompositionPart, ...]:
     """Return every part of which the ledgers, or the texts of some kept pictures, say anything.
 
     Raises:
@@ -88,7 +88,7 @@ def composition_of(curated: FinishedStage, stages: Sequence[FinishedStage]) -> t
     return tuple(part for part in parts if part.slices)
 
 
-def _measured(ledgers: Sequence[Path]) -> list[Part]:
+def _measured(ledgers: Sequence[Path]) -> list[CompositionPart]:
     names = column_names(ledgers[0]) if ledgers else []
     wanted = {
         "shorter side": (("width", "height"), _Bins(SIDES), "px", "of every picture that could be decoded"),
@@ -134,7 +134,7 @@ def _numbers(batch: pa.RecordBatch, column: str) -> Any:
     return pc.fill_null(pc.cast(values, pa.float64()), float("nan")).to_numpy(zero_copy_only=False)
 
 
-def _captions(curated: FinishedStage, ledgers: Sequence[Path]) -> list[Part]:
+def _captions(curated: FinishedStage, ledgers: Sequence[Path]) -> list[CompositionPart]:
     """Return how long captions are and in which language, and what is said of rights, by the texts of some pictures."""
     lengths, languages, licences = _Bins(WORDS), Counter[str](), Counter[str]()
     num = 0
@@ -154,9 +154,9 @@ def _captions(curated: FinishedStage, ledgers: Sequence[Path]) -> list[Part]:
     of = f"{num:,} kept pictures, a seeded choice"
     long = lengths.part("caption length", "words", note)
     return [
-        Part(long.name, long.note, long.slices, has_seen=False),
-        Part("caption language", note, _listed(languages), has_seen=False),
-        Part("licence", of, _listed(licences), has_seen=False),
+        CompositionPart(long.name, long.note, long.slices, has_seen=False),
+        CompositionPart("caption language", note, _listed(languages), has_seen=False),
+        CompositionPart("licence", of, _listed(licences), has_seen=False),
     ]
 
 
@@ -175,7 +175,7 @@ def _sampled(ledgers: Sequence[Path]) -> dict[str, set[str]]:
     return dict(sorted(chosen.items()))
 
 
-def _hosts(ledgers: Sequence[Path]) -> Part:
+def _hosts(ledgers: Sequence[Path]) -> CompositionPart:
     seen, kept = Counter[str](), Counter[str]()
     for path in ledgers:
         for batch in batches(path, ["url", "kept"]):
@@ -185,24 +185,24 @@ def _hosts(ledgers: Sequence[Path]) -> Part:
                     if pair["values"] is not None:
                         counter[pair["values"]] += pair["counts"]
     most = sorted(seen, key=lambda host: (-seen[host], host))
-    rows = [Slice(host, seen[host], kept[host]) for host in most[:NUM_LISTED]]
+    rows = [CompositionSlice(host, seen[host], kept[host]) for host in most[:NUM_LISTED]]
     if rest := most[NUM_LISTED:]:
-        rows.append(Slice(f"{len(rest):,} others", sum(seen[h] for h in rest), sum(kept[h] for h in rest)))
-    return Part("host", f"{len(seen):,} hosts in all", tuple(rows))
+        rows.append(CompositionSlice(f"{len(rest):,} others", sum(seen[h] for h in rest), sum(kept[h] for h in rest)))
+    return CompositionPart("host", f"{len(seen):,} hosts in all", tuple(rows))
 
 
-def _copies(stages: Sequence[FinishedStage]) -> Part:
+def _copies(stages: Sequence[FinishedStage]) -> CompositionPart:
     counts = {
         f"{reason} ({stage.name})": count
         for stage in stages
         for reason, count in stage.manifest.rejected.get(stage.name, {}).items()
         if "duplicate" in reason and reason != "duplicate_key"
     }
-    rows = tuple(Slice(label, count, 0) for label, count in sorted(counts.items()))
-    return Part("copies", "pictures that a better or earlier copy stands for", rows)
+    rows = tuple(CompositionSlice(label, count, 0) for label, count in sorted(counts.items()))
+    return CompositionPart("copies", "pictures that a better or earlier copy stands for", rows)
 
 
-def _packed(stages: Sequence[FinishedStage]) -> Part:
+def _packed(stages: Sequence[FinishedStage]) -> CompositionPart:
     """Return the licences of all that is packed, whose ledger has a column for it."""
     packed = next((stage for stage in stages if stage.name == PACK.name), None)
     counts = Counter[str]()
@@ -211,13 +211,13 @@ def _packed(stages: Sequence[FinishedStage]) -> Part:
             for batch in batches(path, ["license", "kept"]):
                 for pair in pc.value_counts(batch.filter(batch.column("kept")).column("license")).to_pylist():
                     counts[pair["values"] or "says nothing"] += pair["counts"]
-    return Part("licence of what is packed", "all packed pictures", _listed(counts), has_seen=False)
+    return CompositionPart("licence of what is packed", "all packed pictures", _listed(counts), has_seen=False)
 
 
-def _listed(counts: Mapping[str, int]) -> tuple[Slice, ...]:
+def _listed(counts: Mapping[str, int]) -> tuple[CompositionSlice, ...]:
     most = sorted(counts, key=lambda name: (-counts[name], name))
-    rows = [Slice(name, counts[name], counts[name]) for name in most[:NUM_LISTED]]
+    rows = [CompositionSlice(name, counts[name], counts[name]) for name in most[:NUM_LISTED]]
     if rest := most[NUM_LISTED:]:
         rest_count = sum(counts[name] for name in rest)
-        rows.append(Slice(f"{len(rest):,} others", rest_count, rest_count))
+        rows.append(CompositionSlice(f"{len(rest):,} others", rest_count, rest_count))
     return tuple(rows)

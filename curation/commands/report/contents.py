@@ -8,7 +8,7 @@ from typing import Any
 
 from curation.commands.report.against import Comparison, compare
 from curation.commands.report.choice import NUM_PER_SHEET, choose
-from curation.commands.report.composition import Part, composition_of
+from curation.commands.report.composition import CompositionPart, composition_of
 from curation.commands.report.criteria import criteria_of
 from curation.commands.report.flow import REQUIRED_STAGE, Check, FinishedStage, check_stages, read_stages
 from curation.commands.report.ledgers import ledger_paths
@@ -16,7 +16,7 @@ from curation.commands.report.making import Making, making_of
 from curation.commands.report.origins import find_origin
 from curation.commands.report.proofs import proofs_of
 from curation.commands.report.scores import ScoreSpread, check_verdicts, spread_of
-from curation.commands.report.sheets import Decision, Sheet, Shown, Tile, read_sheets
+from curation.commands.report.sheets import Decision, Sheet, ShownRun, Tile, read_sheets
 from curation.commands.report.thumbnails import MAX_SIDE_PX
 from curation.dataset.manifest import HISTORY
 from curation.dataset.stages import FETCH, RANK
@@ -94,7 +94,7 @@ class Report:
     """Whether what was curated is to be found, so that rejected pictures can be shown."""
     makings: tuple[Making, ...] = ()
     """When, where and with what each stage was made."""
-    composition: tuple[Part, ...] = ()
+    composition: tuple[CompositionPart, ...] = ()
     comparison: Comparison | None = None
     """The other run, where one is to be held against this."""
     asked: Asked = NOTHING_ASKED
@@ -166,7 +166,7 @@ def read_report(run: Path, asked: Asked = NOTHING_ASKED) -> Report:
     choices = choose(ledgers, spreads, rejectors, asked.num_per_group, asked.seed)
     compared = _comparison(curated, asked)
     origin = find_origin(run, None if asked.source is None else location(asked.source))
-    shown = Shown(curated.folder, curated.manifest.shards, origin, spreads, recipe, proofs, asked.max_side_px)
+    shown = ShownRun(curated.folder, curated.manifest.shards, origin, spreads, recipe, proofs, asked.max_side_px)
     return Report(
         recipe=recipe,
         stages=stages,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curation.commands.report.criteria import KEPT, REJECTED_HERE, Floats, ScoreColumn, read_scores, scores_in
@@ -78,14 +79,13 @@ def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs
     """
     num_seen = num_measured = num_outside = num_kept_outside = num_rejected = num_finite = 0
     num_proven_kept = num_proven_rejected = 0
-    low, high = math.inf, -math.inf
-    every: list[Floats] = []
+    low, high, every = math.inf, -math.inf, list[Floats]()
     for scores, fates in read_scores(criterion, ledgers):
         num_seen += len(scores)
         num_rejected += int(np.count_nonzero(fates == REJECTED_HERE))
         is_unmeasured = np.isnan(scores)
-        num_proven_kept += int(np.count_nonzero(is_unmeasured & (fates == KEPT)))
-        num_proven_rejected += int(np.count_nonzero(is_unmeasured & (fates == REJECTED_HERE)))
+        num_proven_kept += _count(is_unmeasured & (fates == KEPT))
+        num_proven_rejected += _count(is_unmeasured & (fates == REJECTED_HERE))
         measured = scores[~is_unmeasured]
         finite = measured[np.isfinite(measured)]
         every.append(finite)
@@ -95,8 +95,7 @@ def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs
         num_outside += int(np.count_nonzero(outside))
         num_kept_outside += int(np.count_nonzero(outside & (fates == KEPT)))
         low, high = min(low, finite.min(initial=low)), max(high, finite.max(initial=high))
-    if num_kept_outside and criterion.name in proofs.criteria:
-        num_kept_outside -= _num_proven(criterion, ledgers, proofs)
+    num_kept_outside -= _num_proven(criterion, ledgers, proofs) if num_kept_outside else 0
     return ScoreSpread(
         criterion=criterion,
         num_measured=num_measured,
@@ -114,6 +113,10 @@ def spread_of(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs
     )
 
 
+def _count(chosen: npt.NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(chosen))
+
+
 def _quantiles(every: Sequence[Floats]) -> tuple[float, ...]:
     """Return the scores at every thousandth of their order; all of them are in memory for that, eight bytes each."""
     steps = np.linspace(0.0, 1.0, NUM_QUANTILES + 1)
@@ -123,6 +126,8 @@ def _quantiles(every: Sequence[Floats]) -> tuple[float, ...]:
 def _num_proven(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs) -> int:
     """Count the kept samples whose own score lies outside, and of which a screen proves that it holds."""
     num_proven = 0
+    if criterion.name not in proofs.criteria:
+        return 0
     for path in ledgers:
         for batch in batches(path, ["kept", criterion.column, *proofs.columns([criterion.name])]):
             scores, kept = scores_in(batch, criterion), batch.column("kept").to_numpy(zero_copy_only=False)

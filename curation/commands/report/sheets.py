@@ -75,7 +75,7 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownRun:
     """What it takes to show samples: where they lie, and what they were judged by."""
 
     curate: Path
@@ -87,7 +87,7 @@ class Shown:
     max_side_px: int = MAX_SIDE_PX
 
 
-def read_sheets(shown: Shown, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
+def read_sheets(shown: ShownRun, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
     """Fetch what the chosen samples need: their ledger rows, then their pictures.
 
     A place names a shard by the stem of its ledger. Where what was curated is not to be found, only kept samples are
@@ -114,7 +114,7 @@ def read_sheets(shown: Shown, choices: Sequence[Choice]) -> tuple[Sheet, ...]:
 
 
 def _rows_of(
-    shown: Shown, ledgers: Mapping[str, ShardReport], choices: Sequence[Choice], criteria: Sequence[ScoreColumn]
+    shown: ShownRun, ledgers: Mapping[str, ShardReport], choices: Sequence[Choice], criteria: Sequence[ScoreColumn]
 ) -> dict[RowPlace, dict[str, Any]]:
     """Return the ledger rows of all chosen samples, or of the kept ones alone where no other can be shown."""
     rows: dict[RowPlace, dict[str, Any]] = {}

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,15 @@ def load_thumbnails(
             own = [place for place in here if _is_of(sample, rows[place])]
             if here:
                 place = (own or here)[0]
-                thumbnail = _thumbnail(sample, rows[place], limits, max_side_px)
                 if own or len(here) == 1:
-                    found[place] = thumbnail
+                    found[place] = _thumbnail(sample, rows[place], limits, max_side_px)
 
     for stem, places in sorted(kept.items()):
         with _told(found, places, "its shard cannot be read"):
             take(read_samples(tars[stem], places.keys()), places)
     for shard, places in sorted(others.items()):
         if shard not in origin.shards or not origin.shards[shard].path.exists():
-            lost = [place for group in places.values() for place in group]
-            found.update({place: Thumbnail(problem="its shard is not here") for place in lost})
+            found.update(dict.fromkeys(chain(*places.values()), Thumbnail(problem="its shard is not here")))
             continue
         with _told(found, places, "its shard cannot be read"), origin.samples(shard, set(places)) as samples:
             take(samples, places)
