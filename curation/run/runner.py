@@ -135,7 +135,7 @@ def run_all(
     """
     if isinstance(on_outcome, Expecting):
         on_outcome.expect(len(jobs))
-    found = [(job, done(job)) for job in jobs]
+    found: list[tuple[J, ShardReport | None]] = [(job, done(job)) for job in jobs]
     reports = (report for _, report in found if report is not None)
     outcomes: list[Outcome] = []
     for outcome in chain(reports, run_shards([job for job, report in found if report is None], work, spread)):
