@@ -146,7 +146,8 @@ def run_all(
 
 def tally_of(on_outcome: OnOutcome) -> Path | None:
     """Return where jobs say how far they are, for whoever is told of outcomes; None where nobody looks."""
-    return on_outcome.tally if isinstance(on_outcome, Expecting) else None
+    tally: Path | None = getattr(on_outcome, "tally", None)
+    return tally
 
 
 def silent(outcome: Outcome) -> None:
