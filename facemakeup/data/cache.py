@@ -71,12 +71,8 @@ def fill_cache(
     leave_cards(index.shards, [(CACHE, Path(config.cache.folder))])
     jobs = _Jobs(index, config, work, encoders, state.process_index, state.num_processes)
     fill = fill_shard if spread.num_workers else Filler(config, work, encoders.base, encoders.clip_side).fill
-    return _report(
-        run_shards(jobs, fill, spread),
-        index,
-        FaultLimit(config.data.max_fault_fraction, config.data.min_faults),
-        on_shard,
-    )
+    limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
+    return _report(run_shards(jobs, fill, spread), index, limit, on_shard)
 
 
 def _report(
