@@ -18,7 +18,7 @@ from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import OptimSettings
 
 
-class Obvious:
+class ObviousLoop:
     """One optimiser step after the other."""
 
     def __init__(self, model: FaceMakeUp, encoders: Encoders, device: torch.device) -> None:

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 
 from benchmarks.provenance import RESULTS, commit, machine
 from benchmarks.training import sample_cost, sd15, world
-from benchmarks.training.obvious_loop import Floats, Obvious, matrix_tflops
+from benchmarks.training.obvious_loop import Floats, ObviousLoop, matrix_tflops
 from facemakeup.data.batch import Loaded
 from facemakeup.data.cache import fill_cache
 from facemakeup.data.caches import plan_of
@@ -145,7 +145,7 @@ def obvious(made: World, size: int, num_workers: int) -> dict[str, Any]:
     """Time the steps of the obvious loop, whose data come from the same tars."""
     config = made.config(size, False)
     dataset, _ = open_dataset([made.pattern], config, plan_of(config, made.encoders), made.folder / "work")
-    loop = Obvious(made.model().to(made.device), made.encoders, made.device)
+    loop = ObviousLoop(made.model().to(made.device), made.encoders, made.device)
     loader = torch.utils.data.DataLoader(Floats(dataset), batch_size=None, num_workers=num_workers)
     stream, waited = iter(loader), [0.0]
     return timed(lambda _: loop.step(_next(stream, waited, made.clock)), made, size, waited)

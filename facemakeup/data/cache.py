@@ -1,7 +1,7 @@
 """`facecaptionhq cache`: computes latents, identity vectors and aligned faces once, into sidecar tars for training."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 
 from curation.errors import UsageError
-from curation.run.runner import ShardFailure, Spread, run_shards
+from curation.run.runner import Outcome, ShardFailure, Spread, run_shards
 from facemakeup.data.fill import Filler, FillJob, fill_shard
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.shards import ShardStore, find_shards
@@ -71,10 +71,17 @@ def fill_cache(
     leave_cards(index.shards, [(CACHE, Path(config.cache.folder))])
     jobs = _Jobs(index, config, work, encoders, state.process_index, state.num_processes)
     fill = fill_shard if spread.num_workers else Filler(config, work, encoders.base, encoders.clip_side).fill
+    limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
+    return _report(run_shards(jobs, fill, spread), index, limit, on_shard)
+
+
+def _report(
+    outcomes: Iterator[Outcome], index: TarIndex, limit: FaultLimit, on_shard: Callable[[str], None]
+) -> CacheReport:
+    """Add up what became of the shards, as they come; too many samples that cannot be used stop them."""
     counts: Counter[str] = Counter()
     faults, failed, num_seen = list(index.faults), list[ShardFailure](), 0
-    limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)
-    for outcome in run_shards(jobs, fill, spread):
+    for outcome in outcomes:
         if isinstance(outcome, ShardFailure):
             failed.append(outcome)
             continue
