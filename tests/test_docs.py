@@ -17,6 +17,8 @@ from cli import app
 from curation.errors import FaceCaptionError, RecipeError, UsageError
 from curation.recipe.filter_plan import filter_names
 from curation.recipe.recipe import RecipeFile, bundled_recipes, recipe_of
+from curation.recipe.validation import validated
+from facemakeup.evaluation.settings import EvaluationSettings
 from facemakeup.train_config import config_of
 from tests.curation.whole_run import write_run
 from tests.places import ROOT
@@ -155,7 +157,7 @@ def test_a_python_snippet_that_says_why_it_cannot_run_is_compiled_and_finds_what
 
 
 def require_settings(piece: Mapping[str, Any], place: str) -> None:
-    """Make sure that a recipe or a training configuration takes these tables, and that one filter's are the recipe's.
+    """Make sure that a recipe, training or evaluation takes these tables, and that one filter's are the recipe's.
 
     Raises:
         RecipeError: a key does not hold.
@@ -165,6 +167,10 @@ def require_settings(piece: Mapping[str, Any], place: str) -> None:
         stanzas = [stanza for text in texts for stanza in tomllib.loads(text)["filters"]]
         if not any({**stanza, **piece["filters"]} == stanza for stanza in stanzas):
             raise RecipeError(f"{place}: no filter of a bundled recipe has these settings")
+        return
+    if "methods" in piece:
+        whole = tomllib.loads((ROOT / "configs" / "evaluation" / "unsplash-face.toml").read_text())
+        validated(EvaluationSettings, {**whole, **piece}, place, "")
         return
     is_recipe = piece.keys() <= RecipeFile.model_fields.keys()
     whole = tomllib.loads((ROOT / "configs" / ("demo.toml" if is_recipe else "train/tiny.toml")).read_text())

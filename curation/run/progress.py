@@ -46,8 +46,12 @@ def progress(
     columns = (SpinnerColumn(), what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), rest)
     disable = not console.is_terminal or console.quiet or quiet
     shown = Progress(*columns, console=console, disable=disable)
-    folder = tempfile.TemporaryDirectory(prefix=TALLY_PREFIX, ignore_cleanup_errors=True)
-    with json_log(log_json), watching(stage, metrics) as watched, folder as tally, shown as bar:
+    with (
+        json_log(log_json),
+        watching(stage, metrics) as watched,
+        tempfile.TemporaryDirectory(prefix=TALLY_PREFIX, ignore_cleanup_errors=True) as tally,
+        shown as bar,
+    ):
         speaks = not (console.is_terminal or quiet)
         told = Told(stage, done, console, bar, watched, Path(tally), speaks=speaks)
         with told.every_minute():

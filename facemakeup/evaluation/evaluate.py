@@ -16,7 +16,7 @@ from facemakeup.evaluation.copy_paste import NO_OTHER_PHOTO
 from facemakeup.evaluation.estimate import Failure
 from facemakeup.evaluation.generators.base import Reference
 from facemakeup.evaluation.leakage import Leakage, Trace, check_leakage, read_identities, read_index, with_nearest
-from facemakeup.evaluation.page import Shown, render
+from facemakeup.evaluation.page import ShownPictures, render
 from facemakeup.evaluation.panel import FACE, Panel, load_panel
 from facemakeup.evaluation.pictures import Studio, folder_of, made_elsewhere
 from facemakeup.evaluation.protocol import Case, cases
@@ -73,7 +73,7 @@ def panel_of(settings: EvaluationSettings | None) -> Panel:
     return load_panel(settings.judges, settings.faces.accept_noncommercial, settings.device)
 
 
-def _scored(
+def _scored(  # long: what the table names
     settings: EvaluationSettings,
     root: Path,
     photos: ReferenceSet,
@@ -82,7 +82,7 @@ def _scored(
     panel: Panel,
     told: Told,
     target: Path,
-) -> tuple[Table, list[Shown]]:
+) -> tuple[Table, list[ShownPictures]]:
     finder = settings.faces
     detector = faces.build(faces.Measure(detector=finder.detector, weights=finder.weights), "cpu")
     look = _Looker(panel, detector)
@@ -97,7 +97,7 @@ def _scored(
     studio = Studio(target, wanted, references, finder.accept_noncommercial, settings.device)
     rows: list[Row] = []
     anchors: list[Row] = []
-    shown: list[Shown] = []
+    shown: list[ShownPictures] = []
     for number, method in enumerate(settings.methods, start=1):
         told(f"{method.name}: {len(wanted)} pictures")
         elsewhere = folders.get(method.name)
@@ -106,7 +106,7 @@ def _scored(
             cells = row_cells(_beside(wanted, measured, photos, real), panel, background, made.recogniser)
             facts = {"recogniser": made.recogniser, "pictures_sha256": _digest(made.pictures), **made.facts}
             (anchors if made.is_anchor else rows).append(Row(made.name, made.is_anchor, facts, cells))
-            shown.append(Shown(made.name, made.pictures))
+            shown.append(ShownPictures(made.name, made.pictures))
     rows += [*anchors, *_anchors(wanted, photos, real, panel, background)]
     table = Table(
         set_name=photos.name,
@@ -128,12 +128,12 @@ def _draws(settings: EvaluationSettings) -> bool:
     return any(method.generator is not None for method in settings.methods)
 
 
-def _photos_shown(wanted: Sequence[Case], photos: ReferenceSet) -> list[Shown]:
+def _photos_shown(wanted: Sequence[Case], photos: ReferenceSet) -> list[ShownPictures]:
     """Return what stands beside every picture on the page: prompts, references, other photos."""
     others = [photos.other_of.get(case.reference.identity) for case in wanted]
     return [
-        Shown("reference", [case.reference.path for case in wanted], [case.prompt for case in wanted]),
-        Shown("another photo", [Failure(NO_OTHER_PHOTO) if photo is None else photo.path for photo in others]),
+        ShownPictures("reference", [case.reference.path for case in wanted], [case.prompt for case in wanted]),
+        ShownPictures("another photo", [Failure(NO_OTHER_PHOTO) if photo is None else photo.path for photo in others]),
     ]
 
 

@@ -21,7 +21,7 @@ QUALITY = 85
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPictures:
     """One column of pictures, in the order of the cases."""
 
     name: str
@@ -30,14 +30,14 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Tile:
+class PageTile:
     """One picture on the page, or why there is none."""
 
     data: str | None
     reason: str
 
 
-def render(table: Table, shown: Sequence[Shown]) -> str:
+def render(table: Table, shown: Sequence[ShownPictures]) -> str:
     """Return the page; of many cases, `MAX_SHOWN` are shown, evenly chosen."""
     num = len(table.identities)
     chosen = sorted({number * num // min(num, MAX_SHOWN) for number in range(min(num, MAX_SHOWN))})
@@ -60,18 +60,18 @@ def render(table: Table, shown: Sequence[Shown]) -> str:
     )  # fmt: skip
 
 
-def _tile(picture: Path | Failure) -> Tile:
+def _tile(picture: Path | Failure) -> PageTile:
     if isinstance(picture, Failure):
-        return Tile(None, picture.reason)
+        return PageTile(None, picture.reason)
     try:
         with Image.open(picture) as opened:
             small = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, Image.DecompressionBombError):
-        return Tile(None, "unreadable")
+        return PageTile(None, "unreadable")
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=QUALITY)
-    return Tile(base64.b64encode(file.getvalue()).decode("ascii"), "")
+    return PageTile(base64.b64encode(file.getvalue()).decode("ascii"), "")
 
 
 def _environment() -> Environment:

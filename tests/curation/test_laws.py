@@ -121,8 +121,9 @@ def test_the_cascade_stops_measuring_what_is_decided(source: Path, tmp_path: Pat
     measured = {row["key"]: [name for name in FILTERS if row[f"{name}_evidence"] is not None] for row in rows}
     assert measured["grey"] == ["colour"]
     assert measured["cat"] == ["colour", "faces"]
-    assert measured["face"] == list(FILTERS)
+    assert measured["face"] == ["colour", "faces", "drawn"]
     assert measured["torn"] == []
+    assert [row["key"] for row in rows if row["text_screen_evidence"] is not None] == ["face"]
 
 
 SCREEN = """
@@ -169,5 +170,5 @@ def test_the_manifest_names_every_weights_file_by_its_sha256(source: Path, tmp_p
     recipe = recipe_with(tmp_path, FILTERS)
     curate(source, tmp_path / "out", recipe, Spread(0))
     weights = read_manifest(tmp_path / "out").weights
-    needed = ("centerface", "craft_mlt_25k", "drawn_heads", "efficientnet_lite0")
+    needed = ("centerface", "craft_mlt_25k", "drawn_heads", "efficientnet_lite0", "ppocr_v4_det")
     assert weights == {name: find_weights(name).sha256 for name in needed}

@@ -76,7 +76,7 @@ def read_table(reviewed: Reviewed, on_shard: OnShard = lambda number: None) -> R
     return RowTable(database, recipe, scores, num_rows)
 
 
-def _put(database: Any, query: str, batch: pa.RowTable) -> None:
+def _put(database: Any, query: str, batch: pa.Table) -> None:
     database.register("batch", batch)
     try:
         database.execute(query)
@@ -95,7 +95,7 @@ def _wanted(scores: Sequence[Score], proofs: Sequence[Proven]) -> list[str]:
 
 def _read(
     batch: pa.RecordBatch, first: int, shard: int, scores: Sequence[Score], proofs: Sequence[Proven], recipe: Recipe
-) -> pa.RowTable:
+) -> pa.Table:
     num_rows = batch.num_rows
     columns: dict[str, Any] = {"id": pa.array(range(first, first + num_rows), pa.int64())}
     columns["shard"] = pa.array([shard] * num_rows, pa.int32())

@@ -43,7 +43,7 @@ class CheckpointSource(Settings):
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class MethodCheckpoint:
     """A file that was read, by its parts."""
 
     path: Path
@@ -81,7 +81,7 @@ def fetch_file(place: CheckpointSource) -> Path:
     return path
 
 
-def read_checkpoint(place: CheckpointSource) -> Checkpoint:
+def read_checkpoint(place: CheckpointSource) -> MethodCheckpoint:
     """Read a file whose tensors lie in parts: nested, or named `PART.NAME`.
 
     Raises:
@@ -98,7 +98,7 @@ def read_checkpoint(place: CheckpointSource) -> Checkpoint:
     odd = [f"{part}.{key}" for part, state in parts.items() for key, t in state.items() if not isinstance(t, Tensor)]
     if odd:
         raise UsageError(f"{path}: {odd[:NUM_NAMED]} are no tensors")
-    return Checkpoint(path, sha256_of(path.resolve()), parts)
+    return MethodCheckpoint(path, sha256_of(path.resolve()), parts)
 
 
 def layout_of(module: nn.Module) -> Layout:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from curation.errors import UsageError
-from facemakeup.evaluation.generators.checkpoints import Checkpoint, State, load_strictly
+from facemakeup.evaluation.generators.checkpoints import MethodCheckpoint, State, load_strictly
 from facemakeup.evaluation.generators.pulid_encoders import NUM_LOOKS
 
 HEAD_WIDTH = 64
@@ -19,7 +19,7 @@ PRETRAINED_GRID = (16, 16)
 VISUAL = "visual"
 
 
-def load_eva(checkpoint: Checkpoint) -> Any:
+def load_eva(checkpoint: MethodCheckpoint) -> Any:
     """Return the network of a file, in float32 and frozen.
 
     Raises:

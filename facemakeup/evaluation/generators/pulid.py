@@ -10,7 +10,7 @@ from facemakeup.evaluation.generators.attention import cross_attentions, face_la
 from facemakeup.evaluation.generators.base import Facts, Reference
 from facemakeup.evaluation.generators.catalogue import published
 from facemakeup.evaluation.generators.checkpoints import (
-    Checkpoint,
+    MethodCheckpoint,
     fetch_file,
     layout_of,
     load_strictly,
@@ -109,7 +109,7 @@ class PulidGenerator:
         return (sized - mean) / deviation
 
 
-def _with_weights(unet: Any, checkpoint: Checkpoint) -> list[IdentityAttention]:
+def _with_weights(unet: Any, checkpoint: MethodCheckpoint) -> list[IdentityAttention]:
     """Put the file's attentions into a U-Net."""
     state = checkpoint.part(ATTENTIONS)
     require_layout(state, face_layout(unet, "id_to_k", "id_to_v"), f"{checkpoint.path}: {ATTENTIONS}")

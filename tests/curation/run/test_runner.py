@@ -96,7 +96,7 @@ def test_a_ray_that_cannot_start_is_one_error_that_says_what_may_help_and_leaves
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     with pytest.raises(ClusterError, match=r"Ray does not start here: .*107 bytes.*; --workers 0 needs no Ray; TMPDIR"):
-        outcomes(place, ["a"], Spread(1))
+        outcomes(place, ["a", "b"], Spread(1))
     assert not list(place.iterdir())
 
 

@@ -244,7 +244,9 @@ def test_a_pack_follows_the_folder_that_was_decided_again(source: Path, drawn_li
 def test_without_the_source_loosening_is_refused_and_nothing_changes(
     source: Path, drawn_limit: float, tmp_path: Path
 ) -> None:
-    run = curated(source, tmp_path / "run", recipe(tmp_path, STRICT, drawn_limit))
+    moved = shutil.copytree(source, tmp_path / "in")
+    run = curated(moved, tmp_path / "run", recipe(tmp_path, STRICT, drawn_limit))
+    moved.rename(tmp_path / "elsewhere")
     before = read_manifest(run / "curate")
     with pytest.raises(ShardError, match=r"3 of 4 shards could not be decided again.*--source"):
         decide(run, recipe(tmp_path, LOOSE, drawn_limit), ALONE)
