@@ -1,5 +1,7 @@
 """The command for whoever has pictures and nothing else yet."""
 
+import getpass
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,7 @@ from curation.command_line.options import (
     to_json,
     without_pandas,
 )
+from curation.command_line.seeing import can_serve, open_page
 from curation.errors import UsageError
 from curation.printable import say
 
@@ -42,7 +45,7 @@ def look(  # long: its options
         bool, typer.Option("--allow-removed", help="Measure anew where pictures were taken away, added or changed.")
     ] = False,
     no_serve: Annotated[
-        bool, typer.Option("--no-serve", help="Open no page; so far, `review` opens one when it is called.")
+        bool, typer.Option("--no-serve", help="Write the page, and serve none for review, as where no terminal is.")
     ] = False,
     log_json: LogOption = None,
     as_json: JsonOption = False,
@@ -66,3 +69,7 @@ def look(  # long: its options
     if looked.manifest.failed:
         say(f"{len(looked.manifest.failed)} shards failed; the same command again retries only them", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
+    if can_serve() and sys.stdout.isatty() and not (no_serve or as_json):
+        from curation.commands.review.desk import Choices
+
+        open_page(target, Choices(getpass.getuser(), None, None))

@@ -1,14 +1,19 @@
 """What is looked at: a run's pictures in the browser, with what was decided about them and what people say of them."""
 
 import getpass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curation.arguments import path
 from curation.command_line.options import SeedOption, asked, location
+from curation.errors import UsageError
 from curation.printable import say
+
+if TYPE_CHECKING:
+    from curation.commands.review.desk import Choices
 
 
 def review(
@@ -28,18 +33,36 @@ def review(
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port of 127.0.0.1; 0 is any free one.")] = 0,
 ) -> None:
     """Open a run on a local page: label, search, ask what other limits would do, write a recipe."""
-    from curation.commands.review.desk import Choices, open_desk
+    from curation.commands.review.desk import Choices
+
+    whence = location(source) if source else None
+    open_page(
+        location(run), Choices(reviewer or getpass.getuser(), labels, whence, tuple(words or ()), num, seed), port
+    )
+
+
+def open_page(run: Path, choices: "Choices", port: int = 0) -> None:
+    """Serve the page of a run until Ctrl-C.
+
+    Raises:
+        UsageError: what serves it is not installed.
+    """
+    if not can_serve():
+        raise UsageError("review: no server is installed for its page: pip install 'facecaptionhq[review]'")
+    from curation.commands.review.desk import open_desk
     from curation.commands.review.serve import serve
 
-    choices = Choices(
-        reviewer or getpass.getuser(), labels, location(source) if source else None, tuple(words or ()), num, seed
-    )
-    desk = open_desk(location(run), choices, lambda shard: None if asked["quiet"] else _told_reading(shard))
+    desk = open_desk(run, choices, lambda shard: None if asked["quiet"] else _told_reading(shard))
     try:
         serve(desk, port, lambda address: _told_ready(address, desk.labels.path))
     except KeyboardInterrupt:
         given = len(desk.labels.standing())
         say(f"\nreview: {given} labels stand in {desk.labels.path}", err=True)
+
+
+def can_serve() -> bool:
+    """Whether what serves a page is installed."""
+    return all(find_spec(name) is not None for name in ("starlette", "uvicorn"))
 
 
 def _told_reading(num_shards: int) -> None:
