@@ -4,6 +4,8 @@
 PYTHON ?=
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Where bytecode is not kept, every process that a test starts compiles all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test test-slow test-gpl lint types smoke lock clean
 

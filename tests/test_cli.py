@@ -118,6 +118,7 @@ def test_the_old_spelling_of_the_cheapest_order_is_turned_away_in_one_line_that_
     assert "--order" not in run("plan", "--help").stdout
 
 
+@pytest.mark.slow
 def test_missing_weights_stop_a_run_before_it_starts_and_say_what_to_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +155,7 @@ def test_models_are_listed_with_licence_and_hash() -> None:
     assert all(entry["licence"] and len(entry["sha256"]) == 64 for entry in entries)
 
 
+@pytest.mark.slow
 @with_models
 def test_pull_takes_files_from_a_mirror_once_their_terms_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -187,6 +189,7 @@ def test_a_recipe_that_the_doctor_does_not_find_is_exit_code_two() -> None:
     assert (told.returncode, "recipe nothing" in told.stdout) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_is_answered_with_the_command_that_goes_on(tmp_path: Path, number: int, code: int) -> None:
     requests = tmp_path / "a list"
@@ -217,6 +220,7 @@ def test_sigterm_ends_a_run_on_ray_like_any_other(tmp_path: Path, recipe: Path) 
     assert "shards were committed by this call" in rest and "the same command goes on" in rest
 
 
+@pytest.mark.slow
 def test_quiet_leaves_results_and_failures(tmp_path: Path, recipe: Path) -> None:
     source = mixed_source(tmp_path / "in", 1)
     told = run("--quiet", "curate", source, tmp_path / "out", "--recipe", recipe, "--workers", 0)

@@ -59,6 +59,7 @@ def test_wheel_and_sdist_say_that_each_package_has_types(wheel: Path, sdist: Pat
         assert markers <= {name.partition("/")[2] for name in archive.getnames()}
 
 
+@pytest.mark.slow
 def test_the_sdist_builds_the_wheel_that_the_checkout_builds(wheel: Path, sdist: Path, tmp_path: Path) -> None:
     one, other = zipfile.ZipFile(wheel), zipfile.ZipFile(_wheel_from(sdist, tmp_path))
     assert one.namelist() == other.namelist()

@@ -191,6 +191,7 @@ def test_the_hit_rate_counts_what_the_screens_spared_their_filter_and_nobody_els
     assert found["text"]["screens"] == {"text_screen": 3}
 
 
+@pytest.mark.slow
 @with_models
 @with_gold
 def test_agreement_lists_every_difference_and_goes_on_from_what_is_kept(

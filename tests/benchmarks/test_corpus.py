@@ -39,6 +39,7 @@ def test_the_same_seed_gives_the_same_bytes(corpus: Path, tmp_path: Path) -> Non
     assert all((corpus / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in names)
 
 
+@pytest.mark.slow
 @with_gold
 def test_curate_takes_the_tars_and_the_manifest_says_what_is_in_them(corpus: Path) -> None:
     ((shard, sha256),) = source_shards(corpus)

@@ -75,6 +75,7 @@ def test_a_piece_of_a_corpus_holds_its_first_whole_samples_in_as_many_tars_as_as
         first_samples(source, 17)
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_orders_finds_the_same_pictures_kept_in_each(tmp_path: Path) -> None:
     try:
         find_weights("efficientnet_lite0")

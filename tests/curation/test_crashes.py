@@ -14,6 +14,7 @@ SHIM = ROOT / "tests" / "faults" / "shim.c"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler to build the shim that fails system calls")
 @pytest.mark.timeout(600)
 def test_a_run_that_fails_at_any_write_loses_and_doubles_nothing_and_ends_like_an_uninterrupted_one(

@@ -106,6 +106,7 @@ def truly_rejecting(row: dict[str, Any], folder: Path) -> set[str | None]:
     return failing
 
 
+@pytest.mark.slow
 def test_with_everything_measured_the_ledgers_are_equal_too_and_name_the_first_failure_in_declared_order(
     source: Path, tmp_path: Path
 ) -> None:

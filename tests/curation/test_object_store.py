@@ -145,6 +145,7 @@ def test_of_two_that_create_the_same_object_exactly_one_wins_a_hundred_times(buc
         assert commit.read_sealed(path) == {"who": wins[0]}
 
 
+@pytest.mark.slow
 def test_a_bucket_is_leased_as_a_folder_is(bucket: Path) -> None:
     with hold(bucket / "out") as first:
         with pytest.raises(LeaseError, match="held by another run"), hold(bucket / "out"):
@@ -355,6 +356,7 @@ def test_a_holder_whose_object_was_changed_by_one_that_it_replaced_writes_it_aga
         assert (bucket / "out" / "a.tar").read_bytes() == b"ours"
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_lost_on_its_way_is_no_sign_of_another_run(
     proxy: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

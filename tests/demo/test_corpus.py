@@ -66,6 +66,7 @@ def test_the_corpus_stays_within_its_size(corpus: Corpus) -> None:
     assert 50 <= len(portraits) <= 70
 
 
+@pytest.mark.slow
 def test_every_label_is_there_and_says_what_it_was_made_from(corpus: Corpus) -> None:
     rows = truth(corpus)
     kinds = {"single", "masked", "group", "bw", "sepia", "text", "drawn", "animal", "noface"}

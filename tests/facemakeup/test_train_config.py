@@ -76,6 +76,7 @@ def test_only_settings_that_change_the_result_change_the_digest() -> None:
         assert TrainConfig.model_validate(changed(table, **values)).digest != digest, table
 
 
+@pytest.mark.slow
 def test_help_and_a_wrong_configuration_answer_without_loading_torch(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text("name = 'x'\n[optim]\nrate = 1\n")
     for words in (["--help"], [str(tmp_path / "wrong.toml"), "--data", "x", "--out", str(tmp_path / "out")]):

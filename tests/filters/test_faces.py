@@ -116,6 +116,7 @@ def test_faces_do_not_depend_on_the_rest_of_the_batch(measure: dict[str, object]
     assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measure",
     [pytest.param(YOLO, marks=with_models), pytest.param({**CENTERFACE, "side": 384}, marks=with_centerface)],

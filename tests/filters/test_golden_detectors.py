@@ -59,6 +59,7 @@ def test_a_face_is_found_alike_alone_and_beside_other_pictures(gold: Path) -> No
     assert detector.measure(images) == [*detector.measure(images[:1]), *detector.measure(images[1:])]
 
 
+@pytest.mark.slow
 def test_craft_finds_the_lettering_of_a_meme_and_none_on_a_plain_portrait(gold: Path) -> None:
     plan = plan_of("text")
     detector = plan.module.build(plan.measure, "cpu")

@@ -70,6 +70,7 @@ def rows_of(run: Path) -> list[dict[str, Any]]:
     return [row for shard in shards for row in read_ledger(run / "thin" / f"{shard}.parquet").to_pylist()]
 
 
+@pytest.mark.slow
 def test_it_is_verified_told_reported_collected_and_forgotten_like_every_other(tmp_path: Path, recipe: Recipe) -> None:
     run = tmp_path / "run"
     thin(run, recipe)

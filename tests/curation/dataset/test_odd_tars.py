@@ -89,6 +89,7 @@ SUFFIXES = st.sampled_from(["jpg", "JPG", "jfif", "png", "txt", "json", "cls", "
 NAMES = st.one_of(st.builds("{}.{}".format, PARTS, SUFFIXES), st.sampled_from(STRAYS))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.lists(NAMES, max_size=12))
 def test_as_many_pictures_as_go_in_are_rows_or_the_shard_is_refused(

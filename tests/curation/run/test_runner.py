@@ -41,6 +41,7 @@ def outcomes(folder: Path, names: list[str], spread: Spread) -> dict[str, ShardR
     return {outcome.shard: outcome for outcome in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_every_job_has_one_outcome_and_a_failure_stops_no_other(
     tmp_path: Path, num_workers: int, ray_address: str

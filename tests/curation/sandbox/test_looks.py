@@ -132,6 +132,7 @@ def test_pictures_that_harm_who_looks_are_named_and_their_neighbours_arrive(
     assert not any(line.split()[1] == str(os.getpid()) for line in marks.read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_the_done_record_says_who_harmed_whom_and_how(tmp_path: Path, server: DemoServer, marks: Path) -> None:
     selection(tmp_path, server, [colourful(1), poison(SEGFAULT)])
     run(tmp_path, recipe_of(tmp_path))
@@ -197,6 +198,7 @@ def test_a_listed_picture_is_withheld_even_if_nobody_can_look_at_it(
     assert manifest.rejected == {"fetch": {"withheld": 1}}
 
 
+@pytest.mark.slow
 def test_without_isolation_the_same_bytes_come_out(tmp_path: Path, server: DemoServer) -> None:
     pictures = [colourful(1), colourful(2, "PNG"), colourful(3, "WEBP"), b"<html>no picture</html>"]
     selection(tmp_path, server, pictures)

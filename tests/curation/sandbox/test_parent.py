@@ -249,6 +249,7 @@ def uids_of(folder: Path) -> list[str]:
     return [sample.uid("00000") for sample in read_samples(folder / "in" / "00000.tar")]
 
 
+@pytest.mark.slow
 def test_a_picture_that_would_take_its_worker_along_is_quarantined_by_a_worker_that_lives(tmp_path: Path) -> None:
     poisoned_shard(tmp_path / "in", "00000", [0, 0, KILL_THE_WORKER, 0, KILL_THE_GROUP])
     manifest = curate(tmp_path / "in", tmp_path / "out", poison_recipe(tmp_path), ALONE)
@@ -319,6 +320,7 @@ def test_ray_brings_a_shard_past_a_picture_that_kills_its_workers(tmp_path: Path
     assert not (tmp_path / "out" / "_tmp").exists()
 
 
+@pytest.mark.slow
 def test_the_cell_dies_with_its_worker(tmp_path: Path) -> None:
     poisoned_shard(tmp_path / "in", "00000", [0, SLOW])
     recipe = poison_recipe(tmp_path, UNHURRIED)

@@ -10,6 +10,7 @@ import pytest
 from curation.storage.scratch import end_users_of, scratch_database, scratch_folder
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_into_memory_goes_to_a_folder_that_goes_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

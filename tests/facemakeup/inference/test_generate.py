@@ -54,6 +54,7 @@ def pixels(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.int32]]":
     return np.asarray(Image.open(path), dtype=np.int32)
 
 
+@pytest.mark.slow
 def test_one_picture_is_drawn_per_prompt_and_the_record_says_how(adapter: Path, tmp_path: Path) -> None:
     face(1).save(tmp_path / "one.npz")
     face(2).save(tmp_path / "two.npz")

@@ -58,6 +58,7 @@ def stop_at(step: int) -> Callable[[Progress], None]:
     return on_step
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_resumed_equals_one_that_was_not_bit_for_bit(
     tmp_path: Path, config: TrainConfig, pattern: str
 ) -> None:
@@ -131,6 +132,7 @@ def test_gradient_checkpointing_changes_nothing_beyond_rounding(
     assert largest_difference(dict(states[0]), dict(states[1])) < 1e-6
 
 
+@pytest.mark.slow
 def test_the_average_has_its_closed_form_and_soon_forgets_the_untrained_weights(
     tmp_path: Path, config: TrainConfig, pattern: str
 ) -> None:
@@ -170,6 +172,7 @@ def test_dropping_everything_leaves_no_trace_of_the_conditions(
     assert torch.equal(trainer.step(0, lambda: batch, 1).per_sample_B, again.step(0, lambda: swapped, 1).per_sample_B)
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_folder_needs_resume_and_the_same_settings_and_data(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:

@@ -156,6 +156,7 @@ def test_nothing_counts_in_a_card_whose_seal_is_broken(own: Path) -> None:
     assert isinstance(result.exception, VerificationError) and "card.json" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_a_card_is_stale_once_its_ledgers_are_others_and_the_next_counts_what_was_taken_out(own: Path) -> None:
     first = own / "run/pack/index.parquet"
     gone = pq.read_table(first).to_pylist()[0]

@@ -138,6 +138,7 @@ def is_whole(target: Path, manifest: Manifest) -> bool:
     return all(record_of(target / n) == record for shard in manifest.shards for n, record in shard.files.items())
 
 
+@pytest.mark.slow
 def test_tightening_calls_no_model_and_rewrites_only_the_shards_whose_verdicts_change(
     source: Path, drawn_limit: float, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_run_that_is_half_forgotten_is_not_decided_again(source: Path, drawn_l
             attempt()
 
 
+@pytest.mark.slow
 def test_the_shadow_still_stands_for_the_undecided_after_deciding_before(
     source: Path, drawn_limit: float, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from tests.curation.commands.fetch.test_stage import RECIPE, WAIVER, ranked
 from tests.curation.shards import recipe_from
 
 
+@pytest.mark.slow
 def test_a_fetch_of_which_every_row_was_refused_ends_with_a_hint_and_another_code(tmp_path: Path) -> None:
     source = ranked(tmp_path, [f"http://127.0.0.1:9/{number}.jpg" for number in range(12)])
     recipe = recipe_from(tmp_path, RECIPE.format(rows_per_part=100, num_threads=4))

@@ -82,6 +82,7 @@ def left_in(*folders: Path) -> list[str]:
     return [secret for secret in secrets() if secret in said]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_in_any_derived_place_and_the_receipt_names_them_all(world: Path) -> None:
     run, far = world / "run", world / "far"
     assert left_in(run / "pack2") and left_in(far / "packed") and left_in(far / "cache")
@@ -120,6 +121,7 @@ def test_packing_again_elsewhere_readmits_nothing_and_is_the_same_pack(world: Pa
     assert left_in(world / "new") == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(world: Path) -> None:
     run, listed = world / "run", world / "list.txt"
     listed.write_text(url_of(NUMBER))
@@ -139,6 +141,7 @@ def test_what_cannot_be_reached_is_named_and_the_exit_code_says_so(world: Path) 
     assert left_in(run, world / "far") == [] and verify(run, ALONE).ok
 
 
+@pytest.mark.slow
 def test_two_takedowns_that_reach_into_one_folder_do_not_undo_each_other(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

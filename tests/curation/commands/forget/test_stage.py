@@ -161,6 +161,7 @@ SPELLINGS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_spelling_of_an_address_and_where_it_led_names_the_image_everywhere(run: Path) -> None:
     uid, before = uid_of_url(url_of(10)), files_of(run)
     for line in (*SPELLINGS, "domain:cdn.example.net"):
@@ -244,6 +245,7 @@ def test_running_every_stage_again_readmits_nothing_and_redoes_nothing(run: Path
     assert verify(run, ALONE).ok
 
 
+@pytest.mark.slow
 def test_stages_that_are_run_from_nothing_give_the_very_files_that_forgetting_left(run: Path) -> None:
     take_out(run, url_of(3), url_of(12), "domain:host2.example.org")
     left = {stage: bytes_of(run / stage) for stage in ("curate", "pack")}
@@ -340,6 +342,7 @@ def test_what_is_forgotten_later_adds_to_what_was_forgotten_before(run: Path) ->
     assert verify(run, ALONE).ok
 
 
+@pytest.mark.slow
 def test_a_report_that_is_made_anew_holds_and_shows_nothing_of_it(run: Path) -> None:
     secrets = secrets_of(run, 3)
     take_out(run, url_of(3))
@@ -417,6 +420,7 @@ def outcome(run: Path) -> dict[str, bytes]:
     return {name: content for name, content in files_of(run).items() if "receipt-" not in name}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_half_forgotten_is_refused_by_every_stage_until_it_is_done(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +490,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DemoServ
         yield running
 
 
+@pytest.mark.slow
 def test_fetch_asks_for_no_forgotten_address_and_keeps_no_forgotten_picture(server: DemoServer, tmp_path: Path) -> None:
     run, recipe = tmp_path / "run", recipe_from(tmp_path / "recipe", FETCHING)
     urls = [f"{server.base_url}/images/picture-{seed}.jpg" for seed in range(4)]
@@ -519,6 +524,7 @@ def test_a_run_in_an_object_store_forgets_like_one_on_a_disk(tmp_path: Path, mon
     assert stored == outcome(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_deciding_again_after_forgetting_measures_the_right_pictures_and_readmits_nothing(run: Path) -> None:
     """Loosening brings grey pictures back: their bytes are read from a source that has lost some samples."""
     take_out(run, url_of(0), url_of(GREY), url_of(3))

@@ -210,6 +210,7 @@ def codes_of_the_child(folder: Path, sources: Sequence[Path]) -> list[int]:
     return [int(line) for line in done.stdout.split()]
 
 
+@pytest.mark.slow
 def test_a_malicious_pickle_never_runs(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     paths = [malicious(tmp_path / f"{form}.pth", mark, form) for form in ("zip", "legacy", "plain pickle")]

@@ -217,6 +217,7 @@ def test_the_foreseen_calls_and_verdicts_are_those_that_measuring_makes(
     assert len(kept) == 1 and 0 < sum(next(iter(kept))) < len(drawn.observed)
 
 
+@pytest.mark.slow
 def test_the_proposed_order_is_the_cheapest_of_all(tmp_path: Path, drawn: OrderSample) -> None:
     recipe = recipe_at(tmp_path)
     cascades, found = Cascades(drawn.observed, recipe), propose(drawn.observed, recipe)

@@ -115,6 +115,7 @@ def test_the_forecast_of_a_sample_holds_the_whole_run(tmp_path: Path, selection:
     assert forecast.stages["fetch"].waiting_s_per_part < 3.0
 
 
+@pytest.mark.slow
 def test_a_sample_of_all_rows_leaves_nothing_unsure(tmp_path: Path, selection: Path) -> None:
     forecast = plan(selection, recipe_of(tmp_path), ALONE, num_sampled=1000, waiver=WAIVER, allow_loopback=True)
     assert forecast.num_sampled == NUM_ROWS

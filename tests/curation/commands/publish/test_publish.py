@@ -49,6 +49,7 @@ def own(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "own", symlinks=True)
 
 
+@pytest.mark.slow
 def test_without_yes_nothing_is_sent_and_all_is_said(made: Path) -> None:
     result = call("publish", made / "run", REPO, "--card", made / "card", "--workers", 0)
     assert result.exit_code == 0, result.exception

@@ -146,6 +146,7 @@ def test_pictures_are_blurred_until_the_box_is_checked(report: Path, browser: "B
     assert roughness(sharp) > 2 * roughness(blurred)
 
 
+@pytest.mark.slow
 def test_a_click_reveals_one_picture_and_no_other(report: Path, browser: "Browser") -> None:
     with browser.new_page() as page:
         page.goto(report.as_uri())

@@ -488,6 +488,7 @@ def test_a_score_that_is_the_same_for_everybody_decided_about_nobody(finished: P
     assert (same.reach, varied.reach > 0) == (0.0, True)
 
 
+@pytest.mark.slow
 def test_as_many_pictures_as_are_asked_for_are_drawn_by_a_seed(run: Path) -> None:
     def kept(asked: ReportOptions) -> list[str]:
         write_report(run, asked)

@@ -103,6 +103,7 @@ def test_names_are_those_of_the_files(layouts: Mapping[tuple[str, str, str], Lay
         assert name in layouts[part], part
 
 
+@pytest.mark.slow
 def test_the_stock_loader_takes_instantid_s_file_at_full_size_as_sixteen_tokens(
     layouts: Mapping[tuple[str, str, str], Layout],
 ) -> None:
