@@ -131,18 +131,32 @@ class Textfile:
 
 
 class RayMetrics:
-    """Metrics through Ray, whose nodes export them; silent while this process is connected to no Ray."""
+    """Metrics through Ray, whose nodes export them; silent while this process is connected to no Ray.
+
+    What was set before it was connected, such as the number of shards to do, is told once it is.
+    """
 
     def __init__(self) -> None:
         """Make nothing before Ray runs."""
         self.made: dict[str, Any] = {}
         """Ray's metrics by name."""
+        self._set_before: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
     def record(self, name: str, labels: Mapping[str, str], value: float) -> None:
         """Add, or set."""
         ray = sys.modules.get("ray")
-        if ray is None or not ray.is_initialized() or value < 0:
+        if value < 0:
             return
+        if ray is None or not ray.is_initialized():
+            if METRICS[name].kind == "gauge":
+                self._set_before[name, tuple(labels.items())] = value
+            return
+        while self._set_before:
+            (earlier, tags), was = self._set_before.popitem()
+            self._tell(earlier, dict(tags), was)
+        self._tell(name, labels, value)
+
+    def _tell(self, name: str, labels: Mapping[str, str], value: float) -> None:
         if name not in self.made:
             self.made[name] = _on_ray(name)
         metric = self.made[name]

@@ -79,8 +79,10 @@ def test_a_shard_that_rays_memory_monitor_ends_is_tried_three_times_and_given_up
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.0")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "500")
     monkeypatch.setenv("RAY_task_oom_retry_delay_base_ms", "100")
-    (found,) = run_shards([Task("big", tmp_path)], rest_in_memory, Spread(1))
-    assert found == ShardFailure("big", "the worker was ended 3 times because memory ran out")
+    found = [*run_shards([Task("big", tmp_path), Task("other", tmp_path)], rest_in_memory, Spread(1))]
+    assert next(outcome for outcome in found if outcome.shard == "big") == ShardFailure(
+        "big", "the worker was ended 3 times because memory ran out"
+    )
     attempts = (tmp_path / "big").read_text() if (tmp_path / "big").exists() else ""
     assert len(attempts.splitlines()) <= 3  # the monitor may be quicker than the first line of an attempt
 
