@@ -81,6 +81,7 @@ def write_vlm(folder: Path) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
@@ -106,7 +107,8 @@ def write_vlm(folder: Path) -> Path:
     with seeded(7):
         Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
     images = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=112 * 112)
-    Qwen2VLProcessor(images, words, chat_template=VLM_TEMPLATE).save_pretrained(folder)
+    videos = Qwen2VLVideoProcessor(min_pixels=56 * 56, max_pixels=112 * 112)
+    Qwen2VLProcessor(images, words, videos, chat_template=VLM_TEMPLATE).save_pretrained(folder)
     return folder
 
 
