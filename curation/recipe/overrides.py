@@ -52,3 +52,10 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def as_toml(values: Any) -> Any:
+    """Return the values of a resolved recipe without those that are None: TOML has none, and a missing key means it."""
+    if isinstance(values, Mapping):
+        return {key: as_toml(value) for key, value in values.items() if value is not None}
+    return [as_toml(value) for value in values] if isinstance(values, list | tuple) else values

@@ -26,8 +26,8 @@ from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.derived import register
 
-LABELS = ("single", "group", "no-face", "drawn", "text", "grey", "unsure")
-"""The labels of a new file: what the recipes' filters look for."""
+LABELS = ("single", "group", "noface", "drawn", "text", "bw", "sepia")
+"""The labels of a new file: what the recipes' filters look for, in the words that `calibrate` knows."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import tomlkit
 
 from curation.commands.review.whatif import Limits, changed, limits_of
 from curation.errors import UsageError
+from curation.recipe.overrides import as_toml
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.storage.publish import publish
 
@@ -37,7 +38,7 @@ def write_recipe(folder: Path, name: str, before: Recipe, limits: Limits) -> Pat
     if path.exists():
         raise UsageError(f"{path.name}: lies there already; choose another name")
     after = changed(before.resolved, limits, path.name, name)
-    text = "".join(f"# {line}\n" for line in _remarks(before, after)) + tomlkit.dumps(after.resolved)
+    text = "".join(f"# {line}\n" for line in _remarks(before, after)) + tomlkit.dumps(as_toml(after.resolved))
     publish(path, lambda temp: temp.write_text(text, encoding="utf-8"))
     if load_recipe(path).digest != after.digest:
         raise UsageError(f"{path}: reads as another recipe than was asked for")

@@ -6,6 +6,7 @@ from typing import Any
 from curation.commands.solve.limits import limits_of, set_limits
 from curation.commands.solve.stage import Solution
 from curation.errors import UsageError
+from curation.recipe.overrides import as_toml
 from curation.recipe.recipe import load_recipe, recipe_text
 
 
@@ -20,7 +21,7 @@ def write_recipe(path: Path, solution: Solution, named: str | None) -> None:
     import tomlkit
 
     recipe = solution.recipe
-    document: Any = tomlkit.parse(recipe_text(named)) if named else tomlkit.item(recipe.resolved)
+    document: Any = tomlkit.parse(recipe_text(named)) if named else tomlkit.item(as_toml(recipe.resolved))
     document["name"], document["description"] = recipe.name, recipe.file.description
     set_limits(document, limits_of(recipe))
     try:

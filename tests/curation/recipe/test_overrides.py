@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
+import tomlkit
 
 from curation.errors import RecipeError
-from curation.recipe.recipe import load_recipe
+from curation.recipe.overrides import as_toml
+from curation.recipe.recipe import bundled_recipes, load_recipe
 
 
 def test_a_value_that_is_set_is_the_recipes_own_in_its_digest_and_in_what_is_recorded() -> None:
@@ -43,3 +47,10 @@ def test_what_cannot_be_set_is_named(override: str, message: str) -> None:
     with pytest.raises(RecipeError) as error:
         load_recipe("demo", [override])
     assert message in str(error.value) and override in str(error.value)
+
+
+@pytest.mark.parametrize("name", bundled_recipes())
+def test_a_resolved_recipe_is_a_file_that_reads_as_the_same(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(tomlkit.dumps(as_toml(load_recipe(name).resolved)))
+    assert load_recipe(path).digest == load_recipe(name).digest
