@@ -14,7 +14,7 @@ from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.pretrained import settle
 from facemakeup.model.sd1 import StableDiffusionEncoders
-from facemakeup.model.tiny_base import SCHEDULE, _tokenizer
+from facemakeup.model.tiny_base import SCHEDULE, tokenizer
 
 
 def model_config(recogniser: Recogniser) -> ModelConfig:
@@ -35,7 +35,7 @@ def encoders(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> E
     base = StableDiffusionEncoders(
         vae=settle(parts["vae"], device),
         text_encoder=settle(parts["text_encoder"], device, dtype),
-        tokenizer=_tokenizer(),
+        tokenizer=tokenizer(),
         scheduler=DDPMScheduler(**SCHEDULE),
     )
     return Encoders(base, settle(parts["image_encoder"], device, dtype))
