@@ -36,9 +36,16 @@ from curation.run.derived import homes_of, register
 from curation.run.folders import done_records
 from curation.run.runner import OnOutcome, Spread, run_all, silent, tally_of
 from curation.run.shard_writer import shard_writer
-from curation.run.shares import Share, clear_away, take_over
+from curation.run.shares import (
+    Share,
+    clear_away,
+    mark_taken,
+    require_apart,
+    require_same_source,
+    shares_in,
+    take_over,
+)
 from curation.run.sources import (
-    Difference,
     Known,
     difference,
     known_shards,
@@ -123,16 +130,22 @@ def curate(  # long: its options, and one line of work
     source, target = named(source), named(target)
     shards = source_shards(source)
     shards = shards if share is None else share.of(shards)
+    require_apart(taken, source, target, shards)
     require_decoders(recipe.file.decode)
     weights = weights_of(recipe)
-    work_digest = curate_work(recipe, weights)
+    work_digest, work_id = curate_work(recipe, weights), _work_ids(recipe, weights)
+    joined = shares_in(taken, target, CURATE, work_digest)
     with claimed(target, CURATE, work_digest) as lease:
-        take_over(taken, target, CURATE, work_digest, lease)
+        names = known_shards(target).keys() | {report.shard for one in joined for report in one.manifest.shards}
+        shards = with_sha256s(shards, names, min(max(1, spread.num_workers), os.cpu_count() or 1))
+        require_same_source(joined, source, shards, work_id)
+        take_over(joined, target, shards, lease)
         before = read_manifest(target).extra if (target / MANIFEST_NAME).is_file() else {}
-        shards, missing = _held_against(target, shards, recipe, weights, spread)
+        missing = difference(known_shards(target), shards, work_id)
         if not allow_removed:
             require_all(source, target, missing, way_on(shard for shard, _ in shards))
-        _leave_cards([source / MANIFEST_NAME, *(shard.path for shard, _ in shards)], target)
+        homes = homes_of([source / MANIFEST_NAME, *(shard.path for shard, _ in shards)])
+        _leave_cards(homes, target)
         soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
             CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead, source, tally_of(on_outcome))
@@ -141,8 +154,10 @@ def curate(  # long: its options, and one line of work
         outcomes = run_all(jobs, curate_shard, _not_more_than_needed(spread, shards), on_outcome, _done_before)
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
         manifest = finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
+        if not manifest.failed:
+            mark_taken(taken, target)
     if not manifest.failed:
-        clear_away(taken, source)
+        clear_away(taken, homes)
     return manifest
 
 
@@ -160,20 +175,17 @@ def _done_before(job: CurateJob) -> ShardReport | None:
     return None if job.source_sha256 is None else _committed(job, job.source_sha256)
 
 
-def _leave_cards(files: Iterable[Path], target: Path) -> None:
-    """Tell every stage's folder that one of the files lies in, by name or through links, what is made from it."""
-    for home in homes_of(files):
+def _leave_cards(homes: Iterable[Path], target: Path) -> None:
+    """Tell every stage's folder that shards come from, by name or through links, what is made from it."""
+    for home in homes:
         made_from = read_manifest(home).state if (home / MANIFEST_NAME).is_file() else ""
         register(home, target, CURATE.name, made_from)
 
 
-def _held_against(
-    target: Path, shards: list[Known], recipe: Recipe, weights: Mapping[str, str], spread: Spread
-) -> tuple[list[Known], Difference]:
-    """Return the shards, of known ones with the sha256, and what `target` holds that they do not give any more."""
-    known, keys = known_shards(target), measurement_keys(recipe, weights)
-    shards = with_sha256s(shards, known, min(max(1, spread.num_workers), os.cpu_count() or 1))
-    return shards, difference(known, shards, lambda name, sha: curate_work_id_of(name, sha, recipe, keys))
+def _work_ids(recipe: Recipe, weights: Mapping[str, str]) -> Callable[[str, str], str]:
+    """Return what makes the identity of a shard's work of its name and its source's sha256."""
+    keys = measurement_keys(recipe, weights)
+    return lambda name, sha256: curate_work_id_of(name, sha256, recipe, keys)
 
 
 def curate_work(recipe: Recipe, weights: Mapping[str, str]) -> str:

@@ -89,6 +89,11 @@ def descendants(source: Path) -> tuple[Derived, ...]:
     return tuple(found.values())
 
 
+def led_to(folder: Path, stage: str) -> tuple[Derived, ...]:
+    """Return what a stage's folder led to: what left its card there, and what lies beside it in its run."""
+    return _around(Derived(stage, folder, folder, True, "", folder))
+
+
 def _around(derived: Derived) -> tuple[Derived, ...]:
     """Return what a derived folder led to: what left its card there, and the later stages beside it, as in a run."""
     folder = derived.folder
