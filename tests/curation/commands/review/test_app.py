@@ -12,7 +12,7 @@ from curation.commands.forget.takedowns import read_list
 from curation.commands.gc.collect import collect
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, Desk, open_desk
-from curation.commands.review.guard import HEADERS, MAX_BODY_BYTES, Secrets
+from curation.commands.review.guard import HEADERS, MAX_BODY_BYTES, Secrets, refusal_of
 from curation.commands.review.pictures import content_type
 from curation.commands.review.store import Labels, hand_picked
 from curation.commands.verify.check import verify
@@ -87,6 +87,10 @@ def test_only_the_browser_with_the_token_and_only_this_page_is_answered(desk: De
     assert undo(x_review_csrf=csrf, origin=f"http://localhost:{PORT}") == 200
     large = stranger.post("/api/undo", content=b"x" * (MAX_BODY_BYTES + 1), headers={"x-review-csrf": csrf})
     assert large.status_code == 413
+    for digits in (13, 5000):
+        told = refusal_of("POST", 0, {"host": known.hosts[0], "cookie": f"{known.cookie}={known.token}",
+                          "x-review-csrf": known.csrf, "content-length": "9" * digits}, known)  # fmt: skip
+        assert told is not None and told.status == 413, digits
     answers = (first, stranger.get("/api/facts"), stranger.get("/nowhere"), stranger.get("/", headers={"host": "x"}))
     assert all(answer.headers.get(name) == value for answer in answers for name, value in HEADERS.items())
 
