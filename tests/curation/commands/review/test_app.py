@@ -12,6 +12,7 @@ from curation.commands.forget.takedowns import read_list
 from curation.commands.gc.collect import collect
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, Desk, open_desk
+from curation.commands.review.gallery import Query
 from curation.commands.review.guard import HEADERS, MAX_BODY_BYTES, Secrets, refusal_of
 from curation.commands.review.pictures import content_type
 from curation.commands.review.store import Labels, hand_picked
@@ -200,16 +201,32 @@ def test_forgetting_reaches_labels_wherever_they_lie_and_other_commands_let_them
         desk.labels.undo("ada")
         desk.select("chosen", None, uids)
         (desk.labels.path.parent / "notes.md").write_text(uids[1])  # somebody's own
+    listed_elsewhere = desks[1].labels.path.with_name("takedowns.txt")
+    listed_elsewhere.write_text(f"# a letter\nuid:{uids[1]}\n")
+    (tmp_path / "mine" / "other.jsonl").write_text(f'{{"uid": "{uids[1]}"}}\n')
+    with pytest.raises(UsageError, match="no list of uids"):
+        desks[1].select("takedowns", None, uids)
+    apart = open_desk(run, Choices("ada", labels=run / "review" / "apart.jsonl"))
+    apart.give(uids, "single", "ada", from_queue=False)
+    desks[0].labels.path.with_name("labels.jsonl").rename(desks[0].labels.path.with_name("kept.jsonl"))
     assert verify(run, ALONE).ok and not collect(run).removed
     (tmp_path / "list.txt").write_text("".join(f"uid:{uid}\n" for uid in uids[1:]))
     _, receipt = forget(run, read_list(tmp_path / "list.txt"))
     assert receipt["not_reached"] == {}
+    assert [label.uid for label in apart.labels.standing()] == uids[:1]
+    desks[0].labels.path.with_name("kept.jsonl").rename(desks[0].labels.path)
+    assert uids[1] in listed_elsewhere.read_text() and uids[1] in (tmp_path / "mine" / "other.jsonl").read_text()
     for desk in desks:
         listed = (desk.labels.path.parent / "chosen.txt").read_text().split()
         assert [label.uid for label in desk.labels.standing()] == listed == uids[:1]
         assert len(desk.labels.path.read_text().splitlines()) == 1  # nor what took one of theirs back
         with pytest.raises(UsageError, match="was forgotten"):
             desk.give(uids[1:2], "single", "ada", from_queue=True)
+        for wrong in (uids[1], "f" * 32, "../../nonsense\nx"):
+            with pytest.raises(UsageError, match=r"was forgotten|no picture of this run"):
+                desk.select("after", None, [uids[0], wrong])
+        path, num = desk.select("found", Query(), ())
+        assert num == len(path.read_text().split()) > 0 and not set(uids[1:]) & set(path.read_text().split())
         assert isinstance(desk.pictures.picture(uids[1]), str)
         desk.give(uids[:1], "group", "ada", from_queue=True)
         add(desk.labels.path, [Label(uids[1], "single", "bob", "t")])
@@ -222,6 +239,8 @@ def test_what_cannot_be_reviewed_is_said(tmp_path: Path, desk: Desk) -> None:
     cases: list[tuple[Any, Choices, str]] = [
         (tmp_path / "empty", Choices("ada"), "no manifest"),
         (desk.reviewed.run, Choices(" "), "reviewer"),
+        (desk.reviewed.run, Choices("ada", labels=tmp_path / "labels.json"), r"ends in \.jsonl"),
+        (desk.reviewed.run, Choices("ada", labels=tmp_path / "labels"), r"ends in \.jsonl"),
         (desk.reviewed.run, Choices("ada", words=("No",)), "label 'No'"),
         (desk.reviewed.run, Choices("ada", source=tmp_path / "gone"), "no such folder"),
     ]
