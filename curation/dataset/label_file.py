@@ -44,13 +44,16 @@ def _opened(path: Path) -> IO[bytes]:
         file.close()  # it was replaced while we waited
 
 
-def add(path: Path, entries: Sequence[Entry]) -> None:
+def add(path: Path, entries: Sequence[Entry], require: Callable[[], None] = lambda: None) -> None:
     """Add lines to a file of labels; when this returns, they are durable.
+
+    `require` may refuse by an error of its own, while nobody can take lines out of the file.
 
     Raises:
         StorageError: the disk refuses.
     """
     with held(path) as file:
+        require()
         try:
             _cut_torn_line(file)
             file.write("".join(map(line_of, entries)).encode())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from curation.dataset.label_file import LABELS_NAME, REVIEW_FOLDER
+from curation.dataset.label_file import REVIEW_FOLDER
 from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME
 from curation.dataset.stages import STAGES
 from curation.storage.paths import folders_of, in_same_store, is_local, location, resolved
@@ -40,10 +40,14 @@ class Derived:
     """What names the state of the source that it was begun from."""
     card: Path
     """The file that says so; whoever knows that the folder is gone for good removes it."""
+    file: str | None = None
+    """The one file there that was derived, where whatever else lies in the folder is somebody's own."""
 
 
-def register(source: Path, target: Path, stage: str, made_from: str) -> None:
+def register(source: Path, target: Path, stage: str, made_from: str, file: str | None = None) -> None:
     """Leave a card at `source`, a folder that a stage wrote, before anything of it comes into `target`.
+
+    Where only one `file` of the target is derived, the card names it, and nothing else there is ever touched.
 
     Raises:
         StorageError: the source cannot be written to: then nobody could find what is derived from it.
@@ -52,8 +56,15 @@ def register(source: Path, target: Path, stage: str, made_from: str) -> None:
     source, target = resolved(source), resolved(target)
     if target == _own_place(source, stage):
         return
-    card = source / DERIVED_FOLDER / f"{digest([stage, str(target)])[:NUM_ID_DIGITS]}.json"
-    values = {"stage": stage, "made_from": made_from, "address": str(target), "beside": _from(source, target)}
+    of_file = {} if file is None else {"file": file}
+    card = source / DERIVED_FOLDER / f"{digest([stage, str(target), *of_file.values()])[:NUM_ID_DIGITS]}.json"
+    values = {
+        "stage": stage,
+        "made_from": made_from,
+        "address": str(target),
+        "beside": _from(source, target),
+        **of_file,
+    }
     if not card.is_file() or read_sealed(card) != values:
         publish_sealed(card, values)
 
@@ -70,21 +81,21 @@ def derived_of(source: Path) -> tuple[Derived, ...]:
     Raises:
         VerificationError: a card is not as it was written.
     """
-    found: dict[tuple[str, Path], Derived] = {}
+    found: dict[tuple[str, Path, str | None], Derived] = {}
     for folder in (source, *(source / name for name in STAGES)):
         for derived in _cards(folder):
-            found.setdefault((derived.stage, derived.folder), derived)
+            found.setdefault((derived.stage, derived.folder, derived.file), derived)
     return tuple(found.values())
 
 
 def descendants(source: Path) -> tuple[Derived, ...]:
     """Return what was derived from a folder or run, and from that, and so on, each once, nearer ones first."""
-    found: dict[Path, Derived] = {}
+    found: dict[tuple[Path, str | None], Derived] = {}
     waiting = [*_review_in(source), *derived_of(source)]
     while waiting:
         derived = waiting.pop(0)
-        if derived.folder not in found:
-            found[derived.folder] = derived
+        if (derived.folder, derived.file) not in found:
+            found[derived.folder, derived.file] = derived
             waiting += _around(derived)
     return tuple(found.values())
 
@@ -109,10 +120,9 @@ def _around(derived: Derived) -> tuple[Derived, ...]:
 
 
 def _review_in(run: Path) -> tuple[Derived, ...]:
-    """Return the labels of a run, which lie in it and need no card."""
+    """Return the labels and lists of a run, which lie in it and need no card."""
     folder = run / REVIEW_FOLDER
-    is_there = (folder / LABELS_NAME).is_file()
-    return (Derived(REVIEW_FOLDER, run, folder, True, "", folder / LABELS_NAME),) if is_there else ()
+    return (Derived(REVIEW_FOLDER, run, folder, True, "", folder),) if folder.is_dir() else ()
 
 
 def _cards(source: Path) -> Iterator[Derived]:
@@ -122,7 +132,8 @@ def _cards(source: Path) -> Iterator[Derived]:
         beside = _join(resolved(source), values["beside"])
         places = [*([beside] if beside is not None else []), location(values["address"])]
         there = next((place for place in places if place.is_dir()), None)
-        yield Derived(values["stage"], source, there or places[-1], there is not None, values["made_from"], card)
+        folder, file = there or places[-1], values.get("file")
+        yield Derived(values["stage"], source, folder, there is not None, values["made_from"], card, file)
 
 
 def _own_place(source: Path, stage: str) -> Path | None:

@@ -47,14 +47,14 @@ class Holding:
     form: str = OTHER
 
 
-def holdings(folder: Path, traces: Traces, *, kind: str) -> Iterator[Holding]:
-    """Yield the files of a folder that hold a trace; `kind` says what the folder is, as `Copy` does.
+def holdings(folder: Path, traces: Traces, *, kind: str, file: str | None = None) -> Iterator[Holding]:
+    """Yield the files of a folder that hold a trace; `kind` says what the folder is, and `file` which, as `Copy` does.
 
-    Of what somebody names all members of tars are read, else their names count; in a folder of labels only what
-    `review` writes is looked at, whatever else may lie there. Where a loose picture is one, the texts beside it that
+    Of what somebody names all members of tars are read, else their names count; in a run's folder of labels only what
+    `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there. Where a loose picture is one, the texts beside it that
     are named as it is go with it.
     """
-    names, loose, told = _names(folder, kind), set[str](), set[str]()
+    names, loose, told = names_of(folder, kind, file), set[str](), set[str]()
     for name in names:
         holding = look(folder, name, traces, whole=kind == NAMED)
         if holding is not None:
@@ -66,8 +66,10 @@ def holdings(folder: Path, traces: Traces, *, kind: str) -> Iterator[Holding]:
             yield Holding(name, "lies beside the picture of an image that was forgotten", form=LOOSE)
 
 
-def _names(folder: Path, kind: str) -> list[str]:
+def names_of(folder: Path, kind: str, file: str | None = None) -> list[str]:
     """Return the files that are looked at."""
+    if file is not None:
+        return [file] if (folder / file).is_file() else []
     if kind != REVIEW_FOLDER:
         return list(names_in(folder))
     return sorted(path.name for path in folder.iterdir() if path.suffix in LINES and path.is_file())

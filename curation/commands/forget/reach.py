@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.dataset.label_file import REVIEW_FOLDER
 from curation.dataset.stages import STAGES
 from curation.errors import FaceCaptionError, UsageError
 from curation.run.derived import Derived, descendants
@@ -38,6 +39,8 @@ class Copy:
     kind: str
     """`cache`, `work`, `review`, `features`, or `named`."""
     folder: Path
+    file: str | None = None
+    """The one file there that is looked at; None: all that the kind writes."""
 
 
 @dataclass
@@ -76,11 +79,12 @@ def reach(run: Path, also: Sequence[Path] = ()) -> Reach:
     own = stages_of(run)
     if own[0].folder == run:
         raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
-    found, seen = Reach(own), {resolved(place.folder) for place in own}
+    found, seen = Reach(own), {(resolved(place.folder), "") for place in own}
     for derived in (*descendants(run), *(one for folder in also for one in _named(folder))):
-        if resolved(derived.folder) in seen:
+        what = derived.file or (derived.stage if derived.stage == REVIEW_FOLDER else "")
+        if (resolved(derived.folder), what) in seen:  # whoever names a folder of labels means all that lies there
             continue
-        seen.add(resolved(derived.folder))
+        seen.add((resolved(derived.folder), what))
         _add(found, derived, run)
     return found
 
@@ -90,7 +94,7 @@ def _add(found: Reach, derived: Derived, run: Path) -> None:
     if not derived.is_there:
         found.not_reached[str(folder)] = f"not there; if it is gone for good, remove {derived.card}"
     elif derived.stage not in STAGES:
-        found.copies.append(Copy(derived.stage, folder))
+        found.copies.append(Copy(derived.stage, folder, derived.file))
     else:
         base = run if resolved(folder.parent) == resolved(run) else folder.parent
         place = DerivedPlace(StageFolder(derived.stage, folder, folder.name), base, derived.source)

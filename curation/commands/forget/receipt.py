@@ -71,5 +71,5 @@ def reached(found: Reach, scrubbed: Sequence[Scrubbed], elsewhere: Sequence[Mapp
         changed += [{"folder": done.folder, "file": file} for file in (*done.rewritten, *done.deleted)]
         not_reached |= {f"{done.folder}/{file}": why for file, why in done.left.items()}
     places = [*(place.shown for place in found.own), *(place.shown for place in found.derived)]
-    searched = [*places, *(done.folder for done in scrubbed)]
+    searched = [*places, *dict.fromkeys(done.folder for done in scrubbed)]
     return {"searched": searched, "elsewhere": changed, "not_reached": not_reached}

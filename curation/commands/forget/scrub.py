@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.forget.copies import LOOSE, NAMED, TABLE, TAR, Holding, holdings, links_out, look
+from curation.commands.forget.copies import LOOSE, NAMED, TABLE, TAR, Holding, holdings, links_out, look, names_of
 from curation.commands.forget.reach import Copy
 from curation.commands.forget.traces import Traces, rows_that_tell
 from curation.dataset.label_file import REVIEW_FOLDER, held, without
@@ -43,7 +43,8 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
     """
     done, links = Scrubbed(str(copy.folder), copy.kind), links_out(copy.folder, reached, copy.kind)
     done.left.update(unentered(copy.folder, links))
-    for holding in list(holdings(copy.folder, traces, kind=copy.kind)):
+    _let_adding_end(copy)
+    for holding in list(holdings(copy.folder, traces, kind=copy.kind, file=copy.file)):
         path = copy.folder / holding.file
         if holding.file in links:
             done.left[holding.file] = f"a link to {links[holding.file]}, which {holding.why}; {LINK_HINT}"
@@ -53,6 +54,13 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
         except (FaceCaptionError, OSError, pa.ArrowException) as error:
             done.left[holding.file] = str(error)
     return done
+
+
+def _let_adding_end(copy: Copy) -> None:
+    """Wait for whoever adds to labels and saw no tombstone yet; who comes later sees those that stand now."""
+    for name in names_of(copy.folder, copy.kind, copy.file) if copy.kind == REVIEW_FOLDER else ():
+        with held(copy.folder / name):
+            pass
 
 
 def unentered(folder: Path, links: Mapping[str, Path]) -> dict[str, str]:

@@ -127,10 +127,10 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
     found, known = reach(run, also), answered(run)
     sought = seek([*found.own, *(place.at for place in found.derived)], requests)
     traces = _traces(requests, sought, tombstones_of(run))
-    copies = {
-        str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, kind=copy.kind)]
-        for copy in found.copies
-    }
+    copies: dict[str, list[str]] = {}
+    for copy in found.copies:
+        told = [holding.file for holding in holdings(copy.folder, traces, kind=copy.kind, file=copy.file)]
+        copies[str(copy.folder)] = list(dict.fromkeys([*copies.get(str(copy.folder), ()), *told]))
     return {
         "requests": [answer(request, sought, known) for request in requests],
         "num_images": len(sought.uids),

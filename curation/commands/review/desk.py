@@ -19,7 +19,7 @@ from curation.commands.review.strata import strata_of
 from curation.commands.review.table import OnShard, RowTable, read_table
 from curation.commands.review.whatif import Limits, Outcome, changed, count, limits_of, require_finite
 from curation.commands.review.written import write_recipe, write_selection
-from curation.dataset.label_file import LABELS_NAME, REVIEW_FOLDER
+from curation.dataset.label_file import LABELS_NAME, REVIEW_FOLDER, held
 from curation.dataset.labels import LABEL
 from curation.dataset.tombstones import tombstones_of
 from curation.errors import UsageError
@@ -121,9 +121,7 @@ class Desk:
         Raises:
             UsageError: label, reviewer or a uid do not hold.
         """
-        known = {uid for (uid,) in self.table.ask("SELECT uid FROM rows WHERE uid IN (SELECT unnest(?))", [list(uids)])}
-        if not uids or (unknown := [uid for uid in uids if uid not in known]):
-            raise UsageError(f"{unknown[0] if uids else 'nobody'}: no picture of this run")
+        self._require_known(uids)
         drawn = {one.uid: (one.stratum, one.probability) for one in self.queue} if from_queue else {}
         self.labels.give(uids, label, reviewer, lambda uid: drawn.get(uid) or hand_picked(uid))
 
@@ -155,10 +153,28 @@ class Desk:
         return points(self.table)
 
     def select(self, name: str, query: Query | None, uids: Sequence[str]) -> tuple[Path, int]:
-        """Write a list of pictures, chosen one by one or by a query, and return where and how many."""
+        """Write a list of pictures, chosen one by one or by a query, and return where and how many.
+
+        Raises:
+            UsageError: a uid is no picture of this run, or was forgotten; what a query finds of such is left out.
+        """
         if query is not None:
             uids = uids_of(self.table, query, self.recipe_with(query.limits), self._labelled())
-        return write_selection(self.labels.path.parent, name, uids), len(uids)
+        elif uids:
+            self._require_known(uids)
+        with held(self.labels.path):
+            gone = frozenset(self.labels.are_forgotten(uids))
+            if gone and query is None:
+                raise UsageError(f"{min(gone)} was forgotten, and is on no list any more")
+            uids = [uid for uid in uids if uid not in gone]
+            return write_selection(
+                self.labels.path.parent, name, uids, lambda path: _register(self.reviewed, path)
+            ), len(uids)
+
+    def _require_known(self, uids: Sequence[str]) -> None:
+        known = {uid for (uid,) in self.table.ask("SELECT uid FROM rows WHERE uid IN (SELECT unnest(?))", [list(uids)])}
+        if not uids or (unknown := [uid for uid in uids if uid not in known]):
+            raise UsageError(f"{unknown[0] if uids else 'nobody'}: no picture of this run")
 
     def write(self, name: str, limits: Limits) -> Path:
         """Write a recipe with other limits."""
@@ -190,15 +206,20 @@ def open_desk(run: Path, choices: Choices, on_shard: OnShard = lambda number: No
             raise UsageError(f"label {word!r}: up to 40 of a-z, 0-9, - and _, the first a letter or a digit")
     reviewer_name(choices.reviewer)
     reviewed = open_curated(run, choices.source)
-    path = labels_place(reviewed, choices.labels, (REVIEW_FOLDER, LABELS_NAME))
+    path = labels_place(reviewed, choices.labels, (REVIEW_FOLDER, LABELS_NAME)).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent.resolve() != (reviewed.run / REVIEW_FOLDER).resolve():
-        register(reviewed.folder, path.parent, REVIEW_FOLDER, reviewed.manifest.state)
+    _register(reviewed, path)
     labels = Labels(path, lambda uids: _forgotten(reviewed, uids))
     labels.standing()
     table = read_table(reviewed, on_shard)
     queue = draw(strata_of(table, choices.num, choices.seed), choices.num)
     return Desk(reviewed, table, Pictures(reviewed, table), labels, queue, choices)
+
+
+def _register(reviewed: Reviewed, path: Path) -> None:
+    """Let `forget` find a file that this page writes outside the run's own folder for such."""
+    if path.parent.resolve() != (reviewed.run / REVIEW_FOLDER).resolve():
+        register(reviewed.folder, path.parent, REVIEW_FOLDER, reviewed.manifest.state, path.name)
 
 
 def _forgotten(reviewed: Reviewed, uids: Iterable[str]) -> list[str]:

@@ -12,6 +12,8 @@ from curation.errors import UsageError
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.storage.paths import is_local, named, spellings
 
+LABELS_SUFFIX = ".jsonl"
+
 
 @dataclass(frozen=True)
 class CuratedShard:
@@ -64,9 +66,11 @@ def labels_place(reviewed: Reviewed, labels: Path | None, default: tuple[str, st
     """Return the file that labels are added to: `labels`, or by default in the run's own folder for them.
 
     Raises:
-        UsageError: the run lies in an object store, where nothing can be added to a file, or has no folder of its own.
+        UsageError: `labels` is not called `NAME.jsonl`, by which others know a file of labels; the run lies in an object store, where nothing can be added to a file, or has no folder of its own.
     """
     if labels is not None:
+        if labels.suffix != LABELS_SUFFIX or labels.resolve().suffix != LABELS_SUFFIX:
+            raise UsageError(f"--labels {labels}: the name of a file of labels ends in {LABELS_SUFFIX}")
         return labels
     if not is_local(reviewed.folder) or reviewed.folder.name != CURATE.name:
         why = "lies in an object store" if not is_local(reviewed.folder) else "is no folder `curate` of a run"

@@ -21,6 +21,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_BODY_BYTES = 4 << 20
 """A list of 100,000 uids fits."""
+MAX_LENGTH_DIGITS = 12
+"""Of a stated length; Python reads no number of some thousand digits."""
 MAX_QUERY_BYTES = 16 << 10
 CSRF_HEADER = "x-review-csrf"
 POLICY = (
@@ -105,7 +107,7 @@ def refusal_of(
     is_elsewhere = headers.get("origin") not in (None, *(f"http://{host}" for host in known.hosts))
     is_elsewhere |= headers.get("sec-fetch-site") == "cross-site" and brought is None
     length, writes = headers.get("content-length", ""), method not in ("GET", "HEAD")
-    num_body_bytes = int(length) if length.isdecimal() else 0
+    is_short = length.isdecimal() and len(length) <= MAX_LENGTH_DIGITS
     tests = (
         (headers.get("host", "") in known.hosts, 421, "this server answers only under the name of this machine"),
         (not is_elsewhere, 403, "another site asks"),
@@ -113,7 +115,7 @@ def refusal_of(
         (num_query_bytes <= MAX_QUERY_BYTES, 414, "the address is too long"),
         (not writes or _equal(headers.get(CSRF_HEADER), known.csrf), 403, "the header of this page is missing"),
         (not writes or length.isdecimal(), 411, "a length is missing"),
-        (not writes or num_body_bytes <= MAX_BODY_BYTES, 413, "the request is too large"),
+        (not writes or (is_short and int(length) <= MAX_BODY_BYTES), 413, "the request is too large"),
     )
     return next((Refusal(status, why) for holds, status, why in tests if not holds), None)
 

@@ -42,10 +42,15 @@ class Labels:
             UsageError: label or reviewer do not hold, or a picture was forgotten.
             StorageError: the disk refuses; nothing was taken then.
         """
-        if gone := self.are_forgotten(uids):
-            raise UsageError(f"{gone[0]} was forgotten, and takes no label any more")
         name = reviewer_name(reviewer)
-        add(self.path, [Label(uid, label, name, _now(), *drawn(uid)) for uid in uids])
+        add(self.path, [Label(uid, label, name, _now(), *drawn(uid)) for uid in uids], self._require_remembered(uids))
+
+    def _require_remembered(self, uids: Sequence[str]) -> Callable[[], None]:
+        def require() -> None:
+            if gone := self.are_forgotten(uids):
+                raise UsageError(f"{gone[0]} was forgotten, and takes no label any more")
+
+        return require
 
     def undo(self, reviewer: str) -> Label | None:
         """Take back the last label of a reviewer that counts, and return it; None where there is none."""

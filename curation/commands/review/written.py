@@ -1,7 +1,7 @@
 """What a review writes beside its labels: lists of pictures, and recipes with other limits."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,27 @@ from curation.recipe.overrides import as_toml
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.storage.publish import publish
 
+UID = re.compile(r"[0-9a-f]{32}")
+LISTED = re.compile(rb"(?:[0-9a-f]{32}\n)*")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
-def write_selection(folder: Path, name: str, uids: Sequence[str]) -> Path:
+def write_selection(
+    folder: Path, name: str, uids: Sequence[str], tell: Callable[[Path], None] = lambda path: None
+) -> Path:
     """Write uids, one a line, as `NAME.txt`, and return its path; a list of that name is replaced.
 
+    `tell` hears of the path before anything lies there.
+
     Raises:
-        UsageError: the name does not hold.
+        UsageError: the name does not hold, a uid is none, or a file of that name is no such list.
     """
     path = folder / f"{_checked(name)}.txt"
+    if wrong := [uid for uid in uids if not UID.fullmatch(uid)]:
+        raise UsageError(f"{wrong[0]!r:.80}: no uid, which is 32 hex digits")
+    if path.exists() and not LISTED.fullmatch(path.read_bytes()):
+        raise UsageError(f"{path.name}: lies there already, and is no list of uids; choose another name")
+    tell(path)
     publish(path, lambda temp: temp.write_text("".join(f"{uid}\n" for uid in uids), encoding="utf-8"))
     return path
 

@@ -19,6 +19,6 @@ def living_copies(run: Path) -> Iterator[Fault]:
     for derived in descendants(run) if stones else ():
         if derived.stage in STAGES or not derived.is_there:
             continue
-        for holding in holdings(derived.folder, Traces(stones.uids), kind=derived.stage):
+        for holding in holdings(derived.folder, Traces(stones.uids), kind=derived.stage, file=derived.file):
             if holding.is_known:
                 yield Fault(f"{derived.folder}/{holding.file}", "tells of an image that was forgotten", RIGHT)

@@ -88,7 +88,11 @@ def test_an_override_names_the_lock_from_here_and_has_the_last_word(
     ("line", "changed", "message"),
     [
         ('limits = "gone.toml"', "", "gone.toml: no such file of limits"),
-        ('limits = { file = "thresholds.lock.toml", labels = "labels.jsonl" }', "labels", "made from other labels"),
+        (
+            'limits = { file = "thresholds.lock.toml", labels = "labels.jsonl" }',
+            "labels",
+            "made from other labels.*calibrate again; if only a takedown .* name the lock without `labels`",
+        ),
         ('limits = { file = "thresholds.lock.toml", labels = "none.jsonl" }', "", "none.jsonl: no such labels"),
         ('limits = "thresholds.lock.toml"', "chroma_floor", r"calibrated on 'colour' as measured by"),
         ('limits = "thresholds.lock.toml"', "own_look", "a limit of 'own_look', which is no filter of this recipe"),

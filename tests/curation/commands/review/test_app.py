@@ -12,7 +12,8 @@ from curation.commands.forget.takedowns import read_list
 from curation.commands.gc.collect import collect
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, Desk, open_desk
-from curation.commands.review.guard import HEADERS, MAX_BODY_BYTES, Secrets
+from curation.commands.review.gallery import Query
+from curation.commands.review.guard import HEADERS, MAX_BODY_BYTES, Secrets, refusal_of
 from curation.commands.review.pictures import content_type
 from curation.commands.review.store import Labels, hand_picked
 from curation.commands.verify.check import verify
@@ -87,6 +88,10 @@ def test_only_the_browser_with_the_token_and_only_this_page_is_answered(desk: De
     assert undo(x_review_csrf=csrf, origin=f"http://localhost:{PORT}") == 200
     large = stranger.post("/api/undo", content=b"x" * (MAX_BODY_BYTES + 1), headers={"x-review-csrf": csrf})
     assert large.status_code == 413
+    for digits in (13, 5000):
+        told = refusal_of("POST", 0, {"host": known.hosts[0], "cookie": f"{known.cookie}={known.token}",
+                          "x-review-csrf": known.csrf, "content-length": "9" * digits}, known)  # fmt: skip
+        assert told is not None and told.status == 413, digits
     answers = (first, stranger.get("/api/facts"), stranger.get("/nowhere"), stranger.get("/", headers={"host": "x"}))
     assert all(answer.headers.get(name) == value for answer in answers for name, value in HEADERS.items())
 
@@ -196,16 +201,32 @@ def test_forgetting_reaches_labels_wherever_they_lie_and_other_commands_let_them
         desk.labels.undo("ada")
         desk.select("chosen", None, uids)
         (desk.labels.path.parent / "notes.md").write_text(uids[1])  # somebody's own
+    listed_elsewhere = desks[1].labels.path.with_name("takedowns.txt")
+    listed_elsewhere.write_text(f"# a letter\nuid:{uids[1]}\n")
+    (tmp_path / "mine" / "other.jsonl").write_text(f'{{"uid": "{uids[1]}"}}\n')
+    with pytest.raises(UsageError, match="no list of uids"):
+        desks[1].select("takedowns", None, uids)
+    apart = open_desk(run, Choices("ada", labels=run / "review" / "apart.jsonl"))
+    apart.give(uids, "single", "ada", from_queue=False)
+    desks[0].labels.path.with_name("labels.jsonl").rename(desks[0].labels.path.with_name("kept.jsonl"))
     assert verify(run, ALONE).ok and not collect(run).removed
     (tmp_path / "list.txt").write_text("".join(f"uid:{uid}\n" for uid in uids[1:]))
     _, receipt = forget(run, read_list(tmp_path / "list.txt"))
     assert receipt["not_reached"] == {}
+    assert [label.uid for label in apart.labels.standing()] == uids[:1]
+    desks[0].labels.path.with_name("kept.jsonl").rename(desks[0].labels.path)
+    assert uids[1] in listed_elsewhere.read_text() and uids[1] in (tmp_path / "mine" / "other.jsonl").read_text()
     for desk in desks:
         listed = (desk.labels.path.parent / "chosen.txt").read_text().split()
         assert [label.uid for label in desk.labels.standing()] == listed == uids[:1]
         assert len(desk.labels.path.read_text().splitlines()) == 1  # nor what took one of theirs back
         with pytest.raises(UsageError, match="was forgotten"):
             desk.give(uids[1:2], "single", "ada", from_queue=True)
+        for wrong in (uids[1], "f" * 32, "../../nonsense\nx"):
+            with pytest.raises(UsageError, match=r"was forgotten|no picture of this run"):
+                desk.select("after", None, [uids[0], wrong])
+        path, num = desk.select("found", Query(), ())
+        assert num == len(path.read_text().split()) > 0 and not set(uids[1:]) & set(path.read_text().split())
         assert isinstance(desk.pictures.picture(uids[1]), str)
         desk.give(uids[:1], "group", "ada", from_queue=True)
         add(desk.labels.path, [Label(uids[1], "single", "bob", "t")])
@@ -218,6 +239,8 @@ def test_what_cannot_be_reviewed_is_said(tmp_path: Path, desk: Desk) -> None:
     cases: list[tuple[Any, Choices, str]] = [
         (tmp_path / "empty", Choices("ada"), "no manifest"),
         (desk.reviewed.run, Choices(" "), "reviewer"),
+        (desk.reviewed.run, Choices("ada", labels=tmp_path / "labels.json"), r"ends in \.jsonl"),
+        (desk.reviewed.run, Choices("ada", labels=tmp_path / "labels"), r"ends in \.jsonl"),
         (desk.reviewed.run, Choices("ada", words=("No",)), "label 'No'"),
         (desk.reviewed.run, Choices("ada", source=tmp_path / "gone"), "no such folder"),
     ]
