@@ -36,8 +36,9 @@ class Copy:
     """A folder of another kind that was made from a stage's: caches of training, or what somebody names."""
 
     kind: str
-    """`cache`, `work`, `review`, `features`, or `named`."""
+    """`cache`, `work`, `review`, `features`, `ledger`, `card`, or `named`."""
     folder: Path
+    """Of a ledger that was exported the file."""
 
 
 @dataclass

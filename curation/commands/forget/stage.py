@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.forget.burials import PreparedBurials, prepare
-from curation.commands.forget.copies import holdings, links_out
+from curation.commands.forget.copies import holdings, home_of, links_out
 from curation.commands.forget.reach import Reach, reach
 from curation.commands.forget.receipt import answer, answered, reached, receipt_of
 from curation.commands.forget.scrub import Scrubbed, scrub, unentered
@@ -127,10 +127,10 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
     found, known = reach(run, also), answered(run)
     sought = seek([*found.own, *(place.at for place in found.derived)], requests)
     traces = _traces(requests, sought, tombstones_of(run))
-    copies = {
-        str(copy.folder): [holding.file for holding in holdings(copy.folder, traces, kind=copy.kind)]
-        for copy in found.copies
-    }
+    copies: dict[str, list[str]] = {}
+    for copy in found.copies:
+        told = copies.setdefault(str(home_of(copy.folder, copy.kind)), [])
+        told += [holding.file for holding in holdings(copy.folder, traces, kind=copy.kind)]
     return {
         "requests": [answer(request, sought, known) for request in requests],
         "num_images": len(sought.uids),
