@@ -88,7 +88,7 @@ def teach(  # as many parameters as a lesson has
 ) -> None:
     """Teach a head that tells a labelled class, judge it on sources left out, and show the recipe's lines for it."""
     target = _target(precision, recall)
-    from curation.commands.teach.card import card_of
+    from curation.commands.teach.card import card_of, require_own
     from curation.commands.teach.lesson import Wish
     from curation.commands.teach.lesson import teach as run_teach
     from curation.commands.teach.queue import least_sure
@@ -101,6 +101,7 @@ def teach(  # as many parameters as a lesson has
         if not asked["quiet"]:
             say(line, err=True)
 
+    require_own(out)
     wish = Wish(label, tuple(against or ()), head, is_to_stay)
     folder = location(source) if source else None
     taught = run_teach(location(run), labels, wish, target, folder, seed, told)

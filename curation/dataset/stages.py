@@ -19,6 +19,8 @@ LEFT_OUT_NAME = "left_out.parquet"
 """Whom a pack leaves out, why and for whom, by place; only where the recipe asks for that."""
 CARD_NAME = "README.md"
 """The card that says to readers outside what of a folder is data."""
+CARD_VALUES_NAME, CROISSANT_NAME, SAMPLES_PATH = "card.json", "croissant.json", "data/train.parquet"
+"""What lies beside it, written by `card`: every value with its query, Croissant's description, the table."""
 
 NUMBERED = r"\d{5,}"
 REWRITTEN = r"\.[0-9a-f]{8,}"

@@ -44,6 +44,8 @@ class LimitsRecord(Settings):
     code_version: str
     weights: dict[str, str] = Field(default={})
     """Name -> sha256 of the weights that measured those scores; others are refused."""
+    limits: dict[str, dict[Literal["min", "max"], float]] = Field(min_length=1)
+    """`filter.score` -> the ends of its keep range that came from the lock, and stand there still."""
 
 
 class LockedLimit(Settings):
@@ -144,12 +146,58 @@ def with_limits(values: Mapping[str, Any], folder: Path, where: str) -> tuple[di
         "sha256": sha256_of(path),
         **{name: getattr(lock, name) for name in ("labels_sha256", "ledger_state", "date", "code_version")},
         "weights": weights,
+        "limits": _ends(lock),
     }
     return {
         **values,
         "filters": _limited(values.get("filters"), lock, f"{where}: limits: {path}"),
         "limits": record,
     }, lock
+
+
+def without_changed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's plain values whose record claims no limit that the keep ranges do not hold any more.
+
+    For whoever changes keep ranges of a recipe. Where no limit of the lock is left, neither is the record.
+    """
+    record = values.get("limits")
+    if not isinstance(record, Mapping) or not isinstance(record.get("limits"), Mapping):
+        return dict(values)
+    keeps = {stanza["name"]: stanza.get("keep", {}) for stanza in values["filters"]}
+    left = {name: ends for name, ends in record["limits"].items() if _holds(keeps, name, ends)}
+    others = {name: value for name, value in values.items() if name != "limits"}
+    return {**others, "limits": {**record, "limits": left}} if left else others
+
+
+def require_held(record: LimitsRecord, plans: Sequence[FilterPlan], where: str) -> None:
+    """Make sure that the limits that a record claims are those of the recipe.
+
+    Raises:
+        RecipeError: one is not.
+    """
+    keeps = {
+        plan.name: {score: {"min": keep.min, "max": keep.max} for score, keep in plan.keep.items()} for plan in plans
+    }
+    for name, ends in record.limits.items():
+        if not _holds(keeps, name, ends):
+            raise RecipeError(
+                f"{where}: limits: says that {name} was calibrated to {ends}, which is not what the recipe keeps by; "
+                f"name the lock (`limits = {record.file!r}`), or take {name} out of limits.limits"
+            )
+
+
+def _holds(keeps: Mapping[str, Any], name: str, ends: Mapping[str, float]) -> bool:
+    filter_name, _, score = name.partition(".")
+    keep = keeps.get(filter_name, {}).get(score, {})
+    return all(keep.get(end) == value for end, value in ends.items())
+
+
+def _ends(lock: LimitsLock) -> dict[str, dict[str, float]]:
+    """Return all limits of a lock by `filter.score`; a later one of an end stands, as in the keep ranges."""
+    found: dict[str, dict[str, float]] = {}
+    for limit in lock.limits:
+        found.setdefault(f"{limit.filter}.{limit.score}", {}).update(limit.ends)
+    return found
 
 
 def require_measured_alike(plans: Sequence[FilterPlan], lock: LimitsLock, where: str) -> None:

@@ -13,7 +13,7 @@ from curation.errors import RecipeError
 from curation.recipe.filter_plan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
 from curation.recipe.joint_scores import JOINT_SCORES
 from curation.recipe.judge import Criterion, KeepRange
-from curation.recipe.limits import LimitsRecord, require_measured_alike, with_limits
+from curation.recipe.limits import LimitsRecord, require_held, require_measured_alike, with_limits, without_changed
 from curation.recipe.overrides import overridden
 from curation.recipe.screens import may_hold
 from curation.recipe.settings import (
@@ -166,7 +166,9 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     of_limits = [override for override in overrides if override.partition("=")[0].strip().split(".")[0] == "limits"]
     values = overridden(read_toml(file), of_limits)
     values, lock = with_limits(values, Path() if of_limits else file.parent, where)
-    recipe = recipe_of(overridden(values, [override for override in overrides if override not in of_limits]), where)
+    recipe = recipe_of(values, where)
+    if others := [override for override in overrides if override not in of_limits]:
+        recipe = recipe_of(without_changed(overridden(values, others)), where)
     if lock is not None:
         require_measured_alike(recipe.filters, lock, f"{where}: limits")
     return recipe
@@ -222,6 +224,8 @@ def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:
         for score in [*plan.joint, *(name for screen in plan.screens for name in screen.joint)]:
             if missing := [name for name in JOINT_SCORES[score].inputs if name not in names]:
                 raise RecipeError(f"{where}: filter {plan.name!r}: {score} also needs a filter {missing[0]!r}")
+    if file.limits is not None:
+        require_held(file.limits, plans, where)
     _require_order(file.curate.order, plans, where)
     recipe = Recipe(name=file.name, path=where, file=file, filters=plans)
     if file.pack.near_duplicate_bits is not None and "look" not in recipe.certain:

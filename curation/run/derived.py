@@ -21,6 +21,8 @@ from curation.storage.publish import digest, publish_sealed, read_sealed
 
 DERIVED_FOLDER = "_derived"
 NUM_ID_DIGITS = 16
+EXPORTED, CARD = "ledger", "card"
+"""What a ledger's file for other programs, and the folder of a pack's card, are called."""
 SIGNS = (WORK_NAME, MANIFEST_NAME)
 """A folder that holds one of these is a stage's, begun or finished."""
 
@@ -47,7 +49,8 @@ class Derived:
 def register(source: Path, target: Path, stage: str, made_from: str, file: str | None = None) -> None:
     """Leave a card at `source`, a folder that a stage wrote, before anything of it comes into `target`.
 
-    Where only one `file` of the target is derived, the card names it, and nothing else there is ever touched.
+    `target` is a folder; where `stage` is `EXPORTED`, a file. Where only one `file` of a folder is derived, the card names
+    it, and nothing else there is ever touched.
 
     Raises:
         StorageError: the source cannot be written to: then nobody could find what is derived from it.
@@ -131,7 +134,7 @@ def _cards(source: Path) -> Iterator[Derived]:
         values = read_sealed(card)
         beside = _join(resolved(source), values["beside"])
         places = [*([beside] if beside is not None else []), location(values["address"])]
-        there = next((place for place in places if place.is_dir()), None)
+        there = next((place for place in places if place.is_dir() or place.is_file()), None)
         folder, file = there or places[-1], values.get("file")
         yield Derived(values["stage"], source, folder, there is not None, values["made_from"], card, file)
 

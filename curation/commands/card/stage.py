@@ -21,10 +21,11 @@ from curation.commands.card.markdown import Safe, render
 from curation.commands.card.numbers import NUMBERS, Values
 from curation.commands.card.origin import Origin, origin_of
 from curation.commands.card.samples import write_samples
-from curation.commands.card.statements import CARD_VALUES_NAME, STATED, Statements, stated_in
+from curation.commands.card.statements import STATED, Statements, stated_in
 from curation.commands.verify.faults import Fault
-from curation.dataset.stages import CARD_NAME
+from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME, SAMPLES_PATH
 from curation.errors import UsageError
+from curation.run.derived import CARD, register
 from curation.storage.publish import (
     TEMP_FOLDER,
     FileRecord,
@@ -38,8 +39,6 @@ from curation.storage.scratch import scratch_folder
 from curation.version import CODE_VERSION
 
 SCHEMA_VERSION = 1
-CROISSANT_NAME = "croissant.json"
-SAMPLES_PATH = "data/train.parquet"
 PIXELS_FOLDER = "pixels"
 SERIES = re.compile(r"(?:(?P<format>[a-z0-9]+)-)?\d+")
 ARTICLE = "53(1)(d) of Regulation (EU) 2024/1689"
@@ -64,12 +63,16 @@ class Card:
 def write_card(folder: Path, out: Path, statements: Statements, run: Path | None = None) -> Card:
     """Write the card of a pack, or of a run's pack, into `out`; nothing but `statements` and the ledgers is in it.
 
+    The folder leaves its own card at the pack, by which `forget` finds it.
+
     Raises:
         UsageError: there is no such pack, or `out` holds something else than a card.
         ShardError, VerificationError: a ledger or a tar is not what the manifest names.
     """
     _require_own(out)
-    return make_card(origin_of(folder, run), out, statements)
+    origin = origin_of(folder, run)
+    register(origin.pack.folder, out, CARD, origin.manifest.state)
+    return make_card(origin, out, statements)
 
 
 def make_card(origin: Origin, out: Path, statements: Statements) -> Card:

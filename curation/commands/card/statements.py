@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
+from curation.dataset.stages import CARD_VALUES_NAME
 from curation.errors import RecipeError, SafetyError, UsageError, VerificationError
 from curation.recipe.validation import validated
 from curation.storage.publish import read_sealed
 from filters.base import Settings
 
 Form = Literal["ids", "pixels"]
-CARD_VALUES_NAME = "card.json"
 STATED = "stated"
 REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]{0,95}", re.ASCII)
 UNTITLED = "Face pictures with captions"

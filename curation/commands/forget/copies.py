@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 
 from curation.commands.forget.traces import Traces, may_tell, rows_that_tell
 from curation.dataset.label_file import REVIEW_FOLDER
+from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME, SAMPLES_PATH
 from curation.dataset.tar import MAX_MEMBER_BYTES, split_name
 from curation.errors import ShardError
+from curation.run.derived import CARD, EXPORTED
 from curation.run.folders import names_in
 from curation.storage.paths import is_local, local_copy, resolved
 
@@ -26,6 +28,13 @@ TAR, TABLE, ARROW, LOOSE, OTHER = "tar", "table", "arrow", "loose", "other"
 """Forms of files: a tar, Parquet, Arrow's own, a file of an image alone, and whatever else tells of one."""
 NAMED = "named"
 """The kind of a folder that somebody names by `--also`."""
+MADE_ANEW_BY = {
+    EXPORTED: "remove it, and make it anew by `facecaptionhq ledger`",
+    CARD: "make the card anew by `facecaptionhq card` into the same folder",
+}
+"""Copies that are whole only as they were written, so that they are named rather than changed: what to do."""
+OF_A_CARD = (CARD_NAME, CROISSANT_NAME, CARD_VALUES_NAME, SAMPLES_PATH)
+"""Files that `card` writes; whatever else lies in its folder is nobody's business here."""
 LINES = (".jsonl", ".txt")
 """Suffixes of what `review` writes a line for each picture in: labels, and lists of uids."""
 TEXTS = (".json", ".txt", ".caption")
@@ -51,9 +60,14 @@ def holdings(folder: Path, traces: Traces, *, kind: str, file: str | None = None
     """Yield the files of a folder that hold a trace; `kind` says what the folder is, and `file` which, as `Copy` does.
 
     Of what somebody names all members of tars are read, else their names count; in a run's folder of labels only what
-    `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there. Where a loose picture is one, the texts beside it that
-    are named as it is go with it.
+    `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there; and so it is
+    with a data set's card. Of an exported ledger `folder` is the file, and its holding has the file's name. Where a loose
+    picture is one, the texts beside it that are named as it is go with it.
     """
+    if kind == EXPORTED:
+        if (holding := look(folder.parent, folder.name, traces, whole=False)) is not None:
+            yield holding
+        return
     names, loose, told = names_of(folder, kind, file), set[str](), set[str]()
     for name in names:
         holding = look(folder, name, traces, whole=kind == NAMED)
@@ -70,14 +84,21 @@ def names_of(folder: Path, kind: str, file: str | None = None) -> list[str]:
     """Return the files that are looked at."""
     if file is not None:
         return [file] if (folder / file).is_file() else []
+    if kind == CARD:
+        return [name for name in OF_A_CARD if (folder / name).is_file()]
     if kind != REVIEW_FOLDER:
         return list(names_in(folder))
     return sorted(path.name for path in folder.iterdir() if path.suffix in LINES and path.is_file())
 
 
+def home_of(folder: Path, kind: str) -> Path:
+    """Return the folder that the names of holdings are relative to."""
+    return folder.parent if kind == EXPORTED else folder
+
+
 def links_out(folder: Path, reached: Iterable[Path], kind: str = NAMED) -> dict[str, Path]:
     """Return every link below a folder that leads out of all that is looked into, and where it leads."""
-    if not is_local(folder) or kind == REVIEW_FOLDER:
+    if not is_local(folder) or kind in (REVIEW_FOLDER, *MADE_ANEW_BY):
         return {}
     inside = [resolved(place) for place in (folder, *reached)]
     links = {

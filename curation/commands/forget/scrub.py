@@ -9,7 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.forget.copies import LOOSE, NAMED, TABLE, TAR, Holding, holdings, links_out, look, names_of
+from curation.commands.forget.copies import (
+    LOOSE,
+    MADE_ANEW_BY,
+    NAMED,
+    TABLE,
+    TAR,
+    Holding,
+    holdings,
+    home_of,
+    links_out,
+    look,
+    names_of,
+)
 from curation.commands.forget.reach import Copy
 from curation.commands.forget.traces import Traces, rows_that_tell
 from curation.dataset.label_file import REVIEW_FOLDER, held, without
@@ -41,10 +53,13 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
 
     What lies behind a link that leads out of all that is `reached` is not touched, but named.
     """
-    done, links = Scrubbed(str(copy.folder), copy.kind), links_out(copy.folder, reached, copy.kind)
+    done, links = Scrubbed(str(home_of(copy.folder, copy.kind)), copy.kind), links_out(copy.folder, reached, copy.kind)
     done.left.update(unentered(copy.folder, links))
     _let_adding_end(copy)
     for holding in list(holdings(copy.folder, traces, kind=copy.kind, file=copy.file)):
+        if copy.kind in MADE_ANEW_BY:
+            done.left[holding.file] = f"{holding.why}; {MADE_ANEW_BY[copy.kind]}"
+            continue
         path = copy.folder / holding.file
         if holding.file in links:
             done.left[holding.file] = f"a link to {links[holding.file]}, which {holding.why}; {LINK_HINT}"

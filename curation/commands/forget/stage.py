@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.forget.burials import PreparedBurials, prepare
-from curation.commands.forget.copies import holdings, links_out
+from curation.commands.forget.copies import holdings, home_of, links_out
 from curation.commands.forget.reach import Reach, reach
 from curation.commands.forget.receipt import answer, answered, reached, receipt_of
 from curation.commands.forget.scrub import Scrubbed, scrub, unentered
@@ -130,7 +130,8 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
     copies: dict[str, list[str]] = {}
     for copy in found.copies:
         told = [holding.file for holding in holdings(copy.folder, traces, kind=copy.kind, file=copy.file)]
-        copies[str(copy.folder)] = list(dict.fromkeys([*copies.get(str(copy.folder), ()), *told]))
+        home = str(home_of(copy.folder, copy.kind))
+        copies[home] = list(dict.fromkeys([*copies.get(home, ()), *told]))
     return {
         "requests": [answer(request, sought, known) for request in requests],
         "num_images": len(sought.uids),

@@ -1,7 +1,7 @@
 """Values of a ledger as cells of a text table: nothing in a cell can act on the program that opens it, all comes back.
 
 A spreadsheet takes text for a formula that begins with `=`, `+`, `-`, `@`, a tab or a line's end (OWASP on CSV
-injection), also in their full width.
+injection), also in their full width, and also behind blanks and characters that are not seen, which it may drop.
 """
 
 import json
@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 GUARD = "'"
-TRIGGERS = r"^\s*[=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}']|^[\t\r\n\x00]"
+UNSEEN = r"[\p{Z}\p{Cc}\p{Cf}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}\x{FE00}-\x{FE0F}\x{034F}]"
+"""Blanks, controls, format characters (zero width, byte order mark, turns of direction), fillers."""
+TRIGGERS = rf"^{UNSEEN}*[=+\-@\x{{2212}}\x{{FF1D}}\x{{FF0B}}\x{{FF0D}}\x{{FF20}}']|^[\t\r\n\x00]"
 """How a text begins that gets a `GUARD` in front; one that begins with the guard itself does, so that it comes back."""
 
 

@@ -10,11 +10,14 @@ import pyarrow.parquet as pq
 
 from curation.commands.ledger.cells import flat, guarded, json_of
 from curation.dataset.ledger import require_base
-from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME
-from curation.dataset.stages import CURATE
+from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME, Manifest
+from curation.dataset.stages import CURATE, STAGES
+from curation.dataset.tombstones import consult
 from curation.errors import ShardError, UsageError
+from curation.run.derived import EXPORTED, register
 from curation.run.folders import StageFolder, stages_of
 from curation.run.lookup import ledgers_of
+from curation.run.target import finished
 from curation.storage.paths import local_copy
 from curation.storage.publish import TEMP_FOLDER, publish
 
@@ -28,12 +31,17 @@ def export_ledger(run: Path, target: Path, stage: str | None = None) -> int:
 
     `stage` is the stage of a run, `curate` unless named; a stage's own folder is its own.
 
+    The file leaves its card in the stage's folder, by which `forget` finds it.
+
     Raises:
-        UsageError: there is no such ledger, or `target` is no place for it.
+        UsageError: there is no such ledger, the stage has not finished, a `forget` was interrupted, or `target` is no
+            place for it.
         ShardError: a ledger cannot be read; nothing is written then.
     """
     write = _form_of(target)
     place = _place(run, stage)
+    consult(place.folder)
+    manifest = _finished(place)
     paths = list(dict.fromkeys(path for path, _ in ledgers_of(place)))
     if not paths:
         raise UsageError(f"{place.folder}: has no ledger yet")
@@ -43,9 +51,16 @@ def export_ledger(run: Path, target: Path, stage: str | None = None) -> int:
     def fill(temp: Path) -> None:
         write(temp, schema, _counting(_batches(paths, schema), counted))
 
+    register(place.folder, target, EXPORTED, manifest.state)
     publish(target, fill)
     (target.parent / TEMP_FOLDER).rmdir()
     return counted[0]
+
+
+def _finished(place: StageFolder) -> Manifest:
+    if not (place.folder / MANIFEST_NAME).exists():
+        raise UsageError(f"{place.folder}: {place.stage} has not finished; run it to its end first")
+    return finished(place.folder, STAGES[place.stage])
 
 
 def _form_of(target: Path) -> Write:

@@ -18,6 +18,7 @@ from curation.commands.review.columns import HIGH, LOW, prior, proof_column
 from curation.commands.review.table import RowTable
 from curation.errors import RecipeError
 from curation.recipe.judge import Criterion
+from curation.recipe.limits import without_changed
 from curation.recipe.overrides import overridden
 from curation.recipe.recipe import Recipe, recipe_of
 
@@ -61,7 +62,7 @@ def changed(values: Mapping[str, Any], limits: Limits, where: str, name: str | N
         elif stanza.get("keep", {}).pop(score, None) is not None and not _are_asked(stanza):
             _drop_screens(values, stanza)
         overrides += [f"filters.{filter_name}.keep.{score}.{end}={limit!r}" for end, limit in ends.items()]
-    recipe = recipe_of(overridden(values, overrides), where)
+    recipe = recipe_of(without_changed(overridden(values, overrides)), where)
     if len(recipe.criteria) > WAITS:
         raise RecipeError(f"{where}: {len(recipe.criteria)} keep ranges; the page asks about {WAITS} at most")
     return recipe

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from curation.errors import UsageError
 from curation.recipe.joint_scores import JOINT_SCORES
+from curation.recipe.limits import without_changed
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.recipe.validation import choices
 
@@ -88,7 +89,7 @@ def with_limits(recipe: Recipe, limits: Iterable[Limit], changes: Mapping[str, A
     """Return a recipe with other values for some limits, and, by `changes`, other keys of the top of the file."""
     values = deepcopy(recipe.resolved)
     set_limits(values, limits)
-    return recipe_of({**values, **(changes or {})}, recipe.path)
+    return recipe_of(without_changed({**values, **(changes or {})}), recipe.path)
 
 
 def set_limits(values: Any, limits: Iterable[Limit]) -> None:

@@ -24,6 +24,9 @@ def write_recipe(path: Path, solution: Solution, named: str | None) -> None:
     document: Any = tomlkit.parse(recipe_text(named)) if named else tomlkit.item(as_toml(recipe.resolved))
     document["name"], document["description"] = recipe.name, recipe.file.description
     set_limits(document, limits_of(recipe))
+    document.pop("limits", None)  # a lock that is named would take the place of what was solved
+    if (record := recipe.resolved.get("limits")) is not None:
+        document["limits"] = record
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(tomlkit.dumps(document))

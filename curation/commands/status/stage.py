@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
+from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, ShardReport, read_manifest, stats_path
 from curation.dataset.stages import FETCH, LEDGER_NAME, RANK, STAGES
-from curation.run.folders import StageFolder, done_records, stages_of
+from curation.run.folders import StageFolder, done_records, names_in, stages_of
 from curation.storage.lease import Holder, holder_of
 
 WINDOW_S = 3600.0
 """The rate is that of the last hour of work."""
-FINISHED, FAILED, RUNNING, DEAD = "finished", "finished, but for failed shards", "in progress", "dead"
+FINISHED, FAILED, RUNNING, DEAD, DAMAGED = (
+    "finished", "finished, but for failed shards", "in progress", "dead", "finished, but done records are damaged",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class StageStatus:
 
     stage: str
     state: str
-    """`finished`, `finished, but for failed shards`, `in progress`, or `dead`: the same command goes on."""
+    """`finished`, `finished, but for failed shards`, `finished, but done records are damaged`, `in progress`, or
+    `dead`: the same command goes on."""
     num_done: int
     """Shards that are committed."""
     num_shards: int | None
@@ -38,6 +41,8 @@ class StageStatus:
     """Shards that failed when the stage last ended, with the last line of why."""
     quarantined: Mapping[str, int] = field(default_factory=dict)
     """Pictures that could not be measured, by reason."""
+    damaged: Sequence[str] = ()
+    """Done records that cannot be read, or that a manifest asks for and are not there: what they say is not counted."""
     holder: Holder | None = None
 
 
@@ -55,7 +60,8 @@ def _status(place: StageFolder) -> StageStatus:
     records, holder = list(done_records(place.folder)), holder_of(place.folder)
     manifest = read_manifest(place.folder) if (place.folder / MANIFEST_NAME).is_file() else None
     failed = {} if manifest is None else {shard: error.splitlines()[-1] for shard, error in manifest.failed.items()}
-    ended = DEAD if manifest is None else FAILED if failed else FINISHED
+    damaged = _damaged(place.folder, records, () if manifest is None else manifest.shards)
+    ended = DEAD if manifest is None else DAMAGED if damaged else FAILED if failed else FINISHED
     state = RUNNING if holder is not None and holder.is_alive else ended
     total = _num_shards(place, holder) if manifest is None or state == RUNNING else len(manifest.shards) + len(failed)
     rate, speed = _rates(records)
@@ -77,8 +83,16 @@ def _status(place: StageFolder) -> StageStatus:
         hours_left=left / rate if left and left > 0 and rate else None,
         failed=failed,
         quarantined=Counter(found["reason"] for record in records for found in record.run.get("quarantined", ())),
+        damaged=damaged,
         holder=holder,
     )
+
+
+def _damaged(folder: Path, readable: Sequence[ShardReport], shards: Sequence[ShardReport]) -> tuple[str, ...]:
+    """Return the names of the done records that are wanted, or there, and cannot be read."""
+    there = {name for name in names_in(folder) if name.endswith(STATS_SUFFIX) and "/" not in name}
+    wanted = {stats_path(folder, report.shard).name for report in shards}
+    return tuple(sorted((there | wanted) - {stats_path(folder, report.shard).name for report in readable}))
 
 
 def _num_shards(place: StageFolder, holder: Holder | None) -> int | None:

@@ -33,6 +33,9 @@ def _lines(stage: StageStatus) -> Iterator[str]:
         yield f"  failed: {shard}: {error}"
     if len(stage.failed) > NUM_FAILED_SHOWN:
         yield f"  ... and {len(stage.failed) - NUM_FAILED_SHOWN} more (--json lists all)"
+    if stage.damaged:
+        shown = ", ".join(stage.damaged[:NUM_FAILED_SHOWN]) + (" ..." if len(stage.damaged) > NUM_FAILED_SHOWN else "")
+        yield f"  damaged or missing done records: {shown}; `verify` says what holds, the same command makes them anew"
     if stage.quarantined:
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(stage.quarantined.items()))
         yield f"  quarantined: {reasons}"

@@ -1,10 +1,40 @@
 """A head's model card, and the lines of a recipe that use it."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from curation.commands.teach.lesson import TaughtHead
+from curation.errors import UsageError
 from curation.learning.limits import LimitFigures
 from curation.version import CODE_VERSION
+from filters.heads import Heads
+
+SIGN = re.compile(r"# Head `[^`]*`: model card\n")
+"""How every card begins."""
+
+
+def require_own(out: Path) -> None:
+    """Make sure that a head and its card can be written, and replace nothing but an earlier head and its card.
+
+    Raises:
+        UsageError: they cannot, or would.
+    """
+    if out.suffix != ".json":
+        raise UsageError(f"{out}: a head is a .json, its card lies beside it as .md: name {out.stem}.json")
+    if out.exists() and not _is_head(out):
+        raise UsageError(f"{out}: is there already, and no head; name another file")
+    card = out.with_suffix(".md")
+    if card.exists() and not (card.is_file() and SIGN.match(card.read_text(encoding="utf-8", errors="replace"))):
+        raise UsageError(f"{card}: is there already, and no head's card, which would lie there; name another file")
+
+
+def _is_head(path: Path) -> bool:
+    try:
+        Heads.model_validate_json(path.read_bytes())
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def stanza_of(taught: TaughtHead, known_as: str) -> str:

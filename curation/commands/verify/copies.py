@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from curation.commands.forget.copies import holdings
+from curation.commands.forget.copies import holdings, home_of
 from curation.commands.forget.traces import Traces
 from curation.commands.verify.faults import Fault
 from curation.dataset.stages import STAGES
@@ -21,4 +21,8 @@ def living_copies(run: Path) -> Iterator[Fault]:
             continue
         for holding in holdings(derived.folder, Traces(stones.uids), kind=derived.stage, file=derived.file):
             if holding.is_known:
-                yield Fault(f"{derived.folder}/{holding.file}", "tells of an image that was forgotten", RIGHT)
+                yield Fault(
+                    f"{home_of(derived.folder, derived.stage)}/{holding.file}",
+                    "tells of an image that was forgotten",
+                    RIGHT,
+                )
