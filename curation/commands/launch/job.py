@@ -4,11 +4,13 @@ import json
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from curation.arguments import THIS_DISK
 from curation.errors import UsageError
+from curation.storage.paths import location
 
 SAFETY = 1.5
 """A launcher's time limit is this many times what was forecast."""
@@ -60,9 +62,20 @@ class FleetJob:
         hours = max(1, math.ceil(SAFETY * self.hours))
         return f"{hours // 24}-{hours % 24:02d}:00:00"
 
+    def from_anywhere(self) -> "FleetJob":
+        """Return the same with paths that mean the same from any folder: a script runs where it was submitted."""
+        recipe = _absolute(self.recipe) if Path(self.recipe).is_file() else self.recipe  # else one of the package's
+        return replace(self, source=_absolute(self.source), target=_absolute(self.target), recipe=recipe)
+
     def line(self, *more: str) -> str:
         """Return the call of `curate` for a shell, with some more words."""
         return shlex.join(["facecaptionhq", "curate", self.source, self.target, "--recipe", self.recipe, *more])
+
+
+def _absolute(text: str) -> str:
+    """Return a path of a disk from its root on, links as they are; an address of a store as it is."""
+    is_of_a_disk = "://" not in text or text.partition("://")[0].lower() in THIS_DISK
+    return str(location(text).absolute()) if is_of_a_disk else text
 
 
 def hours_of(forecast: Path, num_workers: int) -> float:

@@ -62,7 +62,7 @@ def _on_ray(job: FleetJob) -> str:
 def _array(job: FleetJob) -> str:
     """One task of the array is one worker: it needs no Ray, and no other task."""
     asked = [f"--array=1-{job.num_workers}", "--ntasks=1", "--cpus-per-task=1", f"--mem={job.gib_per_worker}G"]
-    asked += ["--signal=TERM@120", "--requeue", *(["--gpus-per-task=1"] if job.num_gpus else [])]
+    asked += ["--signal=B:TERM@120", "--requeue", *(["--gpus-per-task=1"] if job.num_gpus else [])]
     reads, does = shlex.join(["facecaptionhq", "curate", job.source]), shlex.join(["--recipe", job.recipe])
     share = f'{shlex.quote(_shares(job))}/"$SLURM_ARRAY_TASK_ID"'
     body = f'\nexec {reads} {share} {does} --workers 0 --shards "$SLURM_ARRAY_TASK_ID/{job.num_workers}" --log-json -\n'

@@ -23,7 +23,7 @@ SUBMITTED: Mapping[str, Sequence[str]] = MappingProxyType(
 
 
 def files_of(launcher: str, job: FleetJob) -> dict[str, str]:
-    """Return a launcher's files by name.
+    """Return a launcher's files by name; paths in scripts are absolute, those for containers as they were given.
 
     Raises:
         UsageError: there is no such launcher.
@@ -32,6 +32,7 @@ def files_of(launcher: str, job: FleetJob) -> dict[str, str]:
         raise UsageError(f"launch {launcher}: no such launcher; {choices(launcher, list(SUBMITTED))}")
     if launcher == "kuberay":
         return kuberay.manifests(job)
+    job = job.from_anywhere()
     return slurm.scripts(job) if launcher.startswith("slurm") else {"submit.sh": _submit(job)}
 
 

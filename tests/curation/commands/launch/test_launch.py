@@ -11,6 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,26 @@ def test_an_array_shares_the_shards_out_without_ray_and_one_job_joins_them(tmp_p
     calls = run(tmp_path / "out" / "array.sh", tools)
     assert [words[-1] for words in calls] == ["array.sbatch", "join.sbatch"]
     assert "--dependency=afterok:77" in calls[1]
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "slurm-array", "ray"])
+def test_scripts_mean_the_same_files_from_whatever_folder_they_run(
+    launcher: str, tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("")
+    files = files_of(launcher, replace(JOB, source="run/fetch", target="run/curate", recipe="mine.toml"))
+    write(files, tmp_path / "launch")
+    monkeypatch.chdir("/")
+    nodes = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "1"}
+    for name in [name for name in files if name != "array.sh"]:
+        calls = run(tmp_path / "launch" / name, tools, SLURM_ARRAY_TASK_ID="1", **nodes)
+        words = next(words[words.index("curate") + 1 :] for words in calls if "curate" in words)
+        assert words[0] == f"{tmp_path}/run/fetch" and words[1].startswith(f"{tmp_path}/run/curate")
+        assert words[words.index("--recipe") + 1] == f"{tmp_path}/mine.toml"
+        assert all(to.startswith(f"{tmp_path}/run/") for mark, to in pairwise(words) if mark == "--join")
+    signals = {options(text)["signal"] for text in files.values() if "--signal" in text}
+    assert signals <= {"B:TERM@120"}  # to the batch shell, which waits for the driver or became it
 
 
 def test_kuberay_s_manifests_have_the_fields_that_its_reference_names(tmp_path: Path) -> None:
