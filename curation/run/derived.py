@@ -20,6 +20,8 @@ from curation.storage.paths import folders_of, in_same_store, is_local, location
 from curation.storage.publish import digest, publish_sealed, read_sealed
 
 DERIVED_FOLDER = "_derived"
+FEATURES = "features"
+"""What a folder is that `teach` adds to, holding its lease while it does."""
 NUM_ID_DIGITS = 16
 SIGNS = (WORK_NAME, MANIFEST_NAME)
 """A folder that holds one of these is a stage's, begun or finished."""

@@ -51,8 +51,8 @@ def holdings(folder: Path, traces: Traces, *, kind: str, file: str | None = None
     """Yield the files of a folder that hold a trace; `kind` says what the folder is, and `file` which, as `Copy` does.
 
     Of what somebody names all members of tars are read, else their names count; in a run's folder of labels only what
-    `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there. Where a loose picture is one, the texts beside it that
-    are named as it is go with it.
+    `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there. Where a
+    loose picture is one, the texts beside it that are named as it is go with it.
     """
     names, loose, told = names_of(folder, kind, file), set[str](), set[str]()
     for name in names:
