@@ -243,8 +243,8 @@ def _require_labels(labels: Path, lock: LimitsLock, path: Path) -> None:
     if (found := sha256_of(labels)) != lock.labels_sha256:
         raise RecipeError(
             f"{path}: made from other labels than {labels} holds (sha256 {lock.labels_sha256[:12]}, not "
-            f"{found[:12]}): calibrate again; if only a takedown (`forget`) took lines out of them, the limits still stand: "
-            f"name the lock without `labels`"
+            f"{found[:12]}): calibrate again; if only a takedown (`forget`) took lines out of them, the limits still "
+            f"stand: name the lock without `labels`"
         )
 
 

@@ -20,6 +20,8 @@ from curation.storage.paths import folders_of, in_same_store, is_local, location
 from curation.storage.publish import digest, publish_sealed, read_sealed
 
 DERIVED_FOLDER = "_derived"
+FEATURES = "features"
+"""What a folder is that `teach` adds to, holding its lease while it does."""
 NUM_ID_DIGITS = 16
 EXPORTED, CARD = "ledger", "card"
 """What a ledger's file for other programs, and the folder of a pack's card, are called."""
@@ -49,8 +51,8 @@ class Derived:
 def register(source: Path, target: Path, stage: str, made_from: str, file: str | None = None) -> None:
     """Leave a card at `source`, a folder that a stage wrote, before anything of it comes into `target`.
 
-    `target` is a folder; where `stage` is `EXPORTED`, a file. Where only one `file` of a folder is derived, the card names
-    it, and nothing else there is ever touched.
+    `target` is a folder; where `stage` is `EXPORTED`, a file. Where only one `file` of a folder is derived, the card
+    names it, and nothing else there is ever touched.
 
     Raises:
         StorageError: the source cannot be written to: then nobody could find what is derived from it.

@@ -1,6 +1,7 @@
 """Takes forgotten images out of folders that are no stage's: caches, and what somebody names."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,9 @@ from curation.commands.forget.reach import Copy
 from curation.commands.forget.traces import Traces, rows_that_tell
 from curation.dataset.label_file import REVIEW_FOLDER, held, without
 from curation.dataset.tar import copy_without
-from curation.errors import FaceCaptionError
+from curation.errors import FaceCaptionError, LeaseError
+from curation.run.derived import FEATURES
+from curation.storage.lease import hold
 from curation.storage.paths import local_copy
 from curation.storage.publish import publish, remove
 
@@ -55,6 +58,15 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
     """
     done, links = Scrubbed(str(home_of(copy.folder, copy.kind)), copy.kind), links_out(copy.folder, reached, copy.kind)
     done.left.update(unentered(copy.folder, links))
+    try:
+        with hold(copy.folder) if copy.kind == FEATURES else nullcontext():
+            _scrub(copy, traces, links, done)
+    except LeaseError as error:
+        done.left["."] = str(error)
+    return done
+
+
+def _scrub(copy: Copy, traces: Traces, links: Mapping[str, Path], done: Scrubbed) -> None:
     _let_adding_end(copy)
     for holding in list(holdings(copy.folder, traces, kind=copy.kind, file=copy.file)):
         if copy.kind in MADE_ANEW_BY:
@@ -68,7 +80,6 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
             _erase(path, holding, copy, traces, done)
         except (FaceCaptionError, OSError, pa.ArrowException) as error:
             done.left[holding.file] = str(error)
-    return done
 
 
 def _let_adding_end(copy: Copy) -> None:

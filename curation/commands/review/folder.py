@@ -66,7 +66,8 @@ def labels_place(reviewed: Reviewed, labels: Path | None, default: tuple[str, st
     """Return the file that labels are added to: `labels`, or by default in the run's own folder for them.
 
     Raises:
-        UsageError: `labels` is not called `NAME.jsonl`, by which others know a file of labels; the run lies in an object store, where nothing can be added to a file, or has no folder of its own.
+        UsageError: `labels` is not called `NAME.jsonl`, by which a file of labels is known; the run lies in an object
+            store, where nothing can be added to a file, or has no folder of its own.
     """
     if labels is not None:
         if labels.suffix != LABELS_SUFFIX or labels.resolve().suffix != LABELS_SUFFIX:

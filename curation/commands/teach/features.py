@@ -18,14 +18,18 @@ from curation.commands.order.observe import measured_alone
 from curation.dataset.ledger import read_ledger, write_table
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.sources import SourceShard, TarShard, source_samples
+from curation.dataset.tombstones import Tombstones, consult
 from curation.measure.cascade import Entry, Measured
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.run.derived import register
-from curation.storage.paths import local_copy, named
+from curation.run.derived import FEATURES, register
+from curation.storage.lease import hold
+from curation.storage.paths import is_local, local_copy, named
 from curation.storage.publish import publish_alone
 
 Floats = npt.NDArray[np.float32]
+Known = Mapping[str, tuple[str, Floats]]
+"""sha256 -> uid and features."""
 SUFFIX = "-features"
 """What the folder's name adds to that of the curated one."""
 SCHEMA = pa.schema([("uid", pa.string()), ("sha256", pa.string()), ("features", pa.list_(pa.float32()))])
@@ -58,6 +62,8 @@ def features_of(
     Raises:
         ShardError: a tar that holds some of them cannot be read.
         WeightsError: the network's weights are not here.
+        LeaseError: another run, such as `forget`, holds the folder of features at the moment of writing.
+        UsageError: a `forget` was interrupted here.
     """
     recipe = features_recipe(manifest)
     weights = weights_of(recipe)
@@ -68,14 +74,15 @@ def features_of(
     for number, report in enumerate(manifest.shards, 1):
         ours = [picture for picture in wanted if picture.shard == report.shard]
         path = folder / f"{report.shard}.parquet"
-        known = _read(path) if ours else {}
+        known = _read(path, consult(target)) if ours else {}
         if missing := {picture.sha256: picture for picture in ours if picture.sha256 not in known}:
             tell(f"features: shard {report.shard} ({number} of {len(manifest.shards)}): {len(missing)} pictures")
+            register(target, folder.parent, FEATURES, manifest.state)
+            if is_local(folder):
+                folder.mkdir(parents=True, exist_ok=True)  # where a card leads something lies
             pictures = _pictures(report, shards.get(report.shard), target, missing)
             new = dict(_measured(pictures, recipe, weights))
-            register(target, folder.parent, "features", manifest.state)
-            known |= {sha256: (missing[sha256].uid, features) for sha256, features in new.items()}
-            _write(path, known)
+            known = _added(path, {sha256: (missing[sha256].uid, features) for sha256, features in new.items()}, target)
         found |= {picture.uid: known[picture.sha256][1] for picture in ours if picture.sha256 in known}
     return found
 
@@ -117,16 +124,30 @@ def _measured(
             yield sha256, np.array(outcome.evidence["taught"].features, dtype=np.float32)
 
 
-def _read(path: Path) -> dict[str, tuple[str, Floats]]:
-    """Return sha256 -> uid and features; none where nothing was measured."""
+def _read(path: Path, stones: Tombstones) -> Known:
+    """Return sha256 -> uid and features, without what was forgotten; none where nothing was measured."""
     if not path.exists():
         return {}
     with local_copy(path) as copy:
         rows = read_ledger(copy).to_pylist()
-    return {row["sha256"]: (row["uid"], np.array(row["features"], dtype=np.float32)) for row in rows}
+    known = {row["sha256"]: (row["uid"], np.array(row["features"], dtype=np.float32)) for row in rows}
+    return _remembered(known, stones)
 
 
-def _write(path: Path, known: Mapping[str, tuple[str, Floats]]) -> None:
+def _added(path: Path, new: Known, target: Path) -> Known:
+    """Add to what is known now, and return it: what was forgotten meanwhile is left out, or taken out by `forget`."""
+    with hold(path.parent.parent):
+        stones = consult(target)
+        known = {**_read(path, stones), **_remembered(new, stones)}
+        _write(path, known)
+    return known
+
+
+def _remembered(known: Known, stones: Tombstones) -> Known:
+    return {sha256: of for sha256, of in known.items() if not stones.hold(of[0], None, sha256)}
+
+
+def _write(path: Path, known: Known) -> None:
     rows = [
         {"uid": uid, "sha256": sha256, "features": features.tolist()}
         for sha256, (uid, features) in sorted(known.items())

@@ -17,6 +17,9 @@ from curation.run.target import finished
 from curation.storage.paths import local_copy
 from filters.heads import Classifier, Heads
 
+UNCERTAIN = "uncertain"
+"""The stratum of what a head was least sure of: no sample of the run."""
+
 
 @dataclass(frozen=True)
 class Unsure:
@@ -28,8 +31,8 @@ class Unsure:
     kept: bool
     logit: float
     """0 is even odds."""
-    probability: float
-    """With which it was among those that the head looked at: a share of a label set is weighed by it."""
+    stratum: str = UNCERTAIN
+    """How it was chosen; no probability is known with which that happens, so its label stands for itself alone."""
 
 
 def least_sure(
@@ -46,7 +49,8 @@ def least_sure(
 ) -> list[Unsure]:
     """Return the pictures whose logit is nearest to 0, nearest first, of a sample of a curated run drawn by chance.
 
-    `labelled` are uids or sha256s that are left out. Every other readable picture is as likely to be in the sample.
+    `labelled` are uids or sha256s that are left out. Every other readable picture is as likely to be in the sample, but
+    not among those that are returned: a share of their labels says nothing of the run.
 
     Raises:
         UsageError: the run is not finished.
@@ -61,7 +65,6 @@ def least_sure(
     unsure = [
         Unsure(
             uid, drawn[uid]["key"], drawn[uid]["shard"], drawn[uid]["kept"], classifier.logits(features)[name],
-            len(drawn) / len(rows),
         )
         for uid, features in features_of(folder, manifest, came_from, wanted, tell).items()
     ]  # fmt: skip

@@ -66,5 +66,5 @@ def _row(name: str, figures: LimitFigures) -> str:
 def _queue(queue: Sequence[Unsure]) -> Iterator[str]:
     if queue:
         yield ""
-        yield "label next (uid, logit, key):"
+        yield "label next (uid, logit, key); chosen for doubt, so their labels stand for themselves alone, unweighed:"
         yield from (f"{picture.uid}  {picture.logit:+.2f}  {picture.key}" for picture in queue)

@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from cli import app
 from curation.commands.curate import curate
-from curation.commands.teach.features import features_of
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import read_requests
+from curation.commands.teach import features
+from curation.commands.teach.features import WantedPicture, features_of
 from curation.commands.teach.lesson import Wish, teach
 from curation.dataset.labels import Label, line_of
 from curation.dataset.ledger import read_ledger
@@ -19,6 +22,7 @@ from curation.dataset.sample import uid_of_url
 from curation.errors import UsageError
 from curation.learning.limits import Target
 from curation.run.runner import Spread
+from curation.storage.lease import hold
 from demo.drawing import draw_face
 from filters.base import RgbImage
 from filters.heads import Heads
@@ -104,6 +108,7 @@ def test_a_head_is_taught_judged_named_in_a_recipe_and_its_features_are_forgotte
     assert "shard 00001 (2 of 2): 12 pictures" in first.stderr and "features" not in call(*asked).stderr
     unlabelled = {uid_of_url(url_of(number)) for number in range(2 * NUM_OF_EACH, 2 * NUM_OF_EACH + NUM_UNLABELLED)}
     assert len(told["queue"]) == 2 and {one["uid"] for one in told["queue"]} < unlabelled
+    assert {one["stratum"] for one in told["queue"]} == {"uncertain"} and "probability" not in told["queue"][0]
     card = (run / "sketch.md").read_text()
     assert told["training"]["manifest_sha256"] in card and told["stanza"] in card
 
@@ -117,9 +122,9 @@ def test_a_head_is_taught_judged_named_in_a_recipe_and_its_features_are_forgotte
     uid = uid_of_url(url_of(0))
     (run / "requests.txt").write_text(f"{uid}\n")
     call("forget", run / "run", "--list", run / "requests.txt")
-    features = list((run / "run" / "curate-features").rglob("*.parquet"))
-    rows = [row for file in features for row in read_ledger(file, ["uid"]).to_pylist()]
-    assert len(features) == 2 and len(rows) == 2 * NUM_OF_EACH + NUM_UNLABELLED - 1
+    files = list((run / "run" / "curate-features").rglob("*.parquet"))
+    rows = [row for file in files for row in read_ledger(file, ["uid"]).to_pylist()]
+    assert len(files) == 2 and len(rows) == 2 * NUM_OF_EACH + NUM_UNLABELLED - 1
     assert uid not in {row["uid"] for row in rows}
 
 
@@ -146,3 +151,38 @@ def test_a_head_of_drawn_keeps_its_sisters_and_pictures_that_are_gone_teach_noth
 def test_a_wish_that_cannot_be_taught_is_refused(run: Path, wish: Wish, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         teach(run / "run", run / "labels.jsonl", wish, Target())
+
+
+def test_what_is_forgotten_while_features_are_measured_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = 3
+    members = [sample_members(f"{n:03d}", encode(picture(n), "PNG", 224), "png", url_of(n)) for n in range(total)]
+    write_shard(tmp_path / "in", "00000", members)
+    curate(tmp_path / "in", tmp_path / "run" / "curate", recipe_from(tmp_path, RECIPE), Spread(0))
+    folder = tmp_path / "run" / "curate"
+    rows = read_ledger(folder / "00000.parquet").to_pylist()
+    wanted = [WantedPicture(row["uid"], row["sha256"], "00000") for row in rows]
+    measured: list[str] = []
+    left: list[Any] = []
+
+    def slow(pictures: Any, recipe: object, weights: object) -> Any:
+        """Stand in for the network, whose weights need not be here, and let takedowns come while it is at work."""
+        for sha256, _ in pictures:
+            measured.append(sha256)
+            yield sha256, np.zeros(4, np.float32)
+        if len(measured) == total:
+            with hold(tmp_path / "run" / "curate-features"):
+                left.append(forget(tmp_path / "run", read_requests([url_of(0)], "list"))[1]["not_reached"])
+            left.append(forget(tmp_path / "run", read_requests([url_of(2)], "list"))[1]["not_reached"])
+
+    monkeypatch.setattr(features, "weights_of", lambda recipe: {})
+    monkeypatch.setattr(features, "measurement_keys", lambda recipe, weights: {"taught": "k" * 64})
+    monkeypatch.setattr(features, "_measured", slow)
+    manifest, source = read_manifest(folder), tmp_path / "in"
+    assert set(features_of(folder, manifest, source, wanted[:1])) == {wanted[0].uid}
+    (file,) = (tmp_path / "run" / "curate-features").rglob("*.parquet")
+    found = features_of(folder, manifest, source, wanted)
+    kept = {uid_of_url(url_of(1))}
+    assert set(found) == set(read_ledger(file)["uid"].to_pylist()) == kept and len(measured) == total
+    assert [*map(len, left)] == [1, 0] and "held by another run" in str(left[0])
