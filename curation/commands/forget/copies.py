@@ -61,8 +61,8 @@ def holdings(folder: Path, traces: Traces, *, kind: str) -> Iterator[Holding]:
 
     Of what somebody names all members of tars are read, else their names count; in a folder of labels only what
     `review` writes is looked at, whatever else may lie there, and so it is with a card. Of an exported ledger `folder`
-    is the file, and its holding has the file's name. Where a loose picture is one, the texts beside it that are named as
-    it is go with it.
+    is the file, and its holding has the file's name. Where a loose picture is one, the texts beside it that are named
+    as it is go with it.
     """
     if kind == EXPORTED:
         if (holding := look(folder.parent, folder.name, traces, whole=False)) is not None:
