@@ -157,14 +157,14 @@ def take_over(shares: Sequence[Joined], target: Path, shards: Sequence[Known], l
             if committed(target, report.shard, report.work_id) is None:
                 waiting.setdefault(report.shard, (share.folder, report))
     _forget_together(shares, target, waiting.values(), {shard.name: shard.path for shard, _ in shards})
-    for share, report in waiting.values():
+    for folder, report in waiting.values():
         for name, record in report.files.items():
-            if not (share / name).is_file():
-                raise ShardError(f"{share / name}: missing; curate this share again")
-            with local_copy(share / name) as file:
+            if not (folder / name).is_file():
+                raise ShardError(f"{folder / name}: missing; curate this share again")
+            with local_copy(folder / name) as file:
                 if publish(target / name, partial(shutil.copyfile, file)) != record:
-                    raise ShardError(f"{share / name}: not the file that its record names; curate this share again")
-        commit_report(target, lease, read_report(stats_path(share, report.shard)))
+                    raise ShardError(f"{folder / name}: not the file that its record names; curate this share again")
+        commit_report(target, lease, read_report(stats_path(folder, report.shard)))
 
 
 def _forget_together(

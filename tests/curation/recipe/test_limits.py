@@ -2,10 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from curation.commands.review import whatif
+from curation.commands.solve.limits import limits_of, with_limits
+from curation.commands.solve.recipe_file import write_recipe
 from curation.dataset.labelled import read_label_set
 from curation.dataset.labels import Label, line_of
 from curation.errors import RecipeError, UsageError, WeightsError
@@ -82,6 +87,28 @@ def test_an_override_names_the_lock_from_here_and_has_the_last_word(
     changes = ["filters.colour.keep.mean_channel_std.min=9", "limits=thresholds.lock.toml"]
     recipe = load_recipe(tmp_path / "recipes" / "recipe.toml", changes)
     assert recipe.filters[0].keep["mean_channel_std"].min == 9 and recipe.filters[1].keep["num_set_bits"].max == 40
+
+
+def test_a_record_claims_no_limit_that_somebody_changed(tmp_path: Path) -> None:
+    lock(tmp_path)
+    recipe = load_recipe(limited(tmp_path))
+    record = recipe.resolved["limits"]
+    assert record["limits"] == {"colour.mean_channel_std": {"min": 3.5}, "own_look.num_set_bits": {"max": 40.0}}
+    by_hand = load_recipe(tmp_path / "limited.toml", ["filters.colour.keep.mean_channel_std.min=9"])
+    by_review = whatif.changed(recipe.resolved, {"colour.mean_channel_std": {"min": 9.0, "max": None}}, "x")
+    by_solve = with_limits(recipe, [replace(limits_of(recipe)[0], value=9.0)])
+    for one in (by_hand, by_review, by_solve):
+        assert one.resolved["limits"]["limits"] == {"own_look.num_set_bits": {"max": 40.0}}
+    none = whatif.changed(by_review.resolved, {"own_look.num_set_bits": {"min": None, "max": 39.0}}, "x")
+    assert "limits" not in none.resolved
+    by_file = {**recipe.resolved, "limits": {**record, "limits": {"colour.mean_channel_std": {"min": 2.0}}}}
+    unclaimed = {**recipe.resolved, "limits": {name: record[name] for name in record if name != "limits"}}
+    for values, named in ((by_file, "colour.mean_channel_std was calibrated"), (unclaimed, "limits.limits")):
+        with pytest.raises(RecipeError, match=re.escape(named)):
+            recipe_of(values, "by hand")
+    written = SimpleNamespace(recipe=by_solve)
+    write_recipe(tmp_path / "solved.toml", written, str(tmp_path / "limited.toml"))  # type: ignore[arg-type]
+    assert load_recipe(tmp_path / "solved.toml").digest == by_solve.digest
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commands.card.stage import write_card
+from curation.commands.card.statements import stated
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import read_requests
 from curation.commands.ledger.cells import guarded, unguarded
 from curation.commands.ledger.export import export_ledger
 from curation.dataset.ledger import BASE_FIELDS, write_ledger
@@ -24,7 +28,9 @@ SCHEMA = pa.schema(
 )
 HOSTILE = (
     "=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "'quoted", "＝1", "\n=1",  # noqa: RUF001
-    '"; =1', "a,=1", "<script>alert(1)</script>", "<img onerror=x>", "\u202eevil", "\x1b[31m", "x" * 200_000, "", "NA",
+    '"; =1', "a,=1", "<script>alert(1)</script>", "<img onerror=x>", "\u202eevil",
+    "\u00a0=1", "\u200b=1", "\ufeff-1", "\v@a", "\u202e\u2060 +1", "\u22121",
+    "\x1b[31m", "x" * 200_000, "", "NA",
 )  # fmt: skip
 
 
@@ -74,6 +80,28 @@ def test_a_ledger_comes_back_from_each_form(ledger: tuple[Path, list[dict[str, o
     assert float(cells[5]["blur_scores.bent"]) == -5 / 3 == back[5]["blur_scores"]["bent"]
     assert not any(cell.startswith(("=", "+", "@", "\t", "\r")) for row in cells for cell in row.values())
     assert not list(tmp_path.glob("_tmp"))
+
+
+def test_what_a_forget_must_reach_is_named_and_what_is_half_done_is_not_exported(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run)
+    export_ledger(run, tmp_path / "out.csv")
+    write_card(run, tmp_path / "card", stated(date="2026-11-30"))
+    uid = pq.read_table(run / "pack/index.parquet")["uid"][0].as_py()
+    (tmp_path / "card/notes.txt").write_text(f"{uid} is mine\n")
+    _, receipt = forget(run, read_requests([uid], "a list"))
+    wanted = {str(tmp_path / name) for name in ("out.csv", "card/data/train.parquet")}
+    assert receipt["not_reached"].keys() == wanted
+    assert "`facecaptionhq ledger`" in receipt["not_reached"][str(tmp_path / "out.csv")]
+    assert uid in (tmp_path / "card/notes.txt").read_text(), "nothing of the user's is rewritten"
+    (run / "forgotten/journal.json").write_text("{}")
+    with pytest.raises(UsageError, match="was interrupted"):
+        export_ledger(run, tmp_path / "again.csv")
+    (run / "forgotten/journal.json").unlink()
+    (run / "curate/manifest.json").unlink()
+    with pytest.raises(UsageError, match="curate has not finished"):
+        export_ledger(run, tmp_path / "again.csv")
+    assert not (tmp_path / "again.csv").exists()
 
 
 def test_what_is_no_place_for_a_ledger_or_no_ledger_is_refused(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import curate
-from curation.commands.status.stage import DEAD, FAILED, FINISHED, RUNNING, StageStatus, status
+from curation.commands.status.stage import DAMAGED, DEAD, FAILED, FINISHED, RUNNING, StageStatus, status
 from curation.commands.status.text import tell, values
 from curation.errors import UsageError
 from curation.run.runner import Outcome, Spread
@@ -61,6 +61,15 @@ def test_a_run_says_how_far_it_is_and_who_holds_it_until_it_is_finished(
     (ended,) = status(tmp_path / "run")
     assert (ended.state, ended.num_seen, ended.num_kept, ended.hours_left) == (FINISHED, 32, 16, None)
     assert json.loads(json.dumps(values([ended])))[0]["holder"]["is_released"] is True
+
+
+def test_done_records_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    curate(mixed_source(tmp_path / "in", 3), tmp_path / "out", recipe_from(tmp_path, RECIPE), ALONE)
+    (tmp_path / "out/00001_stats.json").write_text("{}")
+    (tmp_path / "out/00002_stats.json").unlink()
+    (found,) = status(tmp_path / "out")
+    assert (found.state, found.num_done) == (DAMAGED, 1) and found.damaged == ("00001_stats.json", "00002_stats.json")
+    assert "00001_stats.json, 00002_stats.json" in tell([found])
 
 
 def test_a_run_that_was_killed_is_dead_and_names_whom_it_was_held_by(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from curation.commands.curate import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.teach import features
+from curation.commands.teach.card import require_own
 from curation.commands.teach.features import WantedPicture, features_of
 from curation.commands.teach.lesson import Wish, teach
 from curation.dataset.labels import Label, line_of
@@ -76,6 +77,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["head.md", "head", "notes.json", "mine.json"])
+def test_a_head_takes_no_place_of_another_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "notes.json").write_text('{"not": "a head"}')
+    (tmp_path / "mine.md").write_text("# Mine\n")
+    with pytest.raises(UsageError, match=r"is a \.json|is there already"):
+        require_own(tmp_path / name)
+    (tmp_path / "ours.md").write_text("# Head `sketch`: model card\n\nA logistic")
+    require_own(tmp_path / "ours.json")
+
+
 @with_efficientnet
 def test_a_head_is_taught_judged_named_in_a_recipe_and_its_features_are_forgotten(
     run: Path, monkeypatch: pytest.MonkeyPatch
