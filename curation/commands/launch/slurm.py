@@ -9,7 +9,7 @@ RAY_PORT = 6379
 ON_RAY = r"""
 # The driver and Ray's head run on the first node, a Ray node on each other one. Whatever ends the job, the same script
 # finishes what is left: Slurm sends TERM two minutes before the limit, and what is committed stays.
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 ip=$(srun --nodes=1 --ntasks=1 --nodelist="$first" hostname --ip-address | cut -d ' ' -f 1)
 RAY_AUTH_TOKEN=$(od -An -N 24 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
