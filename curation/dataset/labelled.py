@@ -105,8 +105,8 @@ def manifest_rows(file: Path) -> Iterator[ManifestRow]:
                 words = {name: line.get(name) or "" for name in (*MANIFEST_COLUMNS, "tags", "source")}
                 if not LABEL.fullmatch(words["label"]) or not SHA256.fullmatch(words["sha256"].strip().lower()):
                     raise UsageError(
-                        f"{file}, line {lines.line_num}: label {words['label']!r:.50}, sha256 {words['sha256']!r:.80}: a "
-                        f"label is up to 40 of a-z, 0-9, - and _, a sha256 64 hex digits"
+                        f"{file}, line {lines.line_num}: label {words['label']!r:.50}, sha256 {words['sha256']!r:.80}: "
+                        f"a label is up to 40 of a-z, 0-9, - and _, a sha256 64 hex digits"
                     )
                 yield ManifestRow(
                     words["file"], words["label"], tuple(words["tags"].split()),
