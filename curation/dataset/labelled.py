@@ -1,15 +1,17 @@
 """What people say that pictures show, in either form: `labels.jsonl`, or the manifest of a labelled folder."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from curation.dataset.labels import HAND_PICKED, read_labels
+from curation.dataset.labels import HAND_PICKED, LABEL, read_labels
 from curation.dataset.urls import host_of
 from curation.errors import UsageError
 
+SHA256 = re.compile(r"[0-9a-f]{64}")
 MANIFEST_COLUMNS = ("file", "label", "sha256")
 """What a labelled folder's `manifest.csv` says at least; `tags` (words) and `source` may stand beside."""
 
@@ -101,6 +103,11 @@ def manifest_rows(file: Path) -> Iterator[ManifestRow]:
                 raise UsageError(f"{file}: no column {lacking[0]!r}; {', '.join(MANIFEST_COLUMNS)} are wanted")
             for line in lines:
                 words = {name: line.get(name) or "" for name in (*MANIFEST_COLUMNS, "tags", "source")}
+                if not LABEL.fullmatch(words["label"]) or not SHA256.fullmatch(words["sha256"].strip().lower()):
+                    raise UsageError(
+                        f"{file}, line {lines.line_num}: label {words['label']!r:.50}, sha256 {words['sha256']!r:.80}: "
+                        f"a label is up to 40 of a-z, 0-9, - and _, a sha256 64 hex digits"
+                    )
                 yield ManifestRow(
                     words["file"], words["label"], tuple(words["tags"].split()),
                     _source_of(words["source"]), words["sha256"].strip().lower(),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,14 @@ class Label:
     """With which the queue drew the picture from its stratum, above 0 and at most 1."""
 
     def __post_init__(self) -> None:
+        for name in ("uid", "label", "reviewer", "time", "stratum"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} {getattr(self, name)!r:.40} of a label: a text is wanted")
         if not LABEL.fullmatch(self.label):
             raise UsageError(f"label {self.label!r}: up to 40 of a-z, 0-9, - and _, the first a letter or a digit")
         if not self.uid or not self.reviewer:
             raise UsageError("a label names its picture (uid) and its reviewer")
-        if not 0 < self.probability <= 1:
+        if not 0 < self.probability <= 1 or isinf(1 / self.probability):
             raise UsageError(f"probability {self.probability!r} of a label: above 0, at most 1")
 
     @property

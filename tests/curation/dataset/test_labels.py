@@ -43,6 +43,8 @@ def test_what_is_taken_back_uncovers_the_label_before_it_and_is_nobody_elses() -
         ('{"uid": "a", "label": "single", "reviewer": "x", "time": "t", "colour": 1}', "colour"),
         (line_of(label("a", "single")).replace("single", "drawn").strip(), "was edited"),
         ("[]", "no label"),
+        ('{"uid": 5, "label": "single", "reviewer": "x", "time": "t"}', "uid 5"),
+        ('{"uid": "a", "label": "single", "reviewer": "x", "time": "t", "probability": 1e-320}', "probability"),
     ],
 )
 def test_a_line_that_is_no_label_is_named(tmp_path: Path, line: str, fault: str) -> None:
