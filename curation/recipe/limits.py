@@ -186,7 +186,7 @@ def require_held(record: LimitsRecord, plans: Sequence[FilterPlan], where: str) 
             )
 
 
-def _holds(keeps: Mapping[str, Any], name: str, ends: Mapping[str, float]) -> bool:
+def _holds(keeps: Mapping[str, Any], name: str, ends: Mapping[Any, float]) -> bool:
     filter_name, _, score = name.partition(".")
     keep = keeps.get(filter_name, {}).get(score, {})
     return all(keep.get(end) == value for end, value in ends.items())
