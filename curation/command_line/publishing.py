@@ -96,14 +96,9 @@ def publish(  # long: an option per line
     ] = None,
     run: PackedFromOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send it; without this, only say what would be sent.")] = False,
-    public: Annotated[
-        bool, typer.Option("--public", help="Make a new repository public, or send to one that is.")
-    ] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public at once.")] = False,
     without_history: Annotated[
         bool, typer.Option("--without-history", help="Leave no earlier commit there, as after a takedown.")
-    ] = False,
-    keep_history: Annotated[
-        bool, typer.Option("--keep-history", help="Leave earlier commits there, though somebody was forgotten.")
     ] = False,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
@@ -122,10 +117,7 @@ def publish(  # long: an option per line
     if before.get("repo") not in (None, repo):
         raise _wrong(f"{made_card}: a card of {before['repo']}, not of {repo}; make one for it")
     statements = stated(**{**before, "repo": repo})
-    if without_history and keep_history:
-        raise _wrong("--without-history and --keep-history: say one of them")
-    how = Delivery(is_private=not public, without_history=without_history, keep_history=keep_history)
-    delivery = how if yes else None
+    delivery = Delivery(is_private=not public, without_history=without_history) if yes else None
     with progress("publish", done="verified") as on_outcome:
         spread = spread_of(workers, ray_address)
         home = location(run) if run else None

@@ -59,9 +59,9 @@ class Holding:
 def holdings(folder: Path, traces: Traces, *, kind: str, file: str | None = None) -> Iterator[Holding]:
     """Yield the files of a folder that hold a trace; `kind` says what the folder is, and `file` which, as `Copy` does.
 
-        Of what somebody names all members of tars are read, else their names count; in a run's folder of labels only
-    what `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there; and so it
-    is with a data set's card. Of an exported ledger `folder` is the file, and its holding has the file's name. Where a
+    Of what somebody names all members of tars are read, else their names count. In a run's folder of labels only what
+    `review` writes is looked at, and elsewhere only the file that a card names, whatever else may lie there; so it is
+    with a data set's card. Of an exported ledger `folder` is the file, and its holding has the file's name. Where a
     loose picture is one, the texts beside it that are named as it is go with it.
     """
     if kind == EXPORTED:

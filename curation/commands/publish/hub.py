@@ -10,15 +10,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from curation.commands.card.statements import STATED
-from curation.dataset.stages import CARD_VALUES_NAME
 from curation.errors import StorageError, UsageError, VerificationError
-from curation.storage.publish import FileRecord, read_sealed
-from curation.storage.scratch import scratch_folder
+from curation.storage.publish import FileRecord
 
 if TYPE_CHECKING:
     pass
@@ -32,9 +28,6 @@ CLIENTS = frozenset({"httpx", "httpx2", "requests"})
 DATA_FOLDERS = ("data/*", "pixels/*")
 """Files that are nobody's but a publication's: what it does not hold any more goes."""
 KIND = "dataset"
-OF_THE_HUB = frozenset({".gitattributes"})
-"""What the hub itself lays into a new repository."""
-NUM_SHOWN = 5
 
 T = TypeVar("T")
 
@@ -57,49 +50,18 @@ class Hub:
         self._repo = repo
         self._pause = pause
 
-    def create(self, is_private: bool, files: Mapping[str, Path], records: Mapping[str, FileRecord]) -> str | None:
-        """Make the repository, if it is not there; else make sure that nothing but publications of ours lies in it.
-
-        That is so where it is empty, where it holds a sealed card that names it, and where it holds nothing but some
-        of these very files, as after an upload that was killed before its card came.
-
-        Returns the state that the card there tells of; None where there is none.
+    def create(self, is_private: bool) -> None:
+        """Make the repository, if it is not there.
 
         Raises:
-            UsageError: the repository is somebody else's by what lies there; it is public, and `is_private` is asked
-                for; or the hub does not let this user.
+            UsageError: there is one, with a README.md that no card wrote; or the hub does not let this user.
         """
         self._again(
             lambda: self._api.create_repo(self._repo, repo_type=KIND, private=is_private, exist_ok=True)
         )  # fmt: skip
-        if is_private and not self._again(lambda: self._api.repo_info(self._repo, repo_type=KIND)).private:
-            raise UsageError(f"{self._repo}: is there already, and public; say --public, or make it private at the hub")
-        found = self._files()
-        card = self._card() if CARD_VALUES_NAME in found else None
-        others = [
-            path
-            for path, entry in sorted(found.items())
-            if path not in OF_THE_HUB and not (path in files and _is_same(entry, files[path], records[path]))
-        ]
-        if card is None and others:
-            shown = ", ".join(others[:NUM_SHOWN]) + (f" and {len(others) - NUM_SHOWN} more" * (len(others) > NUM_SHOWN))
-            raise UsageError(
-                f"{self._repo}: holds {shown}, and no card of ours that names it; nothing was sent: name a new or an "
-                f"empty repository"
-            )
-        return card
-
-    def _card(self) -> str | None:
-        """Return the state that the repository's card tells of; None where it is no sealed card of this repository."""
-        with scratch_folder("hub") as folder:
-            fetch = partial(self._api.hf_hub_download, self._repo, CARD_VALUES_NAME, repo_type=KIND, local_dir=folder)
-            try:
-                values = read_sealed(Path(self._again(fetch)))
-            except VerificationError:
-                return None
-        stated = values.get(STATED)
-        is_of_here = isinstance(stated, dict) and str(stated.get("repo")).casefold() == self._repo.casefold()
-        return str(values["state"]) if is_of_here and "state" in values else None
+        names = set(self._files())
+        if "README.md" in names and "card.json" not in names:
+            raise UsageError(f"{self._repo}: holds a README.md that no card wrote; name another repository")
 
     def send(self, folder: Path, message: str, last: tuple[str, ...]) -> str:
         """Send a folder's files, those in `last` in a commit after all others, and return where the hub shows it."""
@@ -130,7 +92,11 @@ class Hub:
             entry = found.get(path)
             if entry is None:
                 raise VerificationError(f"{self._repo}: lacks {path} after all was sent; publish again")
-            if not _is_same(entry, local, records[path]):
+            if entry.lfs is not None:
+                is_same = entry.lfs.sha256 == records[path].sha256
+            else:
+                is_same = entry.blob_id == _blob_id(local)
+            if not is_same:
                 raise VerificationError(f"{self._repo}: {path} is another file there; did somebody commit meanwhile?")
 
     def _files(self) -> dict[str, Any]:
@@ -204,13 +170,6 @@ def _causes(error: BaseException) -> list[BaseException]:
         found.append(cause)
         cause = cause.__cause__
     return found
-
-
-def _is_same(entry: Any, local: Path, record: FileRecord) -> bool:
-    """Whether a file at the hub is a file here, by the hub's own hash."""
-    if entry.lfs is not None:
-        return bool(entry.lfs.sha256 == record.sha256)
-    return bool(entry.blob_id == _blob_id(local))
 
 
 def _blob_id(path: Path) -> str:

@@ -11,7 +11,6 @@ from curation.commands.card.statements import Statements
 from curation.commands.publish.gates import require_fit
 from curation.commands.publish.hub import Hub
 from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME
-from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import UsageError
 from curation.run.runner import OnOutcome, Spread, silent
 from curation.storage.paths import local_copy
@@ -43,10 +42,8 @@ class Delivery:
     """How a publication is sent."""
 
     is_private: bool = True
-    """Of a repository that is not there yet; one that is there and public is refused then."""
+    """Of a repository that is not there yet."""
     without_history: bool = False
-    keep_history: bool = False
-    """After a takedown one of both must be said, where an earlier state was published."""
     hub: Callable[[str], Hub] = Hub
 
 
@@ -84,32 +81,12 @@ def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
     with ExitStack() as copies:
         _lay_tars(card.origin, card.folder, planned, copies)
         hub = delivery.hub(repo)
-        files = {path: card.folder / path for path in planned.files}
-        before = hub.create(delivery.is_private, files, planned.files)
-        if before not in (None, state) and not (delivery.without_history or delivery.keep_history):
-            _require_no_takedown(card.origin, repo)
+        hub.create(delivery.is_private)
         commit = hub.send(card.folder, f"Publish state {state[:12]}, form {planned.statements.form}", CARD_FILES)
         if delivery.without_history:
             hub.forget_history()
-        hub.require(files, planned.files)
+        hub.require({path: card.folder / path for path in planned.files}, planned.files)
     return Publication(planned.pack, planned.statements, planned.files, commit)
-
-
-def _require_no_takedown(origin: Origin, repo: str) -> None:
-    """Make sure that nobody was forgotten whom an earlier commit of a repository may still show.
-
-    Raises:
-        UsageError: somebody was, and what shall become of those commits was not said.
-    """
-    stones = consult(origin.pack.folder)
-    for place in origin.stages:
-        stones |= consult(place.folder)
-    if stones != Tombstones():
-        raise UsageError(
-            f"{repo}: holds a publication of another state, and this run has forgotten since it began: earlier commits "
-            f"may hold what was taken out; nothing was sent. --without-history leaves one commit, so that nobody can "
-            f"ask for them; --keep-history leaves them as they are, where nothing that was forgotten was published"
-        )
 
 
 def _lay_tars(origin: Origin, staging: Path, planned: Publication, copies: ExitStack) -> None:
