@@ -40,14 +40,18 @@ def test_views_are_a_function_of_photo_and_seed_and_a_mask_covers_the_mouth_alon
 
 
 def test_labelled_folders_give_each_bytes_once_with_source_and_tags(tmp_path: Path) -> None:
+    one, two, three = ("1" * 64, "2" * 64, "3" * 64)
     for name, text in (
-        ("one", "file,label,source,sha256\na.jpg,single,github:o/r:x/a.jpg,22\nb.ppm,bw,github:o/r:b.ppm,33\n"),
-        ("two", "file,label,tags,source,sha256\nc.jpg,anime,sketch crop,pypi:p:c.jpg,11\nd.jpg,single,,z,22\n"),
+        (
+            "one",
+            f"file,label,source,sha256\na.jpg,single,github:o/r:x/a.jpg,{two}\nb.ppm,bw,github:o/r:b.ppm,{three}\n",
+        ),
+        ("two", f"file,label,tags,source,sha256\nc.jpg,anime,sketch crop,pypi:p:c.jpg,{one}\nd.jpg,single,,z,{two}\n"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "manifest.csv").write_text(text)
     found = labelled([tmp_path / "one", tmp_path / "two"])
-    assert [(one.sha256, one.label, one.tags, one.source) for one in found] == [
-        ("11", "anime", ("sketch", "crop"), "pypi:p"),
-        ("22", "single", (), "github:o/r"),
+    assert [(photo.sha256, photo.label, photo.tags, photo.source) for photo in found] == [
+        (one, "anime", ("sketch", "crop"), "pypi:p"),
+        (two, "single", (), "github:o/r"),
     ]
