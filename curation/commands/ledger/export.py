@@ -19,7 +19,7 @@ from curation.run.folders import StageFolder, stages_of
 from curation.run.lookup import ledgers_of
 from curation.run.target import finished
 from curation.storage.paths import local_copy
-from curation.storage.publish import TEMP_FOLDER, publish
+from curation.storage.publish import publish_alone
 
 NUM_BATCH_ROWS = 8192
 Batches = Iterator[pa.RecordBatch]
@@ -52,8 +52,7 @@ def export_ledger(run: Path, target: Path, stage: str | None = None) -> int:
         write(temp, schema, _counting(_batches(paths, schema), counted))
 
     register(place.folder, target, EXPORTED, manifest.state)
-    publish(target, fill)
-    (target.parent / TEMP_FOLDER).rmdir()
+    publish_alone(target, fill)
     return counted[0]
 
 

@@ -11,13 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from curation.errors import StorageError, UsageError, VerificationError
 from curation.storage.publish import FileRecord
-
-if TYPE_CHECKING:
-    pass
 
 NUM_ATTEMPTS = 8
 MAX_PAUSE_S = 60.0
