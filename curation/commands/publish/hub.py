@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,8 @@ CLIENTS = frozenset({"httpx", "httpx2", "requests"})
 """Packages whose errors, beside those with a status, mean that the way to the hub failed."""
 DATA_FOLDERS = ("data/*", "pixels/*")
 """Files that are nobody's but a publication's: what it does not hold any more goes."""
+OF_THE_HUB = ".gitattributes"
+"""What the hub puts into a new repository."""
 KIND = "dataset"
 
 T = TypeVar("T")
@@ -47,18 +49,20 @@ class Hub:
         self._repo = repo
         self._pause = pause
 
-    def create(self, is_private: bool) -> None:
+    def create(self, is_private: bool, sent: Collection[str]) -> None:
         """Make the repository, if it is not there.
 
         Raises:
-            UsageError: there is one, with a README.md that no card wrote; or the hub does not let this user.
+            UsageError: there is one that holds other files than those to be `sent`, and no card; or the hub does not
+                let this user.
         """
         self._again(
             lambda: self._api.create_repo(self._repo, repo_type=KIND, private=is_private, exist_ok=True)
         )  # fmt: skip
         names = set(self._files())
-        if "README.md" in names and "card.json" not in names:
-            raise UsageError(f"{self._repo}: holds a README.md that no card wrote; name another repository")
+        others = sorted(names - {OF_THE_HUB, *sent} | names & {"README.md"})
+        if others and "card.json" not in names:
+            raise UsageError(f"{self._repo}: holds {others[0]}, which no card wrote; name another repository")
 
     def send(self, folder: Path, message: str, last: tuple[str, ...]) -> str:
         """Send a folder's files, those in `last` in a commit after all others, and return where the hub shows it."""

@@ -81,7 +81,7 @@ def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
     with ExitStack() as copies:
         _lay_tars(card.origin, card.folder, planned, copies)
         hub = delivery.hub(repo)
-        hub.create(delivery.is_private)
+        hub.create(delivery.is_private, planned.files)
         commit = hub.send(card.folder, f"Publish state {state[:12]}, form {planned.statements.form}", CARD_FILES)
         if delivery.without_history:
             hub.forget_history()

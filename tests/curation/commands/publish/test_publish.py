@@ -200,9 +200,10 @@ def test_what_the_hub_refuses_is_said_once_without_the_token(
     serve.faults = [Fault("commit/", 412, times=hub_module.NUM_ATTEMPTS)]
     with pytest.raises(StorageError, match="the same command goes on"):
         send(made / "run", "ids")
-    serve.repositories[REPO].commits.append({"README.md": Stored(b"# Mine", is_lfs=False)})
-    with pytest.raises(UsageError, match="no card wrote"):
-        send(made / "run", "ids")
+    for theirs in ("README.md", "data/two-years-of-work.parquet"):
+        serve.repositories[REPO].commits.append({theirs: Stored(b"# Mine", is_lfs=False)})
+        with pytest.raises(UsageError, match=f"holds {theirs}, which no card wrote"):
+            send(made / "run", "ids")
 
 
 def environment(server: HubServer, folder: Path) -> dict[str, str]:
