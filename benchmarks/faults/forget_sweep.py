@@ -31,10 +31,11 @@ from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger
 from curation.dataset.sample import uid_of_url
 from curation.dataset.tar import read_samples
+from curation.run.derived import CACHE
 from facemakeup.data.index import build_index
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.data.sidecar import Name, Sidecar
-from facemakeup.data.takedowns import CACHE, leave_cards
+from facemakeup.data.takedowns import leave_cards
 from tests.curation.whole_run import ALONE, caption_of, final_url_of, picture, url_of, write_run
 
 NUMBER = 10
@@ -84,8 +85,8 @@ def build(world: Path) -> None:
         pack(world / "run" / "curate", folder, recipe, ALONE)
     shards = find_shards([f"{world}/far/packed/*.tar"])
     index = build_index(shards, ShardStore(world / "train" / "shards", 1 << 30), world / "train" / "scans")
-    leave_cards(shards, [(CACHE, world / "far" / "cache")])
-    for kind in ("latents", "identities"):
+    leave_cards([shard.address for shard in shards], [(CACHE, world / "far" / "cache")])
+    for kind in ("latents", "identities", "faces"):
         sidecar = Sidecar(world / "far" / "cache", kind, {"made_by": "this campaign"})
         for number, shard in enumerate(index.shards):
             keys = [index.key(row) for row in np.flatnonzero(index.rows.shard == number)]

@@ -23,6 +23,8 @@ DERIVED_FOLDER = "_derived"
 FEATURES = "features"
 """What a folder is that `teach` adds to, holding its lease while it does."""
 NUM_ID_DIGITS = 16
+CACHE, WORK = "cache", "work"
+"""What folders of training are: sidecar tars named by uid; scans and copies of tars, which are made anew."""
 EXPORTED, CARD = "ledger", "card"
 """What a ledger's file for other programs, and the folder of a pack's card, are called."""
 SIGNS = (WORK_NAME, MANIFEST_NAME)

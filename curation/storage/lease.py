@@ -8,8 +8,6 @@ replaced. On a disk nobody can take over between that look and the change: holde
 long, and a newcomer locks it alone. In an object store the change itself is conditional (`curation.storage.store`).
 """
 
-import errno
-import fcntl
 import logging
 import os
 import re
@@ -25,19 +23,13 @@ from typing import Any
 
 from curation.errors import LeaseError, StorageError, VerificationError
 from curation.storage.fence import Fence, fenced
+from curation.storage.lock import LEASE_FOLDER, LOCK_NAME, TTL_S, alone, together
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import TEMP_FOLDER, create, publish_sealed, read_sealed
 
-LEASE_FOLDER = "_lease"
 BEAT_S = 5.0
 """Seconds between two heartbeats."""
-TTL_S = 30.0
-"""A lease without a heartbeat for so long is free to take."""
 POLL_S = 0.5
-LOCK_NAME = "lock"
-LOCK_POLL_S = 0.01
-NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL})
-"""What a file system without locks answers."""
 HELD_BY = frozenset({"owner", "host", "machine", "pid", "process_started", "beat", "released"})
 LEASE_NAME = re.compile(r"([0-9]{6,})\.json")
 
@@ -68,7 +60,7 @@ class Lease:
         Raises:
             LeaseError: another run holds the folder now.
         """
-        with _lock(self.folder, fcntl.LOCK_SH):
+        with together(self.folder):
             self.require()
             yield
 
@@ -183,43 +175,9 @@ def _take(folder: Path, owner: dict[str, Any]) -> Lease:
         number = _highest(folder)
         if number and not _is_free(folder, number):
             raise LeaseError(_held(folder, number))
-        with _lock(folder, fcntl.LOCK_EX):
+        with alone(folder):
             if create(_path(folder, number + 1), {**owner, "beat": 0, "released": False}):
                 return Lease(folder, number + 1)
-
-
-@contextmanager
-def _lock(folder: Path, kind: int) -> Iterator[None]:
-    """Lock a local folder together with other holders (LOCK_SH) or alone, to take it over (LOCK_EX).
-
-    Where the file system knows no locks, nobody is held back, as in an object store.
-
-    Raises:
-        LeaseError: a holder that does not go on has locked it.
-    """
-    if not is_local(folder):
-        yield
-        return
-    (folder / LEASE_FOLDER).mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LEASE_FOLDER / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        deadline = time.monotonic() + TTL_S
-        while not _locked(descriptor, kind):
-            if time.monotonic() >= deadline:
-                raise LeaseError(f"{folder}: another run stopped while it was changing a file; end it, or wait for it")
-            time.sleep(LOCK_POLL_S)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    """Try to lock an open file."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno in NO_LOCKS
-    return True
 
 
 def _release(lease: Lease, owner: dict[str, Any]) -> None:

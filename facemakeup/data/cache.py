@@ -9,11 +9,12 @@ from typing import Any, overload
 import numpy as np
 
 from curation.errors import UsageError
+from curation.run.derived import CACHE
 from curation.run.runner import Outcome, ShardFailure, Spread, run_shards
 from facemakeup.data.fill import Filler, FillJob, fill_shard
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.shards import ShardStore, find_shards
-from facemakeup.data.takedowns import CACHE, leave_cards
+from facemakeup.data.takedowns import leave_cards
 from facemakeup.faces.recognisers import find_recogniser
 from facemakeup.faults import FaultLimit, SampleFault, count
 from facemakeup.model.encoders import Encoders
@@ -68,7 +69,7 @@ def fill_cache(
     store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
     index = build_index(find_shards(patterns), store, work / "scans")
     _require_distinct([shard.name for shard in index.shards])
-    leave_cards(index.shards, [(CACHE, Path(config.cache.folder))])
+    leave_cards([shard.address for shard in index.shards], [(CACHE, Path(config.cache.folder))])
     jobs = _Jobs(index, config, work, encoders, state.process_index, state.num_processes)
     fill = fill_shard if spread.num_workers else Filler(config, work, encoders.base, encoders.clip_side).fill
     limit = FaultLimit(config.data.max_fault_fraction, config.data.min_faults)

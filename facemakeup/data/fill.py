@@ -22,6 +22,7 @@ from facemakeup.data.prepare import Plan, Preparer, View, face_key, identity_key
 from facemakeup.data.raw_sample import Opened, raw_sample
 from facemakeup.data.shards import Shard, ShardStore
 from facemakeup.data.sidecar import Array, Name, Sidecar
+from facemakeup.data.takedowns import remembering
 from facemakeup.faults import SampleFault, SampleFaultError, count
 from facemakeup.model.base import BaseEncoders
 from facemakeup.model.bases import base_of
@@ -94,7 +95,7 @@ class Filler:
                     faults.append(error.at(job.tar.address, key))
             waiting.flush()
             for arrays in filter(None, (latents, identities, faces)):
-                arrays.write()
+                arrays.write(job.tar)
         num = len(job.samples)
         rejected = {STAGE: count(faults)} if faults else {}
         run = {"counts": dict(counts), "faults": [asdict(fault) for fault in faults]}
@@ -137,10 +138,15 @@ class _Arrays:
         self._new[name] = (self._spool.tell(), array.dtype, array.shape)
         self._spool.write(np.ascontiguousarray(array).tobytes())
 
-    def write(self) -> None:
-        """Write the tar anew, unless it holds all of it already and nothing else."""
-        if self._keys != self._old:
-            self._sidecar.write(self._shard, ((name, key, self._array(name, key)) for name, key in self._keys.items()))
+    def write(self, tar: Shard) -> None:
+        """Write the sidecar of a tar anew, unless it holds all of it already and nothing else.
+
+        What was forgotten since the tar was read is left out.
+        """
+        with remembering(self._sidecar.folder, [tar.address]) as forgotten:
+            keys = {name: key for name, key in self._keys.items() if name.uid not in forgotten}
+            if keys != self._old:
+                self._sidecar.write(self._shard, ((name, key, self._array(name, key)) for name, key in keys.items()))
 
     def _array(self, name: Name, key: str) -> Array:
         if name not in self._new:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from curation.dataset.tar import END_OF_ARCHIVE_BYTES
+from curation.run.derived import WORK
 from curation.storage.publish import publish
 from facemakeup.data.rows import Rows
 from facemakeup.data.scan import SCAN_VERSION, scan
 from facemakeup.data.shards import Shard, ShardStore, read_text
-from facemakeup.data.takedowns import WORK, leave_cards, require_remembered
+from facemakeup.data.takedowns import forgotten_of, leave_cards, remembering, require_remembered
 from facemakeup.faults import REASONS, DataError, SampleFault, count
 
 PACK_INDEX = "index.parquet"
@@ -54,7 +55,8 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
     """
     import pyarrow as pa
 
-    leave_cards(shards, [(WORK, scans), (WORK, store.cache)])
+    addresses = [shard.address for shard in shards]
+    leave_cards(addresses, [(WORK, scans), (WORK, store.cache)])
     vouched = {folder: _vouched(folder) for folder in {shard.folder for shard in shards}}
     tables, faults = [], []
     for number, shard in enumerate(shards):
@@ -68,9 +70,8 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
     whole = pa.concat_tables(tables)
     if len(whole) == 0:
         raise DataError(_nothing(shards, faults))
-    rows = Rows.of(whole, scans)
-    require_remembered(shards, rows.key)
-    return TarIndex(tuple(shards), rows, tuple(faults))
+    require_remembered(addresses, whole["key"], forgotten_of(addresses))
+    return TarIndex(tuple(shards), Rows.of(whole, scans), tuple(faults))
 
 
 def _nothing(shards: Sequence[Shard], faults: Sequence[SampleFault]) -> str:
@@ -139,7 +140,9 @@ def _scan_once(shard: Shard, store: ShardStore, scans: Path) -> tuple[Any, list[
         rows, faults = scan(shard, store.path(shard))
         footer = {"faults": json.dumps([[f.reason, f.key, f.detail] for f in faults])}
         table = _typed(pa.Table.from_pylist(rows, schema=_schema())).replace_schema_metadata(footer)
-        publish(cached, lambda temp: pq.write_table(table, temp))
+        with remembering(scans, [shard.address]) as forgotten:
+            require_remembered([shard.address], table["key"], forgotten)
+            publish(cached, lambda temp: pq.write_table(table, temp))
     table = pq.read_table(cached)
     listed = json.loads(table.schema.metadata[b"faults"])
     faults = [SampleFault(reason, shard.address, key, detail) for reason, key, detail in listed]

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from curation.errors import UsageError
 from curation.storage.publish import TEMP_FOLDER, digest, publish
+from facemakeup.data.takedowns import remembering, require_remembered_tar
 from facemakeup.faults import DataError
 
 MAX_OPEN_TARS = 32
@@ -93,6 +94,7 @@ class ShardStore:
 
         Raises:
             DataError: it cannot be fetched, or is not as large as it was.
+            SafetyError: it holds what was forgotten.
         """
         import fsspec
 
@@ -104,7 +106,8 @@ class ShardStore:
             if target.is_file():
                 os.utime(target)
                 return target
-        publish(target, lambda temp: _fetch(filesystem, path, temp, shard))
+        with remembering(self.cache, [shard.address]) as forgotten:
+            publish(target, lambda temp: _fetch(filesystem, path, temp, shard, forgotten))
         with self._lock():
             self._evict(target)
         return target
@@ -154,13 +157,14 @@ def sha256_hex(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _fetch(filesystem: Any, path: str, target: Path, shard: Shard) -> None:
+def _fetch(filesystem: Any, path: str, target: Path, shard: Shard, forgotten: Collection[str]) -> None:
     try:
         filesystem.get_file(path, str(target))
     except OSError as error:
         raise DataError(f"{shard.address}: cannot be fetched: {error}") from error
     if target.stat().st_size != shard.num_bytes:
         raise DataError(f"{shard.address}: {target.stat().st_size} bytes came, {shard.num_bytes} were announced")
+    require_remembered_tar(shard.address, target, forgotten)
 
 
 def _is_local(filesystem: Any) -> bool:

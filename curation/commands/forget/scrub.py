@@ -1,7 +1,7 @@
 """Takes forgotten images out of folders that are no stage's: caches, and what somebody names."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,12 @@ from curation.commands.forget.traces import Traces, rows_that_tell
 from curation.dataset.label_file import REVIEW_FOLDER, held, without
 from curation.dataset.tar import copy_without
 from curation.errors import FaceCaptionError, LeaseError
-from curation.run.derived import FEATURES
+from curation.run.derived import CACHE, FEATURES, WORK
 from curation.storage.lease import hold
+from curation.storage.lock import all_alone
 from curation.storage.paths import local_copy
 from curation.storage.publish import publish, remove
 
-MADE_ANEW = "work"
-"""The kind of folder whose files are copies that are made anew when they are missing, so that they simply go."""
 LINK_HINT = "give the folder where that lies by --also, too"
 PLAIN = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
@@ -59,11 +58,18 @@ def scrub(copy: Copy, traces: Traces, reached: Iterable[Path] = ()) -> Scrubbed:
     done, links = Scrubbed(str(home_of(copy.folder, copy.kind)), copy.kind), links_out(copy.folder, reached, copy.kind)
     done.left.update(unentered(copy.folder, links))
     try:
-        with hold(copy.folder) if copy.kind == FEATURES else nullcontext():
+        with _without_others(copy):
             _scrub(copy, traces, links, done)
     except LeaseError as error:
         done.left["."] = str(error)
     return done
+
+
+def _without_others(copy: Copy) -> AbstractContextManager[object]:
+    """Keep out who adds to a folder; training, where many do, adds nothing that it could know to be forgotten."""
+    if copy.kind == FEATURES:
+        return hold(copy.folder)
+    return all_alone(copy.folder) if copy.kind in (CACHE, WORK) else nullcontext()
 
 
 def _scrub(copy: Copy, traces: Traces, links: Mapping[str, Path], done: Scrubbed) -> None:
@@ -101,7 +107,7 @@ def unentered(folder: Path, links: Mapping[str, Path]) -> dict[str, str]:
 def _erase(path: Path, holding: Holding, place: Copy, traces: Traces, done: Scrubbed) -> None:
     if not holding.is_known:
         done.left[holding.file] = holding.why
-    elif place.kind == MADE_ANEW or holding.form == LOOSE:
+    elif place.kind == WORK or holding.form == LOOSE:
         remove(path)
         done.deleted.append(holding.file)
     elif place.kind == REVIEW_FOLDER:

@@ -3,16 +3,22 @@ import pickle
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from curation.commands.forget.reach import Copy
+from curation.commands.forget.scrub import scrub
+from curation.commands.forget.traces import Traces
+from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.errors import UsageError
-from curation.run.derived import derived_of
+from curation.run.derived import CACHE, derived_of
 from curation.run.runner import Spread
 from facemakeup.config import Recogniser
+from facemakeup.data import fill
 from facemakeup.data.batch import Batch, collate
 from facemakeup.data.cache import CacheReport, _Jobs, fill_cache, gpus_per_worker
 from facemakeup.data.caches import plan_of, weights_sha256
@@ -20,6 +26,8 @@ from facemakeup.data.dataset import TarDataset, batches, open_dataset
 from facemakeup.data.draws import draws_of
 from facemakeup.data.fill import fill_shard
 from facemakeup.data.order import Place
+from facemakeup.data.sidecar import Name, Sidecar
+from facemakeup.data.takedowns import remembering
 from facemakeup.faults import DataError, ReadingError
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import TrainConfig
@@ -242,6 +250,54 @@ def test_a_torn_sidecar_tar_is_named_with_what_to_do(
     assert [failure.shard for failure in filled(tars, config, encoders).failed] == ["jpg-00001"]
     torn.unlink()
     assert not filled(tars, config, encoders).failed and notes(tars, config, encoders) == ALL_HIT
+
+
+def forget_in(cache: Path, run: Path, uid: str) -> None:
+    """Do what `forget` does to a cache: tombstones first, then every file."""
+    write_tombstones(run, Tombstones(uid=frozenset({uid})))
+    assert scrub(Copy(CACHE, cache), Traces(frozenset({uid}))).left == {}
+
+
+def told_of(uid: str, cache: Path) -> list[str]:
+    return [path.name for path in cache.rglob("*.tar") if uid.encode() in path.read_bytes()]
+
+
+def test_what_is_forgotten_while_caches_are_filled_does_not_come_back(
+    tars: Path, base: Path, recogniser: Recogniser, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, flush, (early, late) = tars / "cache", fill._Waiting.flush, (packed_sample(n)[0][0][:32] for n in (1, 2))
+    config = config_for(base, recogniser, cache={"folder": str(cache)})
+    gone: list[str] = []
+
+    def takedown_comes(waiting: Any) -> None:
+        """Let a takedown come when a shard's arrays are computed, and none is written yet."""
+        flush(waiting)
+        if gone:
+            forget_in(cache, tars.parent, gone.pop())
+
+    monkeypatch.setattr(fill._Waiting, "flush", takedown_comes)
+    gone.append(early)
+    filled(tars, config, encoders, "jpg-00000.tar")
+    assert not told_of(early, cache) and len(told_of(late, cache)) == 3
+    write_tombstones(tars.parent, Tombstones())
+    gone.append(late)
+    filled(tars, config, encoders, "jpg-00000.tar")
+    assert not told_of(late, cache) and len(told_of(early, cache)) == 3
+
+
+def test_a_takedown_waits_for_who_writes_into_a_cache_and_looks_then(tmp_path: Path) -> None:
+    (tar,) = write_packed(tmp_path / "run" / "pack", [packed_sample(0)])
+    uid, sidecar = packed_sample(0)[0][0][:32], Sidecar(tmp_path / "cache", "latents", {})
+    takedown = Thread(target=forget_in, args=(tmp_path / "cache", tmp_path / "run", uid))
+    with remembering(sidecar.folder, [str(tar)]) as forgotten:
+        takedown.start()
+        takedown.join(0.5)
+        assert not forgotten
+        sidecar.write("jpg-00000", [(Name(uid, 0), "k", np.zeros(2))])
+    takedown.join()
+    assert not told_of(uid, tmp_path / "cache")
+    with remembering(sidecar.folder, [str(tar)]) as forgotten:
+        assert forgotten == {uid}
 
 
 def test_a_gpu_is_cut_alike_for_the_workers_of_a_machine_and_a_certain_one_is_refused() -> None:

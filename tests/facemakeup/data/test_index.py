@@ -14,6 +14,7 @@ from curation.errors import SafetyError, UsageError
 from curation.images.containers import sniff_format
 from curation.run.derived import derived_of
 from curation.run.runner import Spread
+from curation.storage.paths import location
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.shards import ShardStore, find_shards
@@ -202,9 +203,31 @@ def test_tars_that_hold_what_their_run_forgot_are_refused(tmp_path: Path) -> Non
     write_tombstones(tmp_path / "run", Tombstones(uid=frozenset({"0" * 32})))
     assert len(index_of(tmp_path / "run" / "pack")[0]) == 4
     write_tombstones(tmp_path / "run", Tombstones(uid=frozenset({uid})))
+    (tmp_path / "run" / "pack" / "work" / "scans").rename(tmp_path / "scanned before")
     with pytest.raises(SafetyError, match=f"holds {uid}, which was forgotten") as raised:
         index_of(tmp_path / "run" / "pack")
     assert raised.value.exit_code == 6
+    (scanned,) = (tmp_path / "run" / "pack" / "work" / "scans").glob("*.parquet")
+    assert uid.encode() not in scanned.read_bytes()
+    (tmp_path / "scanned before").rename(tmp_path / "run" / "pack" / "work" / "kept")
+    store = ShardStore(tmp_path / "work", 1 << 30)
+    with pytest.raises(SafetyError, match=f"{uid}, which was forgotten"):
+        build_index(find_shards([f"{tmp_path}/run/pack/*.tar"]), store, tmp_path / "run" / "pack" / "work" / "kept")
+
+
+def test_no_copy_is_kept_of_a_remote_tar_that_holds_what_was_forgotten(tmp_path: Path) -> None:
+    import fsspec
+
+    (path,) = write_packed(tmp_path / "local", [packed_sample(n) for n in range(2)])
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file(f"/gone/pack/{path.name}", path.read_bytes())
+    (shard,) = find_shards(["memory://gone/pack/*.tar"])
+    store = ShardStore(tmp_path / "copies", 1 << 30)
+    write_tombstones(location("memory://gone"), Tombstones(uid=frozenset({packed_sample(1)[0][0].partition(".")[0]})))
+    with pytest.raises(SafetyError, match="which was forgotten"):
+        store.path(shard)
+    assert not list((tmp_path / "copies").rglob("*.tar*"))
+    memory.rm("/gone", recursive=True)
 
 
 def test_what_is_made_from_a_pack_leaves_its_card_there_and_foreign_tars_stay_as_they_are_with_a_warning(
