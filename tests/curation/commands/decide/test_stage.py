@@ -163,6 +163,7 @@ def test_tightening_calls_no_model_and_rewrites_only_the_shards_whose_verdicts_c
     assert is_whole(run / "curate", manifest) and not names & left - manifest.file_names
 
 
+@pytest.mark.slow
 def test_loosening_measures_what_was_cut_short_as_often_as_foreseen(
     source: Path, drawn_limit: float, tmp_path: Path
 ) -> None:
@@ -311,6 +312,7 @@ def test_deciding_back_after_an_interruption_leaves_nothing_of_the_other_work(tm
     assert (content_of(run / "curate"), reports) == before and verify(run, ALONE).faults == ()
 
 
+@pytest.mark.slow
 def test_killed_while_deciding_the_old_state_stands_until_the_new_one_does(tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_shard(source, "00000", [sample_members(f"{s:05d}", faded(s, s / 10), "png") for s in range(1, 9)])
