@@ -183,7 +183,9 @@ AT_A_STORE = {
 }
 
 
-@pytest.mark.parametrize("name", AT_A_STORE)
+@pytest.mark.parametrize(
+    "name", ["verify", *(pytest.param(name, marks=pytest.mark.slow) for name in AT_A_STORE if name != "verify")]
+)
 @pytest.mark.parametrize("trouble", ["forbidden", "no credentials", "an address that is none"])
 def test_a_store_that_refuses_is_one_line_and_no_bug(
     evil: Path,

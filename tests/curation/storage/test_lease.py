@@ -20,6 +20,7 @@ from curation.run.runner import Outcome, ShardFailure, Spread
 from curation.run.target import claim, finish
 from curation.sandbox.in_flight import Intent, intent_path
 from curation.storage import lease as leases
+from curation.storage import lock
 from curation.storage.fence import fenced
 from curation.storage.lease import LEASE_FOLDER, Lease, common_fence, hold
 from curation.storage.publish import publish, publish_sealed, read_sealed, remove
@@ -70,7 +71,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(leases, "time", made)
+    for module in (leases, lock):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 

@@ -85,6 +85,7 @@ def test_an_intimate_picture_is_not_drawn(tmp_path: Path, prompt: str) -> None:
     require_decent(["a man in Essex with a red hat", "a portrait at a middlesex fair"])
 
 
+@pytest.mark.slow
 def test_without_the_adapter_faces_and_pose_change_nothing(adapter: Path, tmp_path: Path) -> None:
     for seed in (1, 2):
         face(seed).save(tmp_path / f"{seed}.npz")

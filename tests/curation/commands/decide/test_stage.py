@@ -182,6 +182,7 @@ def test_loosening_measures_what_was_cut_short_as_often_as_foreseen(
     assert foreseen.shadow_trials > 3 and low <= manifest.num_kept <= high
 
 
+@pytest.mark.slow
 def test_deciding_there_and_back_ends_where_it_began(source: Path, drawn_limit: float, tmp_path: Path) -> None:
     strict, loose = (recipe(tmp_path, limit, drawn_limit) for limit in (STRICT, LOOSE))
     run = curated(source, tmp_path / "run", strict)

@@ -97,6 +97,7 @@ def test_nothing_is_downloaded_without_a_release_or_a_reason(
     assert not (tmp_path / "fetch").exists()
 
 
+@pytest.mark.slow
 def test_a_waiver_is_recorded_and_a_release_needs_none(tmp_path: Path, server: DemoServer) -> None:
     selected(tmp_path, urls_of(server))
     assert run(tmp_path).extra["safety"] == {"release": None, "waiver": WAIVER, "hash_lists": {}}

@@ -228,6 +228,7 @@ def test_the_proposed_order_is_the_cheapest_of_all(tmp_path: Path, drawn: OrderS
     assert all(seconds > 0 for seconds in found.seconds.values())
 
 
+@pytest.mark.slow
 def test_a_run_says_the_same_from_its_shadow_sample_as_measuring_anew_does(
     tmp_path: Path, source: Path, drawn: OrderSample
 ) -> None:
