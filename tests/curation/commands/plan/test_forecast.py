@@ -127,7 +127,7 @@ def test_a_sample_of_all_rows_leaves_nothing_unsure(tmp_path: Path, selection: P
 def test_planning_writes_nothing_and_leaves_nothing(
     tmp_path: Path, selection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    importlib.import_module("img2dataset.logger")  # its wandb makes folders when it is first imported in a process
+    importlib.import_module("wandb")  # which img2dataset imports, and which makes folders of its own when it is
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
     (tmp_path / "temp").mkdir()
     before = {path: path.stat().st_mtime_ns for path in selection.rglob("*")}
