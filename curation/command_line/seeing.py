@@ -52,6 +52,8 @@ def open_page(run: Path, choices: "Choices", port: int = 0) -> None:
     from curation.commands.review.desk import open_desk
     from curation.commands.review.serve import serve
 
+    if not asked["quiet"]:
+        say(f"review: reading the ledgers of {run} (a minute or so for a million pictures) ...", err=True)
     desk = open_desk(run, choices, lambda shard: None if asked["quiet"] else _told_reading(shard))
     try:
         serve(desk, port, lambda address: _told_ready(address, desk.labels.path))

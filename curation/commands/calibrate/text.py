@@ -68,7 +68,12 @@ def _shortage(limit: CalibratedLimit) -> Iterator[str]:
             f"{number} more pictures {whom[measure]} (now {share.num})"
         )
     if limit.left_out is None:
-        yield f"{name}: labels of too few sources to leave one out: how the limit fares elsewhere is not known"
+        sources = "one source" if limit.num_sources == 1 else f"{limit.num_sources} sources"
+        yield (
+            f"WARNING: {name}: NO FIGURES WITH SOURCES LEFT OUT: all labels are of {sources}, so precision and recall "
+            f"are of the very pictures that chose the limit, and how it fares elsewhere is not known; label pictures "
+            f"of other sources (the column `source` of a manifest, else the host of the URL)"
+        )
 
 
 def _limit(limit: CalibratedLimit) -> Iterator[str]:
@@ -83,6 +88,8 @@ def _limit(limit: CalibratedLimit) -> Iterator[str]:
     if limit.left_out is not None:
         low, high = min(limit.left_out.limits), max(limit.left_out.limits)
         yield _row(f"left out {low:g}..{high:g}", limit.left_out.figures)
+    else:
+        yield f"  {'left out: none':<28}too few sources to leave one out: the figures above are of what chose the limit"
     yield "  the curve (limit: right of the rejected, rejected of those to go)"
     yield "    " + "  ".join(_points(limit))
     yield ""

@@ -188,7 +188,7 @@ def test_what_is_forgotten_while_features_are_measured_does_not_come_back(
             left.append(forget(tmp_path / "run", read_requests([url_of(2)], "list"))[1]["not_reached"])
 
     monkeypatch.setattr(features, "weights_of", lambda recipe: {})
-    monkeypatch.setattr(features, "measurement_keys", lambda recipe, weights: {"taught": "k" * 64})
+    monkeypatch.setattr("curation.measure.features.measurement_keys", lambda recipe, weights: {"taught": "k" * 64})
     monkeypatch.setattr(features, "_measured", slow)
     manifest, source = read_manifest(folder), tmp_path / "in"
     assert set(features_of(folder, manifest, source, wanted[:1])) == {wanted[0].uid}
