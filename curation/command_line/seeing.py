@@ -24,7 +24,7 @@ def review(
     labels: Annotated[
         Path | None, typer.Option("--labels", parser=path, help="File of labels, if not RUN/review/labels.jsonl.")
     ] = None,
-    source: Annotated[str | None, typer.Option("--source", help="Folder that was curated, if not RUN/fetch.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="What was curated, where it has moved since.")] = None,
     words: Annotated[
         list[str] | None, typer.Option("--label", help="A label to offer, in place of the usual ones; may be repeated.")
     ] = None,

@@ -238,7 +238,8 @@ def _told(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except FaceCaptionError as error:
-        why = "" if isinstance(error, MissingWeightsError) else f" ({str(error).split(';', maxsplit=1)[0]})"
+        first = str(error).split(";", maxsplit=1)[0]
+        why = "" if first.startswith("no weights are named") else f" ({first})"
         how = f"bring {what}, and type `facecaptionhq models add FILE --name {name} --sha256 SHA256`{why}"
         raise UsageError(how) from error
 

@@ -36,7 +36,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A folder of tars in img2dataset's form, curated elsewhere: the source must be named."""
+    """A folder of tars in img2dataset's form, curated elsewhere: its done records say where."""
     folder = tmp_path_factory.mktemp("review")
     samples = [sample_members(f"{i:05d}", colourful(i) if i % 2 else grey(i)) for i in range(8)]
     for number, text in enumerate(HOSTILE):
@@ -44,7 +44,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     samples.append(sample_members("page", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"))
     write_shard(folder / "tars", "00000", samples)
     curate(folder / "tars", folder / "run" / "curate", recipe_from(folder, RECIPE), ALONE)
-    made = open_desk(folder / "run", Choices("ada", source=folder / "tars", num=6))
+    made = open_desk(folder / "run", Choices("ada", num=6))
     yield made
     made.close()
 
