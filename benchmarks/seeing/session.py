@@ -200,7 +200,10 @@ def label_and_ask(session: Session, page: "Page", said_of: Mapping[str, str]) ->
     session.found["seconds_a_label"] = {"median": statistics.median(taken), "max": max(taken)}
     page.keyboard.press("u")
     at(page, NUM_LABELS - 1)
-    shoot(session, page, "review-queue", reveal=True)
+    for key in "vblti":
+        page.keyboard.press(key)
+    shoot(session, page, "review-queue")
+    page.keyboard.press("i")
     page.reload()
     page.wait_for_selector("body[data-ready]")
     label_by_keys(page, said_of, NUM_LABELS - 1, NUM_LABELS)
@@ -215,7 +218,7 @@ def label_and_ask(session: Session, page: "Page", said_of: Mapping[str, str]) ->
     session.found["agreement"] = " ".join(page.inner_text(".kappa").split())
     page.click("nav [data-view=gallery]")
     page.wait_for_selector(".tile")
-    session.timed("what-if, one limit", lambda: move(page, "colour.toning_residual", "12"))
+    session.timed("what-if, one limit", lambda: move(page, "colour.toning_residual", "35"))
     session.found["what_if"] = " ".join(page.inner_text("#summary").split())
     shoot(session, page, "review-gallery")
     page.fill("#recipe-name", "bolder")
@@ -273,7 +276,7 @@ def calibrate_and_teach(session: Session) -> None:
 def lasso(session: Session, page: "Page") -> None:
     """Draw around all of the map, and show what is inside in the gallery."""
     page.click("nav [data-view=map]")
-    page.wait_for_function("document.querySelector('#map-basis').innerText.includes('features')")
+    page.wait_for_selector("#map-basis:has-text('network')")
     session.found["map"] = page.inner_text("#map-basis")
     box = page.locator("#canvas").bounding_box()
     assert box is not None
@@ -307,7 +310,7 @@ def see_report(session: Session, browser: "Browser") -> None:
     page.on("request", lambda one: session.requests.add(one.url) if one.url.startswith("http") else None)
     page.goto((session.run / "report" / "index.html").as_uri())
     assert "owned" not in page.title()
-    page.get_by_text(re.compile("changed sides", re.IGNORECASE)).first.wait_for()
+    page.get_by_role("heading", name="Against another run").wait_for()
     shoot(session, page, "report")
     page.close()
 
@@ -327,15 +330,14 @@ def publish(session: Session) -> None:
     assert session.found["read_back"] == pq.read_metadata(session.run / "pack" / "index.parquet").num_rows > 0
 
 
-def shoot(session: Session, page: "Page", name: str, *, reveal: bool = False) -> None:
+def shoot(session: Session, page: "Page", name: str) -> None:
     """Keep a picture of the page, in few colours."""
     if session.shots is None:
         return
     from PIL import Image
 
-    if reveal:
-        page.keyboard.press("v")
     page.wait_for_timeout(500)
+    session.shots.mkdir(parents=True, exist_ok=True)
     path = session.shots / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as image:

@@ -66,12 +66,12 @@ class Hub:
 
     def _card(self) -> bytes:
         """Return the repository's `card.json` as it lies there."""
-        from huggingface_hub import get_session
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+        from huggingface_hub import get_session, get_token
 
+        headers = {"Authorization": f"Bearer {token}"} if (token := get_token()) else {}
         url = f"{self._api.endpoint}/datasets/{self._repo}/resolve/main/{CARD_VALUES_NAME}"
-        answer = get_session().get(url, headers=build_hf_headers(), timeout=TIMEOUT_S, follow_redirects=True)
-        hf_raise_for_status(answer)
+        answer = get_session().get(url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
+        answer.raise_for_status()
         return bytes(answer.content)
 
     def send(self, folder: Path, message: str, last: tuple[str, ...], *, without_history: bool = False) -> str:

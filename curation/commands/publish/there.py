@@ -106,7 +106,8 @@ def _taken_down_since(card: Mapping[str, Any], numbers: Mapping[str, Value]) -> 
     if forgotten[1] > forgotten[0]:
         yield f"{forgotten[1] - forgotten[0]} more images are forgotten"
     counted = dict(before.get("tombstones") or ())
-    for kind, num in numbers.get("tombstones") or ():  # type: ignore[union-attr]
+    rows: Any = numbers.get("tombstones") or ()
+    for kind, num in rows:
         if num > counted.get(kind, 0):
             yield f"{num - counted.get(kind, 0)} more tombstones by {kind}"
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli import app
+from curation.commands.card.numbers import Value
 from curation.commands.card.stage import write_card
 from curation.commands.card.statements import stated
 from curation.commands.decide.stage import decide
@@ -200,7 +201,7 @@ def test_what_lies_in_a_repository_is_said_with_what_to_type(
     card: bytes | None, is_public: bool, names: tuple[str, ...], told: str
 ) -> None:
     found = Found(REPO, is_public, dict.fromkeys(names), card)
-    numbers = {"num_forgotten": 1, "tombstones": [["uid", 2]]}
+    numbers: dict[str, Value] = {"num_forgotten": 1, "tombstones": [["uid", 2]]}
     with pytest.raises(UsageError, match=f"(?s)^{REPO} is there already.*{told}") as refused:
         require_sendable(found, {}, {}, numbers, may_be_public=False, is_history_settled=False)
     assert "Nothing was sent" in str(refused.value)

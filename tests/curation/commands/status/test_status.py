@@ -84,9 +84,9 @@ def test_a_run_that_was_killed_is_dead_and_names_whom_it_was_held_by(tmp_path: P
     (dead,) = status(tmp_path / "out")
     assert (dead.state, dead.num_done, dead.num_shards) == (DEAD, 1, None)
     assert "which is gone\n  to go on: the command that began it, once more" in tell([dead])
-    held = "from curation.storage.lease import hold; held = hold(place); held.__enter__(); os._exit(9)"
+    taking = "from curation.storage.lease import hold; held = hold(place); held.__enter__(); os._exit(9)"
     script = (
-        f"import os, pathlib, sys; place = pathlib.Path(sys.argv.pop()); sys.argv[0] = '/bin/facecaptionhq'; {held}"
+        f"import os, pathlib, sys; place = pathlib.Path(sys.argv.pop()); sys.argv[0] = '/bin/facecaptionhq'; {taking}"
     )
     typed = [sys.executable, "-c", script, "curate", "my photos", "out", str(tmp_path / "out")]
     there = {**os.environ, "PYTHONPATH": str(ROOT)}
