@@ -218,7 +218,7 @@ def label_and_ask(session: Session, page: "Page", said_of: Mapping[str, str]) ->
     session.found["agreement"] = " ".join(page.inner_text(".kappa").split())
     page.click("nav [data-view=gallery]")
     page.wait_for_selector(".tile")
-    session.timed("what-if, one limit", lambda: move(page, "colour.toning_residual", "35"))
+    session.timed("what-if, one limit", lambda: move(page, "colour.toning_residual", "20"))
     session.found["what_if"] = " ".join(page.inner_text("#summary").split())
     shoot(session, page, "review-gallery")
     page.fill("#recipe-name", "bolder")
