@@ -46,7 +46,8 @@ SAID_OF = {"masked": "single", "animal": "noface"}
 NUM_SINGLE, NUM_PENCILLED, NUM_LABELS, NUM_SECOND = 38, 10, 100, 40
 REPO, DAY = "somebody/faces", "2026-11-30"
 ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-SHOT_COLOURS = 128
+SHOT_COLOURS = (256, 128, 64, 32)
+MAX_SHOT_BYTES = 190_000
 READ = f"import datasets; print(datasets.load_dataset({REPO!r}, split='train').num_rows)"
 
 
@@ -311,7 +312,6 @@ def see_report(session: Session, browser: "Browser") -> None:
     page.goto((session.run / "report" / "index.html").as_uri())
     assert "owned" not in page.title()
     page.get_by_role("heading", name="Against another run").wait_for()
-    shoot(session, page, "report")
     page.close()
 
 
@@ -331,7 +331,7 @@ def publish(session: Session) -> None:
 
 
 def shoot(session: Session, page: "Page", name: str) -> None:
-    """Keep a picture of the page, in few colours."""
+    """Keep a picture of the page, in as few colours as make it small."""
     if session.shots is None:
         return
     from PIL import Image
@@ -341,7 +341,11 @@ def shoot(session: Session, page: "Page", name: str) -> None:
     path = session.shots / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(SHOT_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        rgb = image.convert("RGB")
+    for colours in SHOT_COLOURS:
+        rgb.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size <= MAX_SHOT_BYTES:
+            break
 
 
 def _environment(**variables: str) -> dict[str, str]:
