@@ -193,5 +193,5 @@ def test_what_most_reviewers_say_counts_and_a_draw_says_nothing(tmp_path: Path) 
     lines += [label("b" * 32, "bw", "ben", 0.2), label("b" * 32, "single", "cleo", 0.2)]
     (tmp_path / "labels.jsonl").write_text("".join(lines))
     labels = read_label_set(tmp_path / "labels.jsonl")
-    assert [(picture.identity, picture.label, picture.weight) for picture in labels.pictures] == [("b" * 32, "bw", 5.0)]
+    assert [(picture.identity, picture.label, picture.weight) for picture in labels.pictures] == [(other, "bw", 5.0)]
     assert (labels.num_disputed, labels.column) == (1, "uid")
