@@ -10,7 +10,7 @@ import typer
 from curation.arguments import path
 from curation.command_line.options import SeedOption, asked, location
 from curation.errors import UsageError
-from curation.printable import say
+from curation.printable import counted, say
 
 if TYPE_CHECKING:
     from curation.commands.review.desk import Choices
@@ -58,8 +58,8 @@ def open_page(run: Path, choices: "Choices", port: int = 0) -> None:
     try:
         serve(desk, port, lambda address: _told_ready(address, desk.labels.path))
     except KeyboardInterrupt:
-        given = len(desk.labels.standing())
-        say(f"\nreview: {given} labels stand in {desk.labels.path}", err=True)
+        given = counted(len(desk.labels.standing()), "label")
+        say(f"\nreview: {given} in {desk.labels.path}", err=True)
 
 
 def can_serve() -> bool:
