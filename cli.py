@@ -4,7 +4,6 @@ Results go to stdout, talk goes to stderr. The commands stand in `curation/comma
 they import stages when they are called, so that `--help` and a typo in a recipe answer at once.
 """
 
-import shlex
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -13,7 +12,7 @@ import typer
 
 from curation.command_line import afterwards, catalogues, fleet, labels, look, publishing, seeing, stages, tools
 from curation.command_line.options import asked
-from curation.interrupts import heed_sigterm
+from curation.interrupts import command_typed, heed_sigterm
 from curation.printable import joined, printable, say, talk, told_bug
 from facemakeup import commands as trainer
 
@@ -146,14 +145,13 @@ def main() -> None:
         code = _refuse(error)
     if code == EXIT_INTERRUPTED:  # of SIGTERM as well: the parser makes one code of every interrupt
         code = EXIT_TERMINATED if is_terminated() else code
-        call = shlex.join(["facecaptionhq", *sys.argv[1:]])
-        say(f"facecaptionhq: interrupted; what is committed stays, and the same command goes on:\n  {call}", err=True)
+        said = "interrupted; what is committed stays, and the same command goes on"
+        say(f"facecaptionhq: {said}:\n  {command_typed()}", err=True)
     sys.exit(code)
 
 
 def _refuse(error: Exception) -> int:
     """Say what an error means to whoever typed the command, and return the exit code."""
-    from curation.errors import RecipeError
     from curation.storage.paths import refusal_of
     from filters.base import FaceCaptionError
 
@@ -163,8 +161,7 @@ def _refuse(error: Exception) -> int:
             say(f"{usage.get_usage()}\n{message}" if usage else message, err=True)
         return int(getattr(error, "exit_code", EXIT_USAGE))
     if isinstance(error, FaceCaptionError):
-        told = joined(map(str, error.args)) if isinstance(error, RecipeError) else printable(error)
-        say(f"facecaptionhq: {told}", err=True)
+        say(f"facecaptionhq: {joined(error.lines)}", err=True)
         return error.exit_code
     if (refusal := refusal_of(error)) is not None:
         stores = "".join(f"{word}: " for word in sys.argv[1:] if "://" in word)

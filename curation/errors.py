@@ -52,13 +52,7 @@ class UsageError(FaceCaptionError):
 
 
 class RecipeError(UsageError):
-    """A recipe does not hold: the message names the file, the key, what is wrong and what would be right.
-
-    Its arguments are faults, a line each: what stands in one of them stays within its line wherever it is printed.
-    """
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.args))
+    """A recipe does not hold: the message names the file, the key, what is wrong and what would be right."""
 
 
 class ShardError(FaceCaptionError):

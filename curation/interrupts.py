@@ -1,12 +1,24 @@
 """SIGTERM ends a command as Ctrl-C does: what is being done is unwound, and the command says how to go on."""
 
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ENDS = (signal.SIGINT, signal.SIGTERM)
+
+
+PROGRAMS = frozenset({"facecaptionhq", "cli"})
+"""What a process of ours is called by."""
+
+
+def command_typed() -> str | None:
+    """Return this process's command as it would be typed again; None where it is another program that calls us."""
+    called = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119  a name, whatever stands before it
+    return shlex.join(["facecaptionhq", *sys.argv[1:]]) if called.removesuffix(".py") in PROGRAMS else None
 
 
 class Terminated(KeyboardInterrupt):

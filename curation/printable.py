@@ -26,6 +26,11 @@ def joined(lines: Iterable[str]) -> str:
     return "\n".join(map(printable, lines))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts, in its plural where there is not one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def say(text: object, *, err: bool = False) -> None:
     """Print a text of ours to stdout, or to stderr; a path is one line."""
     import typer

@@ -108,7 +108,7 @@ def _photos(chance: random.Random) -> Iterator[tuple[str, Photo]]:
     for number in range(6):
         yield "drawn", _cartoon(number, (512, 640, 768, 900)[number % 4])
     for number in range(4):
-        yield "drawn", photos.comic(photos.scaled_to(_portrait(people[number % 2], chance), 640))
+        yield "drawn", photos.pencilled(photos.scaled_to(_portrait(people[number % 2], chance), 640))
     for name, alt_text in FACELESS:
         yield "animal" if name == ANIMAL else "noface", photos.scaled_to(photos.faceless(name, alt_text), 600)
     for name, alt_text in DOCUMENTS:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from curation.commands.look.choice import lacking_weights
 from curation.dataset.manifest import Manifest, read_manifest
+from curation.interrupts import Terminated, heed_sigterm
 from curation.recipe.recipe import load_recipe
 from demo.corpus import Corpus, build
 from demo.server import DemoServer, serve
@@ -29,9 +30,11 @@ PREFERRED_PORT = 18_763
 OWN_SERVER = ("--allow-loopback", "--waiver", "the demo made every picture itself, or took it from installed packages")
 STAGES = ("rank", "fetch", "curate", "pack")
 PUBLISHED = "facecaptionhq-4m"
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 CASCADE_NOTE = """\
 The LBP cascade of the published method was NOT exercised here: no package on PyPI carries it, so the filter
-`drawn` stood in for it. To run the published detectors on the pictures that were just fetched:
+`drawn` stood in for it. It told the portraits in coloured pencil; in the cartoons the face detector finds no face, so
+`faces` turned them away before `drawn` was asked. To run the published detectors on the pictures that were fetched:
 """
 
 console = Console(highlight=False, soft_wrap=True)
@@ -42,14 +45,17 @@ class DemoError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; return 0 where every stage finished and every row is accounted for."""
+    """Run the demo; return 0 where every stage finished and every row is accounted for, 130 or 143 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m demo.run", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for the corpus and the run")
     parser.add_argument("--workers", type=int, default=2, help="shards worked on at once; 0 runs without Ray")
     chosen = parser.parse_args(arguments)
-    started = time.monotonic()
+    started, is_terminated = time.monotonic(), heed_sigterm()
     try:
         run_demo(chosen.out, chosen.workers)
+    except KeyboardInterrupt:
+        console.print("\ndemo: interrupted; what is committed stays, and the same command goes on", style="bold red")
+        return EXIT_TERMINATED if is_terminated() else EXIT_INTERRUPTED
     except DemoError as error:
         console.print(f"\ndemo: {error}", style="bold red", markup=False)
         return 1
@@ -206,9 +212,24 @@ def _facecaptionhq(arguments: list[str]) -> None:
         raise DemoError(f"{command} is missing; run `make setup` first")
     console.print(f"$ facecaptionhq {' '.join(arguments)}", style="dim", markup=False)
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    code = subprocess.run([str(command), *arguments], env=environment, check=False).returncode
+    code = run_command([str(command), *arguments], environment)
     if code != 0:
         raise DemoError(f"facecaptionhq {arguments[0]} ended with exit code {code}")
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end and return its code; SIGTERM goes on to it, and it ends before this process does.
+
+    Ctrl-C on a terminal reaches both by itself.
+    """
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Terminated):
+            process.terminate()
+        process.wait()
+        raise
 
 
 def _heading(text: str) -> None:

@@ -106,10 +106,10 @@ class FaultLimit:
         if num_faults <= max(self.min_count, self.max_fraction * num_seen):
             return
         counted = ", ".join(f"{reason} {count}" for reason, count in sorted(faults.items()))
-        named = "\n".join(f"  {fault}" for fault in some(examples))
         raise DataError(
             f"{num_faults} of {num_seen} samples cannot be used ({counted}); at most {self.max_fraction:.2%} may be "
-            f"(data.max_fault_fraction), beyond the first {self.min_count}. Among them:\n{named}"
+            f"(data.max_fault_fraction), beyond the first {self.min_count}. Among them:",
+            *(f"  {fault}" for fault in some(examples)),
         )
 
 

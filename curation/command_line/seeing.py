@@ -10,7 +10,7 @@ import typer
 from curation.arguments import path
 from curation.command_line.options import SeedOption, asked, location
 from curation.errors import UsageError
-from curation.printable import say
+from curation.printable import counted, say
 
 if TYPE_CHECKING:
     from curation.commands.review.desk import Choices
@@ -24,7 +24,7 @@ def review(
     labels: Annotated[
         Path | None, typer.Option("--labels", parser=path, help="File of labels, if not RUN/review/labels.jsonl.")
     ] = None,
-    source: Annotated[str | None, typer.Option("--source", help="Folder that was curated, if not RUN/fetch.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="What was curated, where it has moved since.")] = None,
     words: Annotated[
         list[str] | None, typer.Option("--label", help="A label to offer, in place of the usual ones; may be repeated.")
     ] = None,
@@ -52,12 +52,14 @@ def open_page(run: Path, choices: "Choices", port: int = 0) -> None:
     from curation.commands.review.desk import open_desk
     from curation.commands.review.serve import serve
 
+    if not asked["quiet"]:
+        say(f"review: reading the ledgers of {run} (a minute or so for a million pictures) ...", err=True)
     desk = open_desk(run, choices, lambda shard: None if asked["quiet"] else _told_reading(shard))
     try:
         serve(desk, port, lambda address: _told_ready(address, desk.labels.path))
     except KeyboardInterrupt:
-        given = len(desk.labels.standing())
-        say(f"\nreview: {given} labels stand in {desk.labels.path}", err=True)
+        given = counted(len(desk.labels.standing()), "label")
+        say(f"\nreview: {given} in {desk.labels.path}", err=True)
 
 
 def can_serve() -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from curation.errors import UsageError
 
+UID = re.compile(r"[0-9a-f]{32}")
 LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 HAND_PICKED = "hand-picked"
 """The stratum of a picture that no queue drew."""
@@ -42,8 +43,10 @@ class Label:
                 raise UsageError(f"{name} {getattr(self, name)!r:.40} of a label: a text is wanted")
         if not LABEL.fullmatch(self.label):
             raise UsageError(f"label {self.label!r}: up to 40 of a-z, 0-9, - and _, the first a letter or a digit")
-        if not self.uid or not self.reviewer:
-            raise UsageError("a label names its picture (uid) and its reviewer")
+        if not UID.fullmatch(self.uid):
+            raise UsageError(f"uid {self.uid!r:.80} of a label: 32 hex digits in small letters, as the ledger has it")
+        if not self.reviewer:
+            raise UsageError("a label names its reviewer")
         if not 0 < self.probability <= 1 or isinf(1 / self.probability):
             raise UsageError(f"probability {self.probability!r} of a label: above 0, at most 1")
 

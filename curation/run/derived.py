@@ -42,6 +42,7 @@ class Derived:
     folder: Path
     """Where it lies; where it was last known to lie, if it is not there."""
     is_there: bool
+    """Whether it lies there, or, where only one file was derived, that one does."""
     made_from: str
     """What names the state of the source that it was begun from."""
     card: Path
@@ -138,9 +139,14 @@ def _cards(source: Path) -> Iterator[Derived]:
         values = read_sealed(card)
         beside = _join(resolved(source), values["beside"])
         places = [*([beside] if beside is not None else []), location(values["address"])]
-        there = next((place for place in places if place.is_dir() or place.is_file()), None)
-        folder, file = there or places[-1], values.get("file")
+        file = values.get("file")
+        there = next((place for place in places if _lies(place, file)), None)
+        folder = there or places[-1]
         yield Derived(values["stage"], source, folder, there is not None, values["made_from"], card, file)
+
+
+def _lies(place: Path, file: str | None) -> bool:
+    return place.is_dir() or place.is_file() if file is None else (place / file).is_file()
 
 
 def _own_place(source: Path, stage: str) -> Path | None:

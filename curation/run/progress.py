@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from curation.dataset.manifest import ShardReport
+from curation.printable import counted
 from curation.run.logs import STDERR, json_log, log_outcome
 from curation.run.metrics import Watched, watching
 from curation.run.runner import OnOutcome, Outcome, ShardFailure
@@ -21,6 +22,8 @@ from curation.run.tally import Count, read_tallies
 from curation.run.text import tell_outcome
 
 MINUTE_S = 60.0
+MIN_SEEN = 20
+"""Pictures that must have been seen before anything is said of the time that is left."""
 TALLY_PREFIX = "fchq-tally-"
 
 
@@ -58,7 +61,8 @@ def progress(
             try:
                 yield told
             except KeyboardInterrupt:
-                told.line(f"interrupted; {told.num_new} shards were {done} by this call")
+                were = "was" if told.num_new == 1 else "were"
+                told.line(f"interrupted; {counted(told.num_new, 'shard')} {were} {done} by this call")
                 raise
         if told.num_done and told.num_done == told.total and not told.num_new and not quiet:
             shards = "the one shard was" if told.total == 1 else f"all {told.total} shards were"
@@ -87,6 +91,8 @@ class Told:
         self.begun = time.time()
         self.total: int | None = None
         self.start = self.last = time.monotonic()
+        self.first: tuple[float, float, int] | None = None
+        """When the first pictures were seen to be done: the time, the shards (in parts) and the pictures until then."""
         self.task = bar.add_task(f"{stage}: shards {done}", total=None, rest="")
 
     def expect(self, num_outcomes: int) -> None:
@@ -124,11 +130,25 @@ class Told:
             shards = "1 shard" if len(in_work) == 1 else f"{len(in_work)} shards"
             counts += f" ({of} samples of {shards} in work)"
         num_new = self.num_new + sum(count.num_done / max(1, count.num_samples) for count in in_work)
-        if self.total is None or not num_new:
+        seconds = self._seconds_a_shard(num_new, num_seen)
+        if self.total is None or seconds is None:
             return counts
         num_left = self.total - self.num_told - (num_new - self.num_new)
-        left = (time.monotonic() - self.start) / num_new * max(0.0, num_left)
-        return f"{counts}, {timedelta(seconds=round(left))} left"
+        return f"{counts}, {timedelta(seconds=round(seconds * max(0.0, num_left)))} left"
+
+    def _seconds_a_shard(self, num_new: float, num_seen: int) -> float | None:
+        """Return how long a shard takes; None while that would be a guess.
+
+        Before a shard is done, only what was seen since the first picture counts: models are loaded before it.
+        """
+        now = time.monotonic()
+        if self.num_new:
+            return (now - self.start) / num_new
+        if num_new and self.first is None:
+            self.first = now, num_new, num_seen
+        if self.first is None or num_seen - self.first[2] < MIN_SEEN:
+            return None
+        return (now - self.first[0]) / (num_new - self.first[1])
 
     def _in_work(self) -> list[Count]:
         return [] if self.tally is None else read_tallies(self.tally, self._told)

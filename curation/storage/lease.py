@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import LeaseError, StorageError, VerificationError
+from curation.interrupts import command_typed
 from curation.storage.fence import Fence, fenced
 from curation.storage.lock import LEASE_FOLDER, LOCK_NAME, TTL_S, alone, together
 from curation.storage.paths import filesystem, is_local
@@ -35,6 +36,7 @@ LEASE_NAME = re.compile(r"([0-9]{6,})\.json")
 
 NUM_SHARDS = "num_shards"
 """What a heartbeat says besides, for `status`: how many shards there are to do."""
+COMMAND, FOLDER = "command", "folder"
 _HELD: dict[tuple[Path, int], dict[str, Any]] = {}
 """What the heartbeats of the leases say that this process holds."""
 
@@ -91,6 +93,10 @@ class Holder:
     """How old its last heartbeat is by this machine's clock and the store's; None where the store does not say."""
     num_shards: int | None
     """How many shards it has to do, itself or found done; None where it has not said yet."""
+    command: str | None = None
+    """What was typed, so that whoever finds it dead can type it again; None of a release that did not say."""
+    folder: str | None = None
+    """The folder in which it was typed."""
 
 
 def holder_of(folder: Path) -> Holder | None:
@@ -112,6 +118,8 @@ def holder_of(folder: Path) -> Holder | None:
         is_released=lease["released"],
         beat_age_s=age,
         num_shards=lease.get(NUM_SHARDS),
+        command=lease.get(COMMAND),
+        folder=lease.get(FOLDER),
     )
 
 
@@ -285,6 +293,7 @@ def _owner() -> dict[str, Any]:
         "machine": _machine(),
         "pid": os.getpid(),
         "process_started": _started(os.getpid()),
+        **({} if (command := command_typed()) is None else {COMMAND: command, FOLDER: str(Path.cwd())}),
     }
 
 

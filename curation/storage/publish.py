@@ -123,7 +123,15 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         VerificationError: a byte of it has changed since.
     """
-    content = path.read_bytes()
+    return unsealed(path.read_bytes(), str(path))
+
+
+def unsealed(content: bytes, name: str) -> dict[str, Any]:
+    """Return what a sealed record says; `name` is its own in errors.
+
+    Raises:
+        VerificationError: it is none, or a byte of it has changed since it was sealed.
+    """
     try:
         value = json.loads(content)
         seal = value.pop(SEAL)
@@ -131,7 +139,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         is_whole = False
     if not is_whole:
-        raise VerificationError(f"{path}: not as it was written: its content does not match its own seal")
+        raise VerificationError(f"{name}: not as it was written: its content does not match its own seal")
     return dict(value)
 
 

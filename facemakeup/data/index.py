@@ -5,7 +5,7 @@ Any other tar is walked once, header by header, and the result is cached.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -69,20 +69,22 @@ def build_index(shards: Sequence[Shard], store: ShardStore, scans: Path) -> TarI
         tables.append(table.append_column("shard", pa.array(np.full(len(table), number, np.int64))))
     whole = pa.concat_tables(tables)
     if len(whole) == 0:
-        raise DataError(_nothing(shards, faults))
+        raise DataError(*_nothing(shards, faults))
     require_remembered(addresses, whole["key"], forgotten_of(addresses))
     return TarIndex(tuple(shards), Rows.of(whole, scans), tuple(faults))
 
 
-def _nothing(shards: Sequence[Shard], faults: Sequence[SampleFault]) -> str:
-    """Say why not one sample is left."""
+def _nothing(shards: Sequence[Shard], faults: Sequence[SampleFault]) -> Iterator[str]:
+    """Say in lines why not one sample is left."""
     if not faults:
-        return f"no sample is in the {len(shards)} tars; the first: {shards[0].address}"
-    counted = "".join(f"\n  {reason}: {number}, {REASONS[reason]}" for reason, number in count(faults).items())
-    return (
+        yield f"no sample is in the {len(shards)} tars; the first: {shards[0].address}"
+        return
+    yield (
         f"none of {len(faults)} samples in {len(shards)} tars can be used; train on tars that `facecaptionhq pack` "
-        f"wrote.{counted}\nThe first: {faults[0]}"
+        f"wrote."
     )
+    yield from (f"  {reason}: {number}, {REASONS[reason]}" for reason, number in count(faults).items())
+    yield f"The first: {faults[0]}"
 
 
 def _vouched(folder: str) -> dict[str, tuple[int, Any]]:

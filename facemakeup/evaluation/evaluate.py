@@ -55,8 +55,10 @@ def evaluate(
     folders = {m.name: folder_of(m, root, wanted) for m in settings.methods if m.generator is None}
     panel = panel_of(settings)
     if judges == "all" and panel.absent:
-        lacking = "".join(f"\n  {absent.name} ({', '.join(absent.columns)}): {absent.how}" for absent in panel.absent)
-        raise WeightsError(f"{len(panel.absent)} judges are not here; `--judges here` goes on without them:{lacking}")
+        raise WeightsError(
+            f"{len(panel.absent)} judges are not here; `--judges here` goes on without them:",
+            *(f"  {absent.name} ({', '.join(absent.columns)}): {absent.how}" for absent in panel.absent),
+        )
     target.mkdir(parents=True, exist_ok=True)
     table, shown = _scored(settings, root, photos, wanted, folders, panel, told, target / PICTURES)
     publish(target / PAGE, lambda path: path.write_text(as_markdown(table), encoding="utf-8"))

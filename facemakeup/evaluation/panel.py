@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from curation.errors import UsageError
+from curation.errors import SafetyError, UsageError
 from facemakeup.evaluation import stand_ins
 from facemakeup.evaluation.estimate import Failure, Floats
 from facemakeup.evaluation.generators.checkpoints import CheckpointSource, fetch_file
@@ -13,10 +13,10 @@ from facemakeup.evaluation.networks import ClipNetwork, DinoNetwork, VisionLangu
 from facemakeup.evaluation.seen import FoundFace, Seen
 from facemakeup.evaluation.settings import JudgeSettings
 from facemakeup.evaluation.traits import Traits
-from facemakeup.faces.recognisers import BUILDERS, FaceRecogniser, find_recogniser
+from facemakeup.faces.recognisers import BUILDERS, NONCOMMERCIAL, FaceRecogniser, find_recogniser
 from facemakeup.faults import SampleFaultError
 from filters.base import FaceCaptionError, WeightsFile
-from filters.weights import find_weights, sha256_of
+from filters.weights import MissingWeightsError, catalogue, find_weights, sha256_of, way_to_get
 
 Kind = Literal["real", "stand-in", "held-out"]
 Feature = Floats | Traits | str | Failure
@@ -68,7 +68,7 @@ class Panel:
         try:
             yield
         except (FaceCaptionError, ImportError) as error:
-            self.absent.append(Absent(name, columns, str(error)))
+            self.absent.append(Absent(name, columns, _how(name, error)))
 
     def measure(self, seen: Seen) -> dict[str, Feature]:
         """Return what every judge says of a picture."""
@@ -92,10 +92,18 @@ def load_panel(settings: JudgeSettings, accept_noncommercial: bool, device: str 
     return panel
 
 
+def _how(name: str, error: Exception) -> str:
+    """Return why a judge is absent and what to do: the shortest way, where all that is wrong is that it is not here."""
+    entry = next((entry for entry in catalogue() if entry.name == name), None)
+    if isinstance(error, MissingWeightsError) and entry is not None:
+        return way_to_get(entry)
+    return " ".join(str(error).split())
+
+
 def _unnamed(key: str, example: str) -> UsageError:
     return UsageError(
-        f'name it in the configuration: `{key} = {{ source = "FOLDER" }}`, or of the hub '
-        f'`{key} = {{ source = "{example}", revision = "COMMIT" }}` under [judges]'
+        f'under [judges] of the configuration, `{key} = {{ source = "FOLDER" }}`, or of the hub '
+        f'`{key} = {{ source = "{example}", revision = "COMMIT" }}`'
     )
 
 
@@ -119,6 +127,11 @@ def _add_dino(panel: Panel, settings: JudgeSettings, device: str) -> None:
 
 def _add_recogniser(panel: Panel, name: str, has_compat: bool, accept_noncommercial: bool, device: str) -> None:
     with panel.adding(name, ("FaceSim",)):
+        if name in NONCOMMERCIAL and not accept_noncommercial:
+            raise SafetyError(
+                "for non-commercial research only: `accept_noncommercial = true` under [faces] of the configuration "
+                "accepts its terms"
+            )
         weights = find_recogniser(name, accept_noncommercial)
         _judge_faces(panel, BUILDERS[name](weights, device), "real", has_compat)
 
@@ -225,8 +238,9 @@ def _told(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except FaceCaptionError as error:
-        why = str(error).split(";", maxsplit=1)[0]
-        how = f"bring {what}, and type `facecaptionhq models add FILE --name {name} --sha256 SHA256` ({why})"
+        first = str(error).split(";", maxsplit=1)[0]
+        why = "" if first.startswith("no weights are named") else f" ({first})"
+        how = f"bring {what}, and type `facecaptionhq models add FILE --name {name} --sha256 SHA256`{why}"
         raise UsageError(how) from error
 
 

@@ -85,7 +85,7 @@ def read_manifest(path: Path, name: str) -> ReferenceSet:
     if not faults and not any(photo.role == "reference" for photo in photos):
         faults.append("not one row is a reference")
     if faults:
-        raise UsageError("\n".join([f"{path}: {len(faults)} faults:", *(f"  {fault}" for fault in faults)]))
+        raise UsageError(f"{path}: {len(faults)} faults:", *(f"  {fault}" for fault in faults))
     return ReferenceSet(name, tuple(photos))
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -16,11 +17,23 @@ from PIL import Image, ImageOps
 
 from curation.commands.rank.stage import rank
 from curation.dataset.manifest import Manifest
+from curation.recipe.recipe import load_recipe
 from demo.corpus import Corpus, build
 from demo.drawing import draw_face
-from demo.photos import astronaut, cropped, mirrored, scaled, side_by_side
+from demo.photos import (
+    astronaut,
+    cropped,
+    cropped_around_face,
+    hopper,
+    mirrored,
+    pencilled,
+    scaled,
+    scaled_to,
+    side_by_side,
+)
 from demo.server import LONGEST_WAIT_S, DemoServer, Route, serve
 from tests.curation.shards import recipe_from
+from tests.filters.marks import with_centerface, with_efficientnet
 
 BASE_URL = "http://127.0.0.1:18080"
 RECIPE = """
@@ -78,6 +91,26 @@ def test_every_label_is_there_and_says_what_it_was_made_from(corpus: Corpus) -> 
     }
     drawn = {"drawn with" in row["made_from"] for row in rows if row["label"] == "drawn"}
     assert drawn == {True, False}, "one kind is drawn by hand, the other redrawn from a photo"
+
+
+@pytest.mark.slow
+@with_centerface
+@with_efficientnet
+def test_what_is_redrawn_has_a_face_and_looks_drawn_to_the_filters_of_the_demo() -> None:
+    recipe = load_recipe("demo")
+    plans = {plan.name: plan for plan in recipe.filters}
+    chance = random.Random(0)
+    pictures = [
+        np.array(pencilled(scaled_to(cropped_around_face(one(), chance), 640)).image) for one in (hopper, astronaut)
+    ]
+    found = {}
+    for name in ("drawn", "faces"):
+        plan = plans[name]
+        measured = plan.module.build(plan.measure, "cpu").measure(pictures)
+        found[name] = [plan.module.scores(evidence, plan.score) for evidence in measured]
+    assert [one["num_faces"] for one in found["faces"]] == [1, 1]
+    limit = plans["drawn"].keep["drawn_probability"].max
+    assert limit is not None and all(one["drawn_probability"] > limit for one in found["drawn"])
 
 
 def test_formats_and_sizes_vary(corpus: Corpus) -> None:

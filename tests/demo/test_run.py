@@ -1,5 +1,8 @@
 """The demo's own arithmetic: it notices a lost image, and comes back to the port that its metadata names."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from demo.corpus import build
 from demo.run import DemoError, _server, funnel, labels, published, require_conservation
 from demo.server import serve
 from tests.curation.shards import recipe_from
+from tests.places import ROOT
 
 RECIPE = """
 schema_version = 1
@@ -45,6 +49,35 @@ def test_the_tables_of_rank_and_fetch_add_up_to_the_truth(tmp_path: Path) -> Non
     assert [column.header for column in by_label.columns[1:]] == ["kept", "fetch", "rank"]
     with pytest.raises(DemoError, match="fetch saw 119"):
         require_conservation({"rank": selected, "fetch": one_lost(fetched)}, tmp_path)
+
+
+ENDED = """
+import signal, subprocess, sys
+from curation.interrupts import heed_sigterm
+from demo.run import run_command
+heed_sigterm()
+stage = '''
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (print("saved"), sys.exit(143)))
+print("up", flush=True)
+signal.pause()
+'''
+try:
+    run_command([sys.executable, "-c", stage], {})
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_at_the_demo_ends_the_stage_that_runs_before_the_demo_itself(tmp_path: Path) -> None:
+    script = tmp_path / "ended.py"
+    script.write_text(ENDED)
+    there = {**os.environ, "PYTHONPATH": str(ROOT)}
+    demo = subprocess.Popen([sys.executable, str(script)], env=there, stdout=subprocess.PIPE, text=True)
+    assert demo.stdout is not None and demo.stdout.readline() == "up\n"
+    demo.terminate()
+    assert demo.communicate()[0].splitlines() == ["saved", "interrupted"]
 
 
 def one_lost(manifest: Manifest) -> Manifest:

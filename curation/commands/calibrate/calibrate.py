@@ -198,11 +198,7 @@ def calibrated(question: Question, rows: Sequence[LabelledRow], target: Target, 
     measured = [row for row in ours if (value := row.value(question.column)) is not None and math.isfinite(value)]
     goes = np.array([row.picture.label in question.reject for row in measured], dtype=bool)
     if min(goes.sum(), (~goes).sum()) < MIN_OF_EACH:
-        return (
-            f"{goes.sum()} labelled {' or '.join(question.reject)} and {(~goes).sum()} {' or '.join(question.keep)} "
-            f"have this score ({len(ours) - len(measured)} more were not measured), and {MIN_OF_EACH} of each are "
-            f"needed at least"
-        )
+        return _too_few(question, goes, len(ours) - len(measured))
     sources = [row.source for row in measured]
     scored = Scored(
         np.array([row.value(question.column) for row in measured], dtype=np.float64),
@@ -231,6 +227,20 @@ def calibrated(question: Question, rows: Sequence[LabelledRow], target: Target, 
         },
         num_unmeasured=len(ours) - len(measured),
         num_sources=len(set(sources)),
+    )
+
+
+def _too_few(question: Question, goes: np.ndarray, num_unmeasured: int) -> str:
+    """Say what is needed, and how to come by it."""
+    more = "label more of them"
+    if num_unmeasured:
+        more = (
+            f"{num_unmeasured} more are labelled and were not measured, since the cascade ended before: `curate` into "
+            f"a new folder with `--set curate.measure=all` measures all"
+        )
+    return (
+        f"{goes.sum()} labelled {' or '.join(question.reject)} and {(~goes).sum()} {' or '.join(question.keep)} have "
+        f"this score, and {MIN_OF_EACH} of each are needed at least; {more}"
     )
 
 

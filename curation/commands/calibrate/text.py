@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.commands.calibrate.calibrate import CalibratedLimit, ChosenLimits, evidence_of
 from curation.learning.limits import HALF_WIDTH, LimitFigures
-from curation.printable import joined
+from curation.printable import counted, joined
 from curation.recipe.recipe import bundled_recipes
 
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
@@ -68,14 +68,19 @@ def _shortage(limit: CalibratedLimit) -> Iterator[str]:
             f"{number} more pictures {whom[measure]} (now {share.num})"
         )
     if limit.left_out is None:
-        yield f"{name}: labels of too few sources to leave one out: how the limit fares elsewhere is not known"
+        sources = "one source" if limit.num_sources == 1 else counted(limit.num_sources, "source")
+        yield (
+            f"WARNING: {name}: NO FIGURES WITH SOURCES LEFT OUT: all labels are of {sources}, so precision and recall "
+            f"are of the very pictures that chose the limit, and how it fares elsewhere is not known; label pictures "
+            f"of other sources (the column `source` of a manifest, else the host of the URL)"
+        )
 
 
 def _limit(limit: CalibratedLimit) -> Iterator[str]:
     question, sign = limit.question, "<=" if limit.side == "max" else ">="
     yield f"{question.name}: reject {_counts(limit, question.reject)}; keep {_counts(limit, question.keep)}"
     unmeasured = f", {limit.num_unmeasured} labelled pictures without this score" if limit.num_unmeasured else ""
-    yield f"  {limit.num_sources} sources{unmeasured}"
+    yield f"  {counted(limit.num_sources, 'source')}{unmeasured}"
     yield f"  {'':<28}{'right of the rejected':<24}{'rejected of those to go':<26}lost of those to stay"
     if limit.own is not None and question.limit is not None:
         yield _row(f"the run's own {sign} {question.limit:g}", limit.own)
@@ -83,6 +88,8 @@ def _limit(limit: CalibratedLimit) -> Iterator[str]:
     if limit.left_out is not None:
         low, high = min(limit.left_out.limits), max(limit.left_out.limits)
         yield _row(f"left out {low:g}..{high:g}", limit.left_out.figures)
+    else:
+        yield f"  {'left out: none':<28}too few sources to leave one out: the figures above are of what chose the limit"
     yield "  the curve (limit: right of the rejected, rejected of those to go)"
     yield "    " + "  ".join(_points(limit))
     yield ""

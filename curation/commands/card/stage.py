@@ -30,10 +30,10 @@ from curation.storage.publish import (
     TEMP_FOLDER,
     FileRecord,
     json_bytes,
-    publish,
-    publish_sealed,
+    publish_alone,
     read_sealed,
     record_of,
+    sealed_bytes,
 )
 from curation.storage.scratch import scratch_folder
 from curation.version import CODE_VERSION
@@ -79,18 +79,17 @@ def make_card(origin: Origin, out: Path, statements: Statements) -> Card:
     """Write the card of a pack into a folder, its values last."""
     schema: list[pa.Schema] = []
     (out / SAMPLES_PATH).parent.mkdir(parents=True, exist_ok=True)
-    record = publish(out / SAMPLES_PATH, lambda temp: schema.append(write_samples(origin, temp)))
+    record = publish_alone(out / SAMPLES_PATH, lambda temp: schema.append(write_samples(origin, temp)))
     with opened(origin, out / SAMPLES_PATH) as ledgers:
         values = {name: ledgers.ask(number) for name, number in NUMBERS.items()}
         digests = ledgers.digests
     files = {SAMPLES_PATH: record, **(_tars(origin) if statements.form == "pixels" else {})}
     readme = render(**_shown(origin, statements, values, files))
     described = croissant(statements, values, files, collected(origin), schema[0], SAMPLES_PATH, origin.manifest.state)
-    publish(out / CARD_NAME, lambda temp: temp.write_text(readme, encoding="utf-8"))
-    publish(out / CROISSANT_NAME, lambda temp: temp.write_bytes(json_bytes(described)))
-    publish_sealed(out / CARD_VALUES_NAME, _told(origin, statements, values, files, digests))
-    for folder in (out, (out / SAMPLES_PATH).parent):
-        (folder / TEMP_FOLDER).rmdir()
+    told = sealed_bytes(_told(origin, statements, values, files, digests))
+    publish_alone(out / CARD_NAME, lambda temp: temp.write_text(readme, encoding="utf-8"))
+    publish_alone(out / CROISSANT_NAME, lambda temp: temp.write_bytes(json_bytes(described)))
+    publish_alone(out / CARD_VALUES_NAME, lambda temp: temp.write_bytes(told))
     return Card(out, origin, statements, values, files)
 
 

@@ -70,7 +70,7 @@ def stated(**values: Any) -> Statements:
     try:
         statements = validated(Statements, values, "card", "")
     except RecipeError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(*error.lines) from error
     if statements.form == "pixels" and not (statements.rights or "").strip():
         raise SafetyError(
             "--form pixels passes the pictures on, and they belong to their owners: say by --rights why it may be "

@@ -74,7 +74,8 @@ def attributes(rows: AuditRows, recipe: Recipe) -> tuple[list[Attribute], dict[s
         found.append(Attribute(name, values, np.ones(len(rows.uids)), f"all {len(rows.uids):,} pictures"))
     for name, column, value in _measured(recipe):
         if column not in rows.columns:
-            lacking[name] = f"no column {column}: add its filter to the recipe and `decide` again"
+            known_by = column.removesuffix("_scores").removesuffix("_evidence")
+            lacking[name] = f"the filter `{known_by}` is not in the recipe (with it there, `decide` measures again)"
             continue
         outcome = _weighed(name, [None if cell is None else value(cell) for cell in rows.columns[column]], rows)
         if isinstance(outcome, Attribute):

@@ -1,16 +1,16 @@
 """An audit, for a terminal and as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from curation.commands.fairness.audit import Audit, Ratio, SliceFigures
+from curation.commands.fairness.audit import MIN_SLICE, Audit, Ratio, SliceFigures
 from curation.printable import joined
 
 
 def tell(audit: Audit) -> str:
     """Return the audit as text: a table per attribute, then what is shown, and what nothing is known of."""
-    return joined((*_tables(audit), *_findings(audit), *_lacking(audit)))
+    return joined((*_tables(audit), *_findings(audit), *_unjudged(audit), *_lacking(audit)))
 
 
 def values(audit: Audit) -> dict[str, Any]:
@@ -38,14 +38,33 @@ def _finite(ratio: dict[str, float] | None) -> dict[str, float | None] | None:
 
 def _tables(audit: Audit) -> Iterator[str]:
     yield f"{audit.num_judged:,} pictures that the filters judged, {audit.num_kept:,} of them kept"
-    last = ""
+    for name, slices in _by_attribute(audit).items():
+        if not _is_judged(slices):
+            continue
+        yield ""
+        yield f"{name} ({audit.basis[name]})"
+        yield f"  {'':<14}{'pictures':>9}  {'before':>6} {'after':>6}  {'kept':<20}{'to the most kept':<22}"
+        yield from map(_row, slices)
+
+
+def _by_attribute(audit: Audit) -> dict[str, list[SliceFigures]]:
+    found: dict[str, list[SliceFigures]] = {}
     for figures in audit.slices:
-        if figures.attribute != last:
-            last = figures.attribute
-            yield ""
-            yield f"{last} ({audit.basis[last]})"
-            yield f"  {'':<14}{'pictures':>9}  {'before':>6} {'after':>6}  {'kept':<20}{'to the most kept':<22}"
-        yield _row(figures)
+        found.setdefault(figures.attribute, []).append(figures)
+    return found
+
+
+def _is_judged(slices: Sequence[SliceFigures]) -> bool:
+    """Whether two slices are large enough to be held against one another."""
+    return any(figures.impact is not None for figures in slices)
+
+
+def _unjudged(audit: Audit) -> Iterator[str]:
+    """Yield the attributes of which no two slices are large enough, with their sizes."""
+    for name, slices in _by_attribute(audit).items():
+        if not _is_judged(slices):
+            sizes = ", ".join(f"{figures.value} {figures.kept.num:,}" for figures in slices)
+            yield f"not judged: {name} ({sizes}): two slices of {MIN_SLICE} pictures are needed"
 
 
 def _row(figures: SliceFigures) -> str:
@@ -71,4 +90,7 @@ def _findings(audit: Audit) -> Iterator[str]:
 
 
 def _lacking(audit: Audit) -> Iterator[str]:
-    yield from (f"nothing is said of {name}: {reason}" for name, reason in audit.lacking.items())
+    reasons: dict[str, list[str]] = {}
+    for name, reason in audit.lacking.items():
+        reasons.setdefault(reason, []).append(name)
+    yield from (f"nothing is said of {', '.join(names)}: {reason}" for reason, names in reasons.items())

@@ -93,7 +93,9 @@ def reach(run: Path, also: Sequence[Path] = ()) -> Reach:
 def _add(found: Reach, derived: Derived, run: Path) -> None:
     folder = named(derived.folder)
     if not derived.is_there:
-        found.not_reached[str(folder)] = f"not there; if it is gone for good, remove {derived.card}"
+        where = folder if derived.file is None else folder / derived.file
+        way = "if it was moved, name the folder that it lies in now by --also"
+        found.not_reached[str(where)] = f"not there; {way}; if it is gone for good, remove {derived.card}"
     elif derived.stage not in STAGES:
         found.copies.append(Copy(derived.stage, folder, derived.file))
     else:

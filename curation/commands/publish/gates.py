@@ -25,9 +25,11 @@ def require_fit(origin: Origin, card: Path | None, spread: Spread, on_outcome: O
         consult(origin.run / origin.pack.stage)
     faults = list(_faults(origin, card, spread, on_outcome))
     if faults:
-        shown = "\n".join(f"  {fault}" for fault in faults[:NUM_SHOWN])
-        more = f"\n  and {len(faults) - NUM_SHOWN} more" if len(faults) > NUM_SHOWN else ""
-        raise VerificationError(f"{origin.pack.folder}: not fit to be published; nothing was sent:\n{shown}{more}")
+        more = [f"  and {len(faults) - NUM_SHOWN} more"] if len(faults) > NUM_SHOWN else []
+        raise VerificationError(
+            f"{origin.pack.folder}: not fit to be published; nothing was sent:",
+            *(f"  {fault}" for fault in faults[:NUM_SHOWN]), *more,
+        )  # fmt: skip
 
 
 def _faults(origin: Origin, card: Path | None, spread: Spread, on_outcome: OnOutcome) -> Iterator[str]:

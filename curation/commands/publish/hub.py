@@ -4,15 +4,16 @@
 pass (too many requests, a commit that came between, a gateway that gave up) is tried again here.
 """
 
-import hashlib
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from curation.commands.publish.there import MAX_CARD_BYTES, Found, is_same
+from curation.dataset.stages import CARD_VALUES_NAME
 from curation.errors import StorageError, UsageError, VerificationError
 from curation.storage.publish import FileRecord
 
@@ -24,9 +25,8 @@ CLIENTS = frozenset({"httpx", "httpx2", "requests"})
 """Packages whose errors, beside those with a status, mean that the way to the hub failed."""
 DATA_FOLDERS = ("data/*", "pixels/*")
 """Files that are nobody's but a publication's: what it does not hold any more goes."""
-OF_THE_HUB = ".gitattributes"
-"""What the hub puts into a new repository."""
 KIND = "dataset"
+TIMEOUT_S = 30.0
 
 T = TypeVar("T")
 
@@ -49,23 +49,37 @@ class Hub:
         self._repo = repo
         self._pause = pause
 
-    def create(self, is_private: bool, sent: Collection[str]) -> None:
-        """Make the repository, if it is not there.
+    def create(self, is_private: bool) -> Found:
+        """Make the repository, if it is not there, and return what lies in it.
 
         Raises:
-            UsageError: there is one that holds other files than those to be `sent`, and no card; or the hub does not
-                let this user.
+            UsageError: the hub does not let this user.
+            StorageError: it does not answer.
         """
         self._again(
             lambda: self._api.create_repo(self._repo, repo_type=KIND, private=is_private, exist_ok=True)
         )  # fmt: skip
-        names = set(self._files())
-        others = sorted(names - {OF_THE_HUB, *sent} | names & {"README.md"})
-        if others and "card.json" not in names:
-            raise UsageError(f"{self._repo}: holds {others[0]}, which no card wrote; name another repository")
+        info = self._again(lambda: self._api.repo_info(self._repo, repo_type=KIND))
+        files = self._files()
+        is_readable = CARD_VALUES_NAME in files and files[CARD_VALUES_NAME].size <= MAX_CARD_BYTES
+        return Found(self._repo, not info.private, files, self._again(self._card) if is_readable else None)
 
-    def send(self, folder: Path, message: str, last: tuple[str, ...]) -> str:
-        """Send a folder's files, those in `last` in a commit after all others, and return where the hub shows it."""
+    def _card(self) -> bytes:
+        """Return the repository's `card.json` as it lies there."""
+        from huggingface_hub import get_session, get_token
+
+        headers = {"Authorization": f"Bearer {token}"} if (token := get_token()) else {}
+        url = f"{self._api.endpoint}/datasets/{self._repo}/resolve/main/{CARD_VALUES_NAME}"
+        answer = get_session().get(url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True)
+        answer.raise_for_status()
+        return bytes(answer.content)
+
+    def send(self, folder: Path, message: str, last: tuple[str, ...], *, without_history: bool = False) -> str:
+        """Send a folder's files, those in `last` in a commit after all others, and return where the hub shows it.
+
+        `without_history` leaves one commit. It is done before the card comes, too: until nothing of what was published
+        before can be asked for, the card there is the old one, by which the next call knows that it must be done.
+        """
 
         def upload(**patterns: Any) -> str:
             info = self._again(
@@ -76,9 +90,14 @@ class Hub:
             return str(info.commit_url)
 
         upload(allow_patterns=list(DATA_FOLDERS), delete_patterns=list(DATA_FOLDERS))
-        return upload(allow_patterns=list(last))
+        if without_history:
+            self._forget_history()
+        shown = upload(allow_patterns=list(last))
+        if without_history:
+            self._forget_history()
+        return shown
 
-    def forget_history(self) -> None:
+    def _forget_history(self) -> None:
         """Leave one commit: what was published before is in none that can be asked for."""
         self._again(lambda: self._api.super_squash_history(self._repo, repo_type=KIND))
 
@@ -93,11 +112,7 @@ class Hub:
             entry = found.get(path)
             if entry is None:
                 raise VerificationError(f"{self._repo}: lacks {path} after all was sent; publish again")
-            if entry.lfs is not None:
-                is_same = entry.lfs.sha256 == records[path].sha256
-            else:
-                is_same = entry.blob_id == _blob_id(local)
-            if not is_same:
+            if not is_same(entry, local, records[path]):
                 raise VerificationError(f"{self._repo}: {path} is another file there; did somebody commit meanwhile?")
 
     def _files(self) -> dict[str, Any]:
@@ -171,9 +186,3 @@ def _causes(error: BaseException) -> list[BaseException]:
         found.append(cause)
         cause = cause.__cause__
     return found
-
-
-def _blob_id(path: Path) -> str:
-    """Return what git calls a file's content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -10,6 +10,7 @@ from curation.commands.card.stage import PIXELS_FOLDER, Card, make_card
 from curation.commands.card.statements import Statements
 from curation.commands.publish.gates import require_fit
 from curation.commands.publish.hub import Hub
+from curation.commands.publish.there import require_sendable
 from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME
 from curation.errors import UsageError
 from curation.run.runner import OnOutcome, Spread, silent
@@ -42,8 +43,9 @@ class Delivery:
     """How a publication is sent."""
 
     is_private: bool = True
-    """Of a repository that is not there yet."""
-    without_history: bool = False
+    """Of a repository that is not there yet; one that is public is refused then."""
+    without_history: bool | None = None
+    """Whether one commit only is left. None: as many as there are, but after a takedown it must be said."""
     hub: Callable[[str], Hub] = Hub
 
 
@@ -62,7 +64,8 @@ def publish(
 
     Raises:
         VerificationError: the pack or its card is not fit to be published; nothing was sent then.
-        UsageError: no repository is named, there is no such pack, or the hub does not let this user.
+        UsageError: no repository is named, there is no such pack, the hub does not let this user, or what lies in the
+            repository wants a word first; nothing was sent then.
         StorageError: the hub did not take it; the same command goes on.
     """
     if statements.repo is None:
@@ -81,11 +84,14 @@ def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
     with ExitStack() as copies:
         _lay_tars(card.origin, card.folder, planned, copies)
         hub = delivery.hub(repo)
-        hub.create(delivery.is_private, planned.files)
-        commit = hub.send(card.folder, f"Publish state {state[:12]}, form {planned.statements.form}", CARD_FILES)
-        if delivery.without_history:
-            hub.forget_history()
-        hub.require({path: card.folder / path for path in planned.files}, planned.files)
+        files = {path: card.folder / path for path in planned.files}
+        require_sendable(
+            hub.create(delivery.is_private), files, planned.files, card.values,
+            may_be_public=not delivery.is_private, is_history_settled=delivery.without_history is not None,
+        )  # fmt: skip
+        message = f"Publish state {state[:12]}, form {planned.statements.form}"
+        commit = hub.send(card.folder, message, CARD_FILES, without_history=bool(delivery.without_history))
+        hub.require(files, planned.files)
     return Publication(planned.pack, planned.statements, planned.files, commit)
 
 

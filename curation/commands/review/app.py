@@ -15,6 +15,7 @@ from starlette.routing import Route
 from curation.commands.review.desk import Desk
 from curation.commands.review.gallery import MAX_UIDS, Query
 from curation.commands.review.guard import Guard, Secrets
+from curation.commands.review.projection import Basis
 from curation.errors import FaceCaptionError
 from filters.base import Settings
 
@@ -63,6 +64,12 @@ class WhatIf(Settings):
     limits: Keep = Field(default_factory=dict)
 
 
+class MapOf(Settings):
+    """By what pictures are laid out; None: by features where most have some."""
+
+    by: Basis | None = None
+
+
 def build_app(desk: Desk, known: Secrets) -> Guard:  # long: every route and what it asks of the desk
     """Return the app behind its guard."""
     names = {entry.name: entry.read_bytes() for entry in PAGE.iterdir() if entry.name[entry.name.rfind(".") :] in TYPES}
@@ -108,7 +115,7 @@ def build_app(desk: Desk, known: Secrets) -> Guard:  # long: every route and wha
         Route("/api/state", _answers(lambda request: desk.state(request.query_params.get("reviewer") or _first(desk)))),
         Route(f"/api/picture/{uid}", _answers(about)),
         Route("/api/agreement", _answers(lambda request: desk.agreement())),
-        Route("/api/map", _answers(lambda request: desk.points)),
+        Route("/api/map", _answers(lambda request: desk.points(_query(request, MapOf).by))),
         Route("/api/gallery", _answers(lambda request: desk.gallery(_query(request, Query)))),
         Route("/api/whatif", _answers(lambda request: desk.what_if(_query(request, WhatIf).limits))),
         Route("/api/label", _takes(GiveLabel, give), methods=["POST"]),

@@ -12,7 +12,7 @@ from curation.commands.review.detail import detail
 from curation.commands.review.folder import Reviewed, labels_place, open_curated
 from curation.commands.review.gallery import Query, page, spread, uids_of
 from curation.commands.review.pictures import Pictures
-from curation.commands.review.projection import points
+from curation.commands.review.projection import Basis, points
 from curation.commands.review.queue import Draw, draw
 from curation.commands.review.store import Labels, hand_picked, reviewer_name
 from curation.commands.review.strata import strata_of
@@ -54,6 +54,7 @@ class Desk:
     queue: tuple[Draw, ...]
     choices: Choices
     _is_over: Event = field(default_factory=Event)
+    _maps: dict[Basis | None, dict[str, Any]] = field(default_factory=dict)
 
     def start(self) -> Thread:
         """Begin to read captions and where pictures lie, beside all else."""
@@ -147,10 +148,11 @@ class Desk:
             for one in agreements(self.labels.standing())
         ]
 
-    @cached_property
-    def points(self) -> dict[str, Any]:
-        """The map of the pictures."""
-        return points(self.table)
+    def points(self, basis: Basis | None = None) -> dict[str, Any]:
+        """Return the map of the pictures; what was drawn once stays as it is."""
+        if basis not in self._maps:
+            self._maps[basis] = points(self.table, self.reviewed, basis)
+        return self._maps[basis]
 
     def select(self, name: str, query: Query | None, uids: Sequence[str]) -> tuple[Path, int]:
         """Write a list of pictures, chosen one by one or by a query, and return where and how many.
@@ -209,6 +211,8 @@ def open_desk(run: Path, choices: Choices, on_shard: OnShard = lambda number: No
     path = labels_place(reviewed, choices.labels, (REVIEW_FOLDER, LABELS_NAME)).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _register(reviewed, path)
+    with held(path):  # so it is there from now on, and missed where it is moved
+        pass
     labels = Labels(path, lambda uids: _forgotten(reviewed, uids))
     labels.standing()
     table = read_table(reviewed, on_shard)

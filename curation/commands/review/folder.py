@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.commands.curate import source_shards
+from curation.commands.decide.stage import places_of
 from curation.dataset.manifest import Manifest, read_manifest
 from curation.dataset.sources import SourceShard
-from curation.dataset.stages import CURATE, FETCH
+from curation.dataset.stages import CURATE
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe, recipe_of
-from curation.storage.paths import is_local, named, spellings
+from curation.storage.paths import is_local
 
 LABELS_SUFFIX = ".jsonl"
 
@@ -43,16 +44,15 @@ class Reviewed:
 
 
 def open_curated(run: Path, source: Path | None = None) -> Reviewed:
-    """Return what `curate` made of a run; `source` is the folder that was curated, if not the run's `fetch`.
+    """Return what `curate` made of a run; `source` is what was curated, where it no longer lies as the run recorded.
 
     Raises:
         UsageError: nothing is curated here, `curate` has not finished, or there is nothing at `source`.
         VerificationError: the manifest is not as it was written.
     """
-    folder = named(run / CURATE.name if (run / CURATE.name).is_dir() else run)
+    folder, came_from = places_of(run, source)
     manifest = read_manifest(folder, CURATE.name)
-    beside = [place.parent / FETCH.name for place in spellings(folder)]
-    there = _sources(source or next((place for place in beside if place.is_dir()), None), is_asked=source is not None)
+    there = _sources(came_from, is_asked=source is not None)
     shards = tuple(
         CuratedShard(
             report.shard, report.file(folder, ".parquet"), report.file(folder, ".tar"), there.get(report.shard)
@@ -79,10 +79,8 @@ def labels_place(reviewed: Reviewed, labels: Path | None, default: tuple[str, st
     return reviewed.run.joinpath(*default)
 
 
-def _sources(source: Path | None, *, is_asked: bool) -> Mapping[str, SourceShard]:
+def _sources(source: Path, *, is_asked: bool) -> Mapping[str, SourceShard]:
     """Return the shards of what was curated, by name; where nobody named it, it may be gone."""
-    if source is None:
-        return {}
     try:
         return {shard.name: shard for shard, _ in source_shards(source)}
     except UsageError:

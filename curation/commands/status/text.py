@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from curation.commands.status.stage import StageStatus
+from curation.commands.status.stage import DAMAGED, DEAD, FAILED, StageStatus
 from curation.printable import joined
 from curation.storage.lease import Holder
 
@@ -41,9 +42,19 @@ def _lines(stage: StageStatus) -> Iterator[str]:
         yield f"  quarantined: {reasons}"
     if stage.holder is not None and not stage.holder.is_released:
         yield f"  {_held(stage.holder)}"
+    if stage.state in (DEAD, FAILED, DAMAGED):
+        yield f"  {_way_on(stage.holder)}"
+
+
+def _way_on(holder: Holder | None) -> str:
+    """Return the command that goes on."""
+    if holder is None or holder.command is None:
+        return "to go on: the command that began it, once more"
+    is_here = holder.folder in (None, str(Path.cwd()))
+    return f"to go on: {holder.command}" if is_here else f"to go on, in {holder.folder}: {holder.command}"
 
 
 def _held(holder: Holder) -> str:
     age = "an unknown time" if holder.beat_age_s is None else f"{holder.beat_age_s:,.0f} s"
     who = f"process {holder.pid} on {holder.host} (lease {holder.number}, last heartbeat {age} ago)"
-    return f"held by {who}" if holder.is_alive else f"was held by {who}, which is gone; the same command goes on"
+    return f"held by {who}" if holder.is_alive else f"was held by {who}, which is gone"

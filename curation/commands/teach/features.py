@@ -1,7 +1,7 @@
 """The features of a run's pictures: measured once, each in a cell, from the tars; then they lie beside the run.
 
-`RUN/curate-features/<measurement key>/<shard>.parquet` holds a row for every picture that was ever asked for,
-so what was stopped goes on where it was. The folder leaves its card with the curated one, by which `forget` finds it.
+What was stopped goes on where it was. The folder (`curation.measure.features`) leaves its card with the curated one, by
+which `forget` finds it.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from curation.commands.decide.stage import shards_by_name
@@ -20,22 +19,16 @@ from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.sources import SourceShard, TarShard, source_samples
 from curation.dataset.tombstones import Tombstones, consult
 from curation.measure.cascade import Entry, Measured
-from curation.measure.filter_set import measurement_keys, weights_of
-from curation.recipe.recipe import Recipe, recipe_of
+from curation.measure.features import SCHEMA, Floats, features_folder, features_recipe
+from curation.measure.filter_set import weights_of
+from curation.recipe.recipe import Recipe
 from curation.run.derived import FEATURES, register
 from curation.storage.lease import hold
-from curation.storage.paths import is_local, local_copy, named
+from curation.storage.paths import is_local, local_copy
 from curation.storage.publish import publish_alone
 
-Floats = npt.NDArray[np.float32]
 Known = Mapping[str, tuple[str, Floats]]
 """sha256 -> uid and features."""
-SUFFIX = "-features"
-"""What the folder's name adds to that of the curated one."""
-SCHEMA = pa.schema([("uid", pa.string()), ("sha256", pa.string()), ("features", pa.list_(pa.float32()))])
-NUM_KEY_DIGITS = 16
-OF_THE_RUN = ("isolate", "device", "num_gpus", "max_decode_s", "max_measure_s", "max_measure_mib")
-"""Settings of `[curate]` by which the run's own pictures are met."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +60,7 @@ def features_of(
     """
     recipe = features_recipe(manifest)
     weights = weights_of(recipe)
-    (key,) = measurement_keys(recipe, weights).values()
-    home = named(target)
-    folder = home.parent / f"{home.name}{SUFFIX}" / key[:NUM_KEY_DIGITS]
+    folder = features_folder(target, recipe, weights)
     shards, found = shards_by_name(source), dict[str, Floats]()
     for number, report in enumerate(manifest.shards, 1):
         ours = [picture for picture in wanted if picture.shard == report.shard]
@@ -85,19 +76,6 @@ def features_of(
             known = _added(path, {sha256: (missing[sha256].uid, features) for sha256, features in new.items()}, target)
         found |= {picture.uid: known[picture.sha256][1] for picture in ours if picture.sha256 in known}
     return found
-
-
-def features_recipe(manifest: Manifest) -> Recipe:
-    """Return the recipe that measures features of pictures, and nothing else, as the run decodes them."""
-    curate = {name: manifest.recipe["curate"][name] for name in OF_THE_RUN}
-    values = {
-        "schema_version": 1,
-        "name": "features",
-        "decode": manifest.recipe["decode"],
-        "curate": {**curate, "measure": "all"},
-        "filters": [{"name": "taught", "measure": {"stores_features": True}}],
-    }
-    return recipe_of(values, "the recipe of features")
 
 
 def _pictures(

@@ -14,6 +14,7 @@ from curation.commands.verify.records import StageRecords, read_records, sealed_
 from curation.commands.verify.shards import CheckJob, check_shard
 from curation.commands.verify.views import views_of
 from curation.dataset.ledger import require_base
+from curation.dataset.manifest import MANIFEST_NAME
 from curation.dataset.stages import PACK, STAGES
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, Tombstones, tombstones_of
 from curation.errors import ShardError
@@ -57,7 +58,8 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
             else:
                 faults += check_report(run)
     sizes = [size for records in every for size in records.names.values()]
-    return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes))
+    unfinished = tuple(records.place.shown for records in every if MANIFEST_NAME not in records.names)
+    return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes), unfinished)
 
 
 def _why_not_reported(run: Path) -> str | None:
@@ -71,7 +73,8 @@ def _lost_folders(run: Path) -> Iterator[Note]:
     for derived in derived_of(run):
         card = shown_from(resolved(run), resolved(derived.card))
         if not derived.is_there:
-            gone = f"names a {derived.stage} at {derived.folder}, which is not there"
+            where = derived.folder if derived.file is None else derived.folder / derived.file
+            gone = f"names a {derived.stage} at {where}, which is not there"
             yield Note(card, f"{gone}; if it is gone for good, remove this file")
         elif derived.stage not in STAGES:
             yield Note(card, f"a {derived.stage} lies at {derived.folder}")

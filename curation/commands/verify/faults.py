@@ -51,6 +51,8 @@ class Verification:
     num_bytes: int
     faults: tuple[Fault, ...]
     notes: tuple[Note, ...]
+    unfinished: tuple[str, ...] = ()
+    """Stages without a manifest: of them only the shards that are done were verified."""
 
     @property
     def ok(self) -> bool:
@@ -63,6 +65,7 @@ class Verification:
         return {
             "run": self.run,
             "ok": self.ok,
+            "unfinished": list(self.unfinished),
             "num_shards": self.num_shards,
             "num_files": self.num_files,
             "num_bytes": self.num_bytes,

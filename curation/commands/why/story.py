@@ -77,7 +77,9 @@ class Story:
     caption_binding: Mapping[str, Any]
     """The packed sample's caption: which was chosen, where from, and to which face it is bound or why not."""
     weights: Mapping[str, str]
-    """Name -> sha256 of what judged."""
+    """Name -> sha256 of what judged the run's pictures."""
+    weights_used: tuple[str, ...] = ()
+    """Those among them that measured this picture."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -128,7 +130,14 @@ def _story(rows: Sequence[LedgerEntry], manifests: Mapping[Path, Manifest | None
         captions=captions,
         caption_binding=binding,
         weights={} if manifest is None else manifest.weights,
+        weights_used=() if recipe is None else _used(known, recipe),
     )
+
+
+def _used(known: Mapping[str, Any], recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the weights of whatever measured."""
+    plans = [plan for plan in recipe.measurers if known[plan.name] is not None]
+    return tuple(sorted({name for plan in plans for name in plan.module.weights(plan.measure)}))
 
 
 def _recipe(manifest: Manifest | None, where: str) -> Recipe | None:

@@ -9,12 +9,12 @@ from curation.printable import joined
 NUM_DIGITS_SHOWN = 12
 
 
-def tell(story: Story) -> str:
-    """Return the story as text, the shortest answer first."""
-    return joined(_lines(story))
+def tell(story: Story, *, is_verbose: bool = False) -> str:
+    """Return the story as text, the shortest answer first; verbose with all weights of the run, digests whole."""
+    return joined(_lines(story, is_verbose=is_verbose))
 
 
-def _lines(story: Story) -> Iterator[str]:
+def _lines(story: Story, *, is_verbose: bool) -> Iterator[str]:
     yield f"{story.uid}  {story.url or '(no URL)'}"
     yield f"  {_ending(story)}"
     for part in story.stages:
@@ -27,17 +27,35 @@ def _lines(story: Story) -> Iterator[str]:
         yield f"  filter {name} did not measure; {why}"
     if story.captions or story.caption_binding:
         yield from ("", "captions")
-        for caption in story.captions:
-            box = "" if caption["box"] is None else f", of the face in {list(caption['box'])}"
-            yield f"  {caption['text']!r} from {caption['source']}{box}"
-        if story.caption_binding:
-            binding = story.caption_binding
-            face = f", to the face in {binding['face_box']}" if binding["binding"] == "bound" else ""
-            yield f"  packed with {binding['caption']!r} from {binding['source']}: {binding['binding']}{face}"
-    if story.weights:
-        yield from ("", "weights that judged")
-        for name, sha256 in sorted(story.weights.items()):
-            yield f"  {name}  sha256 {sha256}"
+        yield from _captions(story)
+    yield from _weights(story, is_verbose=is_verbose)
+
+
+def _captions(story: Story) -> Iterator[str]:
+    for caption in story.captions:
+        box = "" if caption["box"] is None else f", of the face in {list(caption['box'])}"
+        yield from _quoted("  ", caption["text"], f" from {caption['source']}{box}")
+    if story.caption_binding:
+        binding = story.caption_binding
+        face = f", to the face in {binding['face_box']}" if binding["binding"] == "bound" else ""
+        after = f" from {binding['source']}: {binding['binding']}{face}"
+        yield from _quoted("  packed with ", binding["caption"], after)
+
+
+def _quoted(before: str, text: str | None, after: str) -> Iterator[str]:
+    """Yield a text between quotes in its own lines, each under the one before; blanks at its end are not shown."""
+    first, *others = (text or "").rstrip().splitlines() or [""]
+    lines = [f'{before}"{first}', *(f"{' ' * (len(before) + 1)}{line}" for line in others)]
+    yield from (*lines[:-1], f'{lines[-1]}"{after}')
+
+
+def _weights(story: Story, *, is_verbose: bool) -> Iterator[str]:
+    names = sorted(story.weights) if is_verbose else story.weights_used
+    if names:
+        yield from ("", "weights of the run" if is_verbose else "weights that measured it (-v: all of the run)")
+    for name in names:
+        sha256 = story.weights.get(name, "")
+        yield f"  {name}  sha256 {sha256 if is_verbose else sha256[:NUM_DIGITS_SHOWN]}"
 
 
 def _ending(story: Story) -> str:

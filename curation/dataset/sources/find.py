@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,17 @@ def _of_folder(source: Path) -> list[SourceShard]:
     if not found or PICTURES not in found:
         return _of_files(source, next(iter(found.values()), ()))
     if folder.others:
-        log.warning(
-            "%s: %d files are neither pictures nor a picture's text, and are left out (first: %s)",
-            source, len(folder.others), folder.others[0],
-        )  # fmt: skip
+        _tell_left_out(source, len(folder.others), folder.others[0])
     return list(picture_shards(source, folder))
+
+
+@cache
+def _tell_left_out(source: Path, num: int, first: str) -> None:
+    """Say what is left out of a folder of pictures, once in a process however often it is looked through."""
+    what = "1 file is neither a picture nor a picture's text, and is left out" if num == 1 else (
+        f"{num} files are neither pictures nor a picture's text, and are left out"
+    )  # fmt: skip
+    log.warning("%s: %s (first: %s)", source, what, first)
 
 
 def _forms(files: Sequence[str], tables: Sequence[str], folder: Folder) -> dict[str, list[str]]:

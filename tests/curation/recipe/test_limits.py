@@ -185,9 +185,10 @@ def test_what_most_reviewers_say_counts_and_a_draw_says_nothing(tmp_path: Path) 
     def label(uid: str, word: str, reviewer: str, probability: float) -> str:
         return line_of(Label(uid, word, reviewer, "2026-01-01T00:00:00Z", "near", probability))
 
-    lines = [label("aa", "single", "anna", 0.5), label("aa", "bw", "ben", 0.5), label("bb", "bw", "anna", 0.1)]
-    lines += [label("bb", "bw", "ben", 0.2), label("bb", "single", "cleo", 0.2)]
+    one, other = "a" * 32, "b" * 32
+    lines = [label(one, "single", "anna", 0.5), label(one, "bw", "ben", 0.5), label(other, "bw", "anna", 0.1)]
+    lines += [label(other, "bw", "ben", 0.2), label(other, "single", "cleo", 0.2)]
     (tmp_path / "labels.jsonl").write_text("".join(lines))
     labels = read_label_set(tmp_path / "labels.jsonl")
-    assert [(picture.identity, picture.label, picture.weight) for picture in labels.pictures] == [("bb", "bw", 5.0)]
+    assert [(picture.identity, picture.label, picture.weight) for picture in labels.pictures] == [(other, "bw", 5.0)]
     assert (labels.num_disputed, labels.column) == (1, "uid")

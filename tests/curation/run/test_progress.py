@@ -55,7 +55,7 @@ def test_an_interrupt_says_how_many_shards_this_call_did(capsys: pytest.CaptureF
         on_outcome(ShardReport("00000", "work", 2, 2, {}, {}, earlier))
         on_outcome(ShardReport("00001", "work", 2, 2, {}, {}, now))
         raise KeyboardInterrupt
-    assert capsys.readouterr().err == "pack: interrupted; 1 shards were committed by this call\n"
+    assert capsys.readouterr().err == "pack: interrupted; 1 shard was committed by this call\n"
 
 
 def counted(job: Named) -> ShardReport:
@@ -74,9 +74,28 @@ def test_samples_of_a_shard_in_work_are_counted_before_it_is_done(monkeypatch: p
     with progress("curate", quiet=True) as on_outcome:
         assert isinstance(on_outcome, Told)
         on_outcome.expect(2)
-        tally = Tally(tally_of(on_outcome), "00000", 12)
+        tally = Tally(tally_of(on_outcome), "00000", 60)
         for number in range(9):
             tally.add(number % 3 == 0)
-        assert on_outcome.counts.startswith("9 seen, 3 kept (9 of 12 samples of 1 shard in work), 0:")
-        on_outcome(ShardReport("00000", "work", 12, 4, {"faces": {"many": 8}}, {}))
-        assert on_outcome.counts.startswith("12 seen, 4 kept, ")
+        assert on_outcome.counts == "9 seen, 3 kept (9 of 60 samples of 1 shard in work)"  # too few to tell the time by
+        for _ in range(30):
+            tally.add(is_kept=False)
+        assert on_outcome.counts.startswith("39 seen, 3 kept (39 of 60 samples of 1 shard in work), 0:")
+        on_outcome(ShardReport("00000", "work", 60, 4, {"faces": {"many": 56}}, {}))
+        assert on_outcome.counts.startswith("60 seen, 4 kept, ")
+
+
+def test_the_time_that_models_take_to_load_is_no_part_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curation.run.tally.INTERVAL_S", 0.0)
+    with progress("curate", quiet=True) as on_outcome:
+        assert isinstance(on_outcome, Told)
+        on_outcome.expect(10)
+        on_outcome.start -= 10_000  # for so long nothing was seen
+        tally = Tally(tally_of(on_outcome), "00000", 1000)
+        tally.add(is_kept=True)
+        assert not on_outcome.counts.endswith("left")
+        assert on_outcome.first is not None
+        on_outcome.first = (on_outcome.first[0] - 40, *on_outcome.first[1:])
+        for _ in range(40):
+            tally.add(is_kept=True)
+        assert on_outcome.counts.endswith("2:45:59 left")  # a second a picture, and 9,959 of them

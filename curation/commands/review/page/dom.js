@@ -12,6 +12,9 @@ export function svg(tag, props = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), props, children);
 }
 
+/** A name that may break after its points and underscores, and nowhere within its words. */
+export const breakable = (name) => String(name).split(/(?<=[_.])/).flatMap((part, place) => place ? [el("wbr"), part] : [part]);
+
 export function fill(place, ...children) {
   place.replaceChildren(...children.flat().filter((child) => child !== null));
   return place;

@@ -1,6 +1,6 @@
 // The gallery: tiles of what a query finds, more of them as the page is scrolled, and a selection.
 
-import { by, count, el, fill, later, short, tell } from "./dom.js";
+import { breakable, by, count, el, fill, later, short, tell } from "./dom.js";
 import { infoOf, showCaptions, showPicture, verdictOf } from "./picture.js";
 import { desk, labelButtons, refresh } from "./queue.js";
 import * as server from "./server.js";
@@ -104,7 +104,7 @@ function tile(item, place) {
     selection();
   } });
   const score = item.score === null ? null : el("div", {}, `${by("sort").value} ${short(item.score)}`);
-  const what = el("div", { class: "what" }, el("span", { class: item.kept ? "good" : "bad" }, item.kept ? "kept" : item.reason), score, item.labels.map((word) => el("span", { class: "tag" }, word)));
+  const what = el("div", { class: "what" }, el("span", { class: item.kept ? "good" : "bad" }, item.kept ? "kept" : breakable(item.reason)), score, item.labels.map((word) => el("span", { class: "tag" }, word)));
   const box = el("div", { class: `tile ${item.kept ? "kept" : ""} ${selected.has(item.uid) ? "selected" : ""}`, title: verdictOf(item) }, shot, pick, what);
   return box;
 }

@@ -4,19 +4,33 @@ import { by, count, tell } from "./dom.js";
 import * as server from "./server.js";
 
 let found = null;
+const drawn = new Map();
 let line = [];
 let inside = [];
 
-export async function show() {
+export async function show(basis = "") {
   try {
-    found ??= await server.points();
+    found = drawn.get(basis) ?? await server.points(basis);
+    drawn.set(basis, found).set(found.by, found);
+    inside = [];
+    tellBasis();
     draw();
   } catch (error) {
     tell(error.message, true);
   }
 }
 
+function tellBasis() {
+  const { features, scores } = found.num;
+  by("map-basis").textContent = found.by === "features"
+    ? `What looks alike to the heads' network lies together: first two principal components of its features, which ${count(features)} of ${count(scores)} pictures have; the others are not here.`
+    : `What was measured alike lies together: first two principal components of all scores. ${features ? `${count(features)} of ${count(scores)} pictures have features, too.` : "No picture has features (teach keeps them beside the run)."}`;
+  by("map-by").value = found.by;
+  by("map-choice").hidden = features === 0;
+}
+
 export function start(onSelect) {
+  by("map-by").addEventListener("change", (event) => show(event.target.value));
   const canvas = by("canvas");
   const at = (event) => [event.offsetX, event.offsetY];
   canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); line = [at(event)]; inside = []; });

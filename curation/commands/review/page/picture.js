@@ -1,6 +1,6 @@
 // A picture with what the filters saw drawn over it, and the table of what decided.
 
-import { el, fill, short, svg } from "./dom.js";
+import { breakable, el, fill, short, svg } from "./dom.js";
 
 export const LAYERS = [["face", "faces", "b"], ["landmark", "landmarks", "l"], ["text", "text", "t"], ["hit", "anime hits", "h"], ["region", "screens", "s"]];
 
@@ -46,10 +46,10 @@ export const verdictOf = (told) => told.kept ? "kept" : `rejected by ${told.reje
 export function infoOf(told) {
   const said = el("p", { class: `verdict ${told.kept ? "kept" : "lost"}` }, verdictOf(told));
   const rows = told.criteria.map((one) => el("tr", { class: one.failure ? "criterion-fails" : "" },
-    el("td", {}, one.name, one.by ? el("span", { class: "muted" }, ` by ${one.by}`) : null),
+    el("td", {}, breakable(one.name), one.by ? el("span", { class: "muted" }, ` by ${one.by}`) : null),
     el("td", { class: "n" }, valueOf(one)), el("td", { class: "n" }, rangeOf(one)), el("td", { class: "outcome" }, outcomeOf(one))));
   const criteria = rows.length ? el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, el("th", {}, "criterion"), el("th", { class: "n" }, "score"), el("th", { class: "n" }, "stays"), el("th", {}, ""))), el("tbody", {}, rows))) : null;
-  const scores = Object.entries(told.scores).map(([name, value]) => el("tr", {}, el("td", {}, name), el("td", { class: "n" }, short(value))));
+  const scores = Object.entries(told.scores).map(([name, value]) => el("tr", {}, el("td", {}, breakable(name)), el("td", { class: "n" }, short(value))));
   const facts = [["uid", told.uid], ["key", told.key], ["url", told.url ?? "none"], ["size", told.width ? `${told.width} × ${told.height} px, ${short(told.num_bytes)} bytes, ${told.format}` : "unknown"]];
   return [said, criteria, el("details", {}, el("summary", {}, "All scores"), el("table", {}, el("tbody", {}, scores))),
     el("details", {}, el("summary", {}, "Who it is"), el("table", {}, el("tbody", {}, facts.map(([name, value]) => el("tr", {}, el("td", {}, name), el("td", {}, value))))))];

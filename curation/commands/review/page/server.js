@@ -10,7 +10,7 @@ export const facts = async () => {
 export const state = (reviewer) => ask(`/api/state?reviewer=${encodeURIComponent(reviewer)}`);
 export const about = (uid) => ask(`/api/picture/${uid}`);
 export const agreement = () => ask("/api/agreement");
-export const points = () => ask("/api/map");
+export const points = (by) => ask(`/api/map?q=${encodeURIComponent(JSON.stringify({ by: by || null }))}`);
 export const gallery = (query, signal) => post("/api/gallery", query, signal);
 export const whatIf = (limits, signal) => ask(`/api/whatif?q=${encodeURIComponent(JSON.stringify({ limits }))}`, { signal });
 export const give = (uids, label, reviewer, fromQueue) => post("/api/label", { uids, label, reviewer, from_queue: fromQueue });

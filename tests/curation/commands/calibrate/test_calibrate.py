@@ -125,6 +125,20 @@ def test_what_labels_cannot_say_is_one_message(run: Path, tmp_path: Path, argume
         call("calibrate", run / "labels.jsonl", run / "run", "--out", tmp_path / "a.toml", *arguments)
 
 
+def test_labels_of_one_source_give_a_limit_with_a_loud_warning_that_nothing_was_left_out(
+    run: Path, tmp_path: Path
+) -> None:
+    rows = [row for part in sorted((run / "run/curate").glob("*.parquet")) for row in read_ledger(part).to_pylist()]
+    said = ["bw" if int(row["key"]) >= NUM_OF_EACH else "single" for row in rows]
+    lines = [f"{row['key']}.jpg,{label},{row['sha256']},one" for row, label in zip(rows, said, strict=True)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["file,label,sha256,source", *lines]))
+    words = ["calibrate", tmp_path, run / "run", "--recall", "1", "--out", tmp_path / "thresholds.lock.toml"]
+    done = CliRunner().invoke(app, [*map(str, words)])
+    assert done.exit_code == 0, done.exception
+    assert "NO FIGURES WITH SOURCES LEFT OUT: all labels are of one source" in done.stderr
+    assert "left out: none" in done.stdout
+
+
 def test_limits_of_the_same_labels_stand_together_and_those_of_others_give_way(run: Path, tmp_path: Path) -> None:
     from curation.recipe.limits import read_lock
 

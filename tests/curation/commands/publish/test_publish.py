@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli import app
+from curation.commands.card.numbers import Value
 from curation.commands.card.stage import write_card
 from curation.commands.card.statements import stated
 from curation.commands.decide.stage import decide
@@ -18,8 +19,10 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.publish import hub as hub_module
 from curation.commands.publish.stage import Delivery, publish
+from curation.commands.publish.there import Found, require_sendable
 from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.errors import SafetyError, StorageError, UsageError, VerificationError
+from curation.storage.publish import sealed_bytes
 from tests.curation.shards import recipe_from
 from tests.curation.whole_run import ALONE, RECIPE, write_run
 from tests.hub_server import NEVER, TOKEN, Fault, HubServer, Stored, hub
@@ -173,6 +176,39 @@ def test_what_goes_wrong_for_a_while_changes_nothing(
     assert len(serve.repositories[REPO].commits) == num_commits  # nothing is new
 
 
+def card_of(repo: object = REPO, tombstones: tuple[tuple[str, int], ...] = ()) -> bytes:
+    numbers = [{"name": "num_forgotten", "value": 0}, {"name": "tombstones", "value": list(tombstones)}]
+    return sealed_bytes({"stated": {"repo": repo, "date": DAY, "form": "ids"}, "numbers": numbers})
+
+
+@pytest.mark.parametrize(
+    ("card", "is_public", "names", "told"),
+    [
+        (None, False, ("README.md",), "holds README.md; README.md there is of no publication"),
+        (None, False, ("data/train.parquet",), "name a new repository, or an empty one"),
+        (b"{}", False, ("card.json",), "card.json there is of no publication"),
+        (card_of()[:-2], False, ("card.json",), "of no publication"),
+        (card_of("another/one"), False, ("card.json", "README.md"), "of no publication"),
+        (card_of(None), False, ("card.json",), "of no publication"),
+        (None, True, (".gitattributes",), "holds nothing; it is public.*type --public"),
+        (card_of(), True, ("card.json",), "publication of 2026-11-30, form ids .card.json.; it is public"),
+        (card_of(), False, ("card.json",), "1 more images are forgotten, 2 more tombstones by uid.*--without-history"),
+        (card_of(tombstones=(("uid", 1),)), False, ("card.json",), "1 more tombstones by uid.*--keep-history"),
+        (card_of(tombstones=(("uid", 2), ("url", 9))), False, ("card.json",), "1 more images are forgotten"),
+    ],
+)
+def test_what_lies_in_a_repository_is_said_with_what_to_type(
+    card: bytes | None, is_public: bool, names: tuple[str, ...], told: str
+) -> None:
+    found = Found(REPO, is_public, dict.fromkeys(names), card)
+    numbers: dict[str, Value] = {"num_forgotten": 1, "tombstones": [["uid", 2]]}
+    with pytest.raises(UsageError, match=f"(?s)^{REPO} is there already.*{told}") as refused:
+        require_sendable(found, {}, {}, numbers, may_be_public=False, is_history_settled=False)
+    assert "Nothing was sent" in str(refused.value)
+    if "of no publication" not in told and "name a new" not in told:
+        require_sendable(found, {}, {}, numbers, may_be_public=True, is_history_settled=True)
+
+
 @pytest.mark.slow
 @BY_THE_OLD_NAME
 def test_after_a_takedown_nothing_of_it_is_left_there(own: Path, serve: HubServer) -> None:
@@ -180,15 +216,28 @@ def test_after_a_takedown_nothing_of_it_is_left_there(own: Path, serve: HubServe
     before = contents(serve)
     gone = pq.read_table(own / "run/pack/index.parquet").to_pylist()[0]
     forget(own / "run", read_requests([gone["uid"]], "a list"))
-    send(own / "run", without_history=True)
-    (head,) = serve.repositories[REPO].commits
+    repository = serve.repositories[REPO]
+    with pytest.raises(UsageError, match=r"--without-history.*--keep-history"):
+        send(own / "run")
+    assert contents(serve) == before
+    dies = Fault("commit/", 500, times=hub_module.NUM_ATTEMPTS)
+    serve.on_request = lambda line: serve.faults.append(dies) if "squash" in line and not serve.faults else None
+    with pytest.raises(StorageError):
+        send(own / "run", without_history=True)
+    (head,) = repository.commits
     assert gone["uid"].encode() in before[f"pixels/{gone['shard']}.tar"]
     assert not [path for path, stored in head.items() if gone["uid"].encode() in stored.content]
-    send(own / "run", form="ids")
+    with pytest.raises(UsageError, match="--without-history"):  # the card there is the old one still
+        send(own / "run")
+    send(own / "run", without_history=True)
+    (head,) = repository.commits
+    assert not [path for path, stored in head.items() if gone["uid"].encode() in stored.content]
+    send(own / "run", form="ids")  # the takedown is counted by now
     assert not [path for path in contents(serve) if path.startswith("pixels/")]
 
 
 @pytest.mark.slow
+@BY_THE_OLD_NAME
 def test_what_the_hub_refuses_is_said_once_without_the_token(
     made: Path, serve: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,10 +249,15 @@ def test_what_the_hub_refuses_is_said_once_without_the_token(
     serve.faults = [Fault("commit/", 412, times=hub_module.NUM_ATTEMPTS)]
     with pytest.raises(StorageError, match="the same command goes on"):
         send(made / "run", "ids")
+    repository = serve.repositories[REPO]
     for theirs in ("README.md", "data/two-years-of-work.parquet"):
-        serve.repositories[REPO].commits.append({theirs: Stored(b"# Mine", is_lfs=False)})
-        with pytest.raises(UsageError, match=f"holds {theirs}, which no card wrote"):
+        repository.commits.append({theirs: Stored(b"# Mine", is_lfs=False)})
+        with pytest.raises(UsageError, match=f"holds {theirs}"):
             send(made / "run", "ids")
+    repository.commits, repository.is_private = [{}], False
+    with pytest.raises(UsageError, match="type --public"):
+        send(made / "run", "ids")
+    assert repository.commits == [{}] and send(made / "run", "ids", is_private=False)
 
 
 def environment(server: HubServer, folder: Path) -> dict[str, str]:

@@ -1,5 +1,4 @@
 import io
-import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -10,17 +9,12 @@ import pytest
 from PIL import Image
 
 from curation.commands.report.write import write_report
+from tests.chromium import CHROMIUM, FLAGS
 from tests.curation.commands.report.run import edit_manifest, write_run
 from tests.serving import Web, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-)  # fmt: skip
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 

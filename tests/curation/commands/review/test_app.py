@@ -7,6 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from curation.commands.curate import curate
+from curation.commands.forget.reach import reach
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_list
 from curation.commands.gc.collect import collect
@@ -25,6 +26,7 @@ from tests.curation.shards import colourful, grey, recipe_from, sample_members, 
 from tests.curation.whole_run import write_run
 
 PORT = 8765
+A, B, C = "a" * 32, "b" * 32, "c" * 32
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">",
     "right-to-left \u202egnp.exe\u202c and \x1b[31mred\x1b[0m",
@@ -34,7 +36,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A folder of tars in img2dataset's form, curated elsewhere: the source must be named."""
+    """A folder of tars in img2dataset's form, curated elsewhere: its done records say where."""
     folder = tmp_path_factory.mktemp("review")
     samples = [sample_members(f"{i:05d}", colourful(i) if i % 2 else grey(i)) for i in range(8)]
     for number, text in enumerate(HOSTILE):
@@ -42,7 +44,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     samples.append(sample_members("page", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"))
     write_shard(folder / "tars", "00000", samples)
     curate(folder / "tars", folder / "run" / "curate", recipe_from(folder, RECIPE), ALONE)
-    made = open_desk(folder / "run", Choices("ada", source=folder / "tars", num=6))
+    made = open_desk(folder / "run", Choices("ada", num=6))
     yield made
     made.close()
 
@@ -174,16 +176,16 @@ def test_a_session_labels_takes_back_lists_and_writes(desk: Desk, client: TestCl
 def test_a_label_is_durable_and_what_a_power_cut_left_of_one_is_taken_for_none(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     mine, theirs = Labels(path), Labels(path)
-    mine.give(["a"], "single", "ada", hand_picked)
-    assert [label.uid for label in theirs.standing()] == ["a"]
+    mine.give([A], "single", "ada", hand_picked)
+    assert [label.uid for label in theirs.standing()] == [A]
     with path.open("a") as file:
         file.write('{"id": "0123')
-    assert [label.uid for label in Labels(path).standing()] == ["a"]
-    theirs.give(["b"], "group", "bob", hand_picked)
-    assert [label.uid for label in mine.standing()] == ["a", "b"] == [label.uid for label in read_labels(path)]
+    assert [label.uid for label in Labels(path).standing()] == [A]
+    theirs.give([B], "group", "bob", hand_picked)
+    assert [label.uid for label in mine.standing()] == [A, B] == [label.uid for label in read_labels(path)]
     path.write_text(path.read_text().rstrip("\n"))  # an editor's way
-    add(path, [Label("c", "grey", "ada", "t")])
-    assert [label.uid for label in mine.standing()] == ["a", "b", "c"]
+    add(path, [Label(C, "grey", "ada", "t")])
+    assert [label.uid for label in mine.standing()] == [A, B, C]
     assert mine.undo("nobody") is None
     path.write_text("{}\n")
     with pytest.raises(UsageError, match=r"labels\.jsonl, line 1"):
@@ -232,6 +234,8 @@ def test_forgetting_reaches_labels_wherever_they_lie_and_other_commands_let_them
         add(desk.labels.path, [Label(uids[1], "single", "bob", "t")])
         desk.close()
     assert {fault.file for fault in verify(run, ALONE).faults} == {str(desk.labels.path) for desk in desks}
+    desks[1].labels.path.rename(tmp_path / "moved.jsonl")  # named, not passed over
+    assert [path for path in reach(run).not_reached if path.endswith("mine/own.jsonl")]
 
 
 def test_what_cannot_be_reviewed_is_said(tmp_path: Path, desk: Desk) -> None:

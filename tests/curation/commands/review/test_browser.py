@@ -12,8 +12,9 @@ from curation.commands.review.guard import Secrets
 from curation.commands.review.serve import _listening
 from curation.dataset.labels import read_labels
 from curation.recipe.recipe import load_recipe
+from tests.chromium import CHROMIUM, FLAGS
 from tests.curation.commands.report.run import ALONE, RECIPE
-from tests.curation.commands.report.test_browser import CHROMIUM, FLAGS, attacks
+from tests.curation.commands.report.test_browser import attacks
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard
 
 if TYPE_CHECKING:

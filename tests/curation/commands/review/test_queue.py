@@ -84,7 +84,7 @@ def test_kappa_is_one_for_those_who_agree_and_none_where_chance_agrees_too() -> 
     kappa, low, high = cohen_kappa(both)
     assert kappa is not None and low is not None and high is not None
     assert abs(kappa - 0.4) < 1e-12 and low < 0.4 < high  # 0.7 observed, 0.5 by chance
-    labels = [Label(str(i), pair[who], name, "t") for i, pair in enumerate(both) for who, name in enumerate("ab")]
-    (agreement,) = agreements([*labels, Label("alone", "yes", "c", "t")])
+    labels = [Label(f"{i:032x}", pair[who], name, "t") for i, pair in enumerate(both) for who, name in enumerate("ab")]
+    (agreement,) = agreements([*labels, Label("f" * 32, "yes", "c", "t")])
     assert (agreement.reviewers, agreement.num, agreement.num_agreed) == (("a", "b"), 50, 35)
     assert agreement.pairs == {("no", "yes"): 10, ("yes", "no"): 5}

@@ -20,6 +20,7 @@ from curation.errors import UsageError
 from curation.run.runner import Outcome, Spread
 from curation.storage import lease
 from tests.curation.shards import mixed_source, recipe_from
+from tests.places import ROOT
 
 ALONE = Spread(num_workers=0)
 NOT_ISOLATED = "[curate]\nisolate = false\n[[filters]]"
@@ -82,7 +83,16 @@ def test_a_run_that_was_killed_is_dead_and_names_whom_it_was_held_by(tmp_path: P
     assert subprocess.run(held, check=False).returncode == 9
     (dead,) = status(tmp_path / "out")
     assert (dead.state, dead.num_done, dead.num_shards) == (DEAD, 1, None)
-    assert "which is gone; the same command goes on" in tell([dead])
+    assert "which is gone\n  to go on: the command that began it, once more" in tell([dead])
+    taking = "from curation.storage.lease import hold; held = hold(place); held.__enter__(); os._exit(9)"
+    script = (
+        f"import os, pathlib, sys; place = pathlib.Path(sys.argv.pop()); sys.argv[0] = '/bin/facecaptionhq'; {taking}"
+    )
+    typed = [sys.executable, "-c", script, "curate", "my photos", "out", str(tmp_path / "out")]
+    there = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(typed, check=False, cwd=tmp_path, env=there).returncode == 9
+    (again,) = status(tmp_path / "out")
+    assert f"to go on, in {tmp_path}: facecaptionhq curate 'my photos' out" in tell([again])
     many = replace(dead, failed={str(number): "why" for number in range(30)}, quarantined={"crashed": 2})
     assert "... and 10 more" in tell([many]) and "quarantined: crashed 2" in tell([many])
     shutil.rmtree(tmp_path / "out")

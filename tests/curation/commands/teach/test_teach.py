@@ -12,6 +12,7 @@ from cli import app
 from curation.commands.curate import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
+from curation.commands.review.desk import Choices, open_desk
 from curation.commands.teach import features
 from curation.commands.teach.card import require_own
 from curation.commands.teach.features import WantedPicture, features_of
@@ -130,6 +131,16 @@ def test_a_head_is_taught_judged_named_in_a_recipe_and_its_features_are_forgotte
     assert manifest.rejected["own_sketch"]["logit_high"] >= NUM_OF_EACH - 2
     assert manifest.num_kept >= NUM_OF_EACH and manifest.weights["sketch"] == told["sha256"]
 
+    desk = open_desk(run / "run", Choices("ada", source=run / "in"))
+    by_features, by_scores = desk.points(), desk.points("scores")
+    total = 2 * NUM_OF_EACH + NUM_UNLABELLED
+    assert (by_features["by"], by_scores["by"]) == ("features", "scores")
+    assert by_features["num"] == {"features": total, "scores": total} and len(set(by_features["uids"])) == total
+    places = dict(zip(by_features["uids"], np.array(by_features["places"]), strict=True))
+    sides = [np.mean([places[uid_of_url(url_of(n))] for n in who], axis=0) for who in (range(12), range(12, 24))]
+    assert np.abs(sides[0] - sides[1]).max() > 0.5  # drawings lie apart from photos
+    desk.close()
+
     uid = uid_of_url(url_of(0))
     (run / "requests.txt").write_text(f"{uid}\n")
     call("forget", run / "run", "--list", run / "requests.txt")
@@ -188,7 +199,7 @@ def test_what_is_forgotten_while_features_are_measured_does_not_come_back(
             left.append(forget(tmp_path / "run", read_requests([url_of(2)], "list"))[1]["not_reached"])
 
     monkeypatch.setattr(features, "weights_of", lambda recipe: {})
-    monkeypatch.setattr(features, "measurement_keys", lambda recipe, weights: {"taught": "k" * 64})
+    monkeypatch.setattr("curation.measure.features.measurement_keys", lambda recipe, weights: {"taught": "k" * 64})
     monkeypatch.setattr(features, "_measured", slow)
     manifest, source = read_manifest(folder), tmp_path / "in"
     assert set(features_of(folder, manifest, source, wanted[:1])) == {wanted[0].uid}

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,10 @@ def test_what_was_not_measured_is_said_with_the_reason(tmp_path: Path) -> None:
     assert "cut short" in str(cut_short.criteria[1].why_unmeasured)
     assert set(unread.unmeasured) == {"colour", "faces"} and "unreadable" in unread.unmeasured["colour"]
     assert "filter faces did not measure; cut short" in tell(cut_short)
+    assert "centerface" not in tell(cut_short) and "centerface" in tell(cut_short, is_verbose=True)
+    assert "weights that measured it" in tell(no_face) and no_face.weights["centerface"] not in tell(no_face)
+    lines = ({"text": "a man\nby a\x1b[31m lake\n", "source": "laion", "box": None},)
+    assert '\ncaptions\n  "a man\n   by a\\u001b[31m lake" from laion\n' in tell(replace(no_face, captions=lines))
 
 
 def test_an_image_that_came_twice_has_a_row_for_each_time(tmp_path: Path) -> None:

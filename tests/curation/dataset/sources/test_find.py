@@ -66,6 +66,12 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, caplog: pytest.Log
     with caplog.at_level(logging.WARNING):
         assert len(samples(tmp_path / "in")) == 1
     assert "2 files are neither pictures nor a picture's text, and are left out (first: c.txt)" in caplog.text
+    (tmp_path / "in" / "notes.md").unlink()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            samples(tmp_path / "in")
+    once = "1 file is neither a picture nor a picture's text, and is left out (first: c.txt)"
+    assert caplog.text.count(once) == 1
 
 
 def test_a_folder_is_cut_into_shards_in_order_of_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
