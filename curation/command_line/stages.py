@@ -57,6 +57,9 @@ def rank(
     waiver: Annotated[
         str | None, typer.Option("--waiver", help="Why gates may let pass what no column says anything of.")
     ] = None,
+    grow: Annotated[
+        int | None, typer.Option("--grow", min=1, help="Of a finished selection, admit so many rows below its cut.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
@@ -65,7 +68,7 @@ def rank(
     from curation.commands.rank.stage import rank as run
 
     safeguards = Safeguards(release, blocklist or (), waiver)
-    conclude(run(facecaption, laion, target, loaded, safeguards, detections), target, as_json)
+    conclude(run(facecaption, laion, target, loaded, safeguards, detections, grow), target, as_json)
 
 
 def import_(
