@@ -1,8 +1,8 @@
 """Further generations of a finished selection: the next rows below the cut, as parts behind those that are there.
 
 Nothing that was selected changes, so what was fetched and curated of it stays: `fetch` adds the new parts as shards,
-and `curate` and `pack` take those up as any that came. Parts of a generation are numbered from `NUM_GENERATION_PARTS` times
-its number on, so that they never bear the number of a shard by which `fetch --again` asks once more.
+and `curate` and `pack` take those up as any that came. Parts of a generation are numbered from
+`NUM_GENERATION_PARTS` times its number on, so that they never bear the number of a shard of `fetch --again`.
 """
 
 from collections.abc import Iterator, Sequence
