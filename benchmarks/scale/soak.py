@@ -10,6 +10,7 @@ picture is decoded and measured every time. For the 100,000 of a long soak: `--p
 import argparse
 import json
 import os
+import random
 import resource
 import sys
 import tempfile
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         num_shards = -(-chosen.pictures // chosen.shard_pictures)
         write_source(Path(name, "in"), chosen.photos, num_shards, chosen.shard_pictures)
         manifest = curate(Path(name, "in"), Path(name, "out"), recipe, Spread(num_workers=0), curve)
+    CELL.close()  # so that its time counts, too
     cpu = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     result = {
         "recipe": chosen.recipe,
@@ -103,6 +105,7 @@ def write_source(folder: Path, photos: Path, num_shards: int, num_pictures: int)
     """Write one tar of so many photos, as often as there are, and link it under the name of every shard."""
     folder.mkdir()
     files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)
+    random.Random(0).shuffle(files)
     if not files:
         raise SystemExit(f"{photos}: no photos; give --photos, or set FACECAPTIONHQ_GOLD")
     pictures = [(number, files[number % len(files)]) for number in range(num_pictures)]
