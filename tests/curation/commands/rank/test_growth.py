@@ -116,6 +116,7 @@ def test_every_stage_takes_up_what_grew_in_and_nothing_that_was_done_is_done_aga
         assert read_manifest(run / "pack-2").num_kept == 6
         rank(*tables, run / "rank", recipe, grow=2)
         assert fetched(run, recipe, PASSING).num_kept == 8
+        curate(run / "fetch", run / "curate", recipe, ALONE)
         assert verify(run, ALONE).faults == ()
         story = why(run, urls[5])[0]
         assert (story.stages[0].stage, story.stages[0].file) == ("rank", "rank/100000.parquet")
