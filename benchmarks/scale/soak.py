@@ -37,7 +37,7 @@ class Curve:
 
     def __init__(self) -> None:
         """Begin at nothing."""
-        self.num_pictures, self.points, self.cells = 0, list[dict[str, Any]](), list[int]()
+        self.num_pictures, self.points, self.cpu_s = 0, list[dict[str, Any]](), dict[int, float]()
         self._started = time.monotonic()
 
     def __call__(self, outcome: Outcome) -> None:
@@ -45,8 +45,7 @@ class Curve:
         assert isinstance(outcome, ShardReport), outcome
         self.num_pictures += outcome.num_seen
         cell = CELL.pid
-        if cell is not None and cell not in self.cells:
-            self.cells.append(cell)
+        self.cpu_s |= {pid: _cpu_s(pid) for pid in (os.getpid(), cell) if pid is not None}
         self.points.append(
             {
                 "pictures": self.num_pictures,
@@ -80,15 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         num_shards = -(-chosen.pictures // chosen.shard_pictures)
         write_source(Path(name, "in"), chosen.photos, num_shards, chosen.shard_pictures)
         manifest = curate(Path(name, "in"), Path(name, "out"), recipe, Spread(num_workers=0), curve)
-    CELL.close()  # so that its time counts, too
-    cpu = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     result = {
         "recipe": chosen.recipe,
         "num_pictures": manifest.num_seen,
         "num_kept": manifest.num_kept,
         "rejected": manifest.rejected,
-        "num_cells": len(curve.cells),
-        "cpu_s": round(sum(used.ru_utime + used.ru_stime for used in cpu), 1),
+        "num_cells": len(curve.cpu_s) - 1,
+        "cpu_s": round(sum(curve.cpu_s.values()), 1),
         "mib_per_1000_pictures_in_the_second_half": {
             key: curve.slope(key) for key in ("worker_mib", "cell_mib", "cell_address_mib")
         },
@@ -113,6 +110,12 @@ def write_source(folder: Path, photos: Path, num_shards: int, num_pictures: int)
     write_tar(tar, ((f"{number:06d}{file.suffix.lower()}", file.read_bytes()) for number, file in pictures))
     for shard in range(1, num_shards):
         (folder / f"{shard:06d}.tar").hardlink_to(tar)
+
+
+def _cpu_s(pid: int) -> float:
+    """Return user and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _mib(pid: int, column: int) -> float:
