@@ -189,8 +189,8 @@ def _take(folder: Path, owner: dict[str, Any]) -> Lease:
 def _not_here(folder: Path, number: int) -> str:
     """Say that a machine sees another folder than the one that the run holds."""
     return (
-        f"{folder}: not the folder that this run holds: lease {number} is not there on {socket.gethostname()}; nothing was "
-        f"written here: every machine must mount the same folder at the same path"
+        f"{folder}: not the folder that this run holds: lease {number} is not there on {socket.gethostname()}; "
+        f"nothing was written here: every machine must mount the same folder at the same path"
     )
 
 
