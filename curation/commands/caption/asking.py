@@ -22,7 +22,7 @@ UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Replied:
     """What is to be stored of one picture."""
 
     columns: Row
@@ -33,14 +33,14 @@ class Answer:
     """Whether it was asked about just now."""
 
 
-def in_order(pictures: Iterable[Row | bytes | None], asker: Asker, settings: CaptioningSettings) -> Iterator[Answer]:
+def in_order(pictures: Iterable[Row | bytes | None], asker: Asker, settings: CaptioningSettings) -> Iterator[Replied]:
     """Yield an answer for each picture; what is a reply already is passed on, and nobody is asked.
 
     Raises:
         NobodyThereError: whoever is asked does not answer us.
     """
     pool = ThreadPoolExecutor(asker.num_at_once)
-    waiting: deque[Answer | Future[Reply]] = deque()
+    waiting: deque[Replied | Future[Reply]] = deque()
     try:
         for picture in pictures:
             if isinstance(picture, bytes):
@@ -48,7 +48,7 @@ def in_order(pictures: Iterable[Row | bytes | None], asker: Asker, settings: Cap
             elif picture is None:
                 waiting.append(_new(Reply(fault=UNREADABLE), settings))
             else:
-                waiting.append(Answer(picture, None, is_new=False))
+                waiting.append(Replied(picture, None, is_new=False))
             while len(waiting) > NUM_WAITING * asker.num_at_once:
                 yield _answer(waiting.popleft(), settings)
         while waiting:
@@ -69,9 +69,9 @@ def shown_of(image_bytes: bytes, max_side_px: int, limits: DecodeLimits) -> byte
     return file.getvalue()
 
 
-def _answer(waiting: Answer | Future[Reply], settings: CaptioningSettings) -> Answer:
-    return waiting if isinstance(waiting, Answer) else _new(waiting.result(), settings)
+def _answer(waiting: Replied | Future[Reply], settings: CaptioningSettings) -> Replied:
+    return waiting if isinstance(waiting, Replied) else _new(waiting.result(), settings)
 
 
-def _new(reply: Reply, settings: CaptioningSettings) -> Answer:
-    return Answer(reply_columns(reply, settings), reply.fault, is_new=True)
+def _new(reply: Reply, settings: CaptioningSettings) -> Replied:
+    return Replied(reply_columns(reply, settings), reply.fault, is_new=True)

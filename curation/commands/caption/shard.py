@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curation.commands.caption.asking import UNREADABLE, Answer, in_order, shown_of
+from curation.commands.caption.asking import UNREADABLE, Replied, in_order, shown_of
 from curation.commands.caption.claims import columns_of
 from curation.commands.caption.endpoint import Endpoint
 from curation.commands.caption.local_model import LocalModel
@@ -145,7 +145,7 @@ def _earlier(job: CaptionJob) -> dict[tuple[str, str], Row]:
     return {(row["uid"], row["sha256"]): row for row in rows if row["reply"] is not None}
 
 
-def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, str], Row]) -> list[Answer]:
+def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, str], Row]) -> list[Replied]:
     """Return each picture's answer, in order.
 
     Raises:
@@ -153,13 +153,13 @@ def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, s
     """
     settings, known = job.settings, [earlier.get((row["uid"], row["sha256"])) for row in rows]
     num_new = known.count(None)
-    answers: list[Answer] = []
+    answers: list[Replied] = []
     if num_new:
         budget = Budget(max(MIN_BUDGET, int(settings.max_retry_fraction * num_new)))
         with closing(_asker(job, budget)) as asker:
             answers = list(in_order(_pictures(job, rows, known), asker, settings))
     else:
-        answers = [Answer(reply, None, is_new=False) for reply in known if reply is not None]
+        answers = [Replied(reply, None, is_new=False) for reply in known if reply is not None]
     failed = [answer.fault for answer in answers if answer.fault not in (None, UNREADABLE)]
     if len(failed) > max(settings.max_failed, settings.max_failed_fraction * num_new):
         raise ShardError(
@@ -194,7 +194,7 @@ def _pictures(job: CaptionJob, rows: Sequence[Row], known: Sequence[Row | None])
             yield shown_of(sample.image_bytes, job.settings.max_side_px, limits) if reply is None else reply
 
 
-def _counts(answers: Sequence[Answer]) -> dict[str, Any]:
+def _counts(answers: Sequence[Replied]) -> dict[str, Any]:
     """Return what the done record says of a shard: pictures asked about, asked about again, and replies taken over."""
     new = [answer.columns["num_requests"] for answer in answers if answer.is_new]
     return {"asked": [len(new), sum(max(0, num - 1) for num in new)], "reused": len(answers) - len(new)}

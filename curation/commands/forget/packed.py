@@ -75,15 +75,20 @@ def bury_packed(
         files[name] = preparation.put(stage.file(name), stage.manifest.files[name], write)
     rows = rest.select(["kept", "rejected_by", "reason"]).to_pylist()
     changes: dict[str, Any] = {"files": files, "rejected_before": count_rejections(rows), **work}
-    extra = dict(stage.manifest.extra)
-    if work and before is not None and before.manifest is not None and MADE_FROM in extra:
+    extra = _extra(stage.manifest, before if work else None, stage.captions)
+    changes |= {"extra": extra} if extra != stage.manifest.extra else {}
+    put_records(stage, preparation, told, **changes)
+
+
+def _extra(packed: Manifest, before: StageBurial | None, replies: StageBurial | None) -> dict[str, Any]:
+    """Return what the manifest says besides, of the states that what it was made from will have."""
+    extra = dict(packed.extra)
+    if before is not None and before.manifest is not None and MADE_FROM in extra:
         extra[MADE_FROM] = state_of(before)
-    replies = stage.captions
     if replies is not None and replies.manifest is not None:
         known = (replies.manifest.state, *replies.manifest.extra.get(BEFORE_FORGET, ()))
         extra |= {CAPTIONS_FROM: state_of(replies)} if extra.get(CAPTIONS_FROM) in known else {}
-    changes |= {"extra": extra} if extra != stage.manifest.extra else {}
-    put_records(stage, preparation, told, **changes)
+    return extra
 
 
 def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[int]] | None:

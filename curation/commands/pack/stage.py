@@ -223,16 +223,14 @@ def place_samples(
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Position]] = []
-    reasons = {at: one.reason for at, one in out.items() if not one.captions} | duplicates_among(
-        source, curated, out, told
-    )
+    unfit = {at: one.reason for at, one in out.items() if not one.captions}
+    reasons = unfit | duplicates_among(source, curated, out, told)
     better = {one.better for one in out.values()}
     uids: dict[Position, str] = {}
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), list(SEEN_COLUMNS)).to_pylist()
         for number, row in enumerate(rows):
-            position = (report.shard, number)
-            one = out.get(position)
+            one = out.get(position := (report.shard, number))
             if position in better:
                 uids[position] = row["uid"]
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
@@ -240,9 +238,7 @@ def place_samples(
                 continue
             reason = reasons.get(position) if row["num_captions"] or position in told else "no_caption"
             if reason is None:
-                size, repeated = row["num_bytes"] or 0, one.captions if one is not None else ()
-                names = sys.intern(row["format"]), size, is_forgotten, repeated, told.get(position, "")
-                placed.append(Placed(row["uid"], *position, *names))
+                placed.append(_seat(row, position, one, is_forgotten, told.get(position, "")))
             else:
                 rejected_row = _rejected_row(row, report.shard, reason)
                 if one is not None and one.better is not None and not is_forgotten:
@@ -251,6 +247,11 @@ def place_samples(
     for rejected_row, place in waiting:
         rejected_row[DUPLICATE_OF.name] = uids[place]
     return placed, rejected
+
+
+def _seat(row: Mapping[str, Any], position: Position, one: LeftOut | None, is_forgotten: bool, told: str) -> Placed:
+    size, repeated = row["num_bytes"] or 0, one.captions if one is not None else ()
+    return Placed(row["uid"], *position, sys.intern(row["format"]), size, is_forgotten, repeated, told)
 
 
 def left_out(

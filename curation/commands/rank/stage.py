@@ -257,11 +257,8 @@ def _write(
         for part, table in _parts(database, selection, settings.rows_per_part):
             keyed = table.append_column("key", pa.array(_keys(part, table.num_rows, settings.rows_per_part)))
             name = f"{part:05d}.parquet"
-            if name in known and is_there(target / name, known[name]):
-                files[name] = known[name]
-            else:
-                chosen = stones.without(keyed.select(columns.names).cast(columns))
-                files[name] = publish(target / name, partial(pq.write_table, chosen, compression="zstd", version="2.6"))
+            chosen = stones.without(keyed.select(columns.names).cast(columns))
+            files[name] = _published(target / name, chosen, known.get(name))
             writer.write_table(tally.count(stones.bury(_kept_rows(keyed, schema))))
 
     def write_ledger(path: Path) -> None:
@@ -278,6 +275,13 @@ def _write(
     rejected = {name: reasons for name, reasons in by.items() if reasons}
     report = ShardReport(LEDGER, work_id, num_kept + num_forgotten + sum(counts.values()), num_kept, rejected, files)
     return report, tally.duplicates
+
+
+def _published(path: Path, part: pa.Table, known: FileRecord | None) -> FileRecord:
+    """Write a part, unless the one that is known is there."""
+    if known is not None and is_there(path, known):
+        return known
+    return publish(path, partial(pq.write_table, part, compression="zstd", version="2.6"))
 
 
 def _parts(
