@@ -124,7 +124,7 @@ def _captions_json(
     binding: Binding,
     crawled: tuple[int, int],
     orientation: int,
-    told: NewCaption | None = None,
+    new: NewCaption | None = None,
 ) -> str:
     listed = [
         {
@@ -132,7 +132,7 @@ def _captions_json(
             "source": caption.source,
             "box": None if caption.box is None else list(caption.box),
             "iou": binding.iou if caption is binding.caption and binding.status == "bound" else None,
-            **(told.provenance if told is not None and caption.source == MODEL else {}),
+            **(new.provenance if new is not None and caption.source == MODEL else {}),
         }
         for caption in captions
     ]

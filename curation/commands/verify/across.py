@@ -106,13 +106,13 @@ def _check_captioned(stage: Rederived) -> None:
     if stage.recipe.file.caption is None:
         stage.records.fault(MANIFEST_NAME, "its recipe has no table [caption]", "the recipe by which it was asked")
         return
-    if stage.before is None or stage.before.manifest is None:
+    curated = None if stage.before is None else stage.before.manifest
+    if stage.before is None or curated is None:
         return
-    curated = stage.before
-    work = caption_work(curated.place.folder.name, stage.recipe.file.caption)
+    work = caption_work(stage.before.place.folder.name, stage.recipe.file.caption)
     if stage.manifest.work_digest != work:
         stage.records.fault(MANIFEST_NAME, f"work_digest {stage.manifest.work_digest}", f"{work}, of what is asked")
-    if stage.manifest.extra.get(MADE_FROM) != curated.manifest.state:
+    if stage.manifest.extra.get(MADE_FROM) != curated.state:
         stage.records.note(
             MANIFEST_NAME, "superseded: of an earlier state of curate; run caption again, it asks only what is new"
         )

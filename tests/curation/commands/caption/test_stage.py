@@ -23,7 +23,7 @@ from curation.commands.verify.check import verify
 from curation.commands.why.story import why
 from curation.commands.why.text import tell
 from curation.dataset.ledger import read_ledger
-from curation.dataset.manifest import read_manifest
+from curation.dataset.manifest import Manifest, read_manifest
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombstones
 from curation.errors import UsageError
@@ -296,7 +296,7 @@ def test_killed_at_any_moment_and_run_again_each_committed_shard_was_asked_about
     recipe = write_curated(tmp_path / "whole")
     with model_server(lambda n, before: good(0, 0).replace("0", "any")) as server, killing() as killer:
 
-        def work(run: Path) -> partial[object]:
+        def work(run: Path) -> partial[Manifest]:
             return partial(caption, run / "curate", recipe, ALONE, endpoint=address_of(server))
 
         shutil.copytree(tmp_path / "whole", tmp_path / "count")

@@ -128,7 +128,7 @@ def test_killed_while_it_grows_it_is_whole_again_after_the_same_call(tmp_path: P
     rank(*tables, tmp_path / "first", recipe)
     with killing() as killer:
 
-        def work(folder: Path) -> partial[object]:
+        def work(folder: Path) -> partial[Manifest]:
             return partial(rank, *tables, folder, recipe, grow=4)
 
         shutil.copytree(tmp_path / "first", tmp_path / "count")
