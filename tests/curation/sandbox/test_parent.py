@@ -176,6 +176,7 @@ def test_a_picture_that_fills_the_memory_leaves_the_same_cell_to_the_next_one(tm
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_cell_that_keeps_memory_is_renewed_before_a_picture_pays_for_it(tmp_path: Path) -> None:
     cell, recipe, pids = Cell(), poison_recipe(tmp_path), []
     for number in (LEAKING, LEAKING, LEAKING, 0):

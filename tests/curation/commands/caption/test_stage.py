@@ -240,6 +240,27 @@ def test_pack_chooses_by_the_rule_and_says_where_a_caption_comes_from(run: Path,
     assert verify(run, ALONE).faults == ()
 
 
+def test_a_new_caption_is_taken_where_the_recipe_finds_no_old_one_fit_unless_too_many_share_it(
+    run: Path, tmp_path: Path
+) -> None:
+    """Old captions have three words; one picture has none, and one gets a reply that is not fit."""
+    recipe = recipe_with(tmp_path / "recipes", checks="[captions]\nmin_words = 4\nmax_repeats = 2\n")
+    replies = ["I cannot help with that.", *["A man in a hat stands in front of the wall."] * 3]
+    shared = dict(enumerate(replies))
+    curate(run / "in", run / "curate-2", recipe, ALONE)
+    shutil.rmtree(run / "curate")
+    (run / "curate-2").rename(run / "curate")
+    with model_server(lambda n, before: shared.get(n, good(n, before))) as server:
+        told = {row["uid"]: row for row in told_by(server, run, recipe)}
+    pack(run / "curate", run / "pack", recipe, ALONE)
+    reasons = {row["uid"]: row["reason"] for row in read_ledger(run / "pack" / "ledger.parquet").to_pylist()}
+    for uid, row in told.items():
+        wanted = "caption_short" if row["reason"] == "refusal" else None
+        assert reasons[uid] == ("caption_repeated" if row["reply"] == replies[1] else wanted)
+    assert {fields["caption_source"] for fields in packed_of(run / "pack").values()} == {"model"}
+    assert verify(run, ALONE).faults == ()
+
+
 def lacking(run: Path) -> str:
     """Return the uid of the picture that came without a caption."""
     return next(str(row["uid"]) for row in rows_of(run / "curate") if row["kept"] and not row["num_captions"])
