@@ -1,4 +1,4 @@
-"""A small run of the simulation: every stage is gone through, and a shard asks no more of a store where there are many."""
+"""A small simulation: every stage is gone through, and a shard asks no more of a store where there are many."""
 
 import json
 from pathlib import Path
