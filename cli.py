@@ -41,6 +41,7 @@ STAGES: Commands = {
     stages.import_: "import laion400m-parts/ laion.parquet --as laion",
     stages.fetch: "fetch run/rank run/fetch --workers 16",
     stages.curate: "curate photos/ run/curate --recipe demo --workers 4",
+    stages.caption: "caption run/curate --recipe mine.toml --endpoint http://127.0.0.1:8000/v1",
     stages.pack: "pack run/curate run/pack --recipe demo",
     stages.report: "report run --against other-run",
 }

@@ -25,6 +25,8 @@ if __name__ == "__main__":
 
 import cli  # noqa: E402
 from curation.command_line import options  # noqa: E402
+from curation.commands.caption.rows import LEDGER_SCHEMA as CAPTION_SCHEMA  # noqa: E402
+from curation.commands.caption.rows import PROVENANCE  # noqa: E402
 from curation.commands.fetch.rows import LEDGER_SCHEMA as FETCH_SCHEMA  # noqa: E402
 from curation.commands.pack.stage import DUPLICATE_OF, schema_of  # noqa: E402
 from curation.commands.rank.stage import LEDGER_SCHEMA as RANK_SCHEMA  # noqa: E402
@@ -35,6 +37,7 @@ from curation.images.decode import FORMER_REASONS, REASONS  # noqa: E402
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE  # noqa: E402
 from curation.measure.columns import EXTRA_FIELDS  # noqa: E402
 from curation.measure.meanings import score_meanings  # noqa: E402
+from curation.recipe.captioning import CaptionChecks, CaptioningSettings  # noqa: E402
 from curation.recipe.filter_plan import FilterStanza, filter_names  # noqa: E402
 from curation.recipe.joint_scores import JOINT_SCORES  # noqa: E402
 from curation.recipe.judge import KeepRange  # noqa: E402
@@ -65,6 +68,7 @@ EXAMPLES: Mapping[str, Any] = {
     "max_pwatermark": 0.8, "max_words": 80, "max_repeats": 100, "near_duplicate_bits": 6, "min": 0.5, "max": 45.0,
     "face_height": 0.35, "name": "colour", "schema_version": 1, "filter": "text_map", "top": 10_000_000,
     "when": {"text_prominence": {"max": 0.02}}, "then": {"text_prominence": {"max": 0.52}},
+    "model": "qwen2.5-vl-7b", "revision": "a1b2c3d", "prompt": "Describe the picture in one sentence.",
     "proofs": [{"when": {}, "then": {}}], "spots": {"weights": "ppocr_v4_det"}, "description": "Removes grey pictures.",
 }  # fmt: skip
 """Values of keys that have no default to show."""
@@ -94,11 +98,21 @@ COLUMNS: Mapping[str, tuple[str, str, str]] = {
     "num_captions": ("captions that came with it", "captions", "3"),
     "captions": ("what each caption is like; only with `[captions]`", "list of the struct below", "[…]"),
     "joint_scores": ("scores of two evidences ([scores](scores.md)); null while not settled", "struct", "{…}"),
+    "reply": ("what the model said, as it came; 8,192 characters at most", "text; null where nothing came", "A woman…"),
+    "num_reply_characters": ("how long it was", "characters; null", "214"),
+    "finish_reason": ("why it ended there", "`stop`, `length`, ...; null", "stop"),
+    "answered_by": ("what the server calls its model", "text; null", "qwen2.5-vl-7b"),
+    "num_requests": ("how often the picture was asked about", "requests", "1"),
+    "caption_model": ("which model was asked; in `pack` null where another caption was taken", "text", "qwen2.5-vl-7b"),
+    "caption_revision": ("which state of it, as the recipe states", "text", "a1b2c3d"),
+    "caption_prompt_sha256": ("of the prompt", "64 hex digits", "9b1c…"),
+    "caption_time": ("when the reply came", "UTC, ISO 8601", "2026-11-30T19:40:00Z"),
+    "has_caption": ("whether the reply is fit; the same once the picture is forgotten", "true or false; null", "true"),
     "source_shard": ("the curated shard that it was packed from", "name", "00012"),
     "source_sha256": ("of the bytes before metadata was taken out", "64 hex digits", "9b1c…"),
     "shard": ("the packed shard that it lies in", "name; null", "00003"),
     "offset": ("where its picture's tar header stands in that shard", "bytes; null", "1536000"),
-    "caption_source": ("whose caption was packed", "`facecaption`, `laion`, `text`; null", "facecaption"),
+    "caption_source": ("whose caption was packed", "`facecaption`, `laion`, `text`, `model`; null", "facecaption"),
     "caption_binding": ("whether the caption is bound to a face, or why not", "code; null", "bound"),
     "license": ("licence, as the source says it", "text; null", "CC-BY-4.0"),
     "author": ("author, as the source says it", "text; null", "A. Photographer"),
@@ -108,6 +122,7 @@ COLUMNS: Mapping[str, tuple[str, str, str]] = {
 ENVIRONMENT: Sequence[tuple[str, str, str, str]] = (
     ("FACECAPTIONHQ_MODELS", "folder of weights, searched before the user's cache", "path", "/data/models"),
     ("FACECAPTIONHQ_FILTERS", "folders of filters of one's own, on every machine", "as in PATH", "/data/filters"),
+    ("FACECAPTIONHQ_CAPTION_KEY", "bearer token of the server that `caption` asks, on every machine", "text", "sk-…"),
     ("FACECAPTIONHQ_GOLD", "labelled photos, for tests and benchmarks alone", "path", "/data/gold"),
     ("FACECAPTIONHQ_GOLD2", "a second set of them, for benchmarks alone", "path", "/data/gold2"),
     ("XDG_CACHE_HOME", "where the cache of weights and exports lies: `facecaptionhq` below it", "path", "/data/cache"),
@@ -148,8 +163,9 @@ def _recipe() -> str:
     settings = (
         ("(top level)", RecipeFile, ("schema_version", "name", "description")), ("[rank]", RankSettings, None),
         ("[rank.gates]", GateSettings, None), ("[fetch]", FetchSettings, None), ("[decode]", DecodeLimits, None),
-        ("[curate]", CurateSettings, None), ("[captions]", CaptionSettings, None), ("[pack]", PackSettings, None),
-        ("[[filters]]", FilterStanza, None), ("[filters.keep.SCORE]", KeepRange, None),
+        ("[curate]", CurateSettings, None), ("[captions]", CaptionSettings, None),
+        ("[caption]", CaptioningSettings, None), ("[caption.checks]", CaptionChecks, None),
+        ("[pack]", PackSettings, None), ("[[filters]]", FilterStanza, None), ("[filters.keep.SCORE]", KeepRange, None),
         ("[[filters.screens]]", ScreenStanza, None), ("[[filters.screens.proofs]]", Proof, None),
     )  # fmt: skip
     parts = ["# Every key of a recipe", HEAD, "Types and limits are checked before anything starts.\n"]
@@ -177,7 +193,7 @@ def _keys(model: Any, names: Sequence[str] | None = None) -> str:
 
 
 def _is_table(annotation: Any) -> bool:
-    return hasattr(annotation, "model_fields") or annotation == (CaptionSettings | None)
+    return any(hasattr(part, "model_fields") for part in (annotation, *get_args(annotation)))
 
 
 def _kind(field: Any) -> str:
@@ -319,7 +335,8 @@ def _ledger() -> str:
     pack = schema_of(load_recipe("facecaptionhq-strict"))
     stages = (
         ("Everywhere", list(BASE_FIELDS)), ("`rank` adds", RANK_SCHEMA), ("`fetch` adds", FETCH_SCHEMA),
-        ("`curate` adds", [column for column, _ in curated]), ("`pack` adds", [*pack, DUPLICATE_OF]),
+        ("`curate` adds", [column for column, _ in curated]), ("`caption` adds", CAPTION_SCHEMA),
+        ("`pack` adds", [*pack, *PROVENANCE, DUPLICATE_OF]),
     )  # fmt: skip
     parts = ["# Every column of a ledger", HEAD]
     base = {column.name for column in BASE_FIELDS}

@@ -1,7 +1,7 @@
 """The stages as commands, in the order in which a run goes through them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,9 @@ from curation.command_line.options import (
 )
 from curation.printable import say
 
+if TYPE_CHECKING:
+    from curation.recipe.recipe import Recipe
+
 
 def rank(
     facecaption: Annotated[Path, typer.Argument(parser=path, help="FaceCaption-15M parquet: a file or a folder.")],
@@ -54,6 +57,9 @@ def rank(
     waiver: Annotated[
         str | None, typer.Option("--waiver", help="Why gates may let pass what no column says anything of.")
     ] = None,
+    grow: Annotated[
+        int | None, typer.Option("--grow", min=1, help="Of a finished selection, admit so many rows below its cut.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
@@ -62,7 +68,7 @@ def rank(
     from curation.commands.rank.stage import rank as run
 
     safeguards = Safeguards(release, blocklist or (), waiver)
-    conclude(run(facecaption, laion, target, loaded, safeguards, detections), target, as_json)
+    conclude(run(facecaption, laion, target, loaded, safeguards, detections, grow), target, as_json)
 
 
 def import_(
@@ -179,6 +185,38 @@ def curate(  # long: its options
 
         say(table(costs(location(target), manifest)), err=True)
     conclude(manifest, location(target), as_json)
+
+
+def caption(
+    source: Annotated[str, typer.Argument(help="Folder that `curate` wrote; replies lie in `caption` beside it.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    changes: SetOption = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint", help="Base address of a server with OpenAI's chat completions: http://HOST:8000/v1."
+        ),
+    ] = None,
+    workers: WorkersOption = NUM_CORES,
+    ray_address: RayOption = None,
+    log_json: LogOption = None,
+    metrics: MetricsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a model write a new caption of every curated picture, beside those it came with; nothing is replaced."""
+    loaded = load(recipe, changes)
+    from curation.commands.caption.stage import caption as run
+    from curation.commands.caption.stage import captions_of_folder
+
+    spread = spread_of(workers, ray_address, loaded.file.curate.num_gpus if _is_local(loaded) else 0.0)
+    with progress("caption", log_json, metrics=metrics) as on_outcome:
+        manifest = run(location(source), loaded, spread, on_outcome, endpoint=endpoint)
+    conclude(manifest, captions_of_folder(location(source)), as_json)
+
+
+def _is_local(recipe: "Recipe") -> bool:
+    """Whether the model itself runs in the workers."""
+    return recipe.file.caption is not None and recipe.file.caption.via == "transformers"
 
 
 def pack(

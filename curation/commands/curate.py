@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -235,7 +236,7 @@ def curate_shard(job: CurateJob) -> ShardReport:
     """
     started, cpu_started = time.time(), time.process_time()
     if not job.source.path.exists():
-        raise UsageError(f"{job.source.path}: no such shard")
+        raise UsageError(f"{job.source.path}: no such shard on {socket.gethostname()}")
     if job.source_sha256 is not None and (report := _committed(job, job.source_sha256)) is not None:
         return report
     with job.source.opened() as source:

@@ -22,7 +22,7 @@ class Caption:
 
     text: str
     source: str
-    """`facecaption` (describes the face in `box`), `laion` (alt text), or `text` (the source's own)."""
+    """`facecaption` (describes the face in `box`), `laion` (alt text), `text` (its own), or `model` (`caption`)."""
     box: Box | None = None
     """The face it describes, in pixels of the picture as it was when crawled."""
 

@@ -75,6 +75,34 @@ CURATE: Mapping[str, str] = {
     "broken_caption": "the caption is no text",
     "broken_metadata": "the metadata is no JSON object",
 }
+CAPTION: Mapping[str, str] = {
+    "unreadable": "the picture could not be opened to be shown",
+    "connection": "whoever is asked took no connection, or broke it off",
+    "timeout": "no answer came in time",
+    "http_400": "the server refused this picture's request",
+    "http_408": "the server gave up waiting for us",
+    "http_413": "the server found this picture's request too large",
+    "http_429": "the server wants fewer requests",
+    "http_5xx": "the server has a fault of its own",
+    "bad_answer": "the answer is no single message of a single text",
+    "answer_too_large": "the answer is larger than an answer may be",
+    "empty": "the reply says nothing",
+    "control_characters": "the reply holds characters that move cursors or turn lines, and no text has",
+    "refusal": "the model refuses, or speaks of itself",
+    "markup": "the reply holds JSON, HTML, Markdown, addresses or a model's own marks",
+    "cut_off": "the reply was cut at `caption.max_tokens`",
+    "too_long": "the reply has more words than may be",
+    "too_short": "the reply has fewer words than are wanted",
+    "repeats": "the reply says the same again and again",
+    "language": "the reply is in no language that the recipe takes",
+    "boilerplate": "the reply is what agencies, galleries or cameras write",
+    "personal_data": "the reply holds an e-mail address or a telephone number",
+    "contradicts_faces": "the reply speaks of several people, or of nobody, where one face was found",
+    "contradicts_colour": "the reply calls a picture black and white that has colour",
+    "contradicts_drawn": "the reply calls a photo a drawing",
+    "same_for_many": "too many pictures of the shard were given this reply",
+}
+"""Of the new caption alone: the picture goes on without it. Other codes of HTTP have a reason of their own, too."""
 PACK: Mapping[str, str] = {
     "no_caption": "it has no caption",
     "duplicate_uid": "the same picture, by its URL, lies in another shard and is better",
@@ -90,6 +118,6 @@ PACK: Mapping[str, str] = {
 FORGET: Mapping[str, str] = {"forgotten": "somebody asked for it to be taken out; a tombstone is left"}
 
 OF_STAGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"rank": RANK, "fetch": FETCH, "curate": CURATE, "pack": PACK, "forget": FORGET}
+    {"rank": RANK, "fetch": FETCH, "curate": CURATE, "caption": CAPTION, "pack": PACK, "forget": FORGET}
 )
 """Who rejects -> reason -> what it means, for all that is neither a filter, `unreadable` nor `quarantine`."""

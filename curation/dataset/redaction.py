@@ -10,7 +10,7 @@ from curation.dataset.stages import FORGET, FORGOTTEN
 
 STAYS = frozenset({"uid", "source_shard", "num_facecaption_rows", "num_laion_rows"})
 """Columns that say nothing of the image but its hash, where it stood, and how many metadata rows it had."""
-STAYS_IF_KEPT = frozenset({"format", "num_captions"})
+STAYS_IF_KEPT = frozenset({"format", "num_captions", "has_caption"})
 """Columns by which `pack` knows that a forgotten row held a place in a final shard, so that the others keep theirs."""
 NUM_BLOCK_BYTES = 16 << 10
 

@@ -51,6 +51,8 @@ class Stage:
     """Files of its own that belong to no single shard."""
     rejects_before_shards: bool = False
     """Whether it turns samples away before it cuts shards, so that its counts are more than its shards' sum."""
+    is_aside: bool = False
+    """Whether it only adds to what the stage before it made: whom it turns away goes on without that."""
     can_be_redecided: bool = False
     """Whether `decide` judges its folder anew by another recipe."""
 
@@ -60,6 +62,11 @@ class Stage:
         shard = f"{series}{NUMBERED}"
         form = rf"{shard}(?:{REWRITTEN})?\.(?:tar|parquet)" if self.writes_tars else rf"{shard}\.parquet"
         return file in self.own_tables or re.fullmatch(form, file) is not None
+
+    @property
+    def is_selection(self) -> bool:
+        """Whether it writes no tars, but one ledger and parts of a table."""
+        return self.has_whole_ledger and not self.writes_tars
 
     @property
     def own_tables(self) -> tuple[str, ...]:
@@ -74,12 +81,15 @@ FETCH = Stage(
     name="fetch", before="rank", output_since="0.3.0", member_key="key", tables=(FINDINGS_NAME,), follows_shards=True
 )
 CURATE = Stage(name="curate", before="fetch", output_since="0.1.0", can_be_redecided=True, follows_shards=True)
+CAPTION = Stage(
+    name="caption", before="curate", output_since="0.3.0", writes_tars=False, follows_shards=True, is_aside=True
+)
 PACK = Stage(
     name="pack", before="curate", output_since="0.3.0", is_by_format=True,
     has_whole_ledger=True, tables=(INDEX_NAME, LEFT_OUT_NAME, CARD_NAME), rejects_before_shards=True,
 )  # fmt: skip
 
-_TABLE = {stage.name: stage for stage in (RANK, FETCH, CURATE, PACK)}
+_TABLE = {stage.name: stage for stage in (RANK, FETCH, CURATE, CAPTION, PACK)}
 STAGES: Mapping[str, Stage] = MappingProxyType(_TABLE)
 """Every stage by its name, in the order in which samples flow."""
 

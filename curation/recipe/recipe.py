@@ -10,6 +10,7 @@ from pydantic import Field
 
 import configs
 from curation.errors import RecipeError
+from curation.recipe.captioning import CaptioningSettings
 from curation.recipe.filter_plan import FilterPlan, FilterStanza, ScreenPlan, criterion_of, plan_of, plan_values
 from curation.recipe.joint_scores import JOINT_SCORES
 from curation.recipe.judge import Criterion, KeepRange
@@ -50,6 +51,7 @@ class RecipeFile(Settings):
     curate: CurateSettings = CurateSettings()
     filters: tuple[FilterStanza, ...] = Field(min_length=1)
     captions: CaptionSettings | None = None
+    caption: CaptioningSettings | None = None
     pack: PackSettings = PackSettings()
     limits: LimitsRecord | None = None
     """In a file: the path of a lock that `calibrate` wrote, or a table `file`, `labels` (`curation.recipe.limits`)."""

@@ -80,7 +80,7 @@ def ledgers_of(place: StageFolder) -> list[tuple[Path, ShardReport | None]]:
     (manifest, reports), stage = reports_of(place.folder), STAGES[place.stage]
     if manifest is not None and LEDGER_NAME in manifest.files:
         return [(place.folder / LEDGER_NAME, None)]
-    if stage.has_whole_ledger and not stage.writes_tars:
+    if stage.is_selection:
         return [(place.folder / LEDGER_NAME, report) for report in reports]
     return [(report.file(place.folder, ".parquet"), report) for report in reports]
 

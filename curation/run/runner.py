@@ -20,7 +20,7 @@ from curation.errors import ClusterError, DiskFullError, FaceCaptionError, Lease
 from curation.interrupts import handlers_kept
 from curation.storage.fence import fenced
 from curation.storage.lease import Lease, expect
-from curation.storage.paths import refusal_of
+from curation.storage.paths import is_local, refusal_of
 from curation.storage.scratch import end_users_of, scratch_folder
 
 log = logging.getLogger(__name__)
@@ -160,6 +160,8 @@ def silent(outcome: Outcome) -> None:
 def _attempt(work: Callable[[J], ShardReport], job: J) -> Outcome:
     lease: Lease | None = getattr(job, "lease", None)
     try:
+        if lease is not None and is_local(lease.folder):
+            lease.require()  # before anything is made: a machine may lack the folder that all others share
         with nullcontext() if lease is None else fenced(lease.fence):
             return work(job)
     except (DiskFullError, LeaseError) as error:

@@ -7,6 +7,7 @@ environment. Encoded bytes go in, JSON comes out; pixels cross nothing.
 import atexit
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -36,6 +37,9 @@ NUM_SHARING = 8
 """Pictures of a batch that share the deadline of one: few take nearly so long, and whoever hangs should be found soon.
 A batch that is late for no fault of its own is measured again one by one."""
 MAX_ANSWER_BYTES = 256 << 20
+RENEWED_AT = 0.5
+"""Share of `max_measure_mib` by which a child may grow beside its loaded filters: what arenas of libraries keep is
+taken from what pictures may have, so an old child would turn them away that a new one measures."""
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
 START = "from curation.sandbox.watcher import watch; watch(); from curation.sandbox.child import main; main()"
@@ -51,6 +55,7 @@ class Cell:
         self._connection: Connection[Any, Any] | None = None
         self._loaded: tuple[Any, ...] | None = None
         self._loading_s = 0.0
+        self._num_base_bytes = 0
         self._owner = os.getpid()
 
     def measure(
@@ -110,7 +115,10 @@ class Cell:
         wanted = (environment, name)
         is_alive = self._owner == os.getpid() and self._process is not None and self._process.poll() is None
         if is_alive and self._loaded == wanted:
-            return
+            if not self._has_grown(request.curate):
+                return
+            self._close()
+            is_alive = False
         if not is_alive or self._loaded is None or self._loaded[0] != environment:
             self._close()
             self._start()
@@ -120,7 +128,21 @@ class Cell:
         if "error" in answer:
             raise error_named(str(answer["error"]))(str(answer["message"]))
         self._loaded = wanted
+        self._num_base_bytes = self._num_bytes()
         self._loading_s += cpu_seconds(answer)
+
+    def _has_grown(self, curate: CurateSettings) -> bool:
+        """Whether the child has kept so much memory between pictures that a new one should take its place."""
+        allowed = RENEWED_AT * (curate.max_measure_mib << 20)
+        return curate.device == "cpu" and self._num_bytes() - self._num_base_bytes > allowed
+
+    def _num_bytes(self) -> int:
+        """Address space of the child, which is what its limit counts; 0 where it is dead."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[0]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * resource.getpagesize()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()

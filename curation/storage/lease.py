@@ -61,22 +61,28 @@ class Lease:
 
         Raises:
             LeaseError: another run holds the folder now.
+            StorageError: this machine does not see the folder that the run holds.
         """
+        if is_local(self.folder):
+            self.require()  # before the lock is made: a machine may lack the folder that all others share
         with together(self.folder):
             self.require()
             yield
 
     def require(self) -> None:
-        """Make sure that nobody has taken over.
+        """Make sure that nobody has taken over, and that this machine sees the folder that the run holds.
 
         Raises:
             LeaseError: another run holds the folder now.
+            StorageError: it is another folder: the lease is not there.
         """
         if (highest := _highest(self.folder)) > self.number:
             raise LeaseError(
                 f"{self.folder}: another run took over (lease {highest}) while this one did not answer; "
                 f"nothing more is committed here, and nothing is lost: the other run goes on"
             )
+        if highest < self.number:
+            raise StorageError(_not_here(self.folder, self.number))
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,14 @@ def _take(folder: Path, owner: dict[str, Any]) -> Lease:
         with alone(folder):
             if create(_path(folder, number + 1), {**owner, "beat": 0, "released": False}):
                 return Lease(folder, number + 1)
+
+
+def _not_here(folder: Path, number: int) -> str:
+    """Say that a machine sees another folder than the one that the run holds."""
+    return (
+        f"{folder}: not the folder that this run holds: lease {number} is not there on {socket.gethostname()}; "
+        f"nothing was written here: every machine must mount the same folder at the same path"
+    )
 
 
 def _release(lease: Lease, owner: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ NAP_NAME = "FACECAPTIONHQ_NAP_S"
 MISTYPED = 11
 """A poison whose evidence has a bool where a float belongs."""
 KILL_THE_GROUP = 12
+LEAKING = 14
+"""A picture after which a third of a gigabyte is never given back."""
 HUNGRY = 13
 """A picture that does no harm, and needs half of the memory that the recipe of the tests allows."""
 
@@ -69,7 +71,12 @@ class Poison:
                 with self._marks.open("a") as marks:
                     marks.write(f"{number} {image[0, 1].tolist()} {os.getpid()} {os.getppid()}\n")
                 harm(number)
+                if number == LEAKING:
+                    kept.append(np.ones(350 << 20, np.uint8))
         return [PoisonEvidence(_brightness(image)) for image in images]
+
+
+kept: list[np.ndarray] = []
 
 
 def _brightness(image: RgbImage) -> float:

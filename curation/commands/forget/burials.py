@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from curation.commands.caption.stage import captions_of_folder
 from curation.commands.forget.packed import bury_packed, seats_of
 from curation.commands.forget.prepare import (
     StageBurial,
@@ -12,13 +13,14 @@ from curation.commands.forget.prepare import (
     find_again,
     open_stage,
     put_records,
+    refresh_captioned,
     refresh_curated,
     refresh_fetched,
 )
 from curation.commands.forget.reach import Reach
 from curation.commands.forget.seek import Sought
 from curation.dataset.manifest import BEFORE_FORGET
-from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
+from curation.dataset.stages import CAPTION, CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.urls import host_of
 from curation.errors import FaceCaptionError
 from curation.run.folders import StageFolder, names_in
@@ -63,7 +65,20 @@ def _bury_curated(
     put_records(stage, preparation, told, **changes)
 
 
-BURIALS = {RANK.name: _bury_ranked, FETCH.name: _bury_fetched, CURATE.name: _bury_curated, PACK.name: bury_packed}
+def _bury_captioned(
+    stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
+) -> None:
+    bury_shards(stage, before, preparation, uids)
+    put_records(stage, preparation, told, **refresh_captioned(stage, before))
+
+
+BURIALS = {
+    RANK.name: _bury_ranked,
+    FETCH.name: _bury_fetched,
+    CURATE.name: _bury_curated,
+    CAPTION.name: _bury_captioned,
+    PACK.name: bury_packed,
+}
 """Stage -> what prepares all its files, where it has more than shards."""
 
 
@@ -109,6 +124,8 @@ class _Burying:
         before = None if source is None else self._burials.get(resolved(source))
         try:
             stage = open_stage(place)
+            beside = None if source is None else captions_of_folder(source)
+            stage.captions = None if beside is None else self._burials.get(resolved(beside))
             bury = BURIALS.get(place.stage, _bury_shards_alone)
             bury(stage, before, preparation, self._uids, self._told)
         except (FaceCaptionError, OSError):

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
-from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, whole_file
+from curation.commands.caption.beside import places_in, places_of
+from curation.commands.caption.stage import captions_of_folder
+from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, state_of, whole_file
 from curation.commands.pack.placement import Placed
 from curation.commands.pack.stage import (
+    CAPTIONS_FROM,
     left_out,
     pack_jobs,
     pack_work,
@@ -16,7 +20,15 @@ from curation.commands.pack.stage import (
     place_samples,
 )
 from curation.dataset.ledger import count_rejections, read_ledger, write_table
-from curation.dataset.manifest import BEFORE_FORGET, MADE_FROM, WORK_NAME, Manifest, ShardReport, stats_path
+from curation.dataset.manifest import (
+    BEFORE_FORGET,
+    MADE_FROM,
+    MANIFEST_NAME,
+    WORK_NAME,
+    Manifest,
+    ShardReport,
+    stats_path,
+)
 from curation.dataset.redaction import bury
 from curation.dataset.stages import FORGET, INDEX_NAME, LEDGER_NAME, PACK
 from curation.recipe.recipe import Recipe
@@ -62,11 +74,21 @@ def bury_packed(
         write = partial(write_table, table=table, footer=footer)
         files[name] = preparation.put(stage.file(name), stage.manifest.files[name], write)
     rows = rest.select(["kept", "rejected_by", "reason"]).to_pylist()
-    changes = {"files": files, "rejected_before": count_rejections(rows), **work}
-    if work and before is not None and before.manifest is not None and MADE_FROM in stage.manifest.extra:
-        state = replace(before.manifest, shards=tuple(before.new.values())).state
-        changes["extra"] = {**stage.manifest.extra, MADE_FROM: state}
+    changes: dict[str, Any] = {"files": files, "rejected_before": count_rejections(rows), **work}
+    extra = _extra(stage.manifest, before if work else None, stage.captions)
+    changes |= {"extra": extra} if extra != stage.manifest.extra else {}
     put_records(stage, preparation, told, **changes)
+
+
+def _extra(packed: Manifest, before: StageBurial | None, replies: StageBurial | None) -> dict[str, Any]:
+    """Return what the manifest says besides, of the states that what it was made from will have."""
+    extra = dict(packed.extra)
+    if before is not None and before.manifest is not None and MADE_FROM in extra:
+        extra[MADE_FROM] = state_of(before)
+    if replies is not None and replies.manifest is not None:
+        known = (replies.manifest.state, *replies.manifest.extra.get(BEFORE_FORGET, ()))
+        extra |= {CAPTIONS_FROM: state_of(replies)} if extra.get(CAPTIONS_FROM) in known else {}
+    return extra
 
 
 def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[int]] | None:
@@ -78,7 +100,10 @@ def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[
     if curated.manifest is None:
         return None
     seats: dict[str, set[int]] = {}
-    for seat in place_samples(curated.place.folder, curated.manifest)[0]:
+    source = curated.place.folder
+    replies = captions_of_folder(source)
+    told = places_in(replies, source) if (replies / MANIFEST_NAME).is_file() else {}
+    for seat in place_samples(source, curated.manifest, told=told)[0]:
         if seat.uid in uids:
             seats.setdefault(seat.source_shard, set()).add(seat.row)
     return {shard: frozenset(rows) for shard, rows in seats.items()}
@@ -95,7 +120,7 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
         return {}  # packed from something else: running `pack` again is refused or does it anew
     is_ = replace(was, shards=tuple(before.new.values()))
     out = left_out(before.place.folder, was, recipe, stage.place.folder, stage.manifest)
-    placed, _ = place_samples(before.place.folder, was, out=out)
+    placed, _ = place_samples(before.place.folder, was, out=out, told=places_of(before.place.folder, recipe))
     left = [replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in placed]
     old, new = _work_ids(stage, before, recipe, was, placed), _work_ids(stage, before, recipe, is_, left)
     for shard, report in stage.new.items():

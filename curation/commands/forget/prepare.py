@@ -12,12 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.caption.shard import caption_work_id
 from curation.commands.curate import curate_work_id_of
 from curation.commands.fetch.placeholders import find, summary
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work_id
 from curation.commands.pack.members import picture_offsets
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, manifest_values, stats_path, total
+from curation.dataset.manifest import (
+    BEFORE_FORGET,
+    MADE_FROM,
+    MANIFEST_NAME,
+    Manifest,
+    ShardReport,
+    manifest_values,
+    stats_path,
+    total,
+)
 from curation.dataset.redaction import bury, recount
 from curation.dataset.stages import FINDINGS_NAME, FORGET, LEDGER_NAME, STAGES, Stage
 from curation.dataset.tar import copy_without
@@ -49,6 +59,8 @@ class StageBurial:
     """Samples that leave a tar."""
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
     """Shard -> measurement keys, of ledgers that were read."""
+    captions: "StageBurial | None" = None
+    """The replies that lie beside what it was made from, where such were prepared."""
 
     @property
     def stage(self) -> Stage:
@@ -177,16 +189,17 @@ def _bury_shard(
     seats: frozenset[int] | None,
 ) -> ShardReport | None:
     folder, column = stage.place.folder, stage.stage.member_key
-    ledger, tar = report.file(folder, ".parquet"), report.file(folder, ".tar")
+    ledger = report.file(folder, ".parquet")
     with ExitStack() as stack:
         copy = stack.enter_context(whole_file(ledger, report.files[ledger.name]))
         rows = _rows_of(copy, uids, [*VERDICT, "key"])
         if not rows:
             return None
         table, files = read_ledger(copy), dict(report.files)
-        keys = {row[column] for row in rows if row["kept"]}
+        keys = {row[column] for row in rows if row["kept"]} if stage.stage.writes_tars else set()
         offsets: dict[str, int] = {}
         if keys:
+            tar = report.file(folder, ".tar")
             whole = stack.enter_context(whole_file(tar, report.files[tar.name]))
 
             def write(temp: Path) -> None:
@@ -280,6 +293,37 @@ def refresh_curated(stage: StageBurial, before: StageBurial | None) -> None:
         was, is_ = (record.files[record.file(Path(), ".tar").name].sha256 for record in (old, new))
         if report.work_id == curate_work_id_of(shard, was, recipe, keys):
             stage.new[shard] = replace(report, work_id=curate_work_id_of(shard, is_, recipe, keys))
+
+
+def refresh_captioned(stage: StageBurial, before: StageBurial | None) -> dict[str, Any]:
+    """Give shards of replies whose curated tar has changed the identity of the work that they now are.
+
+    Returns the manifest's fields that change: which state of the curated folder they are about.
+    """
+    recipe = stage.recipe(before)
+    if before is None or recipe is None or recipe.file.caption is None:
+        return {}
+    for shard, report in stage.new.items():
+        old, new = before.old.get(shard), before.new.get(shard)
+        if old is None or new is None or old == new:
+            continue
+        was, is_ = (record.files[record.file(Path(), ".tar").name].sha256 for record in (old, new))
+        if report.work_id == caption_work_id(shard, was, recipe):
+            stage.new[shard] = replace(report, work_id=caption_work_id(shard, is_, recipe))
+    if stage.manifest is None:
+        return {}
+    extra = dict(stage.manifest.extra)
+    if before.manifest is not None and extra.get(MADE_FROM) == before.manifest.state:
+        extra[MADE_FROM] = state_of(before)
+    if stage.new != stage.old:
+        extra[BEFORE_FORGET] = [*extra.get(BEFORE_FORGET, ()), stage.manifest.state]
+    return {} if extra == stage.manifest.extra else {"extra": extra}
+
+
+def state_of(stage: StageBurial) -> str:
+    """Return the state that a finished stage will have."""
+    assert stage.manifest is not None
+    return replace(stage.manifest, shards=tuple(stage.new.values())).state
 
 
 def put_records(stage: StageBurial, preparation: Preparation, told: Told, **changes: Any) -> None:

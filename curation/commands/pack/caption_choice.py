@@ -1,14 +1,16 @@
 """Which captions a recipe finds fit to train on, by what can be said of each without the picture."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from curation.dataset.caption_facts import CaptionFacts, facts_of_all
-from curation.dataset.captions import Caption
+from curation.dataset.captions import Binding, Caption
 from curation.errors import ShardError
 from curation.measure.arrow import from_struct
+from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CaptionSettings
 
 if TYPE_CHECKING:
@@ -64,16 +66,49 @@ def by_quality(
     return tuple(captions[i] for i in sorted(fit or range(len(captions)), key=worse))
 
 
-def told_captions(rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: object) -> pa.Table:
+def preferred(
+    old: Binding | None, captions: Sequence[Caption], told: Caption | None, recipe: Recipe, repeated: Collection[int]
+) -> Binding | None:
+    """Return the old caption that would be taken, or the new one, by the rule `caption.prefer`.
+
+    `captions` are the old ones, the new one stands behind them. Where no old one is fit, the new one is taken, and the
+    other way round: a reply that is not fit never comes here, one that too many pictures share is no better.
+    """
+    if told is None or recipe.file.caption is None:
+        return old
+    settings, most = recipe.file.captions, recipe.file.pack.max_caption_characters
+    facts = facts_of_all(captions, most)
+    is_fit = [settings is None or fault_of(f, settings) is None for f in facts]
+    has_fit = any(fit and place not in repeated for place, fit in enumerate(is_fit))
+    new = Binding(told, "no_box")
+    if old is None or not has_fit:
+        return new
+    if recipe.file.caption.prefer == "old" or len(captions) in repeated:
+        return old
+    enough = (settings or CaptionSettings()).enough_words
+    num_old, num_new = (min(f.num_words, enough) for f in facts_of_all((old.caption, told), most))
+    return new if recipe.file.caption.prefer == "new" or num_new > num_old else old
+
+
+def told_captions(
+    rows: Sequence[Mapping[str, Any]],
+    settings: CaptionSettings,
+    where: object,
+    new: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:
     """Return what is to be known of the captions of one shard's ledger, one row for each of those who are kept.
+
+    `new` are the digests of new captions by uid: such a one is fit, and stands behind those that came.
 
     Raises:
         ShardError: the ledger says nothing of a kept sample's captions.
     """
-    return pa.Table.from_pylist(list(_told(rows, settings, where)), schema=SCHEMA)
+    return pa.Table.from_pylist(list(_told(rows, settings, where, new)), schema=SCHEMA)
 
 
-def _told(rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: object) -> Iterator[dict[str, Any]]:
+def _told(
+    rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: object, new: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows):
         if not row["kept"]:
             continue
@@ -82,6 +117,8 @@ def _told(rows: Sequence[Mapping[str, Any]], settings: CaptionSettings, where: o
         for place, told in enumerate(row["captions"]):
             facts = from_struct(CaptionFacts, told)
             yield {"number": number, "place": place, "digest": facts.digest, "fault": fault_of(facts, settings)}
+        if new and row["uid"] in new:
+            yield {"number": number, "place": len(row["captions"]), "digest": new[row["uid"]], "fault": None}
 
 
 def without_fit_caption(database: "duckdb.DuckDBPyConnection") -> list[tuple[int, int, str]]:

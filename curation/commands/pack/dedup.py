@@ -4,7 +4,7 @@ Whether pictures that are nearly one count as one (`near_duplicates`), and which
 (`caption_choice`), the recipe says.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.commands.caption.beside import Places, captions_of_shard, places_of, reports_for
+from curation.commands.caption.checks import digest_of
+from curation.commands.caption.stage import captions_of_folder
 from curation.commands.pack.caption_choice import (
     REPEATED,
     finds_repeats,
@@ -58,18 +61,21 @@ DELETE FROM pictures USING lesser WHERE pictures.shard = lesser.shard AND pictur
 
 
 def duplicates_among(
-    source: Path, curated: "Manifest", left_out: Mapping[Position, LeftOut] = MappingProxyType({})
+    source: Path,
+    curated: "Manifest",
+    left_out: Mapping[Position, LeftOut] = MappingProxyType({}),
+    told: Places = MappingProxyType({}),
 ) -> dict[Position, str]:
     """Return (shard, row) -> reason of every kept sample with a caption that a better one stands for.
 
     First of each uid, then of equal bytes, the sample with the largest native face is the best, then the one with the
     most captions, then the smaller uid, then the one that came first. Equal bytes have equal faces, so that the face
     decides between samples of one uid alone. Where the recipe has no faces, all are alike. Whoever `left_out` says has
-    no fit caption stands for nobody.
+    no fit caption stands for nobody. `told` says who has a new caption.
     """
     reasons: dict[Position, str] = {}
     numbers = {report.shard: number for number, report in enumerate(curated.shards)}
-    with _pictures(source, curated, with_looks=False) as database:
+    with _pictures(source, curated, told, with_looks=False) as database:
         unfit = [(numbers[shard], row) for (shard, row), one in left_out.items() if one.is_unfit]
         _take_out(database, unfit)
         for same, reason in SAME.items():
@@ -89,13 +95,13 @@ def left_out_among(source: Path, curated: "Manifest", recipe: Recipe, stones: To
     Raises:
         ShardError: a ledger lacks what is asked of a kept sample.
     """
-    settings, captions = recipe.file.pack, recipe.file.captions
-    with _pictures(source, curated, with_looks=settings.near_duplicate_bits is not None) as database:
+    settings, captions, told = recipe.file.pack, recipe.file.captions, places_of(source, recipe)
+    with _pictures(source, curated, told, with_looks=settings.near_duplicate_bits is not None) as database:
         held = list(_held(source, curated, stones))
         if captions is None:
             return _choose(database, curated, recipe, held)
-        for shard, told in _captions(source, curated, captions):
-            _insert(database, "captions", told, shard)
+        for shard, facts in _captions(source, curated, captions, recipe):
+            _insert(database, "captions", facts, shard)
         database.execute("CREATE TABLE candidates AS FROM pictures")
         left_out = _choose(database, curated, recipe, held)
         while finds_repeats(database, captions):
@@ -132,18 +138,30 @@ def _choose(
     return left_out
 
 
-def _captions(source: Path, curated: "Manifest", settings: CaptionSettings) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the number of each shard, and what is to be known of its captions."""
+def _captions(
+    source: Path, curated: "Manifest", settings: CaptionSettings, recipe: Recipe
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the number of each shard, and what is to be known of its captions, a new one behind the others."""
+    folder = captions_of_folder(source)
+    replies = reports_for(source, recipe)
     for shard, report in enumerate(curated.shards):
         ledger = report.file(source, ".parquet")
-        yield shard, told_captions(read_ledger(ledger, ["kept", CAPTIONS]).to_pylist(), settings, ledger)
+        rows = read_ledger(ledger, ["uid", "kept", CAPTIONS]).to_pylist()
+        new = captions_of_shard(folder, replies[report.shard]) if report.shard in replies else {}
+        digests = {uid: digest_of(caption.text) for uid, caption in new.items()}
+        yield shard, told_captions(rows, settings, ledger, digests)
 
 
 @contextmanager
-def _pictures(source: Path, curated: "Manifest", *, with_looks: bool) -> "Iterator[duckdb.DuckDBPyConnection]":
+def _pictures(
+    source: Path, curated: "Manifest", told: Places, *, with_looks: bool
+) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Yield a database whose table `pictures` holds what is compared of every sample that may be packed."""
     has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
     hashes = "".join(f", {name} VARCHAR" for name in HASHES) if with_looks else ""
+    new: dict[str, list[int]] = {}
+    for name, row in told:
+        new.setdefault(name, []).append(row)
     with scratch_database(MEMORY_LIMIT) as database:
         database.execute(
             "CREATE TABLE pictures (uid VARCHAR, sha256 VARCHAR, num_captions INTEGER, face_side DOUBLE, "
@@ -154,7 +172,8 @@ def _pictures(source: Path, curated: "Manifest", *, with_looks: bool) -> "Iterat
         )
         database.execute("CREATE TABLE often (digest VARCHAR)")
         for shard, report in enumerate(curated.shards):
-            _insert(database, "pictures", _rows(report.file(source, ".parquet"), has_faces, with_looks), shard)
+            rows = _rows(report.file(source, ".parquet"), has_faces, with_looks, new.get(report.shard, ()))
+            _insert(database, "pictures", rows, shard)
         yield database
 
 
@@ -189,8 +208,8 @@ def _held(source: Path, curated: "Manifest", stones: Tombstones) -> Iterator[tup
         yield from ((shard, number) for number, row in enumerate(rows) if stones.hold_row(row))
 
 
-def _rows(ledger: Path, has_faces: bool, with_looks: bool) -> pa.Table:
-    """Return what is compared of the samples of one shard that may be packed."""
+def _rows(ledger: Path, has_faces: bool, with_looks: bool, new: Collection[int]) -> pa.Table:
+    """Return what is compared of the samples of one shard that may be packed; the rows `new` have a new caption."""
     columns = ["uid", "sha256", "num_captions", "kept"]
     asked = [f"{FACES}_scores.{FACE_SIDE}"] * has_faces + [f"{LOOK}_evidence.{name}" for name in HASHES] * with_looks
     table = read_ledger(ledger, columns + asked)
@@ -199,7 +218,8 @@ def _rows(ledger: Path, has_faces: bool, with_looks: bool) -> pa.Table:
     table = table.append_column("number", pa.array(range(len(table)), pa.int32()))
     for name in HASHES * with_looks:
         table = table.append_column(name, pc.struct_field(table[f"{LOOK}_evidence"], name))
-    table = table.filter(pc.and_(table["kept"], pc.greater(table["num_captions"], 0)))
+    has_caption = pc.or_(pc.greater(table["num_captions"], 0), pc.is_in(table["number"], pa.array(new, pa.int32())))
+    table = table.filter(pc.and_(table["kept"], has_caption))
     if with_looks and table[HASHES[0]].null_count:
         raise ShardError(f"{ledger}: lacks the look of {table[HASHES[0]].null_count} samples that are kept")
     return table.select([*columns[:3], "face_side", "number", *(HASHES * with_looks)])

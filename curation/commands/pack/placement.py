@@ -35,6 +35,8 @@ class Placed:
     """Whether it only holds the place of a forgotten sample, so that all others keep theirs."""
     repeated: tuple[int, ...] = ()
     """Places of those of its captions that too many share to be trained on."""
+    told: str = ""
+    """What names the new caption that it has (`curation.commands.caption`); empty where it has none."""
 
     @property
     def weight(self) -> int:

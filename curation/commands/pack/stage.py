@@ -15,6 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.commands.caption.beside import (
+    NewCaption,
+    Places,
+    captions_of_shard,
+    places_of,
+    reports_for,
+    require_captions,
+)
+from curation.commands.caption.rows import PROVENANCE
+from curation.commands.caption.stage import captions_of_folder
 from curation.commands.pack.card import CARD
 from curation.commands.pack.dedup import duplicates_among, left_out_among
 from curation.commands.pack.left_out import LeftOut, Position, leaves_out, recorded, table_of
@@ -42,6 +52,8 @@ from curation.storage.paths import local_copy, named
 from curation.storage.publish import FileRecord, digest, publish
 
 NO_TOMBSTONES = Tombstones()
+CAPTIONS_FROM = "captions_from"
+"""Key of the manifest's `extra`: the state of the new captions that it was packed with."""
 CURATED_RECIPE = "curated_recipe_digest"
 """Key of the manifest's `extra`: the recipe by which the folder was decided that it was packed from."""
 EXTRA_FIELDS = (
@@ -74,6 +86,8 @@ class PackJob:
     placed: tuple[Placed, ...]
     inputs: tuple[ShardReport, ...]
     """The curated shards that it draws from."""
+    captions: Mapping[str, ShardReport]
+    """Curated shard -> the replies about it, where the recipe asks for such."""
     lease: Lease | None = None
 
 
@@ -90,13 +104,14 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
             f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
             f"pack it with that recipe, or curate again with this one"
         )
+    captions = require_captions(source, curated, recipe)
     work_digest = pack_work(curated, recipe)
     with claimed(target, PACK, work_digest) as lease:
         register(source, target, PACK.name, curated.state)
-        stones = consult(target) | consult(source)
+        stones, told = consult(target) | consult(source), places_of(source, recipe)
         out = left_out(source, curated, recipe, target, stones=stones)
         said = _say_left_out(target, recipe, out)
-        placed, rejected = place_samples(source, curated, stones, out)
+        placed, rejected = place_samples(source, curated, stones, out, told)
         jobs = pack_jobs(source, target, recipe, curated, placed, lease)
         rejected += without_a_shard(placed, recipe)
         outcomes = run_all(jobs, pack_shard, spread, on_outcome, _packed)
@@ -108,6 +123,7 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
                 "schema": sample_fields(recipe),
                 CURATED_RECIPE: curated.recipe_digest,
                 MADE_FROM: curated.state,
+                **({} if captions is None else {CAPTIONS_FROM: captions.state}),
             },
             rejected_before=count_rejections(rejected),
         )
@@ -124,11 +140,15 @@ def pack_jobs(
 ) -> list[PackJob]:
     """Return one job per final shard of which anything is left, each with the curated shards that it draws from."""
     inputs = {report.shard: replace(report, run={}) for report in curated.shards}
+    told = reports_for(source, recipe)
     return [
-        PackJob(shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))), lease)
+        PackJob(
+            shard, source, target, recipe, chunk, tuple(inputs[s] for s in sorted(_sources(chunk))),
+            {s: told[s] for s in _sources(chunk) if s in told}, lease,
+        )
         for shard, chunk in cut(placed, recipe.file.pack)
         if not all(seat.is_forgotten for seat in chunk)
-    ]
+    ]  # fmt: skip
 
 
 def without_a_shard(placed: Sequence[Placed], recipe: Recipe) -> list[dict[str, Any]]:
@@ -145,6 +165,7 @@ def pack_work_id(job: PackJob) -> str:
             seat.source_shard,
             seat.row,
             *(["forgotten"] if seat.is_forgotten else [["without", *seat.repeated]] if seat.repeated else []),
+            *([["told", seat.told]] if seat.told and not seat.is_forgotten else []),
         )
         for seat in job.placed
     ]
@@ -191,33 +212,33 @@ def place_samples(
     curated: Manifest,
     stones: Tombstones = NO_TOMBSTONES,
     out: Mapping[Position, LeftOut] = MappingProxyType({}),
+    told: Places = MappingProxyType({}),
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples to pack in order of source shard and row, and the ledger rows of those that stay out.
 
     Of several samples of one picture the best is packed; a sample without any caption is of no use to a text-to-image
     trainer. What was kept and then forgotten holds its place, if it had one, but where nothing else is left of a final
-    shard. `out` says whom the recipe leaves out (`left_out`).
+    shard. `out` says whom the recipe leaves out (`left_out`), `told` who has a new caption.
     """
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Position]] = []
-    reasons = {at: one.reason for at, one in out.items() if not one.captions} | duplicates_among(source, curated, out)
+    unfit = {at: one.reason for at, one in out.items() if not one.captions}
+    reasons = unfit | duplicates_among(source, curated, out, told)
     better = {one.better for one in out.values()}
     uids: dict[Position, str] = {}
     for report in curated.shards:
         rows = read_ledger(report.file(source, ".parquet"), list(SEEN_COLUMNS)).to_pylist()
         for number, row in enumerate(rows):
-            position = (report.shard, number)
-            one = out.get(position)
+            one = out.get(position := (report.shard, number))
             if position in better:
                 uids[position] = row["uid"]
             is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
             if not (row["kept"] or (is_forgotten and row["format"] is not None)):
                 continue
-            reason = reasons.get(position) if row["num_captions"] else "no_caption"
+            reason = reasons.get(position) if row["num_captions"] or position in told else "no_caption"
             if reason is None:
-                size, repeated = row["num_bytes"] or 0, one.captions if one is not None else ()
-                placed.append(Placed(row["uid"], *position, sys.intern(row["format"]), size, is_forgotten, repeated))
+                placed.append(_seat(row, position, one, is_forgotten, told.get(position, "")))
             else:
                 rejected_row = _rejected_row(row, report.shard, reason)
                 if one is not None and one.better is not None and not is_forgotten:
@@ -226,6 +247,11 @@ def place_samples(
     for rejected_row, place in waiting:
         rejected_row[DUPLICATE_OF.name] = uids[place]
     return placed, rejected
+
+
+def _seat(row: Mapping[str, Any], position: Position, one: LeftOut | None, is_forgotten: bool, told: str) -> Placed:
+    size, repeated = row["num_bytes"] or 0, one.captions if one is not None else ()
+    return Placed(row["uid"], *position, sys.intern(row["format"]), size, is_forgotten, repeated, told)
 
 
 def left_out(
@@ -248,7 +274,9 @@ def left_out(
 
 def schema_of(recipe: Recipe) -> pa.Schema:
     """Return the columns of a pack's ledgers."""
-    return SCHEMA if recipe.file.pack.near_duplicate_bits is None else SCHEMA.append(DUPLICATE_OF)
+    more = [] if recipe.file.caption is None else list(PROVENANCE)
+    more += [] if recipe.file.pack.near_duplicate_bits is None else [DUPLICATE_OF]
+    return pa.schema([*SCHEMA, *more])
 
 
 def sample_fields(recipe: Recipe) -> dict[str, Any]:
@@ -271,9 +299,9 @@ def pack_shard(job: PackJob) -> ShardReport:
         return report
     work_id, footer = pack_work_id(job), _footer(job.recipe)
     with Spool() as spool, shard_writer(job.target, job.lease, job.shard, work_id) as shard:
-        for seat, sample, measured in _with_evidence(job):
+        for seat, sample, measured, told in _with_evidence(job):
             image_bytes = _stored(sample.image_bytes, seat.format, job.recipe)
-            fields = training_sample(sample, measured, image_bytes, job.recipe, seat.repeated)
+            fields = training_sample(sample, measured, image_bytes, job.recipe, seat.repeated, told)
             spool.put(seat, _row(seat, sample, measured, fields), _members(seat, image_bytes, fields))
         for seat in job.placed:
             if seat.is_forgotten:
@@ -289,9 +317,11 @@ def _members(seat: Placed, image_bytes: bytes, fields: Mapping[str, Any]) -> Ite
     return packed_members(seat.uid, image_bytes, metadata, str(fields["caption"]))
 
 
-def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any]]]:
-    """Yield each placed sample with its bytes and its ledger row, reading every source shard once."""
+def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, Any], NewCaption | None]]:
+    """Yield each placed sample with its bytes, its ledger row and its new caption, reading every source shard once."""
+    folder = captions_of_folder(job.source)
     for report in job.inputs:
+        told = captions_of_shard(folder, job.captions[report.shard]) if report.shard in job.captions else {}
         here = [seat for seat in job.placed if seat.source_shard == report.shard and not seat.is_forgotten]
         table = read_ledger(report.file(job.source, ".parquet"))
         measured = table.take(pa.array([seat.row for seat in here], pa.int64())).to_pylist()
@@ -302,7 +332,7 @@ def _with_evidence(job: PackJob) -> Iterator[tuple[Placed, Sample, Mapping[str, 
                 seat, row = wanted.pop(sample.key)
                 if hashlib.sha256(sample.image_bytes).hexdigest() != row["sha256"]:
                     raise ShardError(f"{path}: {sample.key}: its bytes are not those that the ledger names")
-                yield seat, sample, row
+                yield seat, sample, row, told.get(seat.uid)
         if wanted:
             raise ShardError(f"{path}: {next(iter(wanted))} is kept in the ledger but not in the tar")
 
@@ -326,6 +356,7 @@ def _row(seat: Placed, sample: Sample, measured: Mapping[str, Any], fields: Mapp
         "num_bytes": fields["num_bytes"],
         "caption_source": fields["caption_source"],
         "caption_binding": fields["caption_binding"],
+        **{field.name: fields[field.name] or None for field in PROVENANCE if field.name in fields},
         "license": rights.license,
         "author": rights.author,
         "rights_json": rights.as_json,

@@ -5,7 +5,9 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from curation.commands.pack.caption_choice import by_quality
+from curation.commands.caption.beside import NewCaption
+from curation.commands.caption.rows import PROVENANCE
+from curation.commands.pack.caption_choice import by_quality, preferred
 from curation.dataset.captions import MAX_COORDINATE, Binding, Caption, bind, captions_of, clean_caption
 from curation.dataset.rights import UNKNOWN, rights_of
 from curation.dataset.sample import Sample
@@ -14,6 +16,9 @@ from curation.images.containers import read_container
 from curation.measure.arrow import from_struct
 from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.recipe import Recipe
+
+MODEL = "model"
+"""Source of a caption that `caption` brought."""
 
 
 def has_face_fields(recipe: Recipe) -> bool:
@@ -24,11 +29,17 @@ def has_face_fields(recipe: Recipe) -> bool:
 
 
 def training_sample(  # long: the fields of the json member, one by one
-    sample: Sample, measured: Mapping[str, Any], image_bytes: bytes, recipe: Recipe, repeated: Collection[int] = ()
+    sample: Sample,
+    measured: Mapping[str, Any],
+    image_bytes: bytes,
+    recipe: Recipe,
+    repeated: Collection[int] = (),
+    told: NewCaption | None = None,
 ) -> dict[str, Any]:
     """Return the fields of the `.json` member.
 
-    `measured` is the sample's row of the curate ledger, `repeated` the places of captions that too many share. Face
+    `measured` is the sample's row of the curate ledger, `repeated` the places of captions that too many share, `told`
+    its new caption. Face
     fields stand only where `has_face_fields`: box [x1, y1, x2, y2] and landmarks [x, y] * 5 in pixels of the decoded
     picture, of the face that the caption is bound to, else of the largest confident one. What may be missing is inside
     `captions_json`, a JSON text.
@@ -48,6 +59,9 @@ def training_sample(  # long: the fields of the json member, one by one
         chosen = by_quality(captions, recipe.file.captions, settings.max_caption_characters, repeated)
     is_ranked = recipe.file.captions is not None
     binding = bind(chosen, face_boxes, size, crawled, settings.min_caption_box_iou, orientation, is_ranked)
+    new = None if told is None else Caption(told.text, MODEL)
+    binding = preferred(binding, captions, new, recipe, repeated)
+    captions += () if new is None else (new,)
     if binding is None:
         raise ShardError(f"{sample.key}: the ledger counts captions but none is there")
     fields: dict[str, Any] = {
@@ -57,7 +71,8 @@ def training_sample(  # long: the fields of the json member, one by one
         "caption_source": binding.caption.source,
         "caption_binding": binding.status,
         "captions": [clean_caption(caption.text, settings.max_caption_characters) for caption in captions],
-        "captions_json": _captions_json(captions, binding, crawled, orientation),
+        **_provenance(binding, told, recipe),
+        "captions_json": _captions_json(captions, binding, crawled, orientation, told),
         "license": rights.license or UNKNOWN,
         "author": rights.author or UNKNOWN,
         "rights_json": rights.as_json or "{}",
@@ -75,6 +90,14 @@ def training_sample(  # long: the fields of the json member, one by one
         fields["face_landmarks"] = [float(x) for x in face.landmarks]
         fields["face_confidence"] = float(face.confidence)
     return fields
+
+
+def _provenance(binding: Binding, told: NewCaption | None, recipe: Recipe) -> dict[str, str]:
+    """Return who wrote the caption, when and asked what: empty texts where it came with the picture."""
+    if recipe.file.caption is None:
+        return {}
+    is_new = told is not None and binding.caption.source == MODEL
+    return {field.name: told.provenance[field.name] if told is not None and is_new else "" for field in PROVENANCE}
 
 
 def _faces_plan(recipe: Recipe) -> FilterPlan | None:
@@ -96,13 +119,20 @@ def _crawled_size(metadata: Mapping[str, Any], size: tuple[int, int]) -> tuple[i
     return size
 
 
-def _captions_json(captions: tuple[Caption, ...], binding: Binding, crawled: tuple[int, int], orientation: int) -> str:
+def _captions_json(
+    captions: tuple[Caption, ...],
+    binding: Binding,
+    crawled: tuple[int, int],
+    orientation: int,
+    new: NewCaption | None = None,
+) -> str:
     listed = [
         {
             "text": caption.text,
             "source": caption.source,
             "box": None if caption.box is None else list(caption.box),
             "iou": binding.iou if caption is binding.caption and binding.status == "bound" else None,
+            **(new.provenance if new is not None and caption.source == MODEL else {}),
         }
         for caption in captions
     ]

@@ -252,9 +252,9 @@ def names_owners(database: "duckdb.DuckDBPyConnection") -> bool:
     return bool(database.sql("SELECT count(rights_json) > 0 FROM candidates").fetchall()[0][0])
 
 
-def selected(database: "duckdb.DuckDBPyConnection", cut: Cut, rows_per_part: int) -> Iterator[pa.Table]:
-    """Yield the parts of the selection, best first."""
-    yield from chunks(database, SELECTION_SQL.format(is_kept=cut.condition), rows_per_part)
+def selected(database: "duckdb.DuckDBPyConnection", condition: str, rows_per_part: int) -> Iterator[pa.Table]:
+    """Yield the parts of a selection, best first; `condition` is SQL over candidates that says who is selected."""
+    yield from chunks(database, SELECTION_SQL.format(is_kept=condition), rows_per_part)
 
 
 def rest(database: "duckdb.DuckDBPyConnection", folder: Path, cut: Cut | None, num_rows: int) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ import logging
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 from curation.commands.rank.blindness import look
 from curation.commands.rank.cleaning import Counts, clean_facecaption, clean_laion, clean_release, num_buckets_for
 from curation.commands.rank.gates import Blocklist, read_blocklist
-from curation.commands.rank.join import Cut, find_cut, join, names_owners, opened, rest, selected
+from curation.commands.rank.growth import GROWN, Generation, generations, grown_before, require_growing
+from curation.commands.rank.join import Cut, join, names_owners, opened, rest, selected
 from curation.commands.rank.streams import file_digests, left_out, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
@@ -33,7 +34,7 @@ from curation.recipe.settings import RankSettings
 from curation.run.shard_writer import commit_report
 from curation.run.target import Facts, claimed, finish
 from curation.storage.paths import named
-from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, publish
+from curation.storage.publish import TEMP_FOLDER, FileRecord, digest, is_there, publish
 
 if TYPE_CHECKING:
     import duckdb
@@ -88,15 +89,18 @@ def rank(  # long: what it promises, and its steps in order
     recipe: "Recipe",
     safeguards: Safeguards = Safeguards(),
     detections: Path | None = None,
+    grow: int | None = None,
 ) -> Manifest:
     """Select images from FaceCaption-shaped and LAION-shaped parquet and write the selection to `target`.
 
     `facecaption` and `laion` are parquet files or folders of them. Ledger and selection depend on the rows alone,
     never on their order. `detections` is parquet of faces by SAMPLE_ID, which count before
-    FaceCaption's boxes. A finished target of the same inputs and settings is left as it is.
+    FaceCaption's boxes. A finished target of the same inputs and settings is left as it is, unless `grow` says how many
+    of the next rows below its cut are admitted (`curation.commands.rank.growth`).
 
     Raises:
-        UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work.
+        UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work; or it is to grow
+            and has not ended, or has no cut.
         SafetyError: a gate has no column to judge by, and there is no waiver.
         LeaseError: another run holds `target`.
     """
@@ -105,9 +109,13 @@ def rank(  # long: what it promises, and its steps in order
     inputs = _digests(facecaption, laion, safeguards, blocklist, detections)
     work_id = rank_work(settings, inputs)
     with claimed(target, RANK, work_id) as lease:
-        if committed(target, LEDGER, work_id) is not None and (target / MANIFEST_NAME).is_file():
+        before = read_manifest(target, RANK.name) if (target / MANIFEST_NAME).is_file() else None
+        if grow is None and before is not None and committed(target, LEDGER, work_id) is not None:
             log.info("%s already holds this selection", target)
-            return read_manifest(target, RANK.name)
+            return before
+        if grow is not None:
+            require_growing(before, settings.top, target)
+        grown = (*grown_before(before), *(() if grow is None else (grow,)))
         temp = target / TEMP_FOLDER / uuid.uuid4().hex
         temp.mkdir(parents=True)
         try:
@@ -115,13 +123,18 @@ def rank(  # long: what it promises, and its steps in order
                 cleaned = _clean(database, temp, facecaption, laion, safeguards.release, detections)
                 sight = look(database, temp, settings.gates, safeguards.waiver)
                 join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release, sight.blind)
-                cut = find_cut(database, settings.top)
-                report, duplicates = _write(database, temp, target, settings, work_id, cut)
+                selection = tuple(generations(database, settings.top, grown))
+                known = {} if before is None else dict(before.shards[0].files)
+                report, duplicates = _write(database, temp, target, settings, work_id, selection, known)
         finally:
             shutil.rmtree(temp)  # of this attempt alone: nobody who took over relies on it
         commit_report(target, lease, report)
         release = None if safeguards.release is None else _named(safeguards.release, inputs["release"])
+        if grow is not None and len(selection) <= len(grown):
+            log.warning("%s: fewer rows than asked for, or none, were left below the cut", target)
+        cut = selection[-1].cut if selection else None
         extra = {"inputs": inputs, **_facts(cleaned, duplicates, settings, cut), "release": release, **sight.facts}
+        extra |= {GROWN: list(grown)} if grown else {}
         return finish(
             target, RANK, recipe, work_id, [report], Facts(files=_blocked(target, blocklist), extra=extra), lease
         )
@@ -228,27 +241,31 @@ def _write(
     target: Path,
     settings: RankSettings,
     work_id: str,
-    cut: Cut | None,
+    selection: Sequence[Generation],
+    known: Mapping[str, FileRecord],
 ) -> tuple[ShardReport, Counter[str]]:
-    """Write the parts and the ledger; return the done record and how many rows repeated an image, by source."""
+    """Write the parts and the ledger; return the done record and how many rows repeated an image, by source.
+
+    Parts that are `known` and there stay as they are.
+    """
     files: dict[str, FileRecord] = {}
     schema = LEDGER_SCHEMA.with_metadata(_footer(settings))
     tally, stones = _Tally(), consult(target)
     columns = OWNED_SCHEMA if names_owners(database) else SELECTION_SCHEMA
     kept = temp / "kept.parquet"
     with pq.ParquetWriter(kept, schema, compression="zstd", compression_level=1) as writer:
-        for part, table in enumerate(selected(database, cut, settings.rows_per_part) if cut is not None else ()):
+        for part, table in _parts(database, selection, settings.rows_per_part):
             keyed = table.append_column("key", pa.array(_keys(part, table.num_rows, settings.rows_per_part)))
             name = f"{part:05d}.parquet"
             chosen = stones.without(keyed.select(columns.names).cast(columns))
-            files[name] = publish(target / name, partial(pq.write_table, chosen, compression="zstd", version="2.6"))
+            files[name] = _published(target / name, chosen, known.get(name))
             writer.write_table(tally.count(stones.bury(_kept_rows(keyed, schema))))
 
     def write_ledger(path: Path) -> None:
         with pq.ParquetWriter(path, schema, compression="zstd", version="2.6") as ledger:
             for batch in pq.ParquetFile(kept).iter_batches(NUM_LEDGER_GROUP_ROWS):
                 ledger.write_batch(batch)
-            for table in rest(database, temp, cut, NUM_LEDGER_GROUP_ROWS):
+            for table in rest(database, temp, selection[-1].cut if selection else None, NUM_LEDGER_GROUP_ROWS):
                 ledger.write_table(tally.count(stones.bury(table.cast(schema))))
 
     files[LEDGER_NAME] = publish(target / LEDGER_NAME, write_ledger)
@@ -258,6 +275,22 @@ def _write(
     rejected = {name: reasons for name, reasons in by.items() if reasons}
     report = ShardReport(LEDGER, work_id, num_kept + num_forgotten + sum(counts.values()), num_kept, rejected, files)
     return report, tally.duplicates
+
+
+def _published(path: Path, part: pa.Table, known: FileRecord | None) -> FileRecord:
+    """Write a part, unless the one that is known is there."""
+    if known is not None and is_there(path, known):
+        return known
+    return publish(path, partial(pq.write_table, part, compression="zstd", version="2.6"))
+
+
+def _parts(
+    database: "duckdb.DuckDBPyConnection", selection: Sequence[Generation], rows_per_part: int
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the number and the rows of every part, generation by generation."""
+    for generation in selection:
+        for part, table in enumerate(selected(database, generation.condition, rows_per_part)):
+            yield generation.part_number(part), table
 
 
 def is_selection(schema: pa.Schema) -> bool:

@@ -88,6 +88,11 @@ def _pack_of(run: Path, curated: Manifest) -> tuple[Path | None, list[str]]:
     return (left[0] if left else None), names
 
 
+def straight(stages: Sequence[FinishedStage]) -> tuple[FinishedStage, ...]:
+    """Return the stages through which samples flow, without those that stand aside."""
+    return tuple(stage for stage in stages if not STAGES[stage.name].is_aside)
+
+
 def check_stages(stages: Sequence[FinishedStage]) -> tuple[Check, ...]:
     """Return every conservation check: within each stage, against its ledger, and from each stage to the next.
 
@@ -95,8 +100,10 @@ def check_stages(stages: Sequence[FinishedStage]) -> tuple[Check, ...]:
         ShardError: a ledger that a manifest names cannot be read.
     """
     checks: list[Check] = []
-    for before, stage in zip((None, *stages), stages, strict=False):
-        if before is not None and STAGES[stage.name].before == before.name:
+    by_name = {stage.name: stage for stage in stages}
+    for stage in stages:
+        before = by_name.get(STAGES[stage.name].before or "")
+        if before is not None:
             checks.append(_flow_check(before, stage))
         checks += [_balance_check(stage), _ledger_check(stage)]
     return tuple(checks)

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from curation.commands.report.contents import CASCADE, Report
+from curation.commands.report.flow import straight
 from curation.commands.report.funnel import lay_out_funnel
 from curation.commands.report.plots import lay_out_histogram
 from curation.commands.report.sheets import Tile, format_limits, format_range, format_score
@@ -26,12 +27,13 @@ SHEET_KINDS = ("kept", "near", "rejected", "changed")
 def render(report: Report) -> str:
     """Return the page."""
     template = _environment().get_template("page.html.j2")
+    stages = straight(report.stages)
     script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return template.render(
         report=report,
         curated=report.curated.manifest,
-        last=report.stages[-1],
-        funnel=lay_out_funnel(report.stages, report.filter_names),
+        last=stages[-1],
+        funnel=lay_out_funnel(stages, report.filter_names),
         plots=[(spread, lay_out_histogram(spread)) for spread in report.spreads],
         sheets={kind: [sheet for sheet in report.sheets if sheet.choice.kind == kind] for kind in SHEET_KINDS},
         reaches={spread.criterion.name: spread.reach for spread in report.spreads},

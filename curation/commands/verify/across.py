@@ -7,20 +7,27 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.commands.caption.beside import places_of
+from curation.commands.caption.shard import caption_work, caption_work_id
+from curation.commands.caption.stage import captions_of_folder
 from curation.commands.fetch.again import asked_before, num_asked_again
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
-from curation.commands.pack.stage import left_out, pack_jobs, pack_work, pack_work_id, place_samples
+from curation.commands.pack.stage import CAPTIONS_FROM, left_out, pack_jobs, pack_work, pack_work_id, place_samples
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
 from curation.commands.verify.shards import Before
 from curation.dataset.ledger import count_rejections, read_ledger, require_base
-from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport
-from curation.dataset.stages import CURATE, FETCH, FORGET, INDEX_NAME, LEDGER_NAME, PACK, STAGES
+from curation.dataset.manifest import MADE_FROM, MANIFEST_NAME, Manifest, ShardReport, read_manifest
+from curation.dataset.stages import CAPTION, CURATE, FETCH, FORGET, INDEX_NAME, LEDGER_NAME, PACK, STAGES
 from curation.errors import FaceCaptionError, ShardError
 from curation.recipe.recipe import Recipe
 from curation.storage.paths import local_copy
 
 Records = Mapping[str, StageRecords]
+NEW_CAPTIONS = (
+    "superseded: packed with captions that are not those beside curate now; it is whole, but pack again into a new "
+    "folder to have these"
+)
 ORIGIN = ("source_shard", "source_sha256")
 """What every row of a pack says of where it came from."""
 
@@ -95,12 +102,37 @@ def _check_curated(stage: Rederived) -> None:
             expect_work_id(stage.records, report, curate_id(stage.records, report, origin.sha256))
 
 
+def _check_captioned(stage: Rederived) -> None:
+    if stage.recipe.file.caption is None:
+        stage.records.fault(MANIFEST_NAME, "its recipe has no table [caption]", "the recipe by which it was asked")
+        return
+    curated = None if stage.before is None else stage.before.manifest
+    if stage.before is None or curated is None:
+        return
+    work = caption_work(stage.before.place.folder.name, stage.recipe.file.caption)
+    if stage.manifest.work_digest != work:
+        stage.records.fault(MANIFEST_NAME, f"work_digest {stage.manifest.work_digest}", f"{work}, of what is asked")
+    if stage.manifest.extra.get(MADE_FROM) != curated.state:
+        stage.records.note(
+            MANIFEST_NAME, "superseded: of an earlier state of curate; run caption again, it asks only what is new"
+        )
+        return
+    for report in stage.manifest.shards:
+        if (origin := origin_of(stage.stages, CAPTION.name, report)) is not None:
+            expect_work_id(stage.records, report, caption_work_id(report.shard, origin.sha256, stage.recipe))
+
+
 def _check_packed(stage: Rederived) -> None:
     if stage.before is not None and stage.before.manifest is not None:
         _check_packing(stage.records, stage.manifest, stage.before, stage.recipe, stage.broken)
 
 
-IDENTITIES = {FETCH.name: _check_fetched, CURATE.name: _check_curated, PACK.name: _check_packed}
+IDENTITIES = {
+    FETCH.name: _check_fetched,
+    CURATE.name: _check_curated,
+    CAPTION.name: _check_captioned,
+    PACK.name: _check_packed,
+}
 """Stage -> what derives its identities again; `rank`'s follow from its own folder (`records`)."""
 
 
@@ -113,8 +145,11 @@ def _check_packing(
     if manifest.work_digest != pack_work(curated, recipe):
         records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the curated shards beside it")
         return
+    if recipe.file.caption is not None and manifest.extra.get(CAPTIONS_FROM) != _captions_now(before.place.folder):
+        records.note(MANIFEST_NAME, NEW_CAPTIONS)
+        return
     out = left_out(before.place.folder, curated, recipe, records.place.folder, manifest)
-    placed, _ = place_samples(before.place.folder, curated, out=out)
+    placed, _ = place_samples(before.place.folder, curated, out=out, told=places_of(before.place.folder, recipe))
     jobs = pack_jobs(before.place.folder, records.place.folder, recipe, curated, placed, None)
     right = {job.shard: pack_work_id(job) for job in jobs}
     for report in manifest.shards:
@@ -123,12 +158,17 @@ def _check_packing(
         records.fault(MANIFEST_NAME, f"names no shard {shard}", "every shard that the curated ledgers plan", shard)
 
 
+def _captions_now(source: Path) -> str | None:
+    folder = captions_of_folder(source)
+    return read_manifest(folder).state if (folder / MANIFEST_NAME).is_file() else None
+
+
 def origin_of(stages: Records, name: str, report: ShardReport) -> Before | None:
     """Return what a shard was made from, where that is one shard or part of the stage before, and lies in the run."""
     before = _before(stages, name)
     if before is None or before.manifest is None or not STAGES[name].follows_shards:
         return None
-    if not STAGES[before.stage].writes_tars:
+    if STAGES[before.stage].is_selection:
         return _part_of(before.manifest, before.place.folder, report.shard)
     source = next((origin for origin in before.manifest.shards if origin.shard == report.shard), None)
     if source is None:

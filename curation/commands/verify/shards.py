@@ -67,7 +67,7 @@ def check_shard(job: CheckJob) -> Checked:
         rows = None if table is None else table.to_pylist()
         if table is not None and rows is not None:
             faults += [_fault(job, name, finding) for finding in _ledger_findings(job, table, rows)]
-        if not STAGES[job.place.stage].writes_tars:
+        if STAGES[job.place.stage].is_selection:
             faults += _part_faults(job, copies, rotten, rows)
         for tar in (file for file in copies if file.endswith(".tar")):
             shown = Path(_shown(job, tar))
@@ -97,7 +97,7 @@ def _open_files(job: CheckJob, stack: ExitStack) -> tuple[dict[str, Path], list[
 
 
 def _ledger_name(job: CheckJob) -> str:
-    if not STAGES[job.place.stage].writes_tars:
+    if STAGES[job.place.stage].is_selection:
         return LEDGER_NAME
     return next((name for name in job.report.files if name.endswith(".parquet")), "")
 
@@ -164,7 +164,7 @@ def _came(before: Before, stage: str) -> dict[tuple[str, str], None] | None:
     with local_copy(before.ledger) as path:
         if record_of(path) != before.record:
             return None
-        if not STAGES[STAGES[stage].before or stage].writes_tars:
+        if STAGES[STAGES[stage].before or stage].is_selection:
             rows = pq.read_table(path, columns=["uid", "key"], partitioning=None).to_pylist()
         else:
             rows = [row for row in read_ledger(path, ["uid", "key", "kept"]).to_pylist() if row["kept"]]

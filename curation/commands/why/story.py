@@ -118,7 +118,7 @@ def _story(rows: Sequence[LedgerEntry], manifests: Mapping[Path, Manifest | None
     known = {} if judged is None or recipe is None else known_of(judged.row, recipe)
     unmeasured = {} if judged is None or recipe is None else dict(_unmeasured(judged.row, known, recipe))
     samples = [(entry, sample) for entry in rows if (sample := _sample(entry)) is not None]
-    captions, binding = _captions(samples)
+    captions, binding = _captions(samples, [entry.row for entry in rows])
     return Story(
         uid=rows[0].row["uid"],
         url=next((entry.row["url"] for entry in rows if entry.row["url"]), None),
@@ -208,7 +208,9 @@ def _lies_in(entry: LedgerEntry) -> tuple[Path | None, int | None]:
     """Return the file in which an image lies in a stage, and where its picture's tar header stands there."""
     if not entry.row["kept"] or entry.report is None:
         return None, None
-    if not STAGES[entry.place.stage].writes_tars:
+    if not STAGES[entry.place.stage].writes_tars and not STAGES[entry.place.stage].is_selection:
+        return entry.ledger, None
+    if STAGES[entry.place.stage].is_selection:
         parts = [name for name in entry.report.files if entry.row["key"].startswith(Path(name).stem)]
         return (entry.place.folder / max(parts, key=len), None) if parts else (None, None)
     path = entry.report.file(entry.place.folder, ".tar")
@@ -234,12 +236,16 @@ def _sample(entry: LedgerEntry) -> Sample | None:
         return None  # `verify` names what is wrong with the tar
 
 
-def _captions(samples: Sequence[tuple[LedgerEntry, Sample]]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-    """Return every caption as it came, and what `pack` chose."""
+def _captions(
+    samples: Sequence[tuple[LedgerEntry, Sample]], rows: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """Return every caption as it came, then a model's reply, and what `pack` chose."""
     came = next((sample for entry, sample in samples if entry.place.stage != PACK.name), None)
     packed = next(((entry.row, sample) for entry, sample in samples if entry.place.stage == PACK.name), None)
     listed = () if came is None else captions_of(came.caption, came.metadata)
     captions = tuple({"text": caption.text, "source": caption.source, "box": caption.box} for caption in listed)
+    replies = (row["reply"] for row in rows if row.get("reply") is not None)
+    captions += tuple({"text": reply, "source": "model", "box": None} for reply in replies)
     if packed is None:
         return captions, {}
     row, sample = packed

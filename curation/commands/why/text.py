@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from curation.commands.why.story import CriterionPart, StagePart, Story
+from curation.dataset.stages import STAGES
 from curation.measure.meanings import meaning_of
 from curation.printable import joined
 
@@ -59,7 +60,7 @@ def _weights(story: Story, *, is_verbose: bool) -> Iterator[str]:
 
 
 def _ending(story: Story) -> str:
-    last = story.stages[-1]
+    last = next((part for part in reversed(story.stages) if not STAGES[part.stage].is_aside), story.stages[-1])
     if last.kept:
         return f"kept by every stage so far; lies in {last.file}" + _at(last)
     meaning = meaning_of(last.rejected_by or "", last.reason or "")

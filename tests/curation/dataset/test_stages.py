@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from curation.dataset.stages import CURATE, FETCH, PACK, RANK, STAGES
+from curation.dataset.stages import CAPTION, CURATE, FETCH, PACK, RANK, STAGES
 
 FORMATS = ("jpg", "png")
 
@@ -12,8 +12,11 @@ FORMATS = ("jpg", "png")
 def test_each_stage_reads_what_the_one_before_it_wrote() -> None:
     first, *_ = STAGES.values()
     assert first.before is None
-    for before, stage in pairwise(STAGES.values()):
+    straight = [stage for stage in STAGES.values() if not stage.is_aside]
+    for before, stage in pairwise(straight):
         assert stage.before == before.name
+    order = list(STAGES)
+    assert all(order.index(str(stage.before)) < order.index(stage.name) for stage in STAGES.values() if stage.before)
     assert [name for name, stage in STAGES.items() if stage.name != name] == []
 
 
@@ -27,6 +30,7 @@ def test_each_stage_reads_what_the_one_before_it_wrote() -> None:
         ),
         (FETCH, ["00012.tar", "00012.parquet", "findings.parquet", "00012.0123abcd.tar"], ["0.tar", "ledger.parquet"]),
         (CURATE, ["00012.tar", "00012.0123abcd.parquet"], ["findings.parquet", "jpg-00000.tar", "00012.tar.bak"]),
+        (CAPTION, ["00012.parquet"], ["00012.tar", "ledger.parquet"]),
         (
             PACK,
             [

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.caption.stage import caption
 from curation.commands.curate import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
@@ -27,6 +28,7 @@ from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
 from demo.server import serve
+from tests.curation.commands.caption.model_server import address_of, model_server
 from tests.curation.shards import recipe_from, sample_members, write_shard
 from tests.curation.whole_run import WAIVER, write_metadata
 from tests.places import ROOT
@@ -49,8 +51,15 @@ keep.mean_channel_std = { min = 2.0 }
 [pack]
 num_shard_samples = 2
 """
-NOT_OURS = frozenset({"headers", "num_bytes_sent"})
-"""Columns that a web server decides."""
+CAPTION = """
+[caption]
+model = "tiny"
+revision = "r1"
+prompt = "Describe the picture."
+num_requests = 1
+"""
+NOT_OURS = frozenset({"headers", "num_bytes_sent", "caption_time"})
+"""Columns that a web server decides, or the clock."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +72,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     curate(folder / "in", folder / "curate", recipe, ALONE)
     pack(folder / "curate", folder / "pack", recipe, ALONE)
     _fetch(folder, recipe)
+    with model_server() as server:
+        caption(folder / "curate", recipe_from(folder / "asks", RECIPE + CAPTION), ALONE, endpoint=address_of(server))
     return {name: folder / name for name in STAGES}
 
 

@@ -50,6 +50,7 @@ from tests.third_party.poison import (
     KILL_THE_GROUP,
     KILL_THE_WORKER,
     KILLED_BY_THE_KERNEL,
+    LEAKING,
     MISTYPED,
     NAP,
     NAP_NAME,
@@ -173,6 +174,22 @@ def test_a_picture_that_fills_the_memory_leaves_the_same_cell_to_the_next_one(tm
     while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_cell_that_keeps_memory_is_renewed_before_a_picture_pays_for_it(tmp_path: Path) -> None:
+    cell, recipe, pids = Cell(), poison_recipe(tmp_path), []
+    for number in (LEAKING, LEAKING, LEAKING, 0):
+        (measured,) = answered(cell.measure([Entry("0" * 32, poison(number))], recipe, {}))
+        assert measured.evidence["poison"].brightness >= 0
+        pids.append(cell.pid)
+    cell.close()
+    assert pids[0] == pids[1] and len(set(pids)) == 2, "two leaks are more than half of what a picture may take"
+
+
+def answered(answer: list[Measured] | CellFault) -> list[Measured]:
+    assert not isinstance(answer, CellFault), answer
+    return answer
 
 
 def test_an_error_of_loading_is_the_error_itself_and_quarantines_nobody(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import threading
@@ -5,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,8 +17,8 @@ from curation.commands.curate import CurateJob, curate, curate_shard
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.dataset.sources import TarShard
 from curation.dataset.stages import CURATE
-from curation.errors import LeaseError, VerificationError
-from curation.run.runner import Outcome, ShardFailure, Spread
+from curation.errors import LeaseError, StorageError, VerificationError
+from curation.run.runner import Outcome, ShardFailure, Spread, run_shards
 from curation.run.target import claim, finish
 from curation.sandbox.in_flight import Intent, intent_path
 from curation.storage import lease as leases
@@ -152,6 +154,33 @@ def test_a_newcomer_whose_watched_holder_is_tidied_away_looks_again(tmp_path: Pa
     clock.meanwhile.append(follow)
     with hold(tmp_path) as lease:
         assert lease.number == 3
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A job of a run, on a machine that does not see the run's folder."""
+
+    shard: str
+    lease: Lease
+
+
+@pytest.mark.parametrize("has_an_old_copy", [False, True])
+def test_a_machine_that_does_not_see_the_folder_of_the_run_makes_nothing_there_and_says_so(
+    tmp_path: Path, has_an_old_copy: bool
+) -> None:
+    with hold(tmp_path / "shared"):
+        pass
+    if has_an_old_copy:
+        shutil.copytree(tmp_path / "shared", tmp_path / "here" / "shared")
+    before = sorted(tmp_path.rglob("*"))
+    with hold(tmp_path / "shared") as lease:
+        there = replace(lease, folder=tmp_path / "here" / "shared")
+        jobs = [Elsewhere("00000", there)]
+        (outcome,) = run_shards(jobs, lambda _: pytest.fail("worked on the wrong machine"), Spread(num_workers=0))
+        with fenced(there.fence), pytest.raises(StorageError, match="not the folder that this run holds"):
+            remove(there.folder / "00000.tar")
+        assert isinstance(outcome, ShardFailure) and "mount the same folder" in outcome.error and not outcome.is_bug
+    assert [path for path in sorted(tmp_path.rglob("*")) if "here" in path.parts and path not in before] == []
 
 
 def test_the_heart_beats_while_the_folder_is_held_and_numbers_only_grow(

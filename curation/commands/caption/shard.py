@@ -1,0 +1,200 @@
+"""One curated shard is asked about: a few pictures at once, each answer in its picture's row, one ledger at the end.
+
+A reply that an earlier state of the shard has is taken over, so a picture is paid for once, whatever `decide`, `forget`
+or other checks have changed since.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from curation.commands.caption.asking import UNREADABLE, Replied, in_order, shown_of
+from curation.commands.caption.claims import columns_of
+from curation.commands.caption.endpoint import Endpoint
+from curation.commands.caption.local_model import LocalModel
+from curation.commands.caption.reply import Asker, Budget
+from curation.commands.caption.rows import IDENTITY, LEDGER_SCHEMA, REPLY_FIELDS, Row, judged
+from curation.dataset.ledger import read_ledger, write_ledger
+from curation.dataset.manifest import ShardReport, committed, read_report, stats_path
+from curation.dataset.stages import CAPTION
+from curation.dataset.tar import read_samples
+from curation.dataset.tombstones import consult
+from curation.errors import ShardError, VerificationError
+from curation.recipe.captioning import ASKED, CaptioningSettings
+from curation.recipe.recipe import Recipe
+from curation.run.costs import whereabouts
+from curation.run.shard_writer import commit_report, report_of
+from curation.storage.lease import Lease
+from curation.storage.paths import local_copy
+from curation.storage.publish import digest, is_there, publish
+
+MIN_BUDGET = 10
+"""Requests of a shard that may be made again, however small it is."""
+
+
+@dataclass(frozen=True)
+class CaptionJob:
+    """All that one shard's work depends on."""
+
+    shard: str
+    source: Path
+    """The curated folder."""
+    report: ShardReport
+    """The curated shard."""
+    target: Path
+    recipe: Recipe
+    endpoint: str | None
+    lease: Lease | None = None
+
+    @property
+    def settings(self) -> CaptioningSettings:
+        """The recipe's table, which is there: the stage has looked."""
+        assert self.recipe.file.caption is not None
+        return self.recipe.file.caption
+
+    @property
+    def tar_sha256(self) -> str:
+        """The sha256 of the curated tar: by it this shard's work is known."""
+        return self.report.files[self.report.file(self.source, ".tar").name].sha256
+
+
+def asked(settings: CaptioningSettings) -> dict[str, Any]:
+    """Return all that decides what a model is asked."""
+    return settings.model_dump(mode="json", include=set(ASKED))
+
+
+def caption_work(source_name: str, settings: CaptioningSettings) -> str:
+    """Return the digest of all that a folder of replies depends on: what is asked, and of which curated folder."""
+    return digest([CAPTION.name, source_name, asked(settings), CAPTION.output_since])
+
+
+def caption_work_id(shard: str, tar_sha256: str, recipe: Recipe) -> str:
+    """Return the identity of one shard's work: its pictures, their evidence, what is asked and what is fit."""
+    assert recipe.file.caption is not None
+    checks = recipe.file.caption.checks.model_dump(mode="json")
+    asked_for = asked(recipe.file.caption)
+    return digest([CAPTION.name, shard, tar_sha256, recipe.curate_digest, asked_for, checks, CAPTION.output_since])
+
+
+def captioned(job: CaptionJob) -> ShardReport | None:
+    """Return the done record of a shard that is done."""
+    return committed(job.target, job.shard, caption_work_id(job.shard, job.tar_sha256, job.recipe))
+
+
+def caption_shard(job: CaptionJob) -> ShardReport:
+    """Ask about every kept picture of a shard, and commit `{shard}.parquet` and last `{shard}_stats.json`.
+
+    Raises:
+        ShardError: the curated shard is not what its records say, or whoever is asked does not answer.
+    """
+    if (report := captioned(job)) is not None:
+        return report
+    started = time.time()
+    curated, earlier = _curated(job), _earlier(job)
+    stones = consult(job.target) | consult(job.source)
+    living = [row for row in curated if not stones.hold_row(row)]
+    answers = _replies(job, living, earlier)
+    replies, faults = [answer.columns for answer in answers], [answer.fault for answer in answers]
+    by_uid = {row["uid"]: row for row in judged(living, replies, faults, job.settings.checks)}
+    rows = [by_uid.get(row["uid"]) or stones.row(_unasked(row), LEDGER_SCHEMA) for row in curated]
+    ledger = job.target / f"{job.shard}.parquet"
+    work_id = caption_work_id(job.shard, job.tar_sha256, job.recipe)
+    record = publish(ledger, partial(write_ledger, rows=rows, schema=LEDGER_SCHEMA, footer=_footer(job)))
+    run = whereabouts(started) | _counts(answers)
+    return commit_report(job.target, job.lease, report_of(job.shard, work_id, rows, {ledger.name: record}, run))
+
+
+def _footer(job: CaptionJob) -> dict[str, str]:
+    settings = job.settings
+    return {
+        "stage": CAPTION.name,
+        "source_sha256": job.tar_sha256,
+        "asked": digest(asked(settings)),
+        "code_version": CAPTION.output_since,
+    }
+
+
+def _unasked(row: Row) -> dict[str, Any]:
+    nothing = dict.fromkeys([field.name for field in REPLY_FIELDS])
+    return {**{name: row[name] for name in IDENTITY}, **nothing, "kept": False, "has_caption": False}
+
+
+def _curated(job: CaptionJob) -> list[dict[str, Any]]:
+    """Return what is asked about, in order: who is kept, and the scores that a text may contradict."""
+    ledger = read_ledger(job.report.file(job.source, ".parquet"))
+    table = ledger.select(["kept", *IDENTITY, *columns_of(ledger.column_names)])
+    rows: list[dict[str, Any]] = table.filter(table["kept"]).to_pylist()
+    return rows
+
+
+def _earlier(job: CaptionJob) -> dict[tuple[str, str], Row]:
+    """Return the replies that an earlier state of this shard has, by uid and sha256 of the picture."""
+    try:
+        report = read_report(stats_path(job.target, job.shard))
+    except (OSError, VerificationError):
+        return {}
+    path = job.target / f"{job.shard}.parquet"
+    if path.name not in report.files or not is_there(path, report.files[path.name]):
+        return {}
+    rows = read_ledger(path).to_pylist()
+    return {(row["uid"], row["sha256"]): row for row in rows if row["reply"] is not None}
+
+
+def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, str], Row]) -> list[Replied]:
+    """Return each picture's answer, in order.
+
+    Raises:
+        ShardError: too many have none.
+    """
+    settings, known = job.settings, [earlier.get((row["uid"], row["sha256"])) for row in rows]
+    num_new = known.count(None)
+    answers: list[Replied] = []
+    if num_new:
+        budget = Budget(max(MIN_BUDGET, int(settings.max_retry_fraction * num_new)))
+        with closing(_asker(job, budget)) as asker:
+            answers = list(in_order(_pictures(job, rows, known), asker, settings))
+    else:
+        answers = [Replied(reply, None, is_new=False) for reply in known if reply is not None]
+    failed = [answer.fault for answer in answers if answer.fault not in (None, UNREADABLE)]
+    if len(failed) > max(settings.max_failed, settings.max_failed_fraction * num_new):
+        raise ShardError(
+            f"{job.shard}: {len(failed)} of {num_new} pictures stayed without a reply (first: {failed[0]}), "
+            f"which points to whoever is asked; nothing of this shard was stored: mend that and run again"
+        )
+    return answers
+
+
+def _asker(job: CaptionJob, budget: Budget) -> Asker:
+    if job.settings.via == "transformers":
+        return LocalModel(job.settings, job.recipe.file.curate.device)
+    return Endpoint(str(job.endpoint), job.settings, budget)
+
+
+def _pictures(job: CaptionJob, rows: Sequence[Row], known: Sequence[Row | None]) -> Iterator[Row | bytes | None]:
+    """Yield the reply of each picture that has one, or the JPEG to ask about; None where it cannot be read.
+
+    Raises:
+        ShardError: the tar does not hold what the ledger keeps, in its order.
+    """
+    path = job.report.file(job.source, ".tar")
+    limits = job.recipe.file.decode.admitting_all()
+    with local_copy(path) as tar:
+        samples = read_samples(tar, {row["uid"] for row in rows}, shown=path)
+        for row, reply in zip(rows, known, strict=True):
+            sample = next(samples, None)
+            if sample is None or sample.key != row["uid"]:
+                raise ShardError(f"{path}: {row['uid']} is kept in the ledger but does not stand there in the tar")
+            if hashlib.sha256(sample.image_bytes).hexdigest() != row["sha256"]:
+                raise ShardError(f"{path}: {sample.key}: its bytes are not those that the ledger names")
+            yield shown_of(sample.image_bytes, job.settings.max_side_px, limits) if reply is None else reply
+
+
+def _counts(answers: Sequence[Replied]) -> dict[str, Any]:
+    """Return what the done record says of a shard: pictures asked about, asked about again, and replies taken over."""
+    new = [answer.columns["num_requests"] for answer in answers if answer.is_new]
+    return {"asked": [len(new), sum(max(0, num - 1) for num in new)], "reused": len(answers) - len(new)}
