@@ -5,8 +5,7 @@
 Each run is the command itself in a process of its own, on drawn JPEG of 1024 x 768 cropped to 512 px, with a tiny
 random base: pictures/s are those of all but a real VAE. `steady_samples_per_s` leaves the start out: it counts from
 when every worker has filled its first shard. The last run has two workers and gets SIGKILL when its first shard is
-done, and is then typed again. All caches must be those of one process, byte by byte. Writes
-benchmarks/results/cache_fill.json.
+done, and is then typed again. All caches must be those of one process, byte by byte.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from typing import Any
 import tomlkit
 
 from benchmarks.process_tree import ROLES, Tree
-from benchmarks.provenance import RESULTS, commit, machine
+from benchmarks.provenance import commit, machine
 from benchmarks.training import world
 from benchmarks.training.sample_cost import CLIP_SIDE, own_folder
 
@@ -41,12 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-shard", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="0 is one process without Ray")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "cache_fill.json")
+    parser.add_argument("--out", type=Path, help="where the figures are written, too")
     options = parser.parse_args(arguments)
     with own_folder() as folder:
         result = measured(folder, options.workers, options.num_shards, options.per_shard, options.rounds)
     result |= {"load_average_1_min": round(os.getloadavg()[0], 1), "machine": machine(), "commit": commit()}
-    options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
     return 0 if result["is_the_same"] else 1
 
