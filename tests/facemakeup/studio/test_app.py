@@ -14,7 +14,7 @@ from facemakeup.inference.generate import drawn
 from facemakeup.inference.marking import SOURCE_TYPE
 from facemakeup.studio.app import MAX_PHOTO_BYTES, build_app
 from facemakeup.studio.asked import MAX_PICTURES, Asked
-from facemakeup.studio.studio import StudioDesk
+from facemakeup.studio.studio import Drawing, StudioDesk
 from filters.base import RgbImage
 from tests.facemakeup import tiny
 from tests.filters.marks import astronaut, with_centerface
@@ -77,9 +77,19 @@ def test_a_drawing_is_what_generate_draws_marked_for_people_and_machines_and_its
     assert [(face["photo"], face["weight"]) for face in record["faces"]] == [("a.png", 0.25), ("b.png", 0.75)]
     assert record["requests"][3]["consent"] == CONSENT and len(record["files"]) == 4
     assert client.get(f"/face/{one['face']}").headers["content-type"] == "image/png"
+    _require_stopping(studio, Drawing(Path(state["folder"]).with_name("stopped"), Asked.model_validate(body), known))
     client.post("/api/remove", json={"face": one["face"]})
     assert client.get(f"/face/{one['face']}").status_code == 404
     _require_refusals(client, body | {"faces": faces[1:]}, one["face"])
+
+
+def _require_stopping(studio: StudioDesk, drawing: Drawing) -> None:
+    """A drawing that is stopped before its first picture is over, and leaves no folder."""
+    drawing.folder.mkdir()
+    studio._drawings = {drawing.folder.name: drawing}
+    assert studio.stop()["is_stopped"]
+    studio._draw(drawing)
+    assert drawing.is_over and drawing.error is None and not drawing.folder.exists()
 
 
 def _size() -> Any:
