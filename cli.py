@@ -68,6 +68,7 @@ TRAINING: Commands = {
     trainer.train: "train configs/train/sd15.toml --data 'run/pack/*.tar' --out run/train --resume",
     trainer.export: "export run/train/checkpoints/step-00530000 adapter",
     trainer.generate: "generate adapter --face photo.jpg --prompt 'a person in the snow' --out pictures",
+    trainer.studio: "studio adapter --out drawings --accept-noncommercial",
     trainer.evaluate: "evaluate configs/evaluation/unsplash-face.toml --out scores --judges here",
 }
 TOOLS: Commands = {

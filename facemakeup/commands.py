@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the commands, so that `--help` answers at once.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,15 @@ from curation.command_line.options import (
 from curation.printable import say
 
 DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
+BaseOption = Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")]
+EncoderOption = Annotated[str | None, typer.Option("--image-encoder", help="Another place of it.")]
+DetectorOption = Annotated[str, typer.Option("--detector", help="yolov5-face, centerface or yolov5-face-torch.")]
+WeightsOption = Annotated[str, typer.Option("--weights", help="The detector's weights.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+TermsOption = Annotated[
+    bool, typer.Option("--accept-noncommercial", help="Accept the recogniser's terms, where it has such.")
+]
+AdapterArgument = Annotated[Path, typer.Argument(parser=path, help="Folder that `export` wrote.")]
 
 
 def cache(
@@ -95,7 +105,7 @@ def export(
 
 
 def generate(  # long: what it draws by is a line per option
-    adapter: Annotated[Path, typer.Argument(parser=path, help="Folder that `export` wrote.")],
+    adapter: AdapterArgument,
     face: Annotated[list[Path], typer.Option("--face", parser=path, help="Photo of the person; several are mixed.")],
     prompt: Annotated[list[str], typer.Option("--prompt", help="One picture is drawn per prompt.")],
     out: Annotated[Path, typer.Option("--out", parser=path, help="Folder for the pictures and their record.")],
@@ -114,16 +124,12 @@ def generate(  # long: what it draws by is a line per option
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same picture.")] = 42,
     height: Annotated[int, typer.Option("--height", min=8, help="Pixels, a multiple of 8.")] = 512,
     width: Annotated[int, typer.Option("--width", min=8, help="Pixels, a multiple of 8.")] = 512,
-    base: Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")] = None,
-    image_encoder: Annotated[str | None, typer.Option("--image-encoder", help="Another place of it.")] = None,
-    detector: Annotated[
-        str, typer.Option("--detector", help="yolov5-face, centerface or yolov5-face-torch.")
-    ] = "yolov5-face",
-    weights: Annotated[str, typer.Option("--weights", help="The detector's weights.")] = "yolov5n-face",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")] = "cpu",
-    accept_noncommercial: Annotated[
-        bool, typer.Option("--accept-noncommercial", help="Accept the recogniser's terms, where it has such.")
-    ] = False,
+    base: BaseOption = None,
+    image_encoder: EncoderOption = None,
+    detector: DetectorOption = "yolov5-face",
+    weights: WeightsOption = "yolov5n-face",
+    device: DeviceOption = "cpu",
+    accept_noncommercial: TermsOption = False,
     no_adapter: Annotated[bool, typer.Option("--no-adapter", help="Draw what the base model draws.")] = False,
     consent: Annotated[
         str | None, typer.Option("--consent", help="What the person in the photos agreed to; recorded.")
@@ -151,6 +157,34 @@ def generate(  # long: what it draws by is a line per option
     finder = validated(FaceFinder, found_by, "generate", "")
     for picture in run(adapter, face, pose, out, request, finder, base, image_encoder, device):
         say(picture)
+
+
+def studio(
+    adapter: AdapterArgument,
+    out: Annotated[Path, typer.Option("--out", parser=path, help="Folder; every drawing gets one of its own in it.")],
+    side: Annotated[int, typer.Option("--side", min=8, help="Pixels that the page offers first.")] = 512,
+    base: BaseOption = None,
+    image_encoder: EncoderOption = None,
+    detector: DetectorOption = "yolov5-face",
+    weights: WeightsOption = "yolov5n-face",
+    device: DeviceOption = "cpu",
+    accept_noncommercial: TermsOption = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port of 127.0.0.1; 0 is any free one.")] = 0,
+) -> None:
+    """Open a local page to draw on: mixed faces, prompt, style, a pose that is dragged, scales, grids over them."""
+    from curation.serving.serve import require_server
+
+    require_server("studio")
+    from curation.recipe.validation import validated
+    from facemakeup.inference.generate import FaceFinder
+    from facemakeup.studio.app import serve
+    from facemakeup.studio.studio import open_studio
+
+    found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
+    opened = open_studio(adapter, validated(FaceFinder, found_by, "studio", ""), out, side, base, image_encoder, device)
+    say("studio: open this address in a browser on this machine; Ctrl-C ends", err=True)
+    with suppress(KeyboardInterrupt):
+        serve(opened, port, say)
 
 
 def evaluate(

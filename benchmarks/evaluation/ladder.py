@@ -141,26 +141,36 @@ def misbehaviour(rows: dict[str, Any]) -> list[str]:
 
 
 def draw(rows: dict[str, Any], path: Path) -> None:
-    """Draw FaceSim of every recogniser and the distance of the stand-in, with their intervals."""
+    """Draw every judge on every rung, with intervals: recognisers above, what else there is below."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    columns = [column for column in rows["the photo itself"] if column.startswith(("FaceSim", "Frechet"))]
-    figure, axes = plt.subplots(1, len(columns), figsize=(4 * len(columns), 5), sharey=True, layout="constrained")
-    for axis, column in zip(axes, columns, strict=True):
-        for place, rung in enumerate(rows):
-            cell = rows[rung].get(column)
-            if cell is not None and cell["value"] is not None:
-                low, high = cell["interval"] or (cell["value"], cell["value"])
-                axis.plot([low, high], [place, place], color="tab:blue")
-                axis.plot(cell["value"], place, "o", color="tab:blue")
-        axis.set_title(column, fontsize=9)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(rows)), list(rows))
-    axes[0].invert_yaxis()
-    figure.savefig(path, dpi=90, metadata={"Software": None})
+    columns = [column for column in rows["the photo itself"] if not column.startswith("Copy-paste")]
+    ranks = [column for column in columns if column.startswith(("FaceSim", "Margin"))]
+    others = [column for column in columns if column not in ranks]
+    width = max(len(ranks), len(others))
+    figure, axes = plt.subplots(2, width, figsize=(3.1 * width, 8.4), sharey=True, layout="constrained")
+    for line, judged in zip(axes, (sorted(ranks), others), strict=True):
+        for axis, column in zip(line, judged, strict=False):
+            _draw_column(axis, column, rows)
+        for axis in line[len(judged) :]:
+            axis.remove()
+        line[0].set_yticks(range(len(rows)), list(rows))
+    axes[0][0].invert_yaxis()
+    figure.savefig(path, dpi=80, metadata={"Software": None})
+
+
+def _draw_column(axis: Any, column: str, rows: dict[str, Any]) -> None:
+    for place, rung in enumerate(rows):
+        cell = rows[rung].get(column)
+        if cell is not None and cell["value"] is not None:
+            low, high = cell["interval"] or (cell["value"], cell["value"])
+            axis.plot([low, high], [place, place], color="tab:blue")
+            axis.plot(cell["value"], place, "o", color="tab:blue", markersize=4)
+    axis.set_title(column.replace("_insightface_128d", ""), fontsize=9)
+    axis.grid(axis="x", alpha=0.3)
 
 
 def _row(

@@ -30,7 +30,6 @@ import pyarrow as pa
 from benchmarks.provenance import RESULTS, commit, machine
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, Desk, open_desk
-from curation.commands.review.guard import Secrets
 from curation.dataset.ledger import write_table
 from curation.dataset.manifest import ShardReport
 from curation.dataset.stages import CURATE
@@ -38,6 +37,7 @@ from curation.dataset.tar import write_tar
 from curation.measure.columns import ledger_schema
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.target import Facts, finish
+from curation.serving.guard import Secrets
 from curation.storage.publish import record_of
 from tests.curation.shards import colourful
 
@@ -115,11 +115,11 @@ def _gallery(desk: Desk, number: int, caption: str = "", side: str | None = None
 
 async def _pages(desk: Desk) -> dict[str, Any]:
     """Ask the app for pages as a browser does: the query, then every picture of it."""
-    known = Secrets(PORT)
+    known = Secrets(PORT, "review")
     transport = httpx.ASGITransport(app=build_app(desk, known))  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url=f"http://127.0.0.1:{PORT}") as client:
         await client.get(f"/?token={known.token}")
-        client.headers["x-review-csrf"] = known.csrf
+        client.headers["x-page-csrf"] = known.csrf
         taken = []
         for number in range(NUM_TRIALS):
             started = Moment()

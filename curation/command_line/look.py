@@ -23,9 +23,10 @@ from curation.command_line.options import (
     to_json,
     without_pandas,
 )
-from curation.command_line.seeing import can_serve, open_page
+from curation.command_line.seeing import open_page
 from curation.errors import UsageError
 from curation.printable import counted, say
+from curation.serving.serve import can_serve
 
 
 def look(  # long: its options

@@ -1,7 +1,6 @@
 """What is looked at: a run's pictures in the browser, with what was decided about them and what people say of them."""
 
 import getpass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,8 +8,8 @@ import typer
 
 from curation.arguments import path
 from curation.command_line.options import SeedOption, asked, location
-from curation.errors import UsageError
 from curation.printable import counted, say
+from curation.serving.serve import require_server
 
 if TYPE_CHECKING:
     from curation.commands.review.desk import Choices
@@ -47,8 +46,7 @@ def open_page(run: Path, choices: "Choices", port: int = 0) -> None:
     Raises:
         UsageError: what serves it is not installed.
     """
-    if not can_serve():
-        raise UsageError("review: no server is installed for its page: pip install 'facecaptionhq[review]'")
+    require_server("review")
     from curation.commands.review.desk import open_desk
     from curation.commands.review.serve import serve
 
@@ -60,11 +58,6 @@ def open_page(run: Path, choices: "Choices", port: int = 0) -> None:
     except KeyboardInterrupt:
         given = counted(len(desk.labels.standing()), "label")
         say(f"\nreview: {given} in {desk.labels.path}", err=True)
-
-
-def can_serve() -> bool:
-    """Whether what serves a page is installed."""
-    return all(find_spec(name) is not None for name in ("starlette", "uvicorn"))
 
 
 def _told_reading(num_shards: int) -> None:

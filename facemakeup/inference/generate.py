@@ -97,19 +97,20 @@ def generate(
         raise UsageError(f"{target}: holds pictures already ({RECORD}); name another folder")
     record = read_record(adapter)
     pipe = FaceMakeUpPipeline.from_pretrained(adapter, base, image_encoder, device)
-    read = _Reader(pipe, finder)
+    read = FaceReader(pipe, finder)
     conditions = [read.condition(path) for path in faces]
-    size, factor = Size(request.height, request.width), _crop_factor(record["facts"])
+    size, factor = Size(request.height, request.width), crop_factor(record["facts"])
     pose_map = read.condition(pose).pose(size, factor) if pose else None
     if not request.adapter:
         pipe.disable_adapter()
-    pictures = [_drawn(pipe, prompt, conditions, pose_map, request) for prompt in request.prompts]
+    pictures = [drawn(pipe, prompt, conditions, pose_map, request) for prompt in request.prompts]
     return _write(pictures, target, request, adapter, faces, pose)
 
 
-def _drawn(
+def drawn(
     pipe: FaceMakeUpPipeline, prompt: str, faces: Sequence[FaceCondition], pose: RgbImage | None, request: DrawRequest
 ) -> RgbImage:
+    """Return the picture of one prompt; `pose` is a pose map of its size."""
     (picture,) = pipe(
         (prompt,),
         faces,
@@ -124,29 +125,40 @@ def _drawn(
     return picture
 
 
-def _crop_factor(facts: Mapping[str, Any]) -> float | None:
+def crop_factor(facts: Mapping[str, Any]) -> float | None:
     """Return how tightly the adapter saw faces in training; None where it saw whole pictures."""
     return None if facts.get("crop_mode") == "full" else float(facts.get("crop_factor", 1.5))
 
 
-class _Reader:
-    """Turns files into conditions; detector and recogniser are loaded when the first photo comes."""
+class FaceReader:
+    """Turns photos into conditions; detector and recogniser are loaded when the first one comes."""
 
     def __init__(self, pipe: FaceMakeUpPipeline, finder: FaceFinder) -> None:
+        """Keep whose faces they are, and who finds them."""
         self._pipe = pipe
         self._finder = finder
         self._parts: tuple[Filter, FaceRecogniser] | None = None
 
     def condition(self, path: Path) -> FaceCondition:
-        if path.suffix == ".npz":
-            return FaceCondition.load(path)
-        rgb = read_picture(path)
+        """Return what `FaceCondition.save` wrote, or the face of a photo.
+
+        Raises:
+            UsageError: it is neither, or shows no face.
+        """
+        return FaceCondition.load(path) if path.suffix == ".npz" else self.face(read_picture(path), str(path))
+
+    def face(self, rgb: RgbImage, name: str) -> FaceCondition:
+        """Return the face of a photo, which errors call `name`.
+
+        Raises:
+            UsageError: it shows none.
+        """
         faces, recogniser = self._loaded()
         try:
             crop = self._pipe.model.config.clip_crop
             return prepare_face(rgb, faces, recogniser, self._pipe.encoders.clip_side, crop)
         except UsageError as error:
-            raise UsageError(f"{path}: {error}") from error
+            raise UsageError(f"{name}: {error}") from error
 
     def _loaded(self) -> tuple[Filter, FaceRecogniser]:
         from filters import faces
@@ -166,11 +178,21 @@ def read_picture(path: Path) -> RgbImage:
         UsageError: there is no such file, or the decode gate refuses it.
     """
     try:
-        return decode(path.read_bytes(), DecodeLimits().admitting_all()).rgb
+        return pixels_of(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file") from error
+
+
+def pixels_of(content: bytes, name: str) -> RgbImage:
+    """Return the upright pixels of a picture's bytes, which errors call `name`.
+
+    Raises:
+        UsageError: the decode gate refuses it.
+    """
+    try:
+        return decode(content, DecodeLimits().admitting_all()).rgb
     except UnreadableError as error:
-        raise UsageError(f"{path}: {error}") from error
+        raise UsageError(f"{name}: {error}") from error
 
 
 def _write(
@@ -181,14 +203,11 @@ def _write(
     faces: Sequence[Path],
     pose: Path | None,
 ) -> list[Path]:
-    from PIL import Image
-
     target.mkdir(parents=True, exist_ok=True)
     files = {}
     for number, picture in enumerate(pictures):
         path = target / f"{number:03d}.png"
-        save = partial(Image.fromarray(picture).save, format="PNG", pnginfo=mark())
-        files[path.name] = publish(path, save).sha256
+        files[path.name] = write_marked(path, picture)
     record = {
         "code_version": CODE_VERSION,
         "adapter": str(adapter),
@@ -201,3 +220,10 @@ def _write(
     publish_json(target / RECORD, record)
     (target / TEMP_FOLDER).rmdir()
     return [target / name for name in files]
+
+
+def write_marked(path: Path, picture: RgbImage) -> str:
+    """Write a drawn picture as PNG with its mark for machines, whole or not at all, and return the file's sha256."""
+    from PIL import Image
+
+    return publish(path, partial(Image.fromarray(picture).save, format="PNG", pnginfo=mark())).sha256

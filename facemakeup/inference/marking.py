@@ -1,11 +1,14 @@
-"""The mark of a drawn picture, for machines: IPTC's digital source type of what a trained model made, in XMP.
+"""The marks of a drawn picture: for machines, IPTC's digital source type in XMP; for people, a line of text below it.
 
 Source: IPTC Photo Metadata Standard 2025.1 (`DigitalSourceType`, `AISystemUsed`); XMP specification, part 3 (PNG).
 """
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from curation.version import CODE_VERSION
+from filters.base import RgbImage
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
@@ -30,3 +33,22 @@ def mark() -> "PngInfo":
     info = PngInfo()
     info.add_itxt(KEYWORD, XMP)
     return info
+
+
+WORDS = ("AI-generated picture", "AI-generated", "AI")
+"""What stands below a picture: the first that is no wider than it."""
+MIN_LINE_PX = 12
+LINES_PER_PICTURE = 24
+
+
+def labelled(picture: RgbImage) -> RgbImage:
+    """Return the picture (H, W, 3), no pixel of it changed, above a line that says what it is."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width, _ = picture.shape
+    line = max(MIN_LINE_PX, height // LINES_PER_PICTURE)
+    font = ImageFont.load_default(line * 0.75)
+    words = next((words for words in WORDS if font.getlength(words) < width), WORDS[-1])
+    strip = Image.new("RGB", (width, line), (24, 24, 24))
+    ImageDraw.Draw(strip).text((width / 2, line / 2), words, fill=(255, 255, 255), font=font, anchor="mm")
+    return np.concatenate([picture, np.asarray(strip)])

@@ -20,6 +20,7 @@ LICENCES: Mapping[str, str] = MappingProxyType(
     {
         "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
         "stabilityai/stable-diffusion-2-1": "CreativeML Open RAIL++-M",
+        "stabilityai/stable-diffusion-xl-base-1.0": "CreativeML Open RAIL++-M",
         "stabilityai/sd-vae-ft-mse": "MIT",
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K": "MIT",
     }

@@ -36,7 +36,7 @@ def load_part(kind: Any, source: str, subfolder: str, revision: str | None) -> A
         return kind.from_pretrained(source, subfolder=subfolder, local_files_only=is_near, **options)
     except (OSError, ValueError) as error:
         where = f"{source}/{subfolder}" if subfolder else source
-        why = FAR if is_near and not is_folder else str(error)
+        why = f"{FAR} (https://huggingface.co/{source})" if is_near and not is_folder else str(error)
         raise UsageError(f"{where}: no {kind.__name__} could be loaded from it: {why}") from error
 
 

@@ -1,30 +1,20 @@
 """The server's routes: each parses a request, asks the desk, and answers in JSON; pictures go by uid alone."""
 
-import json
-from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from curation.commands.review.desk import Desk
 from curation.commands.review.gallery import MAX_UIDS, Query
-from curation.commands.review.guard import Guard, Secrets
 from curation.commands.review.projection import Basis
-from curation.errors import FaceCaptionError
+from curation.serving.answers import answers, page_routes, takes
+from curation.serving.guard import Guard, Secrets
 from filters.base import Settings
 
-TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-}
-PAGE = files("curation.commands.review").joinpath("page")
 Keep = dict[str, dict[str, float | None] | None]
 
 
@@ -72,13 +62,6 @@ class MapOf(Settings):
 
 def build_app(desk: Desk, known: Secrets) -> Guard:  # long: every route and what it asks of the desk
     """Return the app behind its guard."""
-    names = {entry.name: entry.read_bytes() for entry in PAGE.iterdir() if entry.name[entry.name.rfind(".") :] in TYPES}
-
-    def page(request: Request) -> Response:
-        name = request.path_params.get("name", "index.html")
-        if name not in names:
-            return PlainTextResponse("no such file", 404)
-        return Response(names[name], media_type=TYPES[name[name.rfind(".") :]])
 
     def picture(request: Request) -> Response:
         found = desk.pictures.picture(request.path_params["uid"])
@@ -107,22 +90,20 @@ def build_app(desk: Desk, known: Secrets) -> Guard:  # long: every route and wha
 
     uid = "{uid:str}"
     routes = [
-        Route("/", page),
-        Route("/favicon.ico", lambda request: Response(status_code=204)),
-        Route("/page/{name:str}", page),
+        *page_routes("curation.commands.review"),
         Route(f"/picture/{uid}", picture),
-        Route("/api/facts", _answers(lambda request: desk.facts | {"csrf": known.csrf})),
-        Route("/api/state", _answers(lambda request: desk.state(request.query_params.get("reviewer") or _first(desk)))),
-        Route(f"/api/picture/{uid}", _answers(about)),
-        Route("/api/agreement", _answers(lambda request: desk.agreement())),
-        Route("/api/map", _answers(lambda request: desk.points(_query(request, MapOf).by))),
-        Route("/api/gallery", _answers(lambda request: desk.gallery(_query(request, Query)))),
-        Route("/api/whatif", _answers(lambda request: desk.what_if(_query(request, WhatIf).limits))),
-        Route("/api/label", _takes(GiveLabel, give), methods=["POST"]),
-        Route("/api/undo", _takes(Undo, undo), methods=["POST"]),
-        Route("/api/selection", _takes(Selection, select), methods=["POST"]),
-        Route("/api/gallery", _takes(Query, desk.gallery), methods=["POST"]),
-        Route("/api/recipe", _takes(NewRecipe, write), methods=["POST"]),
+        Route("/api/facts", answers(lambda request: desk.facts | {"csrf": known.csrf})),
+        Route("/api/state", answers(lambda request: desk.state(request.query_params.get("reviewer") or _first(desk)))),
+        Route(f"/api/picture/{uid}", answers(about)),
+        Route("/api/agreement", answers(lambda request: desk.agreement())),
+        Route("/api/map", answers(lambda request: desk.points(_query(request, MapOf).by))),
+        Route("/api/gallery", answers(lambda request: desk.gallery(_query(request, Query)))),
+        Route("/api/whatif", answers(lambda request: desk.what_if(_query(request, WhatIf).limits))),
+        Route("/api/label", takes(GiveLabel, give), methods=["POST"]),
+        Route("/api/undo", takes(Undo, undo), methods=["POST"]),
+        Route("/api/selection", takes(Selection, select), methods=["POST"]),
+        Route("/api/gallery", takes(Query, desk.gallery), methods=["POST"]),
+        Route("/api/recipe", takes(NewRecipe, write), methods=["POST"]),
     ]
     return Guard(Starlette(routes=routes), known)
 
@@ -133,34 +114,3 @@ def _first(desk: Desk) -> str:
 
 def _query(request: Request, model: type[Any]) -> Any:
     return model.model_validate_json(request.query_params.get("q") or "{}")
-
-
-def _answers(ask: Callable[[Request], Any]) -> Callable[[Request], Response]:
-    """Return a handler that answers in JSON, or says what is wrong."""
-    return lambda request: _told(lambda: ask(request))
-
-
-def _takes(model: type[Any], act: Callable[[Any], Any]) -> Any:
-    """Return a handler of a body in JSON of a model's form."""
-
-    async def handle(request: Request) -> Response:
-        body = await request.body()
-        return await run_in_threadpool(lambda: _told(lambda: act(model.model_validate_json(body))))
-
-    return handle
-
-
-def _told(ask: Callable[[], Any]) -> Response:
-    try:
-        value = ask()
-    except ValidationError as error:
-        return JSONResponse({"error": "; ".join(f"{_place(one)}: {one['msg']}" for one in error.errors()[:3])}, 400)
-    except FaceCaptionError as error:
-        return JSONResponse({"error": str(error)}, 400)
-    if value is None:
-        return JSONResponse({"error": "no such picture"}, 404)
-    return Response(json.dumps(value, allow_nan=False, separators=(",", ":")), media_type="application/json")
-
-
-def _place(fault: Any) -> str:
-    return ".".join(str(step) for step in fault["loc"]) or "request"

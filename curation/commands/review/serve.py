@@ -1,16 +1,12 @@
-"""Serves the page on this machine alone, until it is interrupted."""
+"""Serves the page of a run until it is interrupted."""
 
-import socket
 from collections.abc import Callable
-from contextlib import closing
 
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Desk
-from curation.commands.review.guard import Secrets
-from curation.errors import UsageError
+from curation.serving.serve import page_server
 
-HOST = "127.0.0.1"
-MAX_CONNECTIONS = 256
+COMMAND = "review"
 
 
 def serve(desk: Desk, port: int, on_ready: Callable[[str], None]) -> None:
@@ -19,30 +15,10 @@ def serve(desk: Desk, port: int, on_ready: Callable[[str], None]) -> None:
     Raises:
         UsageError: somebody else listens there.
     """
-    import uvicorn
-
-    with closing(_listening(port)) as listener:
-        known = Secrets(listener.getsockname()[1])
-        config = uvicorn.Config(
-            build_app(desk, known), log_level="error", access_log=False, server_header=False, lifespan="off",
-            limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=30, timeout_graceful_shutdown=1, ws="none",
-        )  # fmt: skip
+    with page_server(COMMAND, lambda known: build_app(desk, known), port) as (server, address):
         desk.start()
-        on_ready(known.address)
+        on_ready(address)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run()
         finally:
             desk.close()
-
-
-def _listening(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"port {port}: cannot be listened on: {error.strerror}; leave --port out for a free one"
-        ) from error
-    return listener

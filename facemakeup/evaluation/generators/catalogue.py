@@ -31,6 +31,12 @@ class Published:
         """Where it is fetched."""
         return f"https://huggingface.co/{self.repository}/resolve/{self.revision or 'main'}/{self.file}"
 
+    @property
+    def offer(self) -> str:
+        """Say where the file is had, what it should be, and on which terms."""
+        known = f"sha256 {self.sha256} by {self.recorded_by}" if self.sha256 else "sha256 not known here"
+        return f"{self.file} of {self.repository} is offered at {self.url} ({known}; licence: {self.licence})"
+
     def tell(self, sha256: str, layouts: Mapping[str, Layout]) -> str:
         """Return in words whether these are the published weights."""
         if sha256 == self.sha256:

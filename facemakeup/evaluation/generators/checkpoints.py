@@ -4,7 +4,8 @@ Nothing in a file is executed: a pickle is read as tensors alone.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -64,6 +65,15 @@ class MethodCheckpoint:
     def layouts(self) -> dict[str, Layout]:
         """Name of a part -> its layout."""
         return {name: {key: tuple(tensor.shape) for key, tensor in state.items()} for name, state in self.parts.items()}
+
+
+@contextmanager
+def offering(offer: str) -> Iterator[None]:
+    """Add to what cannot be had where the published one is had, what it should be, and on which terms."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{error}; {offer}") from error
 
 
 def fetch_file(place: CheckpointSource) -> Path:

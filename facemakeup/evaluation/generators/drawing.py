@@ -12,8 +12,9 @@ from curation.errors import UsageError
 from facemakeup.evaluation.generators.base import Facts
 from facemakeup.evaluation.generators.settings import DrawingSettings
 from facemakeup.evaluation.networks import NetworkSource
+from facemakeup.inference.model_card import LICENCES
 from facemakeup.model.diffusion import ddim
-from facemakeup.model.pretrained import hub_answers, load_part, settle
+from facemakeup.model.pretrained import FAR, hub_answers, load_part, settle
 from filters.base import RgbImage
 from filters.loading import torch_device
 from filters.weights import sha256_of
@@ -41,13 +42,19 @@ def load_pipeline(kind: Any, how: DrawingSettings, device: str, **parts: Any) ->
             how.base.source, dtype=dtype, local_files_only=is_near, **options, **parts
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        raise UsageError(f"{how.base.source}: no {kind.__name__} could be loaded from it: {error}") from error
+        why = str(error) if is_folder or not is_near else f"{FAR}; {offer_of(how.base.source)}"
+        raise UsageError(f"{how.base.source}: no {kind.__name__} could be loaded from it: {why}") from error
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = SAMPLERS[how.sampler](pipe.scheduler)
     for network in pipe.components.values():
         if isinstance(network, torch.nn.Module):
             settle(network, place)
     return pipe
+
+
+def offer_of(repository: str) -> str:
+    """Say where a model of the hub is had, and on which terms."""
+    return f"it is offered at https://huggingface.co/{repository} (licence: {LICENCES.get(repository, 'see there')})"
 
 
 def dtype_of(how: DrawingSettings, device: str) -> torch.dtype:

@@ -9,7 +9,7 @@ from torch import Tensor
 from curation.errors import UsageError
 from facemakeup.evaluation.generators.base import Reference
 from facemakeup.evaluation.generators.settings import IdentitySource
-from facemakeup.faces.recognisers import BUILDERS, ArcFaceOnnx, find_recogniser
+from facemakeup.faces.recognisers import BUILDERS, NONCOMMERCIAL_TERMS, UNCATALOGUED, ArcFaceOnnx, find_recogniser
 from filters.base import WeightsFile
 from filters.weights import sha256_of
 
@@ -27,7 +27,8 @@ def load_identity(source: IdentitySource, accept_noncommercial: bool, device: st
     if source.file is not None:
         path = Path(source.file)
         if not path.is_file():
-            raise UsageError(f"{path}: no such recogniser")
+            offered = UNCATALOGUED.get(source.name, "a recogniser of the catalogue")
+            raise UsageError(f"{path}: no such recogniser; {source.name} is {offered} ({NONCOMMERCIAL_TERMS})")
         return ArcFaceOnnx(WeightsFile(source.name, str(path), sha256_of(path)), normalises=False, device=device)
     recogniser = BUILDERS[source.name](find_recogniser(source.name, accept_noncommercial), device)
     if not isinstance(recogniser, ArcFaceOnnx):

@@ -16,6 +16,7 @@ from facemakeup.evaluation.generators.checkpoints import (
     Layout,
     State,
     layout_of,
+    offering,
     read_checkpoint,
     require_layout,
 )
@@ -77,10 +78,13 @@ class InstantIdGenerator:
         from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline, StableDiffusionXLPipeline
 
         self._settings = settings
-        checkpoint = read_checkpoint(settings.checkpoint)
+        known, posed = published(settings.kind, "v1"), published(settings.kind, "controlnet")
+        with offering(known.offer):
+            checkpoint = read_checkpoint(settings.checkpoint)
         self._recogniser = load_identity(settings.identity, accept_noncommercial, device)
         place, subfolder = settings.controlnet, settings.controlnet_subfolder
-        controlnet = load_part(ControlNetModel, place.source, subfolder, place.revision)
+        with offering(posed.offer):
+            controlnet = load_part(ControlNetModel, place.source, subfolder, place.revision)
         self._pipe = load_pipeline(
             StableDiffusionXLControlNetPipeline, settings, device, controlnet=controlnet, add_watermarker=False
         )
@@ -94,7 +98,6 @@ class InstantIdGenerator:
         parts = {name: part for name, part in self._pipe.components.items() if name != "controlnet"}
         self._bare = StableDiffusionXLPipeline(**parts, add_watermarker=False)
         self._bare.set_progress_bar_config(disable=True)
-        known, posed = published(settings.kind, "v1"), published(settings.kind, "controlnet")
         self.recogniser = settings.identity.name
         self.facts: Facts = {
             "checkpoint": checkpoint.path.name,

@@ -11,7 +11,7 @@ import torch
 from facemakeup.evaluation.generators.attention import face_layout, lora_layout
 from facemakeup.evaluation.generators.base import Facts, Reference
 from facemakeup.evaluation.generators.catalogue import published
-from facemakeup.evaluation.generators.checkpoints import Layout, layout_of, read_checkpoint, require_layout
+from facemakeup.evaluation.generators.checkpoints import Layout, layout_of, offering, read_checkpoint, require_layout
 from facemakeup.evaluation.generators.drawing import draw, facts_of, fed, is_guided, load_pipeline
 from facemakeup.evaluation.generators.identity import identity_of, load_identity
 from facemakeup.evaluation.generators.settings import FaceIdPlusSettings
@@ -43,7 +43,9 @@ class FaceIdPlusGenerator:
         from transformers import CLIPVisionModelWithProjection
 
         self._settings = settings
-        checkpoint = read_checkpoint(settings.checkpoint)
+        known = published(settings.kind, settings.version)
+        with offering(known.offer):
+            checkpoint = read_checkpoint(settings.checkpoint)
         self._recogniser = load_identity(settings.identity, accept_noncommercial, device)
         self._pipe = load_pipeline(
             StableDiffusionPipeline, settings, device, safety_checker=None, requires_safety_checker=False
@@ -61,7 +63,6 @@ class FaceIdPlusGenerator:
             take_shortcut(self._pipe)
             self._projection.shortcut_scale = settings.clip_scale
         self._set_scales(settings.scale, settings.lora_scale)
-        known = published(settings.kind, settings.version)
         self.recogniser = settings.identity.name
         self.facts: Facts = {
             "checkpoint": checkpoint.path.name,

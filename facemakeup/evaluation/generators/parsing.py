@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from facemakeup.evaluation.generators.base import Reference
-from facemakeup.evaluation.generators.checkpoints import CheckpointSource, fetch_file
+from facemakeup.evaluation.generators.checkpoints import CheckpointSource, fetch_file, offering
 from facemakeup.faces.align import Floats, similarity
 from filters.base import RgbImage
 from filters.loading import onnx_session
@@ -32,6 +32,12 @@ MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 
 Mask = npt.NDArray[np.bool_]
 
 
+OFFER = (
+    "the method's own face parser is no ONNX: facexlib's BiSeNet (`parsing_bisenet.pth` of its releases, MIT) has to "
+    "be converted, or `parser` left out, and then nothing is painted white"
+)
+
+
 class FaceParser(Protocol):
     """Tells what of an aligned face is painted white."""
 
@@ -47,7 +53,8 @@ class OnnxParser:
 
     def __init__(self, place: CheckpointSource) -> None:
         """Load it; raises UsageError where the file is not there or is another."""
-        path: Path = fetch_file(place)
+        with offering(OFFER):
+            path: Path = fetch_file(place)
         self.sha256 = sha256_of(path.resolve())
         self._session = onnx_session(str(path), "cpu")
         self._input = self._session.get_inputs()[0].name

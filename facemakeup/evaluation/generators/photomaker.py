@@ -12,7 +12,7 @@ from torch import Tensor
 
 from facemakeup.evaluation.generators.base import Facts, Reference
 from facemakeup.evaluation.generators.catalogue import published
-from facemakeup.evaluation.generators.checkpoints import load_strictly, read_checkpoint
+from facemakeup.evaluation.generators.checkpoints import load_strictly, offering, read_checkpoint
 from facemakeup.evaluation.generators.drawing import draw, facts_of, fed, is_guided, load_pipeline
 from facemakeup.evaluation.generators.identity import identity_of, load_identity
 from facemakeup.evaluation.generators.photomaker_encoder import IdEncoder
@@ -41,7 +41,9 @@ class PhotoMakerGenerator:
         from diffusers import StableDiffusionXLPipeline
 
         self._settings = settings
-        checkpoint = read_checkpoint(settings.checkpoint)
+        known = published(settings.kind, settings.version)
+        with offering(known.offer):
+            checkpoint = read_checkpoint(settings.checkpoint)
         state = checkpoint.part("id_encoder")
         encoder = load_strictly(IdEncoder.like(state, settings.version), state, f"{checkpoint.path}: id_encoder")
         is_v2 = settings.version == "v2"
@@ -52,7 +54,6 @@ class PhotoMakerGenerator:
         self._pipe.set_adapters([LORA], adapter_weights=[settings.scale])
         side = self._encoder.side
         self._prepare = Preprocessing(side, side, BICUBIC, CLIP_MEAN, CLIP_STD)  # type: ignore[arg-type]
-        known = published(settings.kind, settings.version)
         self.recogniser = settings.identity.name if is_v2 else None
         self.facts: Facts = {
             "checkpoint": checkpoint.path.name,

@@ -14,6 +14,7 @@ from facemakeup.evaluation.generators.checkpoints import (
     fetch_file,
     layout_of,
     load_strictly,
+    offering,
     read_checkpoint,
     require_layout,
 )
@@ -37,10 +38,13 @@ class PulidGenerator:
         from diffusers import StableDiffusionXLPipeline
 
         self._settings = settings
-        checkpoint = read_checkpoint(settings.checkpoint)
+        known = published(settings.kind, settings.version)
+        with offering(known.offer):
+            checkpoint = read_checkpoint(settings.checkpoint)
         self._recogniser = load_identity(settings.identity, accept_noncommercial, device)
         self._parser = None if settings.parser is None else OnnxParser(settings.parser)
-        seen = read_checkpoint(settings.eva)
+        with offering(published("eva-clip", "L-336").offer):
+            seen = read_checkpoint(settings.eva)
         self._pipe = load_pipeline(StableDiffusionXLPipeline, settings, device, add_watermarker=False)
         if settings.unet is not None:
             _exchange_weights(self._pipe.unet, settings)
@@ -52,7 +56,6 @@ class PulidGenerator:
         for attention in self._attentions:
             attention.scale, attention.num_zero = settings.scale, settings.num_zero
             attention.orthogonal = settings.orthogonal
-        known = published(settings.kind, settings.version)
         self.recogniser = settings.identity.name
         self.facts: Facts = {
             "checkpoint": checkpoint.path.name,
@@ -127,7 +130,8 @@ def _exchange_weights(unet: Any, settings: PulidSettings) -> None:
     from safetensors.torch import load_file
 
     assert settings.unet is not None
-    path = fetch_file(settings.unet)
+    with offering(published("sdxl-lightning", "4 steps").offer):
+        path = fetch_file(settings.unet)
     state = load_file(path)
     require_layout(state, layout_of(unet), str(path))
     unet.load_state_dict(state)

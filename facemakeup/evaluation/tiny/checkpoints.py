@@ -39,7 +39,7 @@ def write_adapter(folder: Path, base: Path, recogniser: Recogniser, seed: int = 
         model = FaceMakeUp.from_config(config)
         for parameter in model.trainable_named_parameters().values():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    export(model, folder, {"step": 0, "crop_mode": "face", "crop_factor": 1.5})
+    export(model, folder, {"step": 0, "weights": "tiny and random", "crop_mode": "face", "crop_factor": 1.5})
     return folder
 
 

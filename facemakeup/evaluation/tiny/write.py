@@ -4,10 +4,11 @@ from pathlib import Path
 
 from facemakeup.config import Recogniser
 from facemakeup.evaluation.tiny import bases, checkpoints, judges, recognition
-from facemakeup.faces.recognisers import INSIGHTFACE
+from facemakeup.faces.recognisers import INSIGHTFACE, MOBILEFACENET
 from facemakeup.model.tiny_base import SIDE
-from filters.weights import sha256_of
+from filters.weights import catalogue, sha256_of
 
+MOBILEFACENET_WIDTH = 128
 NOTE = "Every network but the detector of faces is tiny and random: this table shows that it can be made, nothing else."
 METHODS = """
 [[methods]]
@@ -111,6 +112,17 @@ def write_methods(folder: Path) -> Path:
     checkpoints.write_pulid(folder / "pulid_v1.1.safetensors", large, "v1.1")
     checkpoints.write_eva(folder / "eva.pt")
     return folder
+
+
+def write_adapter_of(folder: Path, recogniser: str = MOBILEFACENET) -> Path:
+    """Write a base and an adapter that works with a recogniser of the catalogue, and return the adapter's folder.
+
+    `facecaptionhq generate` and `studio` open it.
+    """
+    (entry,) = [entry for entry in catalogue() if entry.name == recogniser]
+    known = Recogniser(name=recogniser, width=MOBILEFACENET_WIDTH, sha256=entry.sha256)
+    base = bases.write_sd15(folder / "sd15")
+    return checkpoints.write_adapter(folder / "face-makeup", base.resolve(), known)
 
 
 def write_evaluation(

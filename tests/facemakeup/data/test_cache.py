@@ -1,5 +1,8 @@
+import json
 import os
 import pickle
+import signal
+import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomlkit
 import torch
 
 from curation.commands.forget.reach import Copy
@@ -16,7 +20,6 @@ from curation.commands.forget.traces import Traces
 from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.errors import UsageError
 from curation.run.derived import CACHE, derived_of
-from curation.run.runner import Spread
 from facemakeup.config import Recogniser
 from facemakeup.data import fill
 from facemakeup.data.batch import Batch, collate
@@ -31,7 +34,8 @@ from facemakeup.data.takedowns import remembering
 from facemakeup.faults import DataError, ReadingError
 from facemakeup.model.encoders import Encoders
 from facemakeup.train_config import TrainConfig
-from tests.facemakeup import tiny
+from tests.curation.cluster import processes_of
+from tests.facemakeup import processes, tiny
 from tests.facemakeup.data.test_dataset import config_for
 from tests.facemakeup.runs import run_config, trainer_of
 from tests.facemakeup.tars import add_tiny_recogniser, packed_sample, write_packed
@@ -307,9 +311,9 @@ def test_a_gpu_is_cut_alike_for_the_workers_of_a_machine_and_a_certain_one_is_re
         gpus_per_worker("cuda:1", 4, None)
 
 
-def same_tars(one: Path, other: Path) -> bool:
+def same_tars(one: Path, other: Path, num: int = 6) -> bool:
     names = [sorted(path.relative_to(folder) for path in folder.rglob("*.tar")) for folder in (one, other)]
-    assert len(names[0]) == 6
+    assert len(names[0]) == num
     return names[0] == names[1] and all((one / n).read_bytes() == (other / n).read_bytes() for n in names[0])
 
 
@@ -326,14 +330,34 @@ def test_jobs_that_have_travelled_fill_the_same_caches_as_this_process(
     assert same_tars(tars / "cache", tars / "elsewhere")
 
 
+def typed(folder: Path, config: TrainConfig, tars: Path, dies_at: str | None = None) -> processes.Command:
+    """`cache` with two workers, in a process of its own that marks all that it starts."""
+    path = folder / "cache.toml"
+    path.write_text(tomlkit.dumps(config.model_dump(mode="json", exclude_none=True)))
+    words = ["cache", str(path), "--data", f"{tars}/*.tar", "--out", str(folder), "--workers", "2", "--json"]
+    return processes.start(words, folder / "talk", dies_at, FACECAPTIONHQ_RUN=str(folder))
+
+
 @pytest.mark.slow
-def test_workers_fill_the_same_caches_as_this_process(
+@pytest.mark.timeout(900)
+def test_two_workers_that_are_killed_and_started_again_fill_the_same_caches_as_this_process(
     tars: Path, base: Path, recogniser: Recogniser, encoders: Encoders
 ) -> None:
+    write_packed(tars, [packed_sample(n) for n in range(12, 18)], per_shard=3, series="more")
     config = config_for(base, recogniser, cache={"folder": str(tars / "cache")})
     spread = config_for(base, recogniser, cache={"folder": str(tars / "spread")})
     report = filled(tars, config, encoders)
-    told: list[str] = []
-    other = fill_cache(spread, [f"{tars}/*.tar"], encoders, tars / "work", told.append, Spread(num_workers=1))
-    assert other == report and sorted(told) == ["jpg-00000", "jpg-00001"]
-    assert same_tars(tars / "cache", tars / "spread")
+    killed = typed(tars, spread, tars, dies_at=": done")
+    assert killed.end() == -signal.SIGKILL, killed.warned
+    while left := processes_of(tars):
+        time.sleep(0.1)
+    assert not left and 3 <= len(list((tars / "spread").rglob("*.tar"))) < 12
+    again = typed(tars, spread, tars)
+    assert again.end() == 0, again.warned
+    counts = json.loads(again.said)
+    assert counts["latents_hit"] >= 6 and counts["latents_computed"] > 0 and counts["faults"] == {}
+    assert counts["latents_hit"] + counts["latents_computed"] == report.counts["latents_computed"]
+    assert sorted(line.split()[1] for line in again.warned.splitlines() if line.endswith(": done")) == [
+        "jpg-00000:", "jpg-00001:", "more-00000:", "more-00001:",
+    ]  # fmt: skip
+    assert same_tars(tars / "cache", tars / "spread", num=12)

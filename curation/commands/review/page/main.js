@@ -9,8 +9,6 @@ import * as queue from "./queue.js";
 import * as server from "./server.js";
 import * as whatif from "./whatif.js";
 
-history.replaceState(null, "", "/"); // the token stays in no history
-
 function view(name) {
   document.body.dataset.view = name;
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== name;

@@ -14,13 +14,13 @@ from curation.commands.gc.collect import collect
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, Desk, open_desk
 from curation.commands.review.gallery import Query
-from curation.commands.review.guard import HEADERS, MAX_BODY_BYTES, Secrets, refusal_of
 from curation.commands.review.pictures import content_type
 from curation.commands.review.store import Labels, hand_picked
 from curation.commands.verify.check import verify
 from curation.dataset.label_file import add
 from curation.dataset.labels import Label, read_labels
 from curation.errors import UsageError
+from curation.serving.guard import HEADERS, MAX_BODY_BYTES, Secrets, refusal_of
 from tests.curation.commands.report.run import ALONE, RECIPE
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard
 from tests.curation.whole_run import write_run
@@ -52,15 +52,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 @pytest.fixture
 def client(desk: Desk) -> TestClient:
     """A browser that opened the address."""
-    known = Secrets(PORT)
+    known = Secrets(PORT, "review")
     asking = TestClient(build_app(desk, known), base_url=f"http://127.0.0.1:{PORT}")
     assert asking.get(f"/?token={known.token}").status_code == 200
-    asking.headers["x-review-csrf"] = asking.get("/api/facts").json()["csrf"]
+    asking.headers["x-page-csrf"] = asking.get("/api/facts").json()["csrf"]
     return asking
 
 
 def test_only_the_browser_with_the_token_and_only_this_page_is_answered(desk: Desk) -> None:
-    known = Secrets(PORT)
+    known = Secrets(PORT, "review")
     app = build_app(desk, known)
     stranger = TestClient(app, base_url=f"http://127.0.0.1:{PORT}")
     for path in (
@@ -82,17 +82,17 @@ def test_only_the_browser_with_the_token_and_only_this_page_is_answered(desk: De
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         return stranger.post("/api/undo", json={"reviewer": "ada"}, headers=headers).status_code
 
-    assert undo() == undo(x_review_csrf="wrong") == 403
+    assert undo() == undo(x_page_csrf="wrong") == 403
     for header in ({"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}):
-        assert undo(x_review_csrf=csrf, **header) == 403, header
+        assert undo(x_page_csrf=csrf, **header) == 403, header
     for name, value in (("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")):
         assert stranger.get("/api/facts", headers={name: value}).status_code == 403, value
-    assert undo(x_review_csrf=csrf, origin=f"http://localhost:{PORT}") == 200
-    large = stranger.post("/api/undo", content=b"x" * (MAX_BODY_BYTES + 1), headers={"x-review-csrf": csrf})
+    assert undo(x_page_csrf=csrf, origin=f"http://localhost:{PORT}") == 200
+    large = stranger.post("/api/undo", content=b"x" * (MAX_BODY_BYTES + 1), headers={"x-page-csrf": csrf})
     assert large.status_code == 413
     for digits in (13, 5000):
         told = refusal_of("POST", 0, {"host": known.hosts[0], "cookie": f"{known.cookie}={known.token}",
-                          "x-review-csrf": known.csrf, "content-length": "9" * digits}, known)  # fmt: skip
+                          "x-page-csrf": known.csrf, "content-length": "9" * digits}, known)  # fmt: skip
         assert told is not None and told.status == 413, digits
     answers = (first, stranger.get("/api/facts"), stranger.get("/nowhere"), stranger.get("/", headers={"host": "x"}))
     assert all(answer.headers.get(name) == value for answer in answers for name, value in HEADERS.items())

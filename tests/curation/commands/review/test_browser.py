@@ -8,10 +8,9 @@ import pytest
 from curation.commands.curate import curate
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, open_desk
-from curation.commands.review.guard import Secrets
-from curation.commands.review.serve import _listening
 from curation.dataset.labels import read_labels
 from curation.recipe.recipe import load_recipe
+from curation.serving.serve import page_server
 from tests.chromium import CHROMIUM, FLAGS
 from tests.curation.commands.report.run import ALONE, RECIPE
 from tests.curation.commands.report.test_browser import attacks
@@ -41,19 +40,14 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def address(run: Path) -> Iterator[str]:
     """Where the page is served."""
-    import uvicorn
-
-    desk, listener = open_desk(run, Choices("ada")), _listening(0)
-    known = Secrets(listener.getsockname()[1])
-    config = uvicorn.Config(build_app(desk, known), log_level="error", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    desk.start()
-    yield known.address
-    server.should_exit = True
-    thread.join()
-    listener.close()
+    desk = open_desk(run, Choices("ada"))
+    with page_server("review", lambda known: build_app(desk, known)) as (server, where):
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        desk.start()
+        yield where
+        server.stop()
+        thread.join()
     desk.close()
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from curation.errors import UsageError
 from facemakeup.evaluation.generators import attention, instantid, ip_adapter
+from facemakeup.evaluation.generators.build import build
 from facemakeup.evaluation.generators.catalogue import catalogue, published
 from facemakeup.evaluation.generators.checkpoints import (
     CheckpointSource,
@@ -18,10 +20,14 @@ from facemakeup.evaluation.generators.checkpoints import (
     read_checkpoint,
     require_layout,
 )
+from facemakeup.evaluation.generators.drawing import load_pipeline
+from facemakeup.evaluation.generators.identity import load_identity
 from facemakeup.evaluation.generators.instantid import FaceTokens
+from facemakeup.evaluation.generators.parsing import OnnxParser
 from facemakeup.evaluation.generators.photomaker_encoder import IdEncoder
 from facemakeup.evaluation.generators.pulid import ADAPTER, ATTENTIONS
 from facemakeup.evaluation.generators.pulid_encoders import MlpEncoder, PerceiverEncoder
+from facemakeup.evaluation.generators.settings import GeneratorSettings, IdentitySource
 from facemakeup.evaluation.tiny.bases import XL_UNET
 
 SDXL: dict[str, Any] = {
@@ -177,3 +183,56 @@ def test_a_file_that_is_not_the_published_one_is_said_to_be_so() -> None:
     known = published("instantid", "v1")
     assert known.sha256 is not None and known.tell(known.sha256, {}) == "published"
     assert all(each.url.startswith("https://huggingface.co/") and each.licence for each in catalogue())
+
+
+COMMIT = "0" * 40
+HERE = {"file": "nowhere.bin"}
+FAR_AWAY = {"file": "x.bin", "repository": "nobody/nothing", "revision": COMMIT}
+SDXL_BASE = {"source": "stabilityai/stable-diffusion-xl-base-1.0", "revision": COMMIT}
+CLIP_H = {"source": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "revision": COMMIT}
+
+
+def chosen(**settings: Any) -> Any:
+    return TypeAdapter(GeneratorSettings).validate_python(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": "face-makeup", "adapter": "nowhere"}, ("nowhere: no adapter_config.json", "facecaptionhq export")),
+        ({"kind": "ip-adapter-faceid-plus", "checkpoint": HERE, "image_encoder": CLIP_H, "base": SDXL_BASE},
+         ("nowhere.bin: no such file of weights", "IP-Adapter-FaceID/resolve/43907e6f", "26d0d86a", "research only")),
+        ({"kind": "instantid", "checkpoint": FAR_AWAY, "controlnet": SDXL_BASE, "base": SDXL_BASE},
+         ("nobody/nothing at 000", "x.bin cannot be fetched", "InstantID/resolve/57b32dfe", "02b3618e", "antelopev2")),
+        ({"kind": "photomaker", "version": "v2", "checkpoint": HERE, "base": SDXL_BASE},
+         ("TencentARC/PhotoMaker-V2/resolve/f5a1e515", "sha256 not known here", "licence: Apache-2.0")),
+        ({"kind": "pulid", "checkpoint": HERE, "eva": HERE, "base": SDXL_BASE},
+         ("guozinan/PuLID/resolve/main/pulid_v1.1.safetensors", "sha256 not known here", "licence: Apache-2.0")),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_what_is_missing_is_told_with_where_it_is_had_what_it_should_be_and_its_terms(
+    settings: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(chosen(**settings), True, "cpu")
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_other_parts_of_a_method_are_told_likewise(tmp_path: Path) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    missing = CheckpointSource(file=str(tmp_path / "parser.onnx"))
+    base = chosen(kind="photomaker", checkpoint=HERE, base=SDXL_BASE)
+    cases: list[tuple[Any, tuple[str, ...]]] = [
+        (lambda: OnnxParser(missing), ("parser.onnx: no such file", "BiSeNet", "left out")),
+        (lambda: load_identity(IdentitySource(name="antelopev2_512d", file="no.onnx"), True, "cpu"),
+         ("no.onnx: no such recogniser", "glintr100.onnx", "research only")),
+        (lambda: load_pipeline(StableDiffusionXLPipeline, base, "cpu"),
+         ("stable-diffusion-xl-base-1.0: no StableDiffusionXLPipeline", "none of the hub's models that were fetched",
+          "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0", "Open RAIL++-M")),
+    ]  # fmt: skip
+    for act, words in cases:
+        with pytest.raises(UsageError) as caught:
+            act()
+        assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -24,7 +24,7 @@ MAX_BODY_BYTES = 4 << 20
 MAX_LENGTH_DIGITS = 12
 """Of a stated length; Python reads no number of some thousand digits."""
 MAX_QUERY_BYTES = 16 << 10
-CSRF_HEADER = "x-review-csrf"
+CSRF_HEADER = "x-page-csrf"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -46,6 +46,8 @@ class Secrets:
     """What a browser must know; new each time the server starts."""
 
     port: int
+    command: str
+    """Which command serves, as it is typed."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
@@ -56,8 +58,8 @@ class Secrets:
 
     @property
     def cookie(self) -> str:
-        """Name of the cookie: cookies do not know ports, and several reviews may run."""
-        return f"facecaptionhq_review_{self.port}"
+        """Name of the cookie: cookies do not know ports, and several pages may be open."""
+        return f"facecaptionhq_{self.command}_{self.port}"
 
     @property
     def address(self) -> str:
@@ -76,9 +78,9 @@ class Refusal:
 class Guard:
     """Lets requests through to an app that may be answered, and adds to each answer what browsers must know."""
 
-    def __init__(self, app: App, known: Secrets) -> None:
-        """Stand before an app."""
-        self._app, self._known = app, known
+    def __init__(self, app: App, known: Secrets, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        """Stand before an app that takes bodies of up to `max_body_bytes`."""
+        self._app, self._known, self._most = app, known, max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -88,7 +90,7 @@ class Guard:
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         brought = token_in(scope["query_string"]) if scope["path"] == "/" and scope["method"] == "GET" else None
-        refusal = refusal_of(scope["method"], len(scope["query_string"]), headers, self._known, brought)
+        refusal = refusal_of(scope["method"], len(scope["query_string"]), headers, self._known, brought, self._most)
         extra = dict(HEADERS)
         if brought is not None and refusal is None:
             extra["set-cookie"] = f"{self._known.cookie}={self._known.token}; HttpOnly; SameSite=Strict; Path=/"
@@ -96,11 +98,16 @@ class Guard:
         if refusal is not None:
             await _refuse(guarded, refusal)
         else:
-            await self._app(scope, _capped(receive), guarded)
+            await self._app(scope, _capped(receive, self._most), guarded)
 
 
 def refusal_of(
-    method: str, num_query_bytes: int, headers: Mapping[str, str], known: Secrets, brought: str | None = None
+    method: str,
+    num_query_bytes: int,
+    headers: Mapping[str, str],
+    known: Secrets,
+    brought: str | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Refusal | None:
     """Return why a request is refused, or None; `brought` is the token in its address."""
     given = cookie_in(headers.get("cookie", ""), known.cookie) if brought is None else brought
@@ -111,11 +118,11 @@ def refusal_of(
     tests = (
         (headers.get("host", "") in known.hosts, 421, "this server answers only under the name of this machine"),
         (not is_elsewhere, 403, "another site asks"),
-        (_equal(given, known.token), 403, "open the address that `facecaptionhq review` has printed"),
+        (_equal(given, known.token), 403, f"open the address that `facecaptionhq {known.command}` has printed"),
         (num_query_bytes <= MAX_QUERY_BYTES, 414, "the address is too long"),
         (not writes or _equal(headers.get(CSRF_HEADER), known.csrf), 403, "the header of this page is missing"),
         (not writes or length.isdecimal(), 411, "a length is missing"),
-        (not writes or (is_short and int(length) <= MAX_BODY_BYTES), 413, "the request is too large"),
+        (not writes or (is_short and int(length) <= max_body_bytes), 413, "the request is too large"),
     )
     return next((Refusal(status, why) for holds, status, why in tests if not holds), None)
 
@@ -141,7 +148,7 @@ def cookie_in(header: str, name: str) -> str | None:
     return morsel.value if morsel is not None else None
 
 
-def _capped(receive: Receive) -> Receive:
+def _capped(receive: Receive, max_bytes: int) -> Receive:
     """Return a stream of a body that ends where it grows beyond what is taken, whatever length was stated."""
     num_bytes = 0
 
@@ -149,7 +156,7 @@ def _capped(receive: Receive) -> Receive:
         nonlocal num_bytes
         message = await receive()
         num_bytes += len(message.get("body", b""))
-        return message if num_bytes <= MAX_BODY_BYTES else {"type": "http.disconnect"}
+        return message if num_bytes <= max_bytes else {"type": "http.disconnect"}
 
     return limited
 

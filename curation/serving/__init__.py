@@ -1,0 +1,1 @@
+"""Pages of this machine: who may ask, how it is answered, and what all pages share."""

@@ -1,0 +1,1 @@
+"""A page of this machine on which pictures of people are drawn: mixed faces, styles, poses, scales."""
