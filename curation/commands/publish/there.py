@@ -21,7 +21,7 @@ NUM_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Found:
+class AtTheHub:
     """A repository as it was found, new or not."""
 
     repo: str
@@ -54,7 +54,7 @@ class Found:
 
 
 def require_sendable(
-    found: Found,
+    found: AtTheHub,
     files: Mapping[str, Path],
     records: Mapping[str, FileRecord],
     numbers: Mapping[str, Value],
@@ -95,7 +95,7 @@ def require_sendable(
         )  # fmt: skip
 
 
-def _refusal(found: Found, why: str, right: str) -> UsageError:
+def _refusal(found: AtTheHub, why: str, right: str) -> UsageError:
     return UsageError(f"{found.repo} is there already and holds {found.shown}; {why}. Nothing was sent: {right}")
 
 

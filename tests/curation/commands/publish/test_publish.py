@@ -19,7 +19,7 @@ from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.publish import hub as hub_module
 from curation.commands.publish.stage import Delivery, publish
-from curation.commands.publish.there import Found, require_sendable
+from curation.commands.publish.there import AtTheHub, require_sendable
 from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.errors import SafetyError, StorageError, UsageError, VerificationError
 from curation.storage.publish import sealed_bytes
@@ -200,7 +200,7 @@ def card_of(repo: object = REPO, tombstones: tuple[tuple[str, int], ...] = ()) -
 def test_what_lies_in_a_repository_is_said_with_what_to_type(
     card: bytes | None, is_public: bool, names: tuple[str, ...], told: str
 ) -> None:
-    found = Found(REPO, is_public, dict.fromkeys(names), card)
+    found = AtTheHub(REPO, is_public, dict.fromkeys(names), card)
     numbers: dict[str, Value] = {"num_forgotten": 1, "tombstones": [["uid", 2]]}
     with pytest.raises(UsageError, match=f"(?s)^{REPO} is there already.*{told}") as refused:
         require_sendable(found, {}, {}, numbers, may_be_public=False, is_history_settled=False)
