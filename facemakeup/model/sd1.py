@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from curation.errors import UsageError
 from facemakeup.config import HEAD_WIDTH
 from facemakeup.model import attention, ip_adapter
-from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Prompt
+from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.diffusion import NoiseSchedule, ddim
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.model.send import send
@@ -198,7 +199,7 @@ class StableDiffusionEncoders(BaseEncoders):
         return pixels.clamp(-1, 1)
 
     @torch.no_grad()
-    def prompt(self, captions: Sequence[str], height: int, width: int, guidance: float = 1.0) -> dict[str, Tensor]:
+    def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:
         """Return the last hidden states (B, L, E) of captions, padded or cut to the tokenizer's length."""
         tokens = self.tokenizer(
             list(captions),
@@ -211,6 +212,10 @@ class StableDiffusionEncoders(BaseEncoders):
 
     def objective(self, optim: OptimSettings) -> NoiseSchedule:
         """Return the base's own schedule, weighed as the settings say, where the encoders are."""
+        if optim.timesteps == "logit-normal" or optim.timestep_mean is not None:
+            raise UsageError(
+                "optim.timesteps, optim.timestep_mean: this base knows whole steps, which it meets uniformly"
+            )
         schedule = noise_schedule(self.scheduler, optim.min_snr_gamma)
         return replace(schedule, signal_T=schedule.signal_T.to(self.vae.device))
 
