@@ -20,10 +20,10 @@ from facemakeup.config import NUM_TOKENS, ModelConfig
 from facemakeup.faces import posemap
 from facemakeup.faces.align import CLIP_CROP_BEFORE
 from facemakeup.inference.model_card import model_card
+from facemakeup.model import stock
 from facemakeup.model.base import WEIGHTS_NAME
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.finite import require_finite
-from facemakeup.model.ip_adapter import take_shortcut
 
 FORMAT_VERSION = 2
 MODEL_BEFORE: Mapping[int, Mapping[str, Any]] = {1: {"clip_crop": CLIP_CROP_BEFORE}}
@@ -164,9 +164,9 @@ def _state(model: FaceMakeUp, folder: Path) -> dict[str, Tensor]:
 
 
 def load_into_stock(pipe: Any, folder: Path) -> None:
-    """Load the adapter into a stock diffusers pipeline with a U-Net, with the shortcut that it was trained with.
+    """Load the adapter into a stock diffusers pipeline of its base, as it was trained.
 
-    `load_ip_adapter` alone leaves the shortcut off, and the result is another model.
+    `load_ip_adapter` alone leaves out the shortcut of pipelines with a U-Net, and the result is another model.
 
     Example:
         pipe = StableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
@@ -177,5 +177,4 @@ def load_into_stock(pipe: Any, folder: Path) -> None:
         VerificationError: a file is missing or has other bytes.
     """
     read_record(folder)
-    pipe.load_ip_adapter(str(folder), subfolder=None, weight_name=WEIGHTS_NAME, image_encoder_folder=None)
-    take_shortcut(pipe)
+    stock.load(pipe, folder)

@@ -134,9 +134,8 @@ def _require_known(config: TrainConfig, base: BaseEncoders) -> None:
     step = base.side_step
     for size in sizes_of(config.crop):
         if size.height % step or size.width % step:
-            raise UsageError(
-                f"crop: pictures of {size.width}x{size.height}; {config.model.base} takes sides that are multiples of {step}"
-            )
+            shape = f"{size.width}x{size.height}"
+            raise UsageError(f"crop: pictures of {shape}; {config.model.base} takes sides that are multiples of {step}")
 
 
 def _require_fit(dataset: TarDataset, saved: Checkpoint | None, config: TrainConfig) -> None:
