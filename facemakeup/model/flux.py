@@ -1,9 +1,9 @@
 """FLUX.1 and networks of its form: all that is particular to them, behind the seam of `facemakeup.model.base`.
 
 A base has the parts that diffusers keeps: `transformer`, `vae`, `text_encoder` and `tokenizer` (CLIP, whose pooled
-state is told with the time), `text_encoder_2` and `tokenizer_2` (T5, whose states are the text), `scheduler`. Image tokens
-attend to the face in the double blocks alone, by diffusers' own processor; LoRA changes the attentions of all blocks.
-PoseNet is a ControlNet of a few of the network's first blocks that takes the pose map as a picture.
+state is told with the time), `text_encoder_2` and `tokenizer_2` (T5, whose states are the text), `scheduler`. Image
+tokens attend to the face in the double blocks alone, by diffusers' own processor; LoRA changes the attentions of all
+blocks. PoseNet is a ControlNet of the network's first blocks that takes the pose map as a picture.
 
 Shapes: B batch, C latent channels, H and W latent size, L text tokens, T face tokens, E width of both, P width of the
 pooled state.
