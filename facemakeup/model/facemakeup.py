@@ -121,10 +121,14 @@ class FaceMakeUp(nn.Module):
                 parameter.copy_(state[name])
 
     def freeze_in(self, dtype: torch.dtype) -> None:
-        """Put the frozen weights in `dtype` (norms stay in float32) and compute under autocast to it."""
-        for parameter in self.network.parameters():
-            if not parameter.requires_grad and parameter.ndim > 1:
-                parameter.data = parameter.data.to(dtype)
+        """Put the frozen weights in `dtype` and compute under autocast to it.
+
+        Norms stay in float32, but for RMS norms, which are computed in the type of what comes in.
+        """
+        for module in self.network.modules():
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad and (parameter.ndim > 1 or isinstance(module, nn.RMSNorm)):
+                    parameter.data = parameter.data.to(dtype)
         self._autocast_dtype = dtype
 
     def require_fp32_trainables(self) -> None:
