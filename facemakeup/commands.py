@@ -110,12 +110,10 @@ def generate(  # long: what it draws by is a line per option
     pose_start: Annotated[float, typer.Option("--pose-start", min=0, max=1, help="Share of steps before it.")] = 0.0,
     pose_end: Annotated[float, typer.Option("--pose-end", min=0, max=1, help="Share of steps after which none.")] = 1.0,
     steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="Steps from noise to picture.")] = 50,
-    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Guidance; for FLUX.1 3.5 is usual.")] = 7.5,
+    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Guidance (FLUX.1: 3.5).")] = 7.5,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same picture.")] = 42,
-    height: Annotated[
-        int, typer.Option("--height", min=8, help="Pixels, as trained; a multiple of 8, of 16 for FLUX.1.")
-    ] = 512,
-    width: Annotated[int, typer.Option("--width", min=8, help="Pixels, likewise.")] = 512,
+    height: Annotated[int, typer.Option("--height", min=8, help="Pixels, a multiple of 8 (FLUX.1: of 16).")] = 512,
+    width: Annotated[int, typer.Option("--width", min=8, help="Pixels, a multiple of 8 (FLUX.1: of 16).")] = 512,
     base: Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")] = None,
     image_encoder: Annotated[str | None, typer.Option("--image-encoder", help="Another place of it.")] = None,
     detector: Annotated[
