@@ -26,7 +26,7 @@ TokensOf = Callable[[int, int], int]
 
 
 @dataclass(frozen=True)
-class Flow:
+class RectifiedFlow:
     """The objective: timesteps count from 0 (pictures) to `end` (noise), and every error weighs alike."""
 
     end: float
@@ -56,7 +56,7 @@ class Flow:
         return None
 
 
-def flow(scheduler: Any, optim: OptimSettings, tokens_of: TokensOf) -> Flow:
+def flow(scheduler: Any, optim: OptimSettings, tokens_of: TokensOf) -> RectifiedFlow:
     """Return the objective of a base whose scheduler is a `FlowMatchEulerDiscreteScheduler`.
 
     Raises:
@@ -68,9 +68,11 @@ def flow(scheduler: Any, optim: OptimSettings, tokens_of: TokensOf) -> Flow:
     if optim.timesteps == "uniform":
         if optim.timestep_mean is not None:
             raise UsageError("optim.timestep_mean: uniform timesteps have none; leave it out, or say logit-normal")
-        return Flow(end, None)
+        return RectifiedFlow(end, None)
     given = optim.timestep_mean
-    return Flow(end, partial(_mean, scheduler.config, tokens_of) if given is None else lambda height, width: given)
+    return RectifiedFlow(
+        end, partial(_mean, scheduler.config, tokens_of) if given is None else lambda height, width: given
+    )
 
 
 def euler(scheduler: Any, num_steps: int, num_tokens: int, device: torch.device) -> Any:

@@ -23,7 +23,7 @@ from facemakeup.config import HEAD_WIDTH, ModelConfig
 from facemakeup.model import flux_ip_adapter
 from facemakeup.model.attention import PROCESSOR_SUFFIX, add_lora, set_lora_scale
 from facemakeup.model.base import BaseModel, ConfigReader, Frame, Prompt
-from facemakeup.model.flow import Flow, euler, flow
+from facemakeup.model.flow import RectifiedFlow, euler, flow
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.model.projector import TokenProjector
 from facemakeup.model.token_ids import token_ids
@@ -213,7 +213,7 @@ class FluxEncoders(VaeEncoders):
             GUIDANCE: torch.full((len(captions),), guidance, device=place),
         }
 
-    def objective(self, optim: OptimSettings) -> Flow:
+    def objective(self, optim: OptimSettings) -> RectifiedFlow:
         """Return the flow that the base was taught, its times drawn as the settings say."""
         return flow(self.scheduler, optim, _num_tokens)
 
@@ -271,4 +271,5 @@ def _posenet(network: Any) -> nn.Module:
         )
     own = posenet.state_dict()
     posenet.load_state_dict({n: value for n, value in network.state_dict().items() if n in own}, strict=False)
-    return posenet.to(network.device)
+    placed: nn.Module = posenet.to(network.device)
+    return placed
