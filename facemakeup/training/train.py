@@ -101,7 +101,7 @@ def _loaded(
 ) -> tuple[Encoders, Judges | None, TarDataset, TarDataset, FaceMakeUp]:
     """Load what each rank loads for itself, and refuse what does not go together."""
     encoders = _encoders(config, accelerator.device)
-    _require_known(config, encoders.base)
+    require_known(config, encoders.base)
     judges = _judges(config)
     dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
     dataset = dataset.for_rank(ranks.rank, ranks.world)
@@ -126,8 +126,13 @@ def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
     return Encoders.load(config.model, "cpu" if on_cpu else str(device), dtype)
 
 
-def _require_known(config: TrainConfig, base: BaseEncoders) -> None:
-    """Refuse settings that the base would leave out, and pictures that it cannot take."""
+def require_known(config: TrainConfig, base: BaseEncoders) -> None:
+    """Refuse settings that the base would leave out, and pictures that it cannot take.
+
+    Raises:
+        UsageError: names the setting.
+        ValueError: the base was trained for something that cannot be taught here.
+    """
     if config.optim.guidance != 1 and not base.is_told_guidance:
         raise UsageError(f"optim.guidance is {config.optim.guidance:g}; {config.model.base} takes none as a condition")
     base.objective(config.optim)

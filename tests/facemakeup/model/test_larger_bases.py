@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,11 @@ from facemakeup.model.stock import set_face
 from facemakeup.model.tiny_flux import SCHEDULE, TEXT_LENGTH, write_flux
 from facemakeup.model.tiny_sdxl import write_sdxl
 from facemakeup.train_config import OptimSettings
-from facemakeup.training.train import train
+from facemakeup.training.train import require_known
 from tests.facemakeup import tiny
-from tests.facemakeup.inference.test_pipeline import SIZE, STEPS, face
+from tests.facemakeup.inference.test_pipeline import RECOGNISER, SIZE, STEPS, face
 from tests.facemakeup.model.test_facemakeup import take_steps, zero_gradients
-from tests.facemakeup.runs import nothing, run_config, same_bits, write_tars
+from tests.facemakeup.runs import run_config, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_model, trained
 from tests.facemakeup.training.test_checkpoint import write_toml
 
@@ -194,6 +195,7 @@ def test_a_whole_picture_of_the_stock_pipeline_is_ours(kind: Kind, posed: bool, 
     assert abs(theirs.permute(1, 2, 0) - torch.from_numpy(picture).float() / 255).max() < 0.004
 
 
+@pytest.mark.slow
 def test_gradients_reach_exactly_what_is_trained_and_are_those_of_finite_differences(kind: Kind) -> None:
     model, inputs = trained(kind.fresh(), spread=0.02).train(), kind.inputs(1)
     wanted = torch.randn(inputs["noisy_latents_BCHW"].shape, generator=torch.Generator().manual_seed(9))
@@ -224,6 +226,7 @@ def test_gradients_reach_exactly_what_is_trained_and_are_those_of_finite_differe
         torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # PoseNet's norms are trained
 def test_frozen_parts_in_bfloat16_compute_close_and_train_in_float32(kind: Kind) -> None:
     model, inputs = read_export(kind.adapter_folder), kind.inputs()
@@ -253,6 +256,10 @@ def test_it_is_trained_exported_and_drawn_with_by_command(kind: Kind, recogniser
     someone = face(1, recogniser)
     object.__setattr__(someone, "identity_D", someone.identity_D[: recogniser.width])
     someone.save(tmp_path / "face.npz")
+    wrong, message = REFUSED[kind.name][-1]
+    refused = write_toml(tmp_path / "wrong.toml", run_config(kind.base, recogniser, **{**changes, **wrong}))
+    done = CliRunner().invoke(app, ["train", str(refused), "--data", data, "--out", str(out)])
+    assert isinstance(done.exception, UsageError) and re.search(message, str(done.exception))
     for words in (
         ["cache", str(toml), "--data", data, "--out", str(out)],
         ["train", str(toml), "--data", data, "--out", str(out)],
@@ -311,26 +318,23 @@ def test_times_of_a_flow_are_the_sigmoid_of_normal_numbers_shifted_as_the_base_s
     torch.testing.assert_close(noisy - velocity * (times / 1000).reshape(-1, 1, 1, 1), latents)
 
 
-@pytest.mark.parametrize(
-    ("name", "changes", "message"),
-    [
-        ("flux", {"optim": {"min_snr_gamma": 5.0}}, "min_snr_gamma: this base is taught"),
-        (
-            "flux",
-            {"optim": {"timesteps": "uniform", "timestep_mean": 1.0}},
-            "timestep_mean: uniform",
-        ),
-        ("flux", {"crop": {"size": 72}}, "pictures of 72x72; .* sides that are multiples of 16"),
-        ("sdxl", {"optim": {"timesteps": "logit-normal"}}, "this base knows whole steps"),
-        ("sdxl", {"optim": {"guidance": 3.5}}, r"guidance is 3\.5; .* takes none"),
-    ],
-)
-def test_settings_that_the_base_would_leave_out_are_refused(
-    recogniser: Recogniser, tmp_path: Path, name: str, changes: dict[str, Any], message: str
-) -> None:
-    config = run_config(KINDS[name][0](tmp_path / "base"), recogniser, **changes)
-    with pytest.raises(UsageError, match=message):
-        train(config, [write_tars(tmp_path / "tars", 6)], tmp_path / "out", False, nothing)
+REFUSED: dict[str, tuple[tuple[dict[str, Any], str], ...]] = {
+    "flux": (
+        ({"optim": {"min_snr_gamma": 5.0}}, "min_snr_gamma: this base is taught a flow"),
+        ({"optim": {"timesteps": "uniform", "timestep_mean": 1.0}}, "timestep_mean: uniform timesteps have none"),
+        ({"crop": {"size": 72}}, "pictures of 72x72; .* sides that are multiples of 16"),
+    ),
+    "sdxl": (
+        ({"optim": {"timesteps": "logit-normal"}}, "this base knows whole steps"),
+        ({"optim": {"guidance": 3.5}}, r"guidance is 3\.5; .* takes none"),
+    ),
+}
+
+
+def test_settings_that_the_base_would_leave_out_are_refused(kind: Kind) -> None:
+    for changes, message in REFUSED[kind.name]:
+        with pytest.raises(UsageError, match=message):
+            require_known(run_config(kind.base, RECOGNISER, **changes), kind.encoders.base)
 
 
 def test_pose_channels_that_posenet_of_flux_cannot_have_are_refused(tmp_path: Path) -> None:
