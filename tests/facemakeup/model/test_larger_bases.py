@@ -39,9 +39,10 @@ from facemakeup.training.train import require_known
 from tests.facemakeup import tiny
 from tests.facemakeup.inference.test_pipeline import RECOGNISER, SIZE, STEPS, face
 from tests.facemakeup.model.test_facemakeup import take_steps, zero_gradients
-from tests.facemakeup.runs import run_config, same_bits, write_tars
+from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_model, trained
 from tests.facemakeup.training.test_checkpoint import write_toml
+from tests.facemakeup.training.test_sharding import MOST, ended, launched
 
 KINDS: dict[str, tuple[Callable[[Path], Path], type, dict[str, Any], str]] = {
     "sdxl": (write_sdxl, StableDiffusionXL, {}, "StableDiffusionXL"),
@@ -273,6 +274,20 @@ def test_it_is_trained_exported_and_drawn_with_by_command(kind: Kind, recogniser
     assert len([line for line in lines if math.isfinite(line.get("train/loss", math.nan))]) == 3
     assert math.isfinite(lines[-1]["validation/loss"]) and lines[-1].get("cache/latents_hit", 1) > 0
     assert (tmp_path / "drawn" / "000.png").is_file()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_two_processes_with_copies_or_shards_train_what_one_trains(
+    kind: Kind, recogniser: Recogniser, tmp_path: Path, fsdp: bool
+) -> None:
+    pattern, optim = write_tars(tmp_path / "tars"), {"num_steps": 3, "learning_rate": 1e-4}
+    changes: dict[str, Any] = {"data": {"micro_batch": 1}, "optim": optim, "model": kind.changes}
+    alone = run(run_config(kind.base, recogniser, **changes), pattern, tmp_path / "alone")
+    pair = run_config(kind.base, recogniser, **changes, run={"fsdp": fsdp, "gradient_checkpointing": fsdp})
+    out = tmp_path / "pair"
+    both = ended(launched(write_toml(tmp_path / "pair.toml", pair), [pattern] * 2, out), out, 0)
+    assert largest_difference(dict(alone.snapshot().trainable), dict(both.snapshot().trainable)) < MOST
 
 
 def test_what_a_view_leaves_of_a_photo_is_what_the_network_is_told(tmp_path: Path) -> None:
