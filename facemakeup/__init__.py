@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from facemakeup.inference.generate import DrawRequest, FaceFinder, generate
     from facemakeup.model.encoders import Encoders
     from facemakeup.model.facemakeup import FaceMakeUp
-    from facemakeup.model.ip_adapter import set_face
+    from facemakeup.model.stock import set_face
     from facemakeup.train_config import TrainConfig, load_config
     from facemakeup.training.export_checkpoint import export_checkpoint
     from facemakeup.training.train import train
@@ -62,7 +62,7 @@ _HOMES = {
     "inference.generate": ("DrawRequest", "FaceFinder", "generate"),
     "model.encoders": ("Encoders",),
     "model.facemakeup": ("FaceMakeUp",),
-    "model.ip_adapter": ("set_face",),
+    "model.stock": ("set_face",),
     "train_config": ("TrainConfig", "load_config"),
     "training.export_checkpoint": ("export_checkpoint",),
     "training.train": ("train",),

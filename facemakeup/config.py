@@ -62,7 +62,7 @@ class ModelConfig(Settings):
     posenet_context: Literal["face", "text"] = "face"
     """What PoseNet attends to: the face tokens, as published, or the text, which stock pipelines give a ControlNet."""
     pose_channels: tuple[int, ...] = Field(default=(16, 32, 96, 256), min_length=4, max_length=4)
-    """Channels of PoseNet's embedding of the pose map; three strides of 2 bring it to the latents' size."""
+    """Channels of PoseNet's embedding of the pose map; three strides of 2 reach the latents. FLUX.1's are fixed."""
 
 
 class DropTable(Settings):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,10 @@ from filters import faces
 from filters.base import Settings
 
 GIB = 1 << 30
+LATER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"optim": {"timesteps": "base", "timestep_mean": None, "guidance": 1.0}}
+)
+"""Settings that earlier releases lacked, with the value that is what they did: it changes no digest."""
 
 
 class DataSettings(Settings):
@@ -93,6 +98,12 @@ class OptimSettings(Settings):
     """Gradients of larger norm are scaled down to it; none leaves them."""
     min_snr_gamma: float | None = Field(default=None, gt=0)
     """Weighs timesteps by min(snr, gamma); none weighs them alike, as published."""
+    timesteps: Literal["base", "uniform", "logit-normal"] = "base"
+    """How often each is met: as in the base's own training, all alike, or as the sigmoid of a normal number."""
+    timestep_mean: float | None = None
+    """Mean of that number, larger towards noise; none takes what the base's schedule says for the size of a picture."""
+    guidance: float = Field(default=1.0, gt=0)
+    """What a network that takes guidance as a condition is told in training."""
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the moving average of the trainables; 0 keeps none."""
     ema_warmup: bool = True
@@ -198,6 +209,8 @@ class TrainConfig(Settings):
         settings = self.model_dump(mode="json", exclude={"run", "checkpoint", "validation", "cache", "faces", "name"})
         for key in ("num_workers", "cache_gib", "micro_batch", "max_fault_fraction", "min_faults"):
             settings["data"].pop(key)
+        for table, before in LATER.items():
+            settings[table] = {key: value for key, value in settings[table].items() if value != before.get(key, ...)}
         held_out = self.validation.model_dump(include={"num_samples", "choice"}) if not self.validation.data else None
         return {**settings, "validation": held_out, "drop": self.drop_table.model_dump(mode="json")}
 

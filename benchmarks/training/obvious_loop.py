@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from facemakeup.data.batch import Loaded
+from facemakeup.model.base import Frame
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.train_config import OptimSettings
@@ -38,7 +39,7 @@ class ObviousLoop:
                 base = self._encoders.base
                 mean, logvar = base.moments(pixels)
                 latents = base.sample(mean, logvar, torch.randn_like(mean))
-                text = base.prompt(shown["captions"], pixels.shape[2], pixels.shape[3])
+                text = base.prompt(shown["captions"], [Frame.whole(*pixels.shape[2:])] * len(pixels))
                 seen = self._encoders.clip_hidden(clip)
             noise = torch.randn_like(latents)
             timesteps = torch.randint(0, int(self._objective.end), (len(latents),), device=self._device)

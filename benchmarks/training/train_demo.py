@@ -139,7 +139,7 @@ def export_and_draw(config: TrainConfig, pattern: str, out: Path) -> dict[str, A
     _, held_out = open_dataset([pattern], config, plan_of(config, encoders), out / "run" / "work")
     shown = held_out.with_pixels().load(batch(held_out.order, 0)).batch
     identity, hidden = shown.identity_BD[:1], encoders.clip_hidden(shown.clip_pixels[:1])
-    told = encoders.base.prompt([shown.captions[0]], config.crop.size, config.crop.size)
+    told = encoders.base.prompt(shown.captions[:1], shown.frames[:1])
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     embeds = set_face(pipe, identity, hidden, None)
     with torch.no_grad():

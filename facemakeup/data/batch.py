@@ -19,6 +19,7 @@ from facemakeup.data import floats
 from facemakeup.data.prepare import Prepared
 from facemakeup.faces.crop import Size
 from facemakeup.faults import SampleFault
+from facemakeup.model.base import Frame
 from facemakeup.model.send import send
 
 
@@ -29,6 +30,8 @@ class Batch:
     size: Size
     """Height and width of the pictures in pixels."""
     captions: tuple[str, ...]
+    frames: tuple[Frame, ...]
+    """What each picture is of its photo."""
     uids: tuple[str, ...]
     positions: tuple[int, ...]
     """Where the samples stand in the endless stream: their random numbers are drawn by it."""
@@ -110,6 +113,7 @@ def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:
     return Batch(
         size=size,
         captions=tuple(sample.caption for sample in samples),
+        frames=tuple(sample.frame for sample in samples),
         uids=tuple(sample.uid for sample in samples),
         positions=tuple(positions),
         pixels_KHWC=_stack([sample.pixels_HWC for sample in samples if sample.pixels_HWC is not None]),

@@ -18,6 +18,7 @@ from facemakeup.faces import posemap
 from facemakeup.faces.align import Floats, Landmarks, clip_face
 from facemakeup.faces.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
+from facemakeup.model.base import Frame
 from facemakeup.train_config import CropSettings, FaceSettings
 from filters.base import RgbImage
 
@@ -42,6 +43,13 @@ class View:
         image = image.resize((self.size.width, self.size.height), Image.Resampling.BILINEAR)
         return np.asarray(image)[:, ::-1] if self.flipped else np.asarray(image)
 
+    def frame(self, raw: RawSample) -> Frame:
+        """Return what the view is of the whole picture."""
+        window, size = self.window, self.size
+        left = raw.width - window.left - window.width if self.flipped else window.left
+        across, down = size.width / window.width, size.height / window.height
+        return Frame(size.height, size.width, raw.height, raw.width, round(window.top * down), round(left * across))
+
     def key(self, raw: RawSample) -> str:
         """Return the hex digest of the picture's bytes and of what is looked at: latents are known by it."""
         return digest([raw.sha256, self.window.box, self.size.height, self.size.width, self.flipped])[:32]
@@ -55,6 +63,7 @@ class Prepared:
     caption: str
     size: Size
     """Of the picture and of the pose map."""
+    frame: Frame
     pixels_HWC: RgbImage | None
     """None where the cache holds the latents."""
     face_SSC: RgbImage
@@ -148,6 +157,7 @@ class Preparer:
             uid=raw.uid,
             caption=raw.caption,
             size=view.size,
+            frame=view.frame(raw),
             pixels_HWC=view.pixels(opened.rgb) if moments is None else None,
             face_SSC=face[:, ::-1] if flipped else face,
             pose=posemap.strokes_of(posemap.draw(view.landmarks(raw), (view.size.height, view.size.width))),

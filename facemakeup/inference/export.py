@@ -20,14 +20,16 @@ from facemakeup.config import NUM_TOKENS, ModelConfig
 from facemakeup.faces import posemap
 from facemakeup.faces.align import CLIP_CROP_BEFORE
 from facemakeup.inference.model_card import model_card
+from facemakeup.model import stock
+from facemakeup.model.base import WEIGHTS_NAME
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.finite import require_finite
-from facemakeup.model.ip_adapter import take_shortcut
 
 FORMAT_VERSION = 2
 MODEL_BEFORE: Mapping[int, Mapping[str, Any]] = {1: {"clip_crop": CLIP_CROP_BEFORE}}
 """Format -> what its model does not say, since there was no choice then."""
-WEIGHTS_NAME = "facemakeup.safetensors"
+ONE_FILE = "1TB"
+"""Larger than any PoseNet: all of it stands in `POSENET_NAME`."""
 POSENET_FOLDER = "controlnet"
 POSENET_NAME = f"{POSENET_FOLDER}/diffusion_pytorch_model.safetensors"
 RECORD_NAME = "adapter_config.json"
@@ -68,9 +70,12 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     state = model.trainable_state()
-    flat = {flat: state[own].cpu().contiguous() for own, flat in flat_names(model).items()}
-    save_file(flat, part / WEIGHTS_NAME, metadata={"format": "pt"})
-    model.posenet.save_pretrained(part / POSENET_FOLDER, max_shard_size="10GB")
+    files: dict[str, dict[str, Tensor]] = {}
+    for own, flat in flat_names(model).items():
+        files.setdefault(model.base.file_of(flat), {})[flat] = state[own].cpu().contiguous()
+    for name, tensors in files.items():
+        save_file(tensors, part / name, metadata={"format": "pt"})
+    model.posenet.save_pretrained(part / POSENET_FOLDER, max_shard_size=ONE_FILE)
     (part / "README.md").write_text(model_card(model.config, model.base.usage(), facts), encoding="utf-8")
     publish_json(part / RECORD_NAME, _record(model, facts, part))
     shutil.rmtree(part / TEMP_FOLDER, ignore_errors=True)
@@ -78,7 +83,7 @@ def export(model: FaceMakeUp, folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def _record(model: FaceMakeUp, facts: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    files = [folder / WEIGHTS_NAME, *sorted((folder / POSENET_FOLDER).iterdir())]
+    files = [*sorted(folder.glob("*.safetensors")), *sorted((folder / POSENET_FOLDER).iterdir())]
     return {
         "format_version": FORMAT_VERSION,
         "code_version": CODE_VERSION,
@@ -151,16 +156,17 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
 def _state(model: FaceMakeUp, folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    flat = load_file(folder / WEIGHTS_NAME)
-    state = {own: flat[name] for own, name in flat_names(model).items()}
+    names = flat_names(model)
+    files = {file: load_file(folder / file) for file in {model.base.file_of(name) for name in names.values()}}
+    state = {own: files[model.base.file_of(name)][name] for own, name in names.items()}
     posenet = load_file(folder / POSENET_NAME)
     return state | {f"{POSENET_PREFIX}{name}": tensor for name, tensor in posenet.items()}
 
 
 def load_into_stock(pipe: Any, folder: Path) -> None:
-    """Load the adapter into a stock diffusers pipeline with a U-Net, with the shortcut that it was trained with.
+    """Load the adapter into a stock diffusers pipeline of its base, as it was trained.
 
-    `load_ip_adapter` alone leaves the shortcut off, and the result is another model.
+    `load_ip_adapter` alone leaves out the shortcut of pipelines with a U-Net, and the result is another model.
 
     Example:
         pipe = StableDiffusionPipeline.from_pretrained("stable-diffusion-v1-5/stable-diffusion-v1-5")
@@ -171,5 +177,4 @@ def load_into_stock(pipe: Any, folder: Path) -> None:
         VerificationError: a file is missing or has other bytes.
     """
     read_record(folder)
-    pipe.load_ip_adapter(str(folder), subfolder=None, weight_name=WEIGHTS_NAME, image_encoder_folder=None)
-    take_shortcut(pipe)
+    stock.load(pipe, folder)

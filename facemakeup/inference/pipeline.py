@@ -7,7 +7,6 @@ Shapes: B pictures, H and W their size, D identity width, N CLIP tokens, C their
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +18,7 @@ from curation.errors import UsageError
 from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.faces.crop import Size
 from facemakeup.inference.export import read_export
-from facemakeup.model.base import Prompt
+from facemakeup.model.base import Frame, Prompt
 from facemakeup.model.denoise import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, denoise
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
@@ -91,14 +90,16 @@ class FaceMakeUpPipeline:
         seeds = tuple(seeds) * len(prompts) if len(seeds) == 1 else tuple(seeds)
         if len(seeds) != len(prompts) or not prompts:
             raise UsageError(f"{len(prompts)} prompts need one seed or as many, not {len(seeds)}")
-        stride = self.encoders.base.latent_stride
-        if size.height % stride or size.width % stride:
-            raise UsageError(f"sides must be multiples of {stride}, not {size.width}x{size.height}")
-        base, guidance = self.encoders.base, sampling.guidance_scale
-        tell = partial(base.prompt, height=size.height, width=size.width, guidance=guidance)
-        positive = self._positive(tell(prompts), faces, mix, self._pose_tensor(pose, size))
+        base, guidance, step = self.encoders.base, sampling.guidance_scale, self.encoders.base.side_step
+        if size.height % step or size.width % step:
+            raise UsageError(f"sides must be multiples of {step}, not {size.width}x{size.height}")
+        frame = Frame.whole(size.height, size.width)
+        told = base.prompt(prompts, [frame] * len(prompts), guidance)
+        positive = self._positive(told, faces, mix, self._pose_tensor(pose, size))
         is_one_branch = guidance == 1 or base.is_told_guidance
-        negative = None if is_one_branch else self._negative(tell([negative_prompt]), positive)
+        negative = None
+        if not is_one_branch:
+            negative = self._negative(base.prompt([negative_prompt], [frame], guidance), positive)
         sampler = base.sampler(sampling.num_steps, size.height, size.width)
         used = scales if self._enabled else BASE_MODEL
         latents = denoise(self.model, sampler, self.start(seeds, size), positive, negative, used, sampling)

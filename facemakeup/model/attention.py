@@ -72,20 +72,25 @@ def install(unet: Any, sees_text: Callable[[str], bool], lora_rank: int) -> None
     Raises:
         ValueError: a cross-attention computes more than a face attention does.
     """
-    from peft import LoraConfig
-
     unet.requires_grad_(False)
     processors = dict(unet.attn_processors)
     for name in processors:
         if sees_text(name):
             processors[name] = _face_attention(unet.get_submodule(name.removesuffix(PROCESSOR_SUFFIX)), name)
     unet.set_attn_processor(processors)
-    unet.add_adapter(
-        LoraConfig(r=lora_rank, lora_alpha=lora_rank, init_lora_weights="gaussian", target_modules=list(LORA_TARGETS)),
-        adapter_name=LORA_NAME,
-    )
+    add_lora(unet, lora_rank)
     for processor in face_attentions(unet).values():
         processor.requires_grad_(True)
+
+
+def add_lora(network: Any, rank: int) -> None:
+    """Give every attention of a network of diffusers a low-rank change, which is trained and begins at nothing."""
+    from peft import LoraConfig
+
+    network.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LORA_TARGETS)),
+        adapter_name=LORA_NAME,
+    )
 
 
 def _face_attention(attn: Any, name: str) -> FaceAttention:
@@ -113,10 +118,15 @@ def set_scales(unet: Any, face: float, lora: float) -> None:
 
     Both 0 is exactly the base U-Net; face 0 alone is not, once LoRA is trained.
     """
-    from peft.tuners.lora import LoraLayer
-
     for processor in face_attentions(unet).values():
         processor.scale = face
-    for module in unet.modules():
+    set_lora_scale(unet, lora)
+
+
+def set_lora_scale(network: Any, scale: float) -> None:
+    """Set how much of a network's low-rank change is applied."""
+    from peft.tuners.lora import LoraLayer
+
+    for module in network.modules():
         if isinstance(module, LoraLayer):
-            module.set_scale(LORA_NAME, lora)
+            module.set_scale(LORA_NAME, scale)

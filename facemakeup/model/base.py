@@ -9,19 +9,42 @@ Shapes: B batch, C latent channels, H and W latent size, T face tokens, E their 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from facemakeup.config import ModelConfig
+from facemakeup.model.projector import Projector
 from facemakeup.train_config import OptimSettings
+
+WEIGHTS_NAME = "facemakeup.safetensors"
+"""The exported file of all that has no file of its own."""
 
 Prompt = Mapping[str, Tensor]
 """What a base makes of captions, by name, one row per caption; no name is one of `FaceMakeUp.forward`'s own."""
 ConfigReader = Callable[[str], Mapping[str, Any] | None]
 """Subfolder of a base -> what its `config.json` says, or None where it has none."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a training picture comes from: its size, that of the photo, and what was cut off; all in pixels."""
+
+    height: int
+    width: int
+    original_height: int
+    original_width: int
+    top: int = 0
+    left: int = 0
+    """What was cut off above and to the left, counted once the photo is resized (and mirrored) as the picture is."""
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> Self:
+        """Return the frame of a picture that is a whole photo in its own size."""
+        return cls(height, width, height, width)
 
 
 class Objective(Protocol):
@@ -35,8 +58,8 @@ class Objective(Protocol):
         """Timesteps lie in 0..end, the end left out."""
         ...
 
-    def draw(self, chance: np.random.Generator) -> float:
-        """Return the timestep that a sample is trained at, drawn with its own generator."""
+    def draw(self, chance: np.random.Generator, height: int, width: int) -> float:
+        """Return the timestep that a sample of a latent size is trained at, drawn with its own generator."""
         ...
 
     def at(self, share: float) -> float:
@@ -72,8 +95,11 @@ class BaseEncoders(ABC):
 
     vae: nn.Module
     """What turns pixels into latents; cached latents are known by its weights."""
-    is_told_guidance: ClassVar[bool] = False
-    """Whether the network takes guidance as a condition, so that no negative branch is computed beside it."""
+
+    @property
+    def is_told_guidance(self) -> bool:
+        """Whether the network takes guidance as a condition, so that no negative branch is computed beside it."""
+        return False
 
     @property
     @abstractmethod
@@ -83,7 +109,12 @@ class BaseEncoders(ABC):
     @property
     @abstractmethod
     def latent_stride(self) -> int:
-        """Pixels per latent; the sides of pictures are multiples of it."""
+        """Pixels per latent."""
+
+    @property
+    def side_step(self) -> int:
+        """What the sides of pictures are multiples of, pixels."""
+        return self.latent_stride
 
     @abstractmethod
     def moments(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,10 +129,10 @@ class BaseEncoders(ABC):
         """Return pixels in -1..1, float32, of latents as the network gives them."""
 
     @abstractmethod
-    def prompt(self, captions: Sequence[str], height: int, width: int, guidance: float = 1.0) -> dict[str, Tensor]:
-        """Return what the network is told of captions, of the size of their pictures in pixels, and of guidance.
+    def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:
+        """Return what the network is told of captions, of the frame of each one's picture, and of guidance.
 
-        `guidance` is the scale that pictures are drawn with; 1, in training too, is none.
+        `guidance` is the scale that pictures are drawn with, and in training `optim.guidance`; 1 is none.
         """
 
     @abstractmethod
@@ -110,6 +141,7 @@ class BaseEncoders(ABC):
 
         Raises:
             ValueError: the base was trained for something that cannot be taught here.
+            UsageError: the settings ask for something that the base does not know.
         """
 
     @abstractmethod
@@ -183,6 +215,10 @@ class BaseModel(ABC):
             ValueError: no adapter of this kind fits the network.
         """
 
+    def projector(self, network: nn.Module) -> nn.Module:
+        """Return what makes face tokens (B, T, E) of identity, CLIP's hidden states and a scale of these, untrained."""
+        return Projector(self.config.recogniser.width, self.config.clip_width, self.width(network))
+
     @abstractmethod
     def set_scales(self, network: nn.Module, face: float, lora: float) -> None:
         """Set how strongly the face is attended to and how much of LoRA is applied; 0 and 0 is the base."""
@@ -203,7 +239,11 @@ class BaseModel(ABC):
 
     @abstractmethod
     def flat_names(self, network: nn.Module, trained: Sequence[str]) -> dict[str, str]:
-        """Return own name -> name in the exported file, of every trained parameter but PoseNet's."""
+        """Return own name -> name in the exported files, of every trained parameter but PoseNet's."""
+
+    def file_of(self, flat_name: str) -> str:
+        """Return which exported file holds a name."""
+        return WEIGHTS_NAME
 
     @abstractmethod
     def layout(self, network: nn.Module) -> list[str]:

@@ -7,10 +7,14 @@ from typing import Any
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
 from facemakeup.model.base import BaseModel
+from facemakeup.model.flux import Flux
 from facemakeup.model.pretrained import load_config
 from facemakeup.model.sd1 import StableDiffusion
+from facemakeup.model.sdxl import StableDiffusionXL
 
-BASES: Mapping[str, type[BaseModel]] = MappingProxyType({"sd1": StableDiffusion})
+BASES: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {"sd1": StableDiffusion, "sdxl": StableDiffusionXL, "flux": Flux}
+)
 """Kind -> adapter; the first that recognises a base takes it."""
 
 

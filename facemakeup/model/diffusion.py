@@ -26,8 +26,8 @@ class NoiseSchedule:
         """Number of steps T."""
         return len(self.signal_T)
 
-    def draw(self, chance: np.random.Generator) -> int:
-        """Return any step, all alike."""
+    def draw(self, chance: np.random.Generator, height: int, width: int) -> int:
+        """Return any step, all alike, whatever the size."""
         return int(chance.integers(self.end))
 
     def at(self, share: float) -> int:

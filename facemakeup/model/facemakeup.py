@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from facemakeup.config import ModelConfig
 from facemakeup.model.base import BaseModel
 from facemakeup.model.bases import base_of
-from facemakeup.model.projector import Projector
 
 MAX_KINDS_OF_BLOCK = 256
 """Shapes and types of one class of block that torch.compile may meet before it gives that class up; its 8 are few."""
@@ -30,7 +29,7 @@ class FaceMakeUp(nn.Module):
         num_trained = sum(weight.numel() for weight in model.trainable_named_parameters().values())
     """
 
-    def __init__(self, base: BaseModel, network: nn.Module, projector: Projector, pose: nn.Module) -> None:
+    def __init__(self, base: BaseModel, network: nn.Module, projector: nn.Module, pose: nn.Module) -> None:
         """Keep the parts; `from_config` makes them."""
         super().__init__()
         self.base = base
@@ -53,10 +52,9 @@ class FaceMakeUp(nn.Module):
         base = base_of(config)
         network = base.load() if network is None else network
         device = next(network.parameters()).device
-        width = base.width(network)
+        base.width(network)  # refuses what no adapter fits before anything is changed
         pose = base.adapt(network)
-        projector = Projector(config.recogniser.width, config.clip_width, width).to(device)
-        made = cls(base, network, projector, pose)
+        made = cls(base, network, base.projector(network).to(device), pose)
         for parameter in made.trainable_named_parameters().values():
             parameter.data = parameter.data.float()
         return made
@@ -123,10 +121,14 @@ class FaceMakeUp(nn.Module):
                 parameter.copy_(state[name])
 
     def freeze_in(self, dtype: torch.dtype) -> None:
-        """Put the frozen weights in `dtype` (norms stay in float32) and compute under autocast to it."""
-        for parameter in self.network.parameters():
-            if not parameter.requires_grad and parameter.ndim > 1:
-                parameter.data = parameter.data.to(dtype)
+        """Put the frozen weights in `dtype` and compute under autocast to it.
+
+        Norms stay in float32, but for RMS norms, which are computed in the type of what comes in.
+        """
+        for module in self.network.modules():
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad and (parameter.ndim > 1 or isinstance(module, nn.RMSNorm)):
+                    parameter.data = parameter.data.to(dtype)
         self._autocast_dtype = dtype
 
     def require_fp32_trainables(self) -> None:

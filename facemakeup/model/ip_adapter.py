@@ -5,6 +5,7 @@ form knows no other names.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from facemakeup.config import ModelConfig
 from facemakeup.model.attention import LORA_NAME, LORA_TARGETS, PROCESSOR_SUFFIX, face_attentions
+from facemakeup.model.base import WEIGHTS_NAME
 
 PROJECTOR = "projector."
 
@@ -59,21 +61,19 @@ picture = pipe("a person wearing a red hat", ip_adapter_image_embeds=embeds).ima
 """
 
 
+def load(pipe: Any, folder: Path) -> None:
+    """Load an exported adapter into a stock pipeline with a U-Net, with the shortcut that it was trained with."""
+    pipe.load_ip_adapter(str(folder), subfolder=None, weight_name=WEIGHTS_NAME, image_encoder_folder=None)
+    take_shortcut(pipe)
+
+
 def take_shortcut(pipe: Any) -> None:
     """Make a stock pipeline add what CLIP saw to the bare identity, as in training; `load_ip_adapter` does not."""
     _projection(pipe).shortcut = True
 
 
 def set_face(pipe: Any, identity_1D: Tensor, clip_hidden_1NC: Tensor, zero_hidden_1NC: Tensor | None) -> list[Tensor]:
-    """Hand a face to a stock pipeline and return its `ip_adapter_image_embeds` for calls of one picture.
-
-    `zero_hidden_1NC` are CLIP's hidden states of the zero picture, the negative branch's face; None for calls
-    without guidance.
-
-    Example:
-        embeds = set_face(pipe, identity, clip_hidden, zero_hidden)
-        picture = pipe("a person wearing a red hat", ip_adapter_image_embeds=embeds).images[0]
-    """
+    """Hand a face to a stock pipeline with a U-Net, as `facemakeup.model.stock.set_face` says."""
     layer = _projection(pipe)
     if zero_hidden_1NC is None:
         layer.clip_embeds = clip_hidden_1NC[:, None]

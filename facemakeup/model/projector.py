@@ -16,6 +16,8 @@ from facemakeup.config import HEAD_WIDTH, NUM_RESAMPLER_LAYERS, NUM_TOKENS
 
 IDENTITY_RATIO = 2
 FEED_FORWARD_RATIO = 4
+FEATURE_WIDTH = 1024
+"""Of what `TokenProjector` computes before its last layer."""
 
 
 class Projector(nn.Module):
@@ -34,6 +36,27 @@ class Projector(nn.Module):
         tokens_BTE: Tensor = self.norm(self.proj(identity_BD).reshape(len(identity_BD), NUM_TOKENS, -1))
         refined_BTE: Tensor = self.perceiver_resampler(tokens_BTE, clip_hidden_BNC)
         return tokens_BTE + clip_scale * refined_BTE
+
+
+class TokenProjector(nn.Module):
+    """The same at a width of its own, then one layer and a norm that make tokens as wide as a base's text.
+
+    For bases whose text is so wide that the resampler would be most of the adapter (FLUX.1's T5: 4096).
+    """
+
+    def __init__(self, identity_width: int, clip_width: int, width: int) -> None:
+        """Make the layers; `width` is the text tokens'."""
+        super().__init__()
+        inner = min(width, FEATURE_WIDTH)
+        self.features = Projector(identity_width, clip_width, inner)
+        self.proj = nn.Linear(NUM_TOKENS * inner, NUM_TOKENS * width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, identity_BD: Tensor, clip_hidden_BNC: Tensor, clip_scale: float = 1.0) -> Tensor:
+        """Return face tokens (B, T, E), as `Projector` does."""
+        features = self.features(identity_BD, clip_hidden_BNC, clip_scale).flatten(1)
+        tokens_BTE: Tensor = self.norm(self.proj(features).unflatten(1, (NUM_TOKENS, -1)))
+        return tokens_BTE
 
 
 class Resampler(nn.Module):

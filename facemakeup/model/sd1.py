@@ -15,12 +15,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from curation.errors import UsageError
 from facemakeup.config import HEAD_WIDTH
 from facemakeup.model import attention, ip_adapter
-from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Prompt
+from facemakeup.model.base import BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.diffusion import NoiseSchedule, ddim
 from facemakeup.model.pretrained import load_config, load_part, settle
-from facemakeup.model.send import send
+from facemakeup.model.token_ids import token_ids
+from facemakeup.model.vae import VaeEncoders
 from facemakeup.train_config import OptimSettings
 
 UNET_CLASS = "UNet2DConditionModel"
@@ -122,6 +124,7 @@ class StableDiffusion(BaseModel):
             controlnet_cond=pose_BCHW,
             conditioning_scale=scale,
             return_dict=False,
+            **self._added(prompt),
         )
         if not torch.is_tensor(mid):
             raise TypeError(f"PoseNet returned {type(mid).__name__} for its mid block")
@@ -140,9 +143,14 @@ class StableDiffusion(BaseModel):
             down_block_additional_residuals=down,
             mid_block_additional_residual=mid,
             return_dict=False,
+            **self._added(prompt),
         )
         out: Tensor = predicted
         return out
+
+    def _added(self, prompt: Prompt) -> dict[str, Any]:
+        """Return what U-Net and ControlNet are told beside the text; this base has nothing more to say."""
+        return {}
 
     def flat_names(self, network: nn.Module, trained: Sequence[str]) -> dict[str, str]:
         """Return the names of IP-Adapter's flat form."""
@@ -161,56 +169,26 @@ class StableDiffusion(BaseModel):
 
 
 @dataclass(frozen=True)
-class StableDiffusionEncoders(BaseEncoders):
+class StableDiffusionEncoders(VaeEncoders):
     """The VAE, the text encoder and the schedule around the U-Net."""
 
-    vae: Any
     text_encoder: Any
     tokenizer: Any
     scheduler: Any
     """The base's noise schedule as a `DDPMScheduler`; `scheduler.config.prediction_type` says what is predicted."""
 
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents."""
-        return int(self.vae.config.latent_channels)
-
-    @property
-    def latent_stride(self) -> int:
-        """Pixels per latent."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
     @torch.no_grad()
-    def moments(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance of the latents, float32, unscaled, of pixels in -1..1."""
-        posterior = self.vae.encode(pixels_BCHW.to(self.vae.device, torch.float32)).latent_dist
-        return posterior.mean, posterior.logvar
-
-    def sample(self, mean_BCHW: Tensor, logvar_BCHW: Tensor, noise_BCHW: Tensor) -> Tensor:
-        """Return scaled latents drawn from the posterior with the given standard normal noise."""
-        latents = mean_BCHW + torch.exp(0.5 * logvar_BCHW) * noise_BCHW
-        return latents * float(self.vae.config.scaling_factor)
-
-    @torch.no_grad()
-    def decode(self, latents_BCHW: Tensor) -> Tensor:
-        """Return pixels in -1..1, float32, of scaled latents."""
-        pixels: Tensor = self.vae.decode(latents_BCHW.float() / self.vae.config.scaling_factor).sample
-        return pixels.clamp(-1, 1)
-
-    @torch.no_grad()
-    def prompt(self, captions: Sequence[str], height: int, width: int, guidance: float = 1.0) -> dict[str, Tensor]:
+    def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:
         """Return the last hidden states (B, L, E) of captions, padded or cut to the tokenizer's length."""
-        tokens = self.tokenizer(
-            list(captions),
-            padding="max_length",
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        )
-        return {TEXT: self.text_encoder(send(tokens.input_ids, self.vae.device)).last_hidden_state}
+        ids = token_ids(self.tokenizer, captions, self.vae.device)
+        return {TEXT: self.text_encoder(ids).last_hidden_state}
 
     def objective(self, optim: OptimSettings) -> NoiseSchedule:
         """Return the base's own schedule, weighed as the settings say, where the encoders are."""
+        if optim.timesteps == "logit-normal" or optim.timestep_mean is not None:
+            raise UsageError(
+                "optim.timesteps, optim.timestep_mean: this base knows whole steps, which it meets uniformly"
+            )
         schedule = noise_schedule(self.scheduler, optim.min_snr_gamma)
         return replace(schedule, signal_T=schedule.signal_T.to(self.vae.device))
 

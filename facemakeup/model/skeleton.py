@@ -11,16 +11,19 @@ from facemakeup.model.bases import base_of
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.pretrained import load_config
 
-SD15 = Path(next(iter(configs.__path__))) / "sd15"
+CONFIGS = Path(next(iter(configs.__path__)))
+SD15 = CONFIGS / "sd15"
 """Sizes of Stable Diffusion 1.5 and of the CLIP ViT-H that the published adapter looks through."""
+SDXL, FLUX = CONFIGS / "sdxl", CONFIGS / "flux"
+"""Sizes of Stable Diffusion XL (base, 1.0) and of FLUX.1 dev."""
 UNKNOWN_SHA256 = "0" * 64
 
 
-def sd15_config() -> ModelConfig:
-    """Return the published adapter's configuration on Stable Diffusion 1.5 (no weights lie there)."""
+def sd15_config(base: Path = SD15) -> ModelConfig:
+    """Return the published adapter's configuration on Stable Diffusion 1.5 or another base (no weights lie there)."""
     recogniser = Recogniser(name="insightface_512d", width=512, sha256=UNKNOWN_SHA256)
     return ModelConfig(
-        base=str(SD15), image_encoder=str(SD15), image_encoder_subfolder="image_encoder", recogniser=recogniser
+        base=str(base), image_encoder=str(SD15), image_encoder_subfolder="image_encoder", recogniser=recogniser
     )
 
 

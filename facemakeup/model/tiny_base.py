@@ -3,6 +3,8 @@
 64-pixel pictures, 8 x 8 latents, text tokens 64 wide; a trained adapter of it has 1.46 million parameters.
 
     python -m facemakeup.model.tiny_base build/tiny-base
+
+`facemakeup.model.tiny_sdxl` and `facemakeup.model.tiny_flux` write those of the other kinds.
 """
 
 import json
@@ -72,7 +74,7 @@ def write_base(folder: Path, prediction_type: str = "epsilon", seed: int = 0) ->
         words = tokenizer()
         words.save_pretrained(folder / "tokenizer")
         _text_encoder(words).save_pretrained(folder / "text_encoder")
-        _image_encoder().save_pretrained(folder / "image_encoder")
+        image_encoder().save_pretrained(folder / "image_encoder")
     schedule = DDIMScheduler(**SCHEDULE, set_alpha_to_one=False, prediction_type=prediction_type)
     schedule.save_pretrained(folder / "scheduler")
     return folder
@@ -116,7 +118,8 @@ def _text_encoder(tokenizer: Any) -> Any:
     )
 
 
-def _image_encoder() -> Any:
+def image_encoder() -> Any:
+    """Return a CLIP vision model."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     return CLIPVisionModelWithProjection(

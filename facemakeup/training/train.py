@@ -11,7 +11,9 @@ from curation.errors import UsageError
 from curation.storage.lease import hold
 from facemakeup.data.caches import plan_of
 from facemakeup.data.dataset import TarDataset, open_dataset
+from facemakeup.data.prepare import sizes_of
 from facemakeup.faces.recognisers import load_recogniser
+from facemakeup.model.base import BaseEncoders
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.send import Beside
@@ -99,6 +101,7 @@ def _loaded(
 ) -> tuple[Encoders, Judges | None, TarDataset, TarDataset, FaceMakeUp]:
     """Load what each rank loads for itself, and refuse what does not go together."""
     encoders = _encoders(config, accelerator.device)
+    require_known(config, encoders.base)
     judges = _judges(config)
     dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
     dataset = dataset.for_rank(ranks.rank, ranks.world)
@@ -121,6 +124,23 @@ def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
     on_cpu = device.type == "cpu"  # accelerate numbers CPUs, nobody else does
     dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
     return Encoders.load(config.model, "cpu" if on_cpu else str(device), dtype)
+
+
+def require_known(config: TrainConfig, base: BaseEncoders) -> None:
+    """Refuse settings that the base would leave out, and pictures that it cannot take.
+
+    Raises:
+        UsageError: names the setting.
+        ValueError: the base was trained for something that cannot be taught here.
+    """
+    if config.optim.guidance != 1 and not base.is_told_guidance:
+        raise UsageError(f"optim.guidance is {config.optim.guidance:g}; {config.model.base} takes none as a condition")
+    base.objective(config.optim)
+    step = base.side_step
+    for size in sizes_of(config.crop):
+        if size.height % step or size.width % step:
+            shape = f"{size.width}x{size.height}"
+            raise UsageError(f"crop: pictures of {shape}; {config.model.base} takes sides that are multiples of {step}")
 
 
 def _require_fit(dataset: TarDataset, saved: Checkpoint | None, config: TrainConfig) -> None:

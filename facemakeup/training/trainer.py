@@ -3,9 +3,10 @@
 Shapes: B batch, C latent channels, H and W latent size, N CLIP tokens, D identity width.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from facemakeup.data.batch import Batch
 from facemakeup.data.draws import Draws, draws_of
+from facemakeup.model.base import Prompt
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.loss import drop, training_loss
@@ -49,9 +51,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: FaceMakeUp, encoders: Encoders, accelerator: Any) -> None:
         """Put the model where it trains; the wrapped model shares its parameters with `model`."""
         self._config, self.encoders, self._accelerator = config, encoders, accelerator
-        self.model = model.to(accelerator.device)
         device.set_up(config.run, accelerator.device)
         device.lay_out(config.run, model, encoders.base, accelerator.device)
+        self.model = model.to(accelerator.device)  # laid out before: a large base may fit in its smaller precision only
         if config.run.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         if config.run.compile:
@@ -112,7 +114,8 @@ class Trainer:
         place = self._accelerator.device
         mean, logvar = self.moments(batch)
         shape = (mean.shape[1], mean.shape[2], mean.shape[3])
-        draws = draws_of(self._config.seed, batch.positions, shape, self.objective.draw)
+        draw = partial(self.objective.draw, height=shape[1], width=shape[2])
+        draws = draws_of(self._config.seed, batch.positions, shape, draw)
         latents_BCHW = self.encoders.base.sample(mean, logvar, send(draws.posterior_BCHW, place))
         timesteps_B = send(draws.timesteps_B, place)
         given = self._conditions(batch, draws)
@@ -134,7 +137,8 @@ class Trainer:
         place = self._accelerator.device
         identity_BD = batch.identity_BD * ~send(dropped.identity_B, place)[:, None]
         pose_BCHW = batch.pose * ~send(dropped.pose_B, place)[:, None, None, None]
-        return conditions(self.encoders, captions, identity_BD, batch.clip_pixels, dropped.clip_B, pose_BCHW)
+        told = self.encoders.base.prompt(captions, batch.frames, self._config.optim.guidance)
+        return conditions(self.encoders, told, identity_BD, batch.clip_pixels, dropped.clip_B, pose_BCHW)
 
     def moments(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return mean and log variance of a batch's latents, from the cache where it has them, else from the VAE."""
@@ -208,16 +212,15 @@ class Trainer:
 
 def conditions(
     encoders: Encoders,
-    captions: Sequence[str],
+    prompt: Prompt,
     identity_BD: Tensor,
     clip_pixels_BCHW: Tensor,
     clip_dropped_B: Tensor,
     pose_BCHW: Tensor,
 ) -> dict[str, Tensor]:
     """Return the conditions of `FaceMakeUp.predict` by name; the pose map is as large as the picture."""
-    height, width = pose_BCHW.shape[2:]
     return {
-        **encoders.base.prompt(captions, height, width),
+        **prompt,
         "identity_BD": identity_BD,
         "clip_hidden_BNC": encoders.clip_hidden(clip_pixels_BCHW, clip_dropped_B),
         "pose_BCHW": pose_BCHW,

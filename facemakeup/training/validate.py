@@ -59,8 +59,9 @@ def fixed_loss(trainer: Trainer, batches: Iterable[Batch], config: TrainConfig, 
         mean, logvar = trainer.moments(batch)
         latents_BCHW = trainer.encoders.base.sample(mean, logvar, _normal(batch, mean, 0))
         noise_BCHW = _normal(batch, mean, 1)
+        told = trainer.encoders.base.prompt(batch.captions, batch.frames, config.optim.guidance)
         given = conditions(
-            trainer.encoders, batch.captions, batch.identity_BD, batch.clip_pixels,
+            trainer.encoders, told, batch.identity_BD, batch.clip_pixels,
             torch.zeros(len(batch.uids), dtype=torch.bool), batch.pose,
         )  # fmt: skip
         for i in range(num):

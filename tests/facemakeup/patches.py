@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, scaled_dot_product_attention
 
 from facemakeup.config import ModelConfig
-from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Prompt
+from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.train_config import OptimSettings
 from tests.facemakeup.tiny import seeded
@@ -72,7 +72,7 @@ class Flow:
 
     end: float = 1.0
 
-    def draw(self, chance: np.random.Generator) -> float:
+    def draw(self, chance: np.random.Generator, height: int, width: int) -> float:
         return 1 / (1 + float(np.exp(-chance.standard_normal())))
 
     def at(self, share: float) -> float:
@@ -112,11 +112,11 @@ class Pooling(nn.Module):
 class PatchEncoders(BaseEncoders):
     """Means over squares, bytes, and the flow."""
 
-    is_told_guidance = True
     vae: Pooling
     letters: nn.Embedding
     latent_channels: int = CHANNELS
     latent_stride: int = STRIDE
+    is_told_guidance: bool = True
 
     def moments(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         mean = avg_pool2d(pixels_BCHW, STRIDE)
@@ -129,11 +129,11 @@ class PatchEncoders(BaseEncoders):
         return interpolate(latents_BCHW, scale_factor=STRIDE).clamp(-1, 1)
 
     @torch.no_grad()
-    def prompt(self, captions: Sequence[str], height: int, width: int, guidance: float = 1.0) -> dict[str, Tensor]:
+    def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:
         padded = [text.encode()[:LENGTH].ljust(LENGTH) for text in captions]
         return {
             "letters_BLE": self.letters(torch.tensor([list(text) for text in padded])),
-            "size_B2": torch.tensor([[height / 64, width / 64]]).repeat(len(captions), 1),
+            "size_B2": torch.tensor([[frame.height / 64, frame.width / 64] for frame in frames]),
             "guidance_B1": torch.full((len(captions), 1), guidance),
         }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from curation.commands.publish.there import MAX_CARD_BYTES, Found, is_same
+from curation.commands.publish.there import MAX_CARD_BYTES, AtTheHub, is_same
 from curation.dataset.stages import CARD_VALUES_NAME
 from curation.errors import StorageError, UsageError, VerificationError
 from curation.storage.publish import FileRecord
@@ -49,7 +49,7 @@ class Hub:
         self._repo = repo
         self._pause = pause
 
-    def create(self, is_private: bool) -> Found:
+    def create(self, is_private: bool) -> AtTheHub:
         """Make the repository, if it is not there, and return what lies in it.
 
         Raises:
@@ -62,7 +62,7 @@ class Hub:
         info = self._again(lambda: self._api.repo_info(self._repo, repo_type=KIND))
         files = self._files()
         is_readable = CARD_VALUES_NAME in files and files[CARD_VALUES_NAME].size <= MAX_CARD_BYTES
-        return Found(self._repo, not info.private, files, self._again(self._card) if is_readable else None)
+        return AtTheHub(self._repo, not info.private, files, self._again(self._card) if is_readable else None)
 
     def _card(self) -> bytes:
         """Return the repository's `card.json` as it lies there."""

@@ -15,13 +15,14 @@ from facemakeup.evaluation.generators.instantid import FaceTokens
 from facemakeup.evaluation.generators.photomaker_encoder import IdEncoder
 from facemakeup.evaluation.generators.pulid import ADAPTER, ATTENTIONS
 from facemakeup.evaluation.generators.pulid_encoders import MlpEncoder, PerceiverEncoder
-from facemakeup.evaluation.tiny.bases import POSE_CHANNELS, XL_WIDTH
+from facemakeup.evaluation.tiny.bases import POSE_CHANNELS
 from facemakeup.evaluation.tiny.recognition import IDENTITY_WIDTH
 from facemakeup.inference.export import export
 from facemakeup.model.attention import PROCESSOR_SUFFIX
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.projector import Projector
 from facemakeup.model.tiny_base import CLIP_SIDE, CLIP_WIDTH, WIDTH, seeded
+from facemakeup.model.tiny_sdxl import WIDTH as XL_WIDTH
 
 RANK = 4
 HIDDEN = 64

@@ -6,6 +6,7 @@ from facemakeup.config import Recogniser
 from facemakeup.evaluation.tiny import bases, checkpoints, judges, recognition
 from facemakeup.faces.recognisers import INSIGHTFACE, MOBILEFACENET
 from facemakeup.model.tiny_base import SIDE
+from facemakeup.model.tiny_sdxl import write_sdxl
 from filters.weights import catalogue, sha256_of
 
 MOBILEFACENET_WIDTH = 128
@@ -100,7 +101,7 @@ def write_methods(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     recogniser = recognition.write_recogniser(folder / "recogniser.onnx")
     recognition.write_parser(folder / "parser.onnx")
-    sd15, sdxl = bases.write_sd15(folder / "sd15"), bases.write_sdxl(folder / "sdxl")
+    sd15, sdxl = bases.write_sd15(folder / "sd15"), write_sdxl(folder / "sdxl")
     small, large = (UNet2DConditionModel.from_pretrained(base, subfolder="unet") for base in (sd15, sdxl))
     known = Recogniser(name=INSIGHTFACE, width=recognition.IDENTITY_WIDTH, sha256=sha256_of(recogniser))
     checkpoints.write_adapter(folder / "face-makeup", sd15.resolve(), known)

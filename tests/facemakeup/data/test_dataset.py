@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -360,14 +361,14 @@ def test_a_batch_that_cannot_be_cut_for_the_ranks_is_refused() -> None:
 
 
 def test_draws_depend_on_seed_position_and_purpose_alone() -> None:
-    draw = NoiseSchedule(torch.ones(1000), "noise").draw
+    draw = partial(NoiseSchedule(torch.ones(1000), "noise").draw, height=8, width=8)
     one = draws_of(7, (3, 9, 2**40), (4, 8, 8), draw)
     two = draws_of(7, (9,), (4, 8, 8), draw)
     assert torch.equal(one.noise_BCHW[1:2], two.noise_BCHW) and torch.equal(one.drop_B3[1:2], two.drop_B3)
     assert not torch.equal(one.noise_BCHW[0], one.posterior_BCHW[0])
     other = draws_of(8, (9,), (4, 8, 8), draw)
     assert not torch.equal(other.noise_BCHW, two.noise_BCHW)
-    many = draws_of(0, range(4000), (1, 1, 2), NoiseSchedule(torch.ones(10), "noise").draw)
+    many = draws_of(0, range(4000), (1, 1, 2), partial(NoiseSchedule(torch.ones(10), "noise").draw, height=1, width=2))
     assert abs(many.noise_BCHW.mean()) < 0.05 and abs(many.noise_BCHW.std() - 1) < 0.03
     counts = torch.bincount(many.timesteps_B, minlength=10)
     assert (((counts - 400) ** 2) / 400).sum() < 27.9  # 99.9 % of chi-square with 9 degrees of freedom

@@ -12,7 +12,7 @@ from facemakeup.faces.crop import Size
 from facemakeup.faces.posemap import draw
 from facemakeup.faces.recognisers import RecogniserError
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
-from facemakeup.model.base import Prompt
+from facemakeup.model.base import Frame, Prompt
 from facemakeup.model.bases import base_of
 from facemakeup.model.denoise import Sampling, Scales, guided
 from facemakeup.model.diffusion import ddim
@@ -53,7 +53,7 @@ def draw_one(pipe: FaceMakeUpPipeline, **changes: Any) -> "np.ndarray[Any, np.dt
 
 
 def told(pipe: FaceMakeUpPipeline, *texts: str) -> Prompt:
-    return pipe.encoders.base.prompt(texts, tiny.SIDE, tiny.SIDE)
+    return pipe.encoders.base.prompt(texts, [Frame.whole(tiny.SIDE, tiny.SIDE)] * len(texts))
 
 
 def difference(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> int:

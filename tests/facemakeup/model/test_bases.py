@@ -38,8 +38,13 @@ from tests.ports import free_ports
 PACKAGE = Path(facemakeup.__file__).parent
 ADAPTERS = {Path(inspect.getfile(adapter)) for adapter in BASES.values()}
 """Each base's own file."""
-NETWORKS = {"UNet2DConditionModel", "ControlNetModel", "AutoencoderKL", "CLIPTextModel", "CLIPTokenizer"}
+NETWORKS = {
+    "UNet2DConditionModel", "ControlNetModel", "AutoencoderKL", "CLIPTextModel", "CLIPTokenizer",
+    "CLIPTextModelWithProjection", "FluxTransformer2DModel", "FluxControlNetModel", "T5EncoderModel", "T5TokenizerFast",
+}  # fmt: skip
 PARTICULARS = ("attn2", "cross_attention_dim", "scaling_factor", "prediction_type", "addition_embed_type")
+SHARED = {PACKAGE / "model" / name for name in ("vae.py", "flux_ip_adapter.py")}
+"""What adapters share or have put beside them."""
 OTHERS = {PACKAGE / "evaluation" / "generators", PACKAGE / "evaluation" / "tiny"}
 """Methods of others, each of which draws with the stock base that it was published for."""
 BLIND = ("training", "data", "faces")
@@ -55,7 +60,7 @@ def patches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base: Path, recogni
 
 
 def modules() -> list[Path]:
-    of_a_base = {*ADAPTERS, PACKAGE / "model" / "tiny_base.py"}
+    of_a_base = {*ADAPTERS, *SHARED, *(PACKAGE / "model").glob("tiny_*.py")}
     return [p for p in sorted(PACKAGE.rglob("*.py")) if p not in of_a_base and not OTHERS & {*p.parents}]
 
 
@@ -70,7 +75,8 @@ def test_no_module_but_an_adapter_s_own_names_what_is_particular_to_a_base(path:
 
 
 def test_trainer_and_data_name_no_base_and_no_part_of_one() -> None:
-    words = re.compile(r"stable.?diffusion|\bsd1|u-?net|controlnet|clip_?text|epsilon|ddim", re.IGNORECASE)
+    names = r"stable.?diffusion|\bsd1|sdxl|flux|u-?net|controlnet|clip_?text|\bt5\b|epsilon|ddim|euler"
+    words = re.compile(names, re.IGNORECASE)
     for package in BLIND:
         for path in (PACKAGE / package).rglob("*.py"):
             assert not words.search(path.read_text(encoding="utf-8")), path

@@ -6,6 +6,7 @@ import torch
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
+from facemakeup.model.base import Frame
 from facemakeup.model.bases import base_of
 from facemakeup.model.encoders import Encoders
 from tests.facemakeup import tiny
@@ -62,7 +63,9 @@ def test_latents_drawn_with_given_noise_are_the_vae_s_scaled_sample(encoders: En
 
 
 def test_captions_become_the_text_encoder_s_states_padded_and_cut_to_one_length(encoders: Encoders) -> None:
-    states = encoders.base.prompt(["", "a red hat", "a red hat " * 200], tiny.SIDE, tiny.SIDE)["text_BLE"]
+    states = encoders.base.prompt(["", "a red hat", "a red hat " * 200], [Frame.whole(tiny.SIDE, tiny.SIDE)] * 3)[
+        "text_BLE"
+    ]
     assert states.shape == (3, tiny.TEXT_LENGTH, tiny.WIDTH)
     assert not torch.allclose(states[0], states[1])
 

@@ -1,4 +1,6 @@
-"""Stable Diffusion 1.5's numbers, on the meta device: no weights needed."""
+"""Numbers of the real sizes of every base, on the meta device: no weights needed."""
+
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,36 @@ def test_every_trained_part_has_the_specified_number_of_parameters(model: FaceMa
     assert zero_layers == 11_479_680
     assert trained(model, "") == 439_539_856
     assert num_parameters(model.network) == 859_520_964 + 25_509_888 + 19_169_280
+
+
+@pytest.mark.parametrize(
+    ("base", "network", "encoders", "parts", "attentions"),
+    [
+        (
+            skeleton.SDXL, 2_567_463_684,
+            {"vae": 83_653_863, "text_encoder": 123_060_480, "text_encoder_2": 694_659_840},
+            {"projector.": 217_125_888, "lora_": 185_794_560, "_ip.": 340_787_200, "posenet.": 1_251_014_160}, 70,
+        ),
+        (
+            skeleton.FLUX, 11_901_408_320,
+            {"vae": 83_819_683, "text_encoder": 123_060_480, "text_encoder_2": 4_762_310_656},
+            {"projector.": 124_578_816, "lora_": 149_422_080, "_ip.": 478_267_392, "posenet.": 1_045_871_408}, 19,
+        ),
+    ],
+    ids=["sdxl", "flux"],
+)  # fmt: skip
+def test_larger_bases_have_their_published_sizes_and_every_trained_part_its_number_of_parameters(
+    base: Path, network: int, encoders: dict[str, int], parts: dict[str, int], attentions: int
+) -> None:
+    config = sd15_config(base)
+    assert num_parameters(skeleton.network(config)) == network
+    frozen = {name: num_parameters(part) for name, part in skeleton.encoders(config).items()}
+    assert frozen == {**encoders, "image_encoder": 632_076_800}
+    model = skeleton.face_makeup(config)
+    assert {part: trained(model, "", part) for part in parts} == parts
+    assert trained(model, "") == sum(parts.values())
+    faced = [name for name in model.trainable_named_parameters() if "to_k_ip" in name and name.endswith("weight")]
+    assert len(faced) == attentions
 
 
 def test_sixteen_self_and_sixteen_cross_attentions_alternate_down_up_mid(model: FaceMakeUp) -> None:

@@ -28,7 +28,7 @@ from facemakeup.evaluation.generators.photomaker_encoder import IdEncoder
 from facemakeup.evaluation.generators.pulid import ADAPTER, ATTENTIONS
 from facemakeup.evaluation.generators.pulid_encoders import MlpEncoder, PerceiverEncoder
 from facemakeup.evaluation.generators.settings import GeneratorSettings, IdentitySource
-from facemakeup.evaluation.tiny.bases import XL_UNET
+from facemakeup.model.tiny_sdxl import UNET as XL_UNET
 
 SDXL: dict[str, Any] = {
     "sample_size": 128,

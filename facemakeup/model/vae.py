@@ -1,0 +1,51 @@
+"""Latents of the autoencoders with a Gaussian posterior that several bases have (diffusers' `AutoencoderKL`).
+
+Shapes: B batch, C latent channels, H and W sizes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from facemakeup.model.base import BaseEncoders
+
+
+@dataclass(frozen=True)
+class VaeEncoders(BaseEncoders):
+    """The part of a base's encoders that knows its VAE, which stays in float32: in half precision some overflow."""
+
+    vae: Any
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def latent_stride(self) -> int:
+        """Pixels per latent."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def moments(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance of the latents, float32, unscaled, of pixels in -1..1."""
+        posterior = self.vae.encode(pixels_BCHW.to(self.vae.device, torch.float32)).latent_dist
+        return posterior.mean, posterior.logvar
+
+    def sample(self, mean_BCHW: Tensor, logvar_BCHW: Tensor, noise_BCHW: Tensor) -> Tensor:
+        """Return latents drawn from the posterior with the given standard normal noise, shifted and scaled."""
+        latents = mean_BCHW + torch.exp(0.5 * logvar_BCHW) * noise_BCHW
+        return (latents - self._shift) * float(self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Return pixels in -1..1, float32, of scaled latents."""
+        latents = latents_BCHW.float() / self.vae.config.scaling_factor + self._shift
+        pixels: Tensor = self.vae.decode(latents).sample
+        return pixels.clamp(-1, 1)
+
+    @property
+    def _shift(self) -> float:
+        return float(self.vae.config.shift_factor or 0.0)
