@@ -22,7 +22,6 @@ LICENCES: Mapping[str, str] = MappingProxyType(
         "stabilityai/stable-diffusion-2-1": "CreativeML Open RAIL++-M",
         "stabilityai/stable-diffusion-xl-base-1.0": "CreativeML Open RAIL++-M",
         "stabilityai/sd-vae-ft-mse": "MIT",
-        "stabilityai/stable-diffusion-xl-base-1.0": "CreativeML Open RAIL++-M",
         "madebyollin/sdxl-vae-fp16-fix": "MIT",
         "black-forest-labs/FLUX.1-dev": "FLUX.1 [dev] Non-Commercial License",
         "black-forest-labs/FLUX.1-schnell": "Apache-2.0",
