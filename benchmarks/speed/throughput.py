@@ -1,7 +1,8 @@
 """Pictures per core-second: the obvious pipeline, ours and the floor on the same photos, in turn, in one run.
 
     FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_MODELS=... python -m benchmarks.speed.throughput CORPUS|gold|gold2
-        [--num-photos 6] [--rounds 1] [--least-seconds 5] [--ours NAME=RECIPE]... [--shard-photos 60] [--without obvious]
+        [--num-photos 6] [--rounds 1] [--least-seconds 5] [--ours NAME=RECIPE]... [--shard-photos 60] [--keep]
+        [--without obvious]
 
 The photos are seeded and stratified by label. Each contender is one process on one core with one thread; rounds
 alternate, each round begins with another one, and in a round each goes over the photos until it has worked for
