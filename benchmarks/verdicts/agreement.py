@@ -23,11 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.pictures.photos import Photo, photos_of, read, stratified
 from benchmarks.provenance import RESULTS, origin, wilson
-from benchmarks.speed.contenders import Contender, Outcome
+from benchmarks.speed.contenders import ON_THE_HOUSE, Contender, Outcome
 from benchmarks.speed.obvious import face_runtime
 from benchmarks.speed.outcomes import CACHE, keep, known, place_of
+from benchmarks.speed.throughput import ratio
 from benchmarks.speed.workers import OBVIOUS, contender
 from benchmarks.verdicts import lettering
 from curation.errors import UsageError
@@ -138,7 +141,7 @@ def figures(pairs: Sequence[Pair]) -> dict[str, Any]:
         "num_measured": [
             dict(Counter(name for pair in pairs for name in pair.outcomes[side].scores)) for side in (0, 1)
         ],
-        "cpu_seconds": [round(sum(sum(pair.outcomes[side].seconds.values()) for pair in pairs), 1) for side in (0, 1)],
+        **_cpu(pairs),
         "differences": [_difference(pair) for pair in pairs if not pair.is_equal],
     }
 
@@ -177,6 +180,17 @@ def _grouped(pairs: Sequence[Pair], group: Callable[[Pair], str]) -> dict[str, l
 
 def _equal(groups: Mapping[str, Sequence[Pair]]) -> dict[str, Any]:
     return {name: _share(sum(pair.is_equal for pair in pairs), len(pairs)) for name, pairs in sorted(groups.items())}
+
+
+def _cpu(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return what both sides took, by their own clocks and whenever that was, without what is on the house."""
+    one, other = (np.array([_charged(pair.outcomes[side]) for pair in pairs], dtype=np.float64) for side in (0, 1))
+    seconds = [round(float(spent.sum()), 1) for spent in (one, other)]
+    return {"cpu_seconds": seconds, "cpu_ratio": ratio(one, other, seed=0) if all(seconds) else None}
+
+
+def _charged(outcome: Outcome) -> float:
+    return sum(seconds for stage, seconds in outcome.seconds.items() if stage not in ON_THE_HOUSE)
 
 
 def _difference(pair: Pair) -> dict[str, Any]:
