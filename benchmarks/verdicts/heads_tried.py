@@ -25,7 +25,7 @@ from benchmarks.verdicts.kept_evidence import Judge
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
 from benchmarks.verdicts.learning import PEOPLE, POSITIVE
 from benchmarks.verdicts.teach import CACHE, LABELS
-from curation.learning.heads import Doubles, folds_of
+from curation.learning.heads import Doubles, Floats, Mask, folds_of
 from curation.recipe.recipe import load_recipe
 from filters.loading import single_thread_torch
 
@@ -33,7 +33,7 @@ LOST = (4, 9)
 """Of 381 portraits: the limit lies where so many score above."""
 NUM_RESAMPLED = 500
 AS_THEY_ARE = "as they are"
-WAYS: dict[str, Callable[[ways.Lessons, ways.Rows], Doubles]] = {
+WAYS: dict[str, Callable[[ways.Lessons, Floats], Doubles]] = {
     AS_THEY_ARE: lambda lessons, rows: ways.logistic(lessons.views, rows, 0.01),
     "no variations taught": lambda lessons, rows: ways.logistic(lessons.photos, rows, 0.01),
     "ten times the ridge": lambda lessons, rows: ways.logistic(lessons.photos, rows, 0.1),
@@ -60,18 +60,18 @@ class Gathered:
     """The photos with their features, and what tells them apart."""
 
     photos: Sequence[Labelled]
-    views: Sequence[ways.Rows]
+    views: Sequence[Floats]
     """Of each photo, the photo itself first."""
     weights: Doubles
     """Of each photo, before both sides are made equal."""
 
     @property
-    def is_drawn(self) -> ways.Mask:
+    def is_drawn(self) -> Mask:
         """Which photos are drawings."""
         return np.array([photo.label == POSITIVE["drawn"] for photo in self.photos])
 
     @property
-    def is_single(self) -> ways.Mask:
+    def is_single(self) -> Mask:
         """Which photos are portraits."""
         return np.array([photo.label == "single" for photo in self.photos])
 
@@ -80,9 +80,9 @@ class Gathered:
         """Where they come from."""
         return [photo.source for photo in self.photos]
 
-    def lessons(self, chosen: ways.Mask) -> ways.Lessons:
+    def lessons(self, chosen: Mask) -> ways.Lessons:
         """Return what these photos teach, in the forms that the ways take."""
-        taught = np.flatnonzero(chosen & (self.weights > 0))
+        taught = np.flatnonzero(chosen & (self.weights > 0)).tolist()
         shares = Counter((self.photos[i].label, self.photos[i].source) for i in taught)
         kinds = {"painting": 2.0, "render": 4.0}
 
@@ -144,7 +144,7 @@ def figures(gathered: Gathered, found: Sequence[Doubles], beside: Sequence[Doubl
     }
 
 
-def _above(gathered: Gathered, scores: Doubles, lost: int) -> ways.Mask:
+def _above(gathered: Gathered, scores: Doubles, lost: int) -> Mask:
     return np.asarray(scores > np.sort(scores[gathered.is_single])[::-1][lost])
 
 
@@ -154,10 +154,11 @@ def _told(gathered: Gathered, scores: Doubles, lost: int) -> int:
 
 def _gain(gathered: Gathered, found: Sequence[Doubles], beside: Sequence[Doubles], lost: int) -> dict[str, Any]:
     """Return the mean gain in drawings told, and the 95 % of it over sources drawn anew with their drawings."""
-    gains = sum(
+    apart = [
         _above(gathered, one, lost).astype(int) - _above(gathered, other, lost)
         for one, other in zip(found, beside, strict=True)
-    ) / len(found)
+    ]
+    gains = np.mean(apart, axis=0)
     _, number = np.unique(gathered.sources, return_inverse=True)
     by_source = np.bincount(number[gathered.is_drawn], weights=gains[gathered.is_drawn])
     by_source = by_source[np.bincount(number[gathered.is_drawn]) > 0]

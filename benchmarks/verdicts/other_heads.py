@@ -77,7 +77,7 @@ def logistic(lesson: Lesson, rows: Rows, ridge: float) -> Doubles:
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return np.asarray(asked @ weights.detach().numpy(), dtype=np.float64) + bias.item()
+    return np.asarray(asked @ weights.detach().numpy() + bias.item(), dtype=np.float64)
 
 
 def hidden(lesson: Lesson, rows: Rows, width: int, num_networks: int = 2, num_epochs: int = 12) -> Doubles:
@@ -93,7 +93,7 @@ def hidden(lesson: Lesson, rows: Rows, width: int, num_networks: int = 2, num_ep
         layers = (nn.Dropout(0.5), nn.Linear(taught.shape[1], width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, 1))
         network = nn.Sequential(*layers)
         optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.1)
-        for batch in (batch for _ in range(num_epochs) for batch in torch.randperm(len(taught)).split(128)):
+        for batch in (batch for _ in range(num_epochs) for batch in torch.split(torch.randperm(len(taught)), 128)):
             optimiser.zero_grad()
             logits = network(taught[batch])[:, 0]
             error = nn.functional.binary_cross_entropy_with_logits(logits, y[batch], reduction="none")
@@ -101,7 +101,7 @@ def hidden(lesson: Lesson, rows: Rows, width: int, num_networks: int = 2, num_ep
             optimiser.step()
         network.eval()
         scores += network(asked)[:, 0].detach().numpy()
-    return scores / num_networks
+    return np.asarray(scores / num_networks)
 
 
 def nearest(lesson: Lesson, rows: Rows, num_neighbours: int) -> Doubles:
@@ -119,7 +119,7 @@ def radial(lesson: Lesson, rows: Rows, ridge: float) -> Doubles:
 
     def kernel(one: Rows, other: Rows) -> Doubles:
         apart = (one * one).sum(axis=1)[:, None] + (other * other).sum(axis=1) - 2 * one @ other.T
-        return np.exp(-np.maximum(apart, 0) / one.shape[1] / 2).astype(np.float64)
+        return np.asarray(np.exp(-np.maximum(apart, 0) / one.shape[1] / 2), dtype=np.float64)
 
     return np.asarray(kernel(asked, taught) @ _solved(kernel(taught, taught), lesson, ridge))
 
@@ -137,7 +137,7 @@ def second_degree(lesson: Lesson, rows: Rows, ridge: float, num_directions: int 
         return np.asarray((1.0 + alike) ** 2 @ shares)
 
     def products(vectors: Doubles) -> Doubles:
-        return np.asarray(taught.T @ (shares[:, None] * (taught @ vectors))) / num_features**2
+        return np.asarray(taught.T @ (shares[:, None] * (taught @ vectors)) / num_features**2)
 
     basis = np.random.default_rng(0).standard_normal((num_features, num_directions + 20))
     for _ in range(4):
@@ -161,4 +161,4 @@ def stacked(scores: Doubles, sides: Doubles, is_drawn: Mask, weights: Doubles, f
 def _solved(kernel: Doubles, lesson: Lesson, ridge: float) -> Doubles:
     """Return each row's share in the regression of -1 and 1; rows of more weight are held to less error."""
     slack = 10 * ridge / lesson.weights / len(lesson.weights)
-    return np.linalg.solve(kernel + np.diag(slack), np.where(lesson.is_drawn, 1.0, -1.0))
+    return np.asarray(np.linalg.solve(kernel + np.diag(slack), np.where(lesson.is_drawn, 1.0, -1.0)), dtype=np.float64)
