@@ -6,23 +6,27 @@
 The photos are those of both folders of which `benchmarks.verdicts.kept_evidence` keeps what CRAFT sees in the whole
 (after `benchmarks.verdicts.wider`, all that reach `text` in any of its recipes), and all with the labels `--also`.
 Bounds of the screens were looked at on photos labelled `single` and `text` alone, so photos of sources that hold
-neither are told apart: of these nothing was in sight.
+neither are told apart: of these nothing was in sight. Beside it stands the whole recipe with and without its screens, on
+all photos, with logits of `drawn` by heads that saw nothing of a photo's source.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import RESULTS, origin, wilson
+from benchmarks.variants import plain
 from benchmarks.verdicts.kept_evidence import Judge
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
+from benchmarks.verdicts.teach import CACHE
 from curation.recipe.filter_plan import FilterPlan, criterion_of
 from curation.recipe.judge import Criterion, NotYet, Verdict, judge
-from curation.recipe.recipe import load_recipe
+from curation.recipe.recipe import Recipe, load_recipe
+from filters import drawn
 
 FILTER = "text"
 IN_SIGHT = ("single", "text")
@@ -57,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seen.append(compared(witness, photo, plan))
         if number % 50 == 0:
             print(f"{number} photos", file=sys.stderr, flush=True)
-    result = figures(seen, photos) | origin(options.recipe)
+    logits = json.loads((CACHE / "out_of_fold.json").read_text(encoding="ascii"))
+    result = figures(seen, photos) | {"whole_recipe": on_and_off(recipe, photos, logits)} | origin(options.recipe)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
     return 0
@@ -111,6 +116,27 @@ def figures(seen: Sequence[Compared], photos: Sequence[Labelled]) -> dict[str, A
             for one in seen
             if one.is_against
         ],
+    }
+
+
+def on_and_off(recipe: Recipe, photos: Sequence[Labelled], logits: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return on how many photos the recipe with its screens and without them keeps, or rejects, alike."""
+    on, off = Judge(recipe), Judge(plain(recipe))
+    num_asking, differences = 0, []
+    for photo in photos:
+        left_out = logits.get(photo.sha256)
+        given = {} if left_out is None else {"drawn": drawn.DrawnEvidence(*(left_out[head] for head in drawn.HEADS))}
+        (with_screens, _), (without, known) = (judge.verdict(photo, given) for judge in (on, off))
+        num_asking += known[FILTER] is not None
+        if with_screens.kept != without.kept:
+            differences.append(f"{photo.path.name} ({photo.label}): {_said(with_screens)}, without {_said(without)}")
+    equal = num_asking - len(differences)
+    return {
+        "photos": len(photos),
+        "ask_text_without_screens": num_asking,
+        "equal_of_these": equal,
+        "wilson_95": wilson(equal, num_asking),
+        "differences": differences,
     }
 
 
