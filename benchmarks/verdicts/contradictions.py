@@ -6,8 +6,8 @@
 The photos are those of both folders of which `benchmarks.verdicts.kept_evidence` keeps what CRAFT sees in the whole
 (after `benchmarks.verdicts.wider`, all that reach `text` in any of its recipes), and all with the labels `--also`.
 Bounds of the screens were looked at on photos labelled `single` and `text` alone, so photos of sources that hold
-neither are told apart: of these nothing was in sight. Beside it stands the whole recipe with and without its screens, on
-all photos, with logits of `drawn` by heads that saw nothing of a photo's source.
+neither are told apart: of these nothing was in sight. Beside it stands the whole recipe with and without its screens,
+on all photos, with logits of `drawn` by heads that saw nothing of a photo's source.
 """
 
 import argparse
