@@ -4,8 +4,8 @@
     facecaptionhq-4m;text.measure.canvas_side=2560;curate.order=["colour","faces","anime","text"]
     facecaptionhq-4m;-screens
 
-A change names a filter or a table of the recipe, then its keys, and a TOML value;
-`-screens` takes all screens away, and `bfloat16` runs text and its screens on openvino in that arithmetic.
+A change names a filter or a table of the recipe, then its keys, and a TOML value; `-screens` takes all screens away,
+`-drawn` the filter of that name, and `bfloat16` runs text and its screens on openvino in that arithmetic.
 """
 
 import tomllib
@@ -48,7 +48,7 @@ def variant(text: str) -> Recipe:
         return recipe
     values = recipe.file.model_dump(mode="json", exclude_unset=True)
     for change in changes:
-        values = _CHANGES[change](values) if change in _CHANGES else _changed(values, change)
+        values = _after(values, change)
     return recipe_of(values, f"{recipe.path} with {', '.join(changes)}")
 
 
@@ -66,6 +66,16 @@ def _without_screens(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "curate": curate, "filters": stanzas}
 
 
+def _without_filter(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    stanzas = [stanza for stanza in values["filters"] if stanza["name"] != name]
+    if len(stanzas) == len(values["filters"]):
+        raise UsageError(f"-{name}: the recipe has no filter {name!r} to take away")
+    curate = dict(values.get("curate", {}))
+    if "order" in curate:
+        curate["order"] = [step for step in curate["order"] if step.partition("_screen")[0] != name]
+    return {**values, "curate": curate, "filters": stanzas}
+
+
 def _in_bfloat16(values: Mapping[str, Any]) -> dict[str, Any]:
     def on_openvino(table: Mapping[str, Any]) -> dict[str, Any]:
         return {**table, "measure": {**table.get("measure", {}), "runtime": "openvino", "dtype": "bfloat16"}}
@@ -77,6 +87,12 @@ def _in_bfloat16(values: Mapping[str, Any]) -> dict[str, Any]:
         for stanza in values["filters"]
     ]
     return {**values, "filters": stanzas}
+
+
+def _after(values: Mapping[str, Any], change: str) -> dict[str, Any]:
+    if change in _CHANGES:
+        return _CHANGES[change](values)
+    return _without_filter(values, change[1:]) if change.startswith("-") else _changed(values, change)
 
 
 def _changed(values: Mapping[str, Any], change: str) -> dict[str, Any]:

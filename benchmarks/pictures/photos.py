@@ -1,4 +1,4 @@
-"""Labelled photos for the benchmarks: a corpus that `benchmarks.pictures.corpus` built, or the labelled ones."""
+"""Labelled photos for the benchmarks: a corpus that `benchmarks.pictures.corpus` built, or those themselves."""
 
 import csv
 import os
@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pictures.corpus import MANIFEST
+from curation.dataset.labelled import manifest_rows
 from curation.dataset.sample import uid_of_bytes
 from curation.dataset.tar import read_samples, write_tar
 from curation.errors import UsageError
 from curation.images.containers import sniff_format
 
 GOLD = "gold"
+LABELLED = {GOLD: "FACECAPTIONHQ_GOLD", "gold2": "FACECAPTIONHQ_GOLD2"}
+"""Names of the folders of labelled photos -> the variables that say where they are."""
 UNREADABLE_HERE = ".ppm"
 """A format that the decode gate refuses."""
 
@@ -29,6 +32,8 @@ class Photo:
     kind: str
     path: Path
     """The tar that holds it, or the photo itself."""
+    source: str = ""
+    """Where it comes from: photos of one source are alike. Crops of a corpus have none."""
 
     @property
     def uid(self) -> str:
@@ -37,30 +42,32 @@ class Photo:
 
 
 def photos_of(place: str) -> list[Photo]:
-    """Return the photos of a corpus folder, or of the labelled photos where `place` is `gold`.
+    """Return the photos of a corpus folder, or the labelled ones where `place` is `gold` or `gold2`.
 
     Raises:
         UsageError: the folder is no corpus.
     """
-    folder = Path(os.environ["FACECAPTIONHQ_GOLD"]) if place == GOLD else Path(place)
+    if place in LABELLED:
+        return _labelled(Path(os.environ[LABELLED[place]]))
+    folder = Path(place)
     if not (folder / MANIFEST).is_file():
         raise UsageError(
             f"{folder}: no {MANIFEST} here; build a corpus with python -m benchmarks.pictures.corpus --out {place}"
         )
     with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if place == GOLD:
-        files = sorted((row["file"], row["label"]) for row in rows if not row["file"].endswith(UNREADABLE_HERE))
-        return [Photo(name, label, "photo", folder / "images" / name) for name, label in files]
     return [Photo(row["key"], row["label"], row["kind"], folder / f"{row['shard']}.tar") for row in rows]
 
 
 def stratified(photos: Sequence[Photo], num_photos: int, seed: int) -> list[Photo]:
-    """Return so many photos with the labels in the shares of the whole, chosen and mixed by the seed."""
+    """Return so many photos with the labels in the shares of the whole, chosen and mixed by the seed.
+
+    Of one label no source gives a second photo before every other has given one.
+    """
     if num_photos >= len(photos):
         return list(photos)
     numbers = np.random.default_rng(seed)
-    mixed = [photos[int(i)] for i in numbers.permutation(len(photos))]
+    mixed = _spread([photos[int(i)] for i in numbers.permutation(len(photos))])
     exact = {
         label: count * num_photos / len(photos) for label, count in Counter(photo.label for photo in mixed).items()
     }
@@ -75,6 +82,27 @@ def stratified(photos: Sequence[Photo], num_photos: int, seed: int) -> list[Phot
             room[photo.label] -= 1
             chosen.append(photo)
     return chosen
+
+
+def _labelled(folder: Path) -> list[Photo]:
+    rows = sorted((row.file, row.label, row.source) for row in manifest_rows(folder / MANIFEST))
+    return [
+        Photo(name, label, "photo", folder / "images" / name, source)
+        for name, label, source in rows
+        if not name.endswith(UNREADABLE_HERE)
+    ]
+
+
+def _spread(photos: Sequence[Photo]) -> list[Photo]:
+    """Return photos in the same order but for those whose source gave one of that label before: these come later."""
+    given: Counter[tuple[str, str]] = Counter()
+    turns: list[list[Photo]] = []
+    for photo in photos:
+        turn = given[photo.label, photo.source] if photo.source else 0
+        given[photo.label, photo.source] += 1
+        turns += [[]] * (turn == len(turns))
+        turns[turn].append(photo)
+    return [photo for turn in turns for photo in turn]
 
 
 def read(photos: Sequence[Photo]) -> Iterator[tuple[Photo, bytes]]:

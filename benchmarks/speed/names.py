@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.variants import NO_SCREENS, SAME_EVIDENCE
+from benchmarks.variants import SAME_EVIDENCE
 
 
 def side(text: str) -> str:
@@ -12,8 +12,9 @@ def side(text: str) -> str:
     if tuple(changes[: len(SAME_EVIDENCE)]) == SAME_EVIDENCE:
         name, changes = "same evidence", changes[len(SAME_EVIDENCE) :]
     name = Path(name).stem if name.endswith(".toml") else name
-    if NO_SCREENS in changes:
-        name, changes = f"{name} without screens", [change for change in changes if change != NO_SCREENS]
+    taken = [change.removeprefix("-") for change in changes if change.startswith("-")]
+    if taken:
+        name, changes = f"{name} without {' and '.join(taken)}", [one for one in changes if not one.startswith("-")]
     return ", ".join([name, *map(_change, changes)])
 
 

@@ -95,6 +95,9 @@ def summary(folder: Path) -> str:
         rows.setdefault(_subject(row[0]), row)
     chosen = [rows.get(subject, (subject, NOT_MEASURED, name)) for subject, name in SUMMARY.items()]
     used = {name: found[name] for name in dict.fromkeys(SUMMARY.values())}
+    used["agreement"] = {
+        name: one for name, one in found["agreement"].items() if f"equal verdicts, {sides(one['sides'])}" in SUMMARY
+    }
     return "\n".join([*_lines(chosen, found), "", *_machines(used)]) + "\n"
 
 

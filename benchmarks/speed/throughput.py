@@ -1,7 +1,8 @@
 """Pictures per core-second: the obvious pipeline, ours and the floor on the same photos, in turn, in one run.
 
-    FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_MODELS=... python -m benchmarks.speed.throughput CORPUS|gold [--num-photos 6]
-        [--rounds 1] [--least-seconds 5] [--ours NAME=RECIPE]... [--shard-photos 60] [--without obvious]
+    FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_MODELS=... python -m benchmarks.speed.throughput CORPUS|gold|gold2
+        [--num-photos 6] [--rounds 1] [--least-seconds 5] [--ours NAME=RECIPE]... [--shard-photos 60] [--keep]
+        [--without obvious]
 
 The photos are seeded and stratified by label. Each contender is one process on one core with one thread; rounds
 alternate, each round begins with another one, and in a round each goes over the photos until it has worked for
@@ -31,6 +32,7 @@ from benchmarks.pictures.photos import Photo, photos_of, stratified, write
 from benchmarks.provenance import RESULTS, origin, wilson
 from benchmarks.speed.contenders import Outcome
 from benchmarks.speed.obvious import face_runtime
+from benchmarks.speed.outcomes import CACHE
 from benchmarks.speed.workers import FLOOR, OBVIOUS, TOTAL, WALL, ShardCost, Worker
 from benchmarks.variants import SAME_EVIDENCE, variant
 
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "num_photos": len(chosen),
         "seed": options.seed,
         "labels": dict(sorted(Counter(photo.label for photo in chosen).items())),
+        "num_sources": len({photo.source for photo in chosen} - {""}),
         "rounds": options.rounds,
         "recipes": recipes,
         "face_runtime_of_obvious": face_runtime(),
@@ -86,7 +89,7 @@ def alternate(
     outcomes: dict[str, list[list[Outcome]]] = {name: [] for name in contenders}
     with ExitStack() as stack:
         for name, recipe in contenders.items():
-            workers[name] = Worker.measuring(name, recipe, options.core)
+            workers[name] = Worker.measuring(name, recipe, options.core, CACHE if options.keep else None)
             stack.callback(workers[name].end)
             workers[name].ask(one)
             facts[name] = {"seconds_to_first_picture": round(time.monotonic() - workers[name].started, 2)}
@@ -242,7 +245,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("place", help="a folder that benchmarks.pictures.corpus built, or gold")
+    parser.add_argument("place", help="a folder that benchmarks.pictures.corpus built, gold or gold2")
     parser.add_argument("--recipe", default=RECIPE, help="what the obvious pipeline decides with")
     parser.add_argument("--ours", action="append", default=[], metavar="NAME=RECIPE")
     parser.add_argument("--num-photos", type=int, default=6)
@@ -250,6 +253,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--least-seconds", type=float, default=5.0)
     parser.add_argument("--shard-photos", type=int, default=60)
     parser.add_argument("--without", nargs="*", default=[], help="contenders to leave out, or shard")
+    parser.add_argument("--keep", action="store_true", help="keep outcomes for benchmarks.verdicts.agreement")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--name", help="what the results call the place; its folder's name where left out")

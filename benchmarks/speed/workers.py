@@ -13,11 +13,11 @@ from typing import Any, Self
 from benchmarks.speed.contenders import ON_THE_HOUSE, READ, Contender, Ours, Outcome
 from benchmarks.speed.floor import Floor
 from benchmarks.speed.obvious import Obvious
+from benchmarks.speed.outcomes import keep, place_of
 from benchmarks.variants import variant
 from curation.commands.curate import CurateJob, curate_shard
 from curation.dataset.sources import TarShard
 from curation.measure.filter_set import weights_of
-from curation.recipe.recipe import load_recipe
 from curation.sandbox.parent import CELL
 
 TOTAL, WALL = "total", "wall"
@@ -47,7 +47,7 @@ def contender(name: str, recipe: str) -> Contender:
     """Return `obvious`, `floor`, or the engine with the recipe that a text describes (`benchmarks.variants`)."""
     if name == FLOOR:
         return Floor()
-    return Obvious(load_recipe(recipe)) if name == OBVIOUS else Ours(variant(recipe))
+    return Obvious(variant(recipe)) if name == OBVIOUS else Ours(variant(recipe))
 
 
 class Worker:
@@ -65,9 +65,9 @@ class Worker:
         theirs.close()
 
     @classmethod
-    def measuring(cls, name: str, recipe: str, core: int) -> Self:
-        """Return a worker that answers with the outcomes of a tar's pictures."""
-        return cls(name, partial(_measuring, name, recipe), core)
+    def measuring(cls, name: str, recipe: str, core: int, cache: Path | None = None) -> Self:
+        """Return a worker that answers with the outcomes of a tar's pictures, and keeps them where a cache is given."""
+        return cls(name, partial(_measuring, name, recipe, cache), core)
 
     @classmethod
     def curating(cls, name: str, recipe: str, core: int) -> Self:
@@ -114,7 +114,7 @@ def _serve(connection: Any, build: Callable[[], Callable[[Path], Any]], core: in
     CELL.close()
 
 
-def _measuring(name: str, recipe: str) -> Callable[[Path], Sequence[Outcome]]:
+def _measuring(name: str, recipe: str, cache: Path | None) -> Callable[[Path], Sequence[Outcome]]:
     examiner = contender(name, recipe)
 
     def work(tar: Path) -> list[Outcome]:
@@ -129,6 +129,8 @@ def _measuring(name: str, recipe: str) -> Callable[[Path], Sequence[Outcome]]:
             outcome = examiner.examine(image_bytes)
             free = sum(outcome.seconds.get(stage, 0.0) for stage in ON_THE_HOUSE)
             whole = {TOTAL: time.process_time() - cpu - free, WALL: time.perf_counter() - wall - free}
+            if cache is not None and name != FLOOR:
+                keep(place_of(cache, examiner.key, image_bytes), outcome)
             outcomes.append(replace(outcome, evidence={}, seconds={READ: read, **outcome.seconds, **whole}))
 
     return work

@@ -60,7 +60,7 @@ class Judge:
     def evidence(self, photo: Labelled, name: str) -> Any:
         """Return what one filter sees in a photo."""
         plan = self._plans[name]
-        file = self._folder / self._keys[name] / f"{photo.sha256}.json"
+        file = self._file(photo, name)
         if not file.is_file():
             values = to_struct(self._filter(plan).measure([self._picture(photo)])[0])
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,13 @@ class Judge:
             draft.write_text(json.dumps(values), encoding="ascii")
             draft.replace(file)
         return from_struct(plan.module.EVIDENCE, json.loads(file.read_text(encoding="ascii")))
+
+    def has(self, photo: Labelled, name: str) -> bool:
+        """Return whether it is kept what one filter sees in a photo."""
+        return self._file(photo, name).is_file()
+
+    def _file(self, photo: Labelled, name: str) -> Path:
+        return self._folder / self._keys[name] / f"{photo.sha256}.json"
 
     def _filter(self, plan: FilterPlan) -> Filter:
         if plan.name not in self._built:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.pictures import sources
 from benchmarks.pictures.corpus import BEFORE_TEXT, MANIFEST, MIX, build, planned
-from benchmarks.pictures.photos import photos_of, read, stratified
+from benchmarks.pictures.photos import Photo, photos_of, read, stratified
 from benchmarks.verdicts import lettering
 from curation.commands.curate import source_shards
 from curation.dataset.tar import read_samples
@@ -108,6 +108,15 @@ def test_a_stratified_choice_keeps_the_shares_of_the_labels() -> None:
     assert len({photo.key for photo in chosen}) == 60
     whole, part = (Counter(photo.label for photo in some) for some in (photos, chosen))
     assert all(abs(part[label] - 60 * count / len(photos)) < 1 for label, count in whole.items())
+
+
+def test_of_one_label_every_source_gives_a_photo_before_any_gives_a_second() -> None:
+    labels, places = ("in", "out"), [(source, number) for source in "ab" for number in range(9)]
+    photos = [Photo(f"{s}{n}{label}", label, "photo", Path(s), s) for s, n in [*places, ("c", 0)] for label in labels]
+    for seed in range(4):
+        chosen = stratified(photos, 6, seed)
+        assert all(len({one.source for one in chosen if one.label == label}) == 3 for label in labels)
+        assert set(chosen) < set(stratified(photos, 12, seed))
 
 
 def test_a_folder_without_a_manifest_is_no_corpus(tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ def test_recipes_of_a_benchmark_are_said_in_words() -> None:
     assert side("obvious") == "obvious"
     assert side("configs/demo.toml;-screens;text.measure.runtime='torch'") == "demo without screens, text runtime torch"
     assert side(RECIPES["same_evidence"] + EXACT) == "same evidence, text runtime openvino, text dtype bfloat16"
+    assert side("facecaptionhq-4m;-drawn;-screens") == "facecaptionhq-4m without drawn and screens"
     assert sides(["obvious", RECIPES["same_evidence"]]) == "obvious and same evidence"
 
 

@@ -34,6 +34,16 @@ def test_the_plain_recipe_has_the_same_filters_and_no_screens() -> None:
     assert set(without.order) == {plan.name for plan in recipe.filters}
 
 
+def test_a_filter_that_is_taken_away_takes_its_screens_and_leaves_the_others() -> None:
+    recipe = load_recipe(NAME)
+    without = variant(f"{NAME};-text")
+    assert [plan.name for plan in without.filters] == [plan.name for plan in recipe.filters if plan.name != "text"]
+    assert not any(step.startswith("text") for step in without.order)
+    assert variant(f"{NAME};-drawn").order == tuple(step for step in recipe.order if step != "drawn")
+    with pytest.raises(UsageError, match="no filter 'tekst'"):
+        variant(f"{NAME};-tekst")
+
+
 def test_the_same_evidence_keeps_every_keep_range() -> None:
     changed, recipe = variant(";".join((NAME, *SAME_EVIDENCE))), load_recipe(NAME)
     assert [plan.keep for plan in changed.filters] == [plan.keep for plan in recipe.filters]
