@@ -261,6 +261,10 @@ class TrainConfig(TableSettings):
     def _goes_together(self) -> Self:
         if self.losses.attention and (self.run.compile or self.run.fsdp):
             raise ValueError("losses.attention looks into attentions, which run.compile and run.fsdp do not let it")
+        of_grid = self.validation.scales if self.validation.facesim and self.validation.num_references else ()
+        known = ("validation/loss", "validation/loss_of_last", *(f"validation/facesim_at_{s:g}" for s in of_grid))
+        if self.validation.patience_for not in known:
+            raise ValueError(f"validation.patience_for: no validation has {self.validation.patience_for}; {known} are")
         if self.validation.patience and self.validation.every % self.checkpoint.every:
             raise ValueError(
                 f"validation.every {self.validation.every} is no multiple of checkpoint.every {self.checkpoint.every}: "
