@@ -77,9 +77,13 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         """Return the dataset of one rank."""
         return self._with(_slice=Slice(rank, world, self.config.data.micro_batch))
 
-    def with_pixels(self) -> "TarDataset":
-        """Return the dataset whose samples all have their pixels, whether their latents are cached or not."""
-        return self._with(_preparer=Preparer(replace(self._plan, latents=None)))
+    def with_pixels(self, geometry: bool = False) -> "TarDataset":
+        """Return the dataset whose samples all have their pixels, whether their latents are cached or not.
+
+        `geometry` says that they tell where their faces are, too, whether a loss asks or not.
+        """
+        plan = replace(self._plan, latents=None, with_geometry=geometry or self._plan.with_geometry)
+        return self._with(_preparer=Preparer(plan))
 
     def referring(self, references: References | None) -> "TarDataset":
         """Return the dataset in which other photos, or other views, stand for the samples."""

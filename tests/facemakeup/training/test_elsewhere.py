@@ -12,7 +12,6 @@ import pytest
 
 from curation.errors import LeaseError, UsageError, VerificationError
 from curation.storage.lease import hold
-from curation.storage.paths import filesystem
 from facemakeup.config import Recogniser
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.checkpoint import RECORD_NAME, TRAINABLE_NAME, newest
@@ -73,10 +72,9 @@ def test_a_run_from_a_store_to_a_store_that_is_killed_while_it_sends_a_checkpoin
 
     config = run_config(base, recogniser)
     local = write_tars(tmp_path / "tars")
-    files, root = filesystem(bucket)
     for tar in (tmp_path / "tars").glob("*.tar"):
-        files.put_file(str(tar), f"{root}/data/{tar.name}")
-    data, there, put = f"{bucket}/data/*.tar", bucket / "checkpoints", S3Response._key_response_put
+        (bucket / "data" / tar.name).write_bytes(tar.read_bytes())
+    data, there, put = f"{bucket / 'data'}/*.tar", bucket / "checkpoints", S3Response._key_response_put
     words = ["train", str(write_toml(tmp_path / "run.toml", config)), "--data", data, "--checkpoints", str(there)]
     killed = processes.start([*words, "--out", str(tmp_path / "here")], tmp_path / "talk")
 

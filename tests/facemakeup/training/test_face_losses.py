@@ -18,6 +18,7 @@ from facemakeup.faces.recognisers import DLIB, INSIGHTFACE, MOBILEFACENET, Recog
 from facemakeup.faces.torch_recogniser import TorchRecogniser, aligned_faces, load_torch_recogniser
 from facemakeup.faults import SampleFaultError
 from facemakeup.model.attention_loss import attention_loss
+from facemakeup.model.base import Frame
 from facemakeup.model.diffusion import NoiseSchedule
 from facemakeup.model.face_regions import (
     REGIONS,
@@ -183,7 +184,7 @@ def test_words_that_name_parts_of_a_face_are_found_in_their_tokens(base: Path, m
     captions = ["A woman with Red lips and brown eyes, smiling", "a park", "", "lipstick surface"]
     spans = encoders.spans(captions)
     tokens = region_tokens(captions, spans)
-    told = encoders.prompt(captions, 64, 64)["text_BLE"]
+    told = encoders.prompt(captions, [Frame.whole(64, 64)] * len(captions))["text_BLE"]
     assert tokens.shape == (4, len(REGIONS), told.shape[1])
     read = {
         region: "".join(captions[0][a:b] for a, b in spans[0][tokens[0, part]].tolist())
