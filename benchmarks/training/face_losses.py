@@ -4,7 +4,8 @@
 
 Photos of people who have several, 64 pixels, of which 12 are set aside; every arm sees the same samples, noise and
 timesteps. All arms are then told of a person by *another* photo and asked for this one: what is said of errors, of
-attention and of faces in what is predicted where little noise is (an eighth of the way) means something on a tiny model.
+attention, and of faces in what is predicted where little noise is (an eighth of the way), means something on a tiny
+model.
 What it draws from noise alone are no faces, which a detector says, so what recognisers and the copy-paste score say of
 these pictures is told beside how many have a face, and says nothing of the losses. Photos never leave their folders.
 """
@@ -30,7 +31,7 @@ from facemakeup.data.order import Place
 from facemakeup.data.people import people_of
 from facemakeup.evaluation.copy_paste import copy_paste
 from facemakeup.evaluation.stand_ins import FACERES, MOBILEFACE, Faceres, MobileFace
-from facemakeup.faces.condition import main_face
+from facemakeup.faces.found import main_face
 from facemakeup.faces.recognisers import MOBILEFACENET, FaceRecogniser, load_recogniser
 from facemakeup.model.attention_loss import attention_loss
 from facemakeup.model.denoise import AS_TRAINED, Conditions, Sampling, denoise
@@ -52,7 +53,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 """What each changes. The attention loss weighs a hundred times what is published: a tiny run is that much shorter."""
 LITTLE_NOISE, TIMES = 0.125, (0.125, 0.375, 0.625, 0.875)
-NUM_DRAWN, NUM_DRAWING_STEPS, ENLARGED = 12, 10, 4
+NUM_DRAWN, NUM_DRAWING_STEPS, ENLARGED = 8, 10, 4
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Questions:
     held_out: Tensor
     """Which photos no arm was trained on, bool."""
     judges: dict[str, FaceRecogniser]
+    expected: dict[str, list[Any]]
+    """By judge, the vector of each photo that is asked for."""
     detector: Any
 
 
@@ -85,6 +88,10 @@ def main() -> int:
     first, dataset = trainer_of(configs["as before"], pattern, scratch / "work")
     fill_cache(configs["as before"], [pattern], first.encoders, scratch / "work", lambda _: None)
     questions = _questions(dataset, table, detector, configs["as before"])
+    known = {
+        "num_people": len(people), "num_photos": len(views), "num_held_out": int(questions.held_out.sum()),
+        "num_steps": options.steps, "vae": taught, "photos_through_the_vae": _ceiling(first, questions),
+    }  # fmt: skip
     rows: dict[str, Any] = {"untrained": _answers(first, questions)}
     for name, config in configs.items():
         started = time.process_time()
@@ -92,14 +99,9 @@ def main() -> int:
         stepped(trainer, data, options.steps)
         seconds = (time.process_time() - started) / options.steps
         rows[name] = {**_answers(trainer, questions), "cpu_s_per_step": round(seconds, 3)}
+        result = {**known, "arms": rows, "machine": machine(), "commit": commit()}
+        (RESULTS / "face_losses.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         print(name, json.dumps(rows[name]), file=sys.stderr, flush=True)
-    result = {
-        "num_people": len(people), "num_photos": len(views), "num_held_out": int(questions.held_out.sum()),
-        "num_steps": options.steps, "vae": taught, "photos_through_the_vae": _ceiling(first, questions), "arms": rows,
-        "machine": machine(), "commit": commit(),
-    }  # fmt: skip
-    (RESULTS / "face_losses.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(rows, indent=2))
     return 0
 
 
@@ -124,7 +126,9 @@ def _questions(dataset: TarDataset, table: str, detector: Any, config: Any) -> Q
         FACERES: Faceres(find_weights(FACERES)),
     }
     held_out = torch.tensor([row not in trained for row in range(num)])
-    return Questions(asked, told_by, held_out, judges, detector)
+    photos = list(zip(_rgb(asked.pixels), asked.landmarks_B52.double().numpy(), strict=True))
+    expected = {name: [judge.embed(rgb, where) for rgb, where in photos] for name, judge in judges.items()}
+    return Questions(asked, told_by, held_out, judges, expected, detector)
 
 
 @torch.no_grad()
@@ -176,12 +180,11 @@ def _attention_error(trainer: Trainer, questions: Questions, latents: Tensor, no
 
 def _likeness(questions: Questions, pixels_BCHW: Tensor) -> dict[str, Tensor]:
     """Return the cosine of each picture's face with that of the photo that was asked for, by every judge."""
-    asked = questions.asked
-    pairs = list(zip(_rgb(pixels_BCHW), _rgb(asked.pixels), asked.landmarks_B52.double().numpy(), strict=True))
-    return {
-        name: torch.tensor([float(judge.embed(a, where) @ judge.embed(b, where)) for a, b, where in pairs])
-        for name, judge in questions.judges.items()
-    }
+    places, likeness = questions.asked.landmarks_B52.double().numpy(), {}
+    for name, judge in questions.judges.items():
+        rows = zip(_rgb(pixels_BCHW), places, questions.expected[name], strict=True)
+        likeness[name] = torch.tensor([float(judge.embed(rgb, where) @ expected) for rgb, where, expected in rows])
+    return likeness
 
 
 def _drawn(trainer: Trainer, questions: Questions, given: dict[str, Tensor]) -> dict[str, Any]:

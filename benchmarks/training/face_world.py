@@ -1,4 +1,4 @@
-"""What the losses for the face are tried on: photos of people who have several, small, and a tiny base that can see them.
+"""What the losses for the face are tried on: small photos of people who have several, and a tiny base.
 
 The tiny base is random, but its VAE is taught these photos for a moment, so that what it decodes has a face at all.
 """
@@ -19,8 +19,8 @@ from curation.dataset.tar import write_tar
 from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.data.prepare import View
 from facemakeup.evaluation.panel import Panel
-from facemakeup.faces.condition import main_face
 from facemakeup.faces.crop import Size, face_window
+from facemakeup.faces.found import main_face
 from facemakeup.faces.recognisers import MOBILEFACENET
 from facemakeup.model import tiny_base
 from facemakeup.train_config import TrainConfig
@@ -30,7 +30,7 @@ from filters.weights import catalogue
 SIDE = tiny_base.SIDE
 CAPTION = "a face with open eyes, a nose and a mouth"
 """The same for all: words for the attention loss, and nothing that tells people apart."""
-NUM_VAE_STEPS, VAE_BATCH, VAE_RATE = 300, 16, 3e-3
+NUM_VAE_STEPS, VAE_BATCH, VAE_RATE = 250, 8, 4e-3
 KL_WEIGHT = 1e-5
 
 

@@ -21,7 +21,7 @@ from facemakeup.data.held_out import Among, Rows, Without, held_out_rows, others
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.order import BucketOrder, Order, Place, StreamOrder
-from facemakeup.data.prepare import Look, Plan, Prepared, Preparer, sizes_of
+from facemakeup.data.prepare import Appearance, Plan, Prepared, Preparer, sizes_of
 from facemakeup.data.raw_sample import Opened, raw_sample
 from facemakeup.data.references import References, references_of
 from facemakeup.data.shards import Shard, ShardStore, find_shards
@@ -163,7 +163,9 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         raw = raw_sample(read_members(self._store, shard, offset, num_bytes, key), key)
         return Opened(raw, self.config.data.decode), shard
 
-    def _look(self, place: Place, own: Opened, shard: Shard, flipped: bool, faults: list[SampleFault]) -> Look | None:
+    def _look(
+        self, place: Place, own: Opened, shard: Shard, flipped: bool, faults: list[SampleFault]
+    ) -> Appearance | None:
         """Return what stands for a sample; None where all stand for themselves."""
         if self._references is None:
             return None

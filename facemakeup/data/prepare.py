@@ -57,7 +57,7 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Appearance:
     """Who is on a picture: what the network is told of a face, as the picture shows it."""
 
     face_SSC: RgbImage
@@ -149,7 +149,7 @@ class Preparer:
         """A loaded network does not travel to other processes."""
         return {**self.__dict__, "_recogniser": None}
 
-    def prepare(self, opened: Opened, shard: str, flipped: bool, look: Look | None = None) -> Prepared:
+    def prepare(self, opened: Opened, shard: str, flipped: bool, look: Appearance | None = None) -> Prepared:
         """Return a sample; the identity is that of the face as it is, mirrored or not.
 
         `look` is what the network is told of the person instead of how the picture itself shows it.
@@ -180,7 +180,7 @@ class Preparer:
             notes=(*notes, *look.notes),
         )
 
-    def look(self, opened: Opened, shard: str) -> Look:
+    def look(self, opened: Opened, shard: str) -> Appearance:
         """Return who is on a picture, not mirrored.
 
         Raises:
@@ -190,7 +190,7 @@ class Preparer:
         name = Name(raw.uid, 0)
         identity = _found(plan.identities, "identity", shard, name, lambda: identity_key(raw), notes)
         face = _found(plan.aligned, "face", shard, name, lambda: face_key(raw), notes)
-        return Look(
+        return Appearance(
             face_SSC=self.face(opened) if face is None else face,
             identity_D=self.embed(opened) if identity is None else identity,
             notes=tuple(notes),

@@ -9,7 +9,7 @@ from facemakeup.data.draws import generator
 from facemakeup.data.held_out import Rows
 from facemakeup.data.order import Place
 from facemakeup.data.people import People, people_of
-from facemakeup.data.prepare import Look
+from facemakeup.data.prepare import Appearance
 from facemakeup.faces.augment import augmented
 from facemakeup.train_config import TrainConfig
 
@@ -41,12 +41,12 @@ class References:
         if self.people is not None and chance.random() < self.share:
             yield from islice(self.people.others(place.row, chance), MAX_TRIES)
 
-    def paired(self, look: Look, place: Place) -> Look:
+    def paired(self, look: Appearance, place: Place) -> Appearance:
         """Return the look of another photo as it stands for a sample."""
         mirrored = generator(self.seed, place.position, "view").random() < self.flip_probability
         return _noted(look, look.face_SSC[:, ::-1] if mirrored else look.face_SSC, "reference_paired")
 
-    def own(self, look: Look, place: Place, flipped: bool) -> Look:
+    def own(self, look: Appearance, place: Place, flipped: bool) -> Appearance:
         """Return a sample's own look as it stands for it: another view, or as mirrored as the picture is."""
         if self.augments:
             chance = generator(self.seed, place.position, "view")
@@ -54,7 +54,7 @@ class References:
         return _noted(look, look.face_SSC[:, ::-1] if flipped else look.face_SSC, "reference_own")
 
 
-def _noted(look: Look, face_SSC: Any, note: str) -> Look:
+def _noted(look: Appearance, face_SSC: Any, note: str) -> Appearance:
     return replace(look, face_SSC=face_SSC, notes=(*look.notes, note))
 
 

@@ -70,12 +70,7 @@ def train(
         for folder in (out, *([] if checkpoints is None else [checkpoints])):
             ranks.together(lambda folder=folder: held.enter_context(hold(folder)) if ranks.rank == 0 else None)
         mirror = None if checkpoints is None else Mirror(checkpoints)
-        first_here = mirror is not None and accelerator.is_local_main_process
-        ranks.together(lambda: _fetch(mirror, out, resume) if mirror is not None and first_here else None)
-        saved = ranks.together(lambda: _left_off(out, resume))
-        if mirror is not None and saved is not None:
-            keep = config.checkpoint.keep
-            ranks.together(lambda: mirror.send(out / CHECKPOINTS, saved.step, keep) if ranks.rank == 0 else None)
+        saved = _left_off(config, out, resume, mirror, accelerator, ranks)
         return _train(config, patterns, out, saved, accelerator, ranks, on_step, mirror)
 
 
@@ -126,24 +121,30 @@ def _loaded(
     return encoders, judges, dataset, held_out, FaceMakeUp.from_config(config.model)
 
 
-def _fetch(mirror: Mirror, out: Path, resume: bool) -> None:
-    """Bring here what a run goes on from; refuse to begin where one is."""
+def _left_off(
+    config: TrainConfig, out: Path, resume: bool, mirror: Mirror | None, accelerator: Any, ranks: Ranks
+) -> Checkpoint | None:
+    """Return the checkpoint that a run goes on from, None where it begins; then it is in both places."""
+    own, is_first_here = out / CHECKPOINTS, accelerator.is_local_main_process
+    ranks.together(lambda: _fetch(mirror, own, resume) if mirror is not None and is_first_here else None)
+    saved = ranks.together(lambda: checkpoint.newest(own))
+    if saved is not None and not resume:
+        raise UsageError(
+            f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
+        )
+    if mirror is not None and saved is not None:
+        keep, step = config.checkpoint.keep, saved.step
+        ranks.together(lambda: mirror.send(own, step, keep) if ranks.rank == 0 else None)
+    return saved
+
+
+def _fetch(mirror: Mirror, own: Path, resume: bool) -> None:
     steps = mirror.steps()
     if steps and not resume:
         raise UsageError(
             f"{mirror.folder}: holds a run at step {steps[0]}; add --resume to go on with it, or give others"
         )
-    mirror.fetch(out / CHECKPOINTS)
-
-
-def _left_off(out: Path, resume: bool) -> Checkpoint | None:
-    """Return the checkpoint that a run goes on from, None where it begins."""
-    saved = checkpoint.newest(out / CHECKPOINTS)
-    if saved is not None and not resume:
-        raise UsageError(
-            f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
-        )
-    return saved
+    mirror.fetch(own)
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
