@@ -1,6 +1,6 @@
 """What does each loss for the face, and each kind of reference, change on a tiny model? One arm each, else all alike.
 
-    FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_GOLD2=... python -m benchmarks.training.face_losses SCRATCH [--steps 150]
+    FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_GOLD2=... python -m benchmarks.training.face_losses SCRATCH [ARM ...]
 
 Photos of people who have several, 64 pixels, of which 12 are set aside; every arm sees the same samples, noise and
 timesteps. All arms are then told of a person by *another* photo and asked for this one: what is said of errors, of
@@ -23,7 +23,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.provenance import RESULTS, commit, machine
-from benchmarks.training.face_world import SIDE, config_of, people_with_several, write_base, write_tars
+from benchmarks.training.face_world import (
+    SIDE,
+    Made,
+    config_of,
+    people_with_several,
+    write_base,
+    write_tars,
+)
 from facemakeup.data.batch import Batch
 from facemakeup.data.cache import fill_cache
 from facemakeup.data.dataset import TarDataset
@@ -71,48 +78,64 @@ class Questions:
 
 
 def main() -> int:
-    """Train every arm, ask all the same, and write the table."""
+    """Train the arms that are asked for, ask all the same, and write them into the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training.face_losses", description=__doc__)
-    parser.add_argument("scratch", type=Path)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("scratch", type=Path, help="what was made before is taken from here")
+    parser.add_argument("arms", nargs="*", help="which arms; none is all; `photos` and `base` make these alone")
+    parser.add_argument("--steps", type=int, default=80)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    detector, scratch = faces.build(faces.Measure(), "cpu"), options.scratch
-    people = people_with_several(scratch, detector)
-    pattern, table, views = write_tars(scratch / "tars", people, detector)
-    taught = write_base(scratch / "base", views)
-    configs = {
-        name: config_of(scratch / "base", scratch / "cache", options.steps, **_at(table, arm))
-        for name, arm in ARMS.items()
-    }
-    first, dataset = trainer_of(configs["as before"], pattern, scratch / "work")
-    fill_cache(configs["as before"], [pattern], first.encoders, scratch / "work", lambda _: None)
-    questions = _questions(dataset, table, detector, configs["as before"])
-    known = {
-        "num_people": len(people), "num_photos": len(views), "num_held_out": int(questions.held_out.sum()),
-        "num_steps": options.steps, "vae": taught, "photos_through_the_vae": _ceiling(first, questions),
-    }  # fmt: skip
-    rows: dict[str, Any] = {"untrained": _answers(first, questions)}
-    for name, config in configs.items():
-        started = time.process_time()
-        trainer, data = trainer_of(config, pattern, scratch / "work")
-        stepped(trainer, data, options.steps)
-        seconds = (time.process_time() - started) / options.steps
-        rows[name] = {**_answers(trainer, questions), "cpu_s_per_step": round(seconds, 3)}
-        result = {**known, "arms": rows, "machine": machine(), "commit": commit()}
-        (RESULTS / "face_losses.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        print(name, json.dumps(rows[name]), file=sys.stderr, flush=True)
+    detector, scratch, made = faces.build(faces.Measure(), "cpu"), options.scratch, Made(options.scratch)
+    if not made.people.is_file():
+        write_tars(made, people_with_several(scratch, detector), detector)
+    if options.arms == ["photos"]:
+        return 0
+    if not made.taught.is_file():
+        write_base(made)
+    if options.arms == ["base"]:
+        return 0
+    configs = {name: config_of(made, options.steps, **_at(made, arm)) for name, arm in ARMS.items()}
+    first, dataset = trainer_of(configs["as before"], made.pattern, scratch / "work")
+    fill_cache(configs["as before"], [made.pattern], first.encoders, scratch / "work", lambda _: None)
+    questions = _questions(dataset, made, detector, configs["as before"])
+    for name in options.arms or ("untrained", *ARMS):
+        _tell(name, _row(name, configs, made, scratch, first, questions), made, questions, options.steps)
     return 0
 
 
-def _at(table: str, arm: dict[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(json.dumps(arm).replace('"PEOPLE"', json.dumps(table)))
+def _row(
+    name: str, configs: dict[str, Any], made: Made, scratch: Path, first: Trainer, questions: Questions
+) -> dict[str, Any]:
+    if name == "untrained":
+        return {**_answers(first, questions), "photos_through_the_vae": _ceiling(first, questions)}
+    started = time.process_time()
+    trainer, data = trainer_of(configs[name], made.pattern, scratch / "work")
+    num_steps = configs[name].optim.num_steps
+    stepped(trainer, data, num_steps)
+    seconds = (time.process_time() - started) / num_steps
+    return {**_answers(trainer, questions), "cpu_s_per_step": round(seconds, 3)}
+
+
+def _tell(name: str, row: dict[str, Any], made: Made, questions: Questions, num_steps: int) -> None:
+    """Write a row into the table, beside those of arms of as many steps."""
+    path = RESULTS / "face_losses.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    rows = before.get("arms", {}) if before.get("num_steps") == num_steps else {}
+    num, owner = len(questions.asked.uids), {"machine": machine(), "commit": commit()}
+    known = {"num_photos": num, "num_held_out": int(questions.held_out.sum()), "num_steps": num_steps}
+    result = {**known, "vae": json.loads(made.taught.read_text()), "arms": {**rows, name: row}, **owner}
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(name, json.dumps(row), file=sys.stderr, flush=True)
+
+
+def _at(made: Made, arm: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(json.dumps(arm).replace('"PEOPLE"', json.dumps(str(made.people))))
     return told
 
 
-def _questions(dataset: TarDataset, table: str, detector: Any, config: Any) -> Questions:
+def _questions(dataset: TarDataset, made: Made, detector: Any, config: Any) -> Questions:
     num = len(dataset.index)
-    people = people_of(table, dataset.index.rows.key, np.zeros(0, np.int64))
+    people = people_of(str(made.people), dataset.index.rows.key, np.zeros(0, np.int64))
     others = [next(people.others(row, np.random.default_rng(row))) for row in range(num)]
     trained = {dataset.order.seat(n, seat).row for n in range(4 * num // 8) for seat in range(8)}
     plain = dataset.referring(None).with_pixels(geometry=True)

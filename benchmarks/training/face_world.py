@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from filters.weights import catalogue
 SIDE = tiny_base.SIDE
 CAPTION = "a face with open eyes, a nose and a mouth"
 """The same for all: words for the attention loss, and nothing that tells people apart."""
-NUM_VAE_STEPS, VAE_BATCH, VAE_RATE = 250, 8, 4e-3
+NUM_VAE_STEPS, VAE_BATCH, VAE_RATE = 200, 8, 5e-3
 KL_WEIGHT = 1e-5
 
 
@@ -39,9 +40,41 @@ def people_with_several(scratch: Path, detector: Filter) -> list[list[Photo]]:
     return [photos for photos in chosen(found_photos(scratch / "photos.npz", Panel(), detector)) if len(photos) > 1]
 
 
-def write_tars(folder: Path, people: Sequence[Sequence[Photo]], detector: Filter) -> tuple[str, str, list[RgbImage]]:
-    """Write the photos in tars, and who is on them; return both and the pictures that are trained on."""
-    members, lines, views = list[tuple[str, bytes]](), ["uid,person"], []
+@dataclass(frozen=True)
+class Made:
+    """Where it all lies."""
+
+    folder: Path
+
+    @property
+    def pattern(self) -> str:
+        """The tar of the photos."""
+        return str(self.folder / "tars" / "photos.tar")
+
+    @property
+    def people(self) -> Path:
+        """Who is on them."""
+        return self.folder / "tars" / "people.csv"
+
+    @property
+    def views(self) -> Path:
+        """What of them is trained on, uint8 (N, S, S, 3)."""
+        return self.folder / "views.npy"
+
+    @property
+    def base(self) -> Path:
+        """The tiny base."""
+        return self.folder / "base"
+
+    @property
+    def taught(self) -> Path:
+        """How well its VAE gives the pictures back."""
+        return self.folder / "taught.json"
+
+
+def write_tars(made: Made, people: Sequence[Sequence[Photo]], detector: Filter) -> None:
+    """Write the photos in a tar, who is on them, and the pictures that are trained on."""
+    members, lines, views = list[tuple[str, bytes]](), ["uid,person"], list[RgbImage]()
     for person, photos in enumerate(people):
         for photo in photos:
             rgb, _ = _shrunk(photo)
@@ -60,18 +93,18 @@ def write_tars(folder: Path, people: Sequence[Sequence[Photo]], detector: Filter
             lines.append(f"{uid},person {person}")
             window = face_window(face.box, rgb.shape[1], rgb.shape[0], 1.5, Size(SIDE, SIDE))
             views.append(View(window, Size(SIDE, SIDE), False).pixels(rgb))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tar(folder / "photos.tar", members)
-    (folder / "people.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(folder / "photos.tar"), str(folder / "people.csv"), views
+    made.people.parent.mkdir(parents=True, exist_ok=True)
+    write_tar(Path(made.pattern), members)
+    np.save(made.views, np.stack(views))
+    made.people.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_base(folder: Path, views: Sequence[RgbImage]) -> dict[str, float]:
-    """Write a tiny base whose VAE was taught these pictures, and return how well it gives them back."""
+def write_base(made: Made) -> None:
+    """Write a tiny base whose VAE was taught these pictures, and how well it gives them back."""
     from diffusers import AutoencoderKL
 
-    tiny_base.write_base(folder)
-    pictures = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    folder, views = tiny_base.write_base(made.base), np.load(made.views)
+    pictures = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 127.5 - 1
     vae = AutoencoderKL.from_pretrained(folder / "vae").train()
     optimizer = torch.optim.Adam(vae.parameters(), lr=VAE_RATE)
     draw = torch.Generator().manual_seed(0)
@@ -89,14 +122,15 @@ def write_base(folder: Path, views: Sequence[RgbImage]) -> dict[str, float]:
         error = float((vae.decode(latents).sample - pictures).square().mean().sqrt())
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
     vae.save_pretrained(folder / "vae")
-    return {"pixel_error_of_255": round(error * 127.5, 1), "scaling_factor": round(float(1 / latents.std()), 3)}
+    taught = {"pixel_error_of_255": round(error * 127.5, 1), "scaling_factor": round(float(1 / latents.std()), 3)}
+    made.taught.write_text(json.dumps(taught), encoding="utf-8")
 
 
-def config_of(base: Path, cache: Path, num_steps: int, **tables: Any) -> TrainConfig:
+def config_of(made: Made, num_steps: int, **tables: Any) -> TrainConfig:
     """Return the configuration of an arm; `tables` are what it changes."""
     known = next(entry for entry in catalogue() if entry.name == MOBILEFACENET)
     model = ModelConfig(
-        base=str(base), image_encoder=str(base), image_encoder_subfolder="image_encoder",
+        base=str(made.base), image_encoder=str(made.base), image_encoder_subfolder="image_encoder",
         clip_width=tiny_base.CLIP_WIDTH, lora_rank=8, pose_channels=(8, 16, 16, 16),
         recogniser=Recogniser(name=MOBILEFACENET, width=128, sha256=known.sha256),
     )  # fmt: skip
@@ -104,7 +138,7 @@ def config_of(base: Path, cache: Path, num_steps: int, **tables: Any) -> TrainCo
         "name": "faces", "model": model.model_dump(),
         "data": {"global_batch": 8, "micro_batch": 8, "block": 16, "window": 4, "num_workers": 0},
         "crop": {"size": SIDE}, "faces": {"accept_noncommercial": True},
-        "cache": {"folder": str(cache), "latent_dtype": "float32"},
+        "cache": {"folder": str(made.folder / "cache"), "latent_dtype": "float32"},
         "optim": {"learning_rate": 2e-3, "num_steps": num_steps, "num_warmup_steps": 10, "ema_decay": 0.0},
         "run": {"precision": "fp32"},
         "validation": {"num_samples": 12, "num_references": 0},

@@ -84,4 +84,4 @@ def _ellipse(box_4: Floats, size: Size) -> npt.NDArray[np.uint8]:
     y = (down - (top + bottom) / 2) / ((bottom - top) / 2)
     inside = (x[None, :] ** 2 + y[:, None] ** 2 <= 1).astype(np.float64)
     shares = inside.reshape(len(down) // fine, fine, len(across) // fine, fine).mean(axis=(1, 3))
-    return np.rint(shares * 255).astype(np.uint8)
+    return np.asarray(np.rint(shares * 255), dtype=np.uint8)

@@ -123,7 +123,7 @@ def _batch_norm(given: Values, said: Mapping[str, Any]) -> Tensor:
 def _gemm(given: Values, said: Mapping[str, Any]) -> Tensor:
     a = given[0].transpose(0, 1) if said.get("transA") else given[0]
     b = given[1].transpose(0, 1) if said.get("transB") else given[1]
-    product = said.get("alpha", 1.0) * (a @ b)
+    product: Tensor = said.get("alpha", 1.0) * (a @ b)
     return product if len(given) == 2 else product + said.get("beta", 1.0) * given[2]
 
 

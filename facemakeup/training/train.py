@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def train(
     ranks = Ranks(accelerator)
     with ExitStack() as held:
         for folder in (out, *([] if checkpoints is None else [checkpoints])):
-            ranks.together(lambda folder=folder: held.enter_context(hold(folder)) if ranks.rank == 0 else None)
+            take = partial(held.enter_context, hold(folder))
+            ranks.together(lambda: take() if ranks.rank == 0 else None)  # noqa: B023  called before the next
         mirror = None if checkpoints is None else Mirror(checkpoints)
         saved = _left_off(config, out, resume, mirror, accelerator, ranks)
         return _train(config, patterns, out, saved, accelerator, ranks, on_step, mirror)

@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def uid_of(number: int) -> str:
     return hashlib.sha256(f"sample {number}".encode()).hexdigest()[:32]
 
 
-def write_people(path: Path, persons: dict[int, str | None]) -> str:
+def write_people(path: Path, persons: Mapping[int, str | None]) -> str:
     table = pa.table({"uid": [uid_of(n) for n in persons], "person": list(persons.values())})
     if path.suffix == ".parquet":
         pq.write_table(table, path)
@@ -71,7 +72,7 @@ def test_a_table_of_people_is_taken_at_its_word_or_refused_with_what_is_wrong(tm
 @pytest.fixture
 def opened(tmp_path: Path, base: Path, recogniser: Recogniser) -> Any:
     """What opens the training set of drawn faces, the first of which cannot be used, with a table `reference`."""
-    samples = [packed_sample(n, **({"face_landmarks": None} if n == 0 else {})) for n in range(NUM)]
+    samples = [packed_sample(0, face_landmarks=None), *(packed_sample(n) for n in range(1, NUM))]
     write_packed(tmp_path / "tars", samples, per_shard=6)
     encoders = Encoders.load(tiny.tiny_config(base))
 
@@ -85,7 +86,7 @@ def opened(tmp_path: Path, base: Path, recogniser: Recogniser) -> Any:
 def test_another_photo_stands_for_a_sample_whichever_way_the_stream_is_cut_and_only_one_that_is_trained_on(
     tmp_path: Path, opened: Any
 ) -> None:
-    persons: dict[int, str | None] = {n: "ab"[n % 2] for n in range(8)} | {n: f"alone {n}" for n in range(8, NUM)}
+    persons = {n: "ab"[n % 2] if n < 8 else f"alone {n}" for n in range(NUM)}
     people = write_people(tmp_path / "people.csv", persons)
     plain, paired = opened(), opened(people=people)
     assert paired.digest != plain.digest and opened(augment=True).digest == plain.digest

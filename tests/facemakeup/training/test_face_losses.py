@@ -79,7 +79,7 @@ def test_each_loss_adds_its_term_moves_what_is_trained_and_shows_in_the_numbers(
         assert sorted(result.terms) == names
         assert torch.equal(result.timesteps_B, before.timesteps_B)
         if "region" not in losses:
-            added = sum(getattr(trainer._config.losses, name).weight * result.terms[name][0] for name in names)  # type: ignore[misc]
+            added = sum(getattr(trainer._config.losses, name).weight * result.terms[name][0] for name in names)
             torch.testing.assert_close(result.per_sample_B.sum(), before.per_sample_B.sum() + added)
         assert float(result.terms[names[0]][1]) > 0
         moved = {n for n, p in trainer.parameters.items() if not torch.equal(p, plain.parameters[n])}
