@@ -33,6 +33,7 @@ from facemakeup.train_config import TrainConfig, config_of
 from facemakeup.training.face_losses import FaceLosses
 from facemakeup.training.trainer import Trainer
 from filters.weights import catalogue, find_weights
+from tests.facemakeup.model.test_larger_bases import KINDS
 from tests.facemakeup.patches import Flow, Patches, write_patches
 from tests.facemakeup.runs import run_config, trainer_of
 from tests.facemakeup.tars import packed_sample, write_packed
@@ -100,6 +101,24 @@ def test_the_identity_loss_falls_when_it_is_followed_and_is_asked_only_where_lit
     low = {"identity": {"weight": 1.0, "max_noise": 0.001}}
     _, _, none = stepped_with(tmp_path, base, recogniser, pattern, low, **changes)
     assert none.terms["identity"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+def test_larger_bases_have_them_too_but_for_attention_where_a_base_does_not_tell_of_it(
+    tmp_path: Path, recogniser: Recogniser, pattern: str, name: str
+) -> None:
+    write, _, model, _ = KINDS[name]
+    base, losses = write(tmp_path / "base"), {"region": {"weight": 2.0}, "identity": {"max_noise": 1.0}}
+    if name == "flux":
+        with pytest.raises(UsageError, match=r"losses\.attention: FluxEncoders does not say where the words"):
+            stepped_with(tmp_path, base, recogniser, pattern, {**losses, "attention": {}}, model=model)
+    else:
+        losses["attention"] = {}
+    trainer, _, result = stepped_with(tmp_path, base, recogniser, pattern, losses, model=model)
+    assert result.terms.keys() == losses.keys() - {"region"} and bool(result.is_sound)
+    assert all(float(total) > 0 and int(num) > 0 for total, num in result.terms.values())
+    assert trainer.parameters.keys() and torch.isfinite(result.per_sample_B).all()
 
 
 def test_what_a_prediction_takes_latents_for_are_the_latents_whatever_is_predicted() -> None:
