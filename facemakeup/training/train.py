@@ -68,12 +68,17 @@ def train(
     accelerator = Accelerator(mixed_precision="no")
     ranks = Ranks(accelerator)
     with ExitStack() as held:
-        for folder in (out, *([] if checkpoints is None else [checkpoints])):
-            take = partial(held.enter_context, hold(folder))
-            ranks.together(lambda: take() if ranks.rank == 0 else None)  # noqa: B023  called before the next
-        mirror = None if checkpoints is None else Mirror(checkpoints)
+        for folder in (each for each in (out, checkpoints) if each is not None):
+            ranks.together(partial(_hold, folder, held, ranks))
+        mirror = Mirror(checkpoints) if checkpoints is not None else None
         saved = _left_off(config, out, resume, mirror, accelerator, ranks)
         return _train(config, patterns, out, saved, accelerator, ranks, on_step, mirror)
+
+
+def _hold(folder: Path, held: ExitStack, ranks: Ranks) -> None:
+    """Let the first rank hold a folder as long as the run lasts."""
+    if ranks.rank == 0:
+        held.enter_context(hold(folder))
 
 
 def _train(
