@@ -72,18 +72,23 @@ def train(
         Path, typer.Option("--out", parser=path, help="Folder of the run: checkpoints, logs, caches of shards.")
     ],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in OUT.")] = False,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option("--checkpoints", help="Folder or address (s3://...) that checkpoints go to and come from, too."),
+    ] = None,
 ) -> None:
     """Train Face-MakeUp on packed tars; under `accelerate launch -m cli train` on several GPUs."""
     from facemakeup.train_config import load_config
 
     loaded = load_config(config)
+    from curation.storage.paths import location
     from facemakeup.training.interruption import Interrupted
     from facemakeup.training.progress import steps
     from facemakeup.training.train import train as run
 
     try:
         with steps() as on_step:
-            done = run(loaded, data, out, resume, on_step)
+            done = run(loaded, data, out, resume, on_step, None if checkpoints is None else location(checkpoints))
     except Interrupted as stopped:
         say(f"facecaptionhq: {stopped}; type the same command with --resume to go on", err=True)
         raise SystemExit(stopped.exit_code) from stopped  # it has said how to go on, which is not by the same command

@@ -24,6 +24,7 @@ REASONS: Mapping[str, str] = MappingProxyType(
         "wrong_bytes": "the picture's sha256 is not the one in .json",
         "unreadable": "the decode gate refuses the picture; the detail says why",
         "wrong_size": "the decoded picture is not as large as .json says, so its landmarks mean nothing",
+        "broken_mask": "the .mask member is no PNG of grey, or not as large as the sample's",
         "no_face": "no face_box or face_landmarks: pack with a recipe that keeps pictures with a face only",
         "degenerate_face": "the box has no area, or the landmarks fit no face",
         "no_embedding": "the recogniser gave no finite direction",

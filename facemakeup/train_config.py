@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from curation.recipe.validation import read_toml, validated
 from curation.storage.publish import digest
 from facemakeup.config import DROP_TABLES, DropTable, ModelConfig
 from filters import faces
-from filters.base import Settings
+from filters.base import Settings, TableSettings
 
 GIB = 1 << 30
 LATER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -82,6 +82,50 @@ class CacheSettings(Settings):
     """Pictures that the VAE takes at once where caches are filled."""
 
 
+class ReferenceSettings(Settings):
+    """Which photo tells the network who is on a picture; without these, the picture itself."""
+
+    people: str | None = None
+    """A Parquet or CSV file with the columns `uid` and `person`: photos of one person may stand for one another."""
+    share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the samples that another photo of the person stands for, where there is one."""
+    augment: bool = False
+    """Whether an independently augmented view of its face stands for a sample that no other photo does."""
+
+
+class RegionLoss(Settings):
+    """Errors in the face count more than those around it."""
+
+    weight: float = Field(gt=0)
+    """How many times as much as elsewhere; the mean weight of a picture is 1, whatever the face's size."""
+    shape: Literal["box", "ellipse", "mask"] = "ellipse"
+    """The face's box, the ellipse in it, or a member `.mask` of the sample, a PNG of grey (else the ellipse)."""
+
+
+class AttentionLoss(Settings):
+    """Words of a caption that name a part of the face are attended to from there, as in arXiv 2510.21775."""
+
+    weight: float = Field(default=1e-3, gt=0)
+    """What is multiplied with the squared errors, added up over the attentions; the published one is 0.001."""
+
+
+class IdentityLoss(Settings):
+    """A recogniser looks at what the network takes a picture for where little noise is left."""
+
+    weight: float = Field(default=0.1, gt=0)
+    """What one minus the cosine is multiplied with."""
+    max_noise: float = Field(default=0.25, gt=0, le=1)
+    """Share of the way to noise up to which it is asked; beyond, what the network says is no face yet."""
+
+
+class LossSettings(Settings):
+    """What is added to the loss of denoising; nothing, unless a table of it is there."""
+
+    region: RegionLoss | None = None
+    attention: AttentionLoss | None = None
+    identity: IdentityLoss | None = None
+
+
 class OptimSettings(Settings):
     """AdamW and its schedule."""
 
@@ -142,8 +186,10 @@ class CheckpointSettings(Settings):
     """Newest checkpoints that stay; at least two, so that a torn one has a predecessor."""
 
 
-class ValidationSettings(Settings):
+class ValidationSettings(TableSettings):
     """What is looked at on the way."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"patience", "patience_for"})
 
     every: int = Field(default=2000, ge=1)
     """Steps between two validations."""
@@ -166,14 +212,32 @@ class ValidationSettings(Settings):
     """Whether faces are looked for in the pictures of the grid, and compared with the reference's."""
     detector: faces.Measure = faces.Measure(detector="centerface", weights="centerface")
     """Who looks for them."""
+    patience: int | None = Field(default=None, ge=1)
+    """Validations in a row without a better one that end the run; none goes on to the last step."""
+    patience_for: str = "validation/loss"
+    """What has to get better, by its name in the log: a loss by falling, all else (`validation/facesim_at_1`) by
+    rising."""
 
 
-class TrainConfig(Settings):
+class TrackingSettings(Settings):
+    """Where a run's numbers and pictures go, beside `log.jsonl`."""
+
+    to: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    wandb_project: str = Field(default="facemakeup", min_length=1)
+    wandb_mode: Literal["offline", "online"] = "offline"
+    """`offline` writes to OUT/wandb alone, for `wandb sync`; `online` sends numbers and settings to a server."""
+    wandb_pictures: bool = False
+    """Whether grids, on which people of the data are, go there, too."""
+
+
+class TrainConfig(TableSettings):
     """One training run.
 
     Example:
         config = TrainConfig(name="mine", model=ModelConfig(base="my-base", recogniser=recogniser))
     """
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"reference", "losses", "tracking"})
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -185,10 +249,28 @@ class TrainConfig(Settings):
     cache: CacheSettings = CacheSettings()
     drop: Literal["recommended", "reference"] | DropTable = "recommended"
     """How often conditions are dropped: a preset, or a table of its own."""
+    reference: ReferenceSettings = ReferenceSettings()
+    losses: LossSettings = LossSettings()
     optim: OptimSettings = OptimSettings()
     run: RunSettings = RunSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     validation: ValidationSettings = ValidationSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.losses.attention and (self.run.compile or self.run.fsdp):
+            raise ValueError("losses.attention looks into attentions, which run.compile and run.fsdp do not let it")
+        of_grid = self.validation.scales if self.validation.facesim and self.validation.num_references else ()
+        known = ("validation/loss", "validation/loss_of_last", *(f"validation/facesim_at_{s:g}" for s in of_grid))
+        if self.validation.patience_for not in known:
+            raise ValueError(f"validation.patience_for: no validation has {self.validation.patience_for}; {known} are")
+        if self.validation.patience and self.validation.every % self.checkpoint.every:
+            raise ValueError(
+                f"validation.every {self.validation.every} is no multiple of checkpoint.every {self.checkpoint.every}: "
+                f"with validation.patience the best validation's checkpoint is kept, so there must be one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batches_fit(self) -> Self:
@@ -206,7 +288,9 @@ class TrainConfig(Settings):
     @property
     def decisive(self) -> dict[str, Any]:
         """All settings that decide what is computed, beyond rounding."""
-        settings = self.model_dump(mode="json", exclude={"run", "checkpoint", "validation", "cache", "faces", "name"})
+        left_out = {"run", "checkpoint", "validation", "tracking", "cache", "faces", "name"}
+        settings = self.model_dump(mode="json", exclude=left_out)
+        settings.get("reference", {}).pop("people", None)  # where it lies; what it says is part of the data
         for key in ("num_workers", "cache_gib", "micro_batch", "max_fault_fraction", "min_faults"):
             settings["data"].pop(key)
         for table, before in LATER.items():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from facemakeup.data import floats
+from facemakeup.data.geometry import Geometry
 from facemakeup.data.prepare import Prepared
 from facemakeup.faces.crop import Size
 from facemakeup.faults import SampleFault
@@ -49,6 +50,15 @@ class Batch:
     """Mean and log variance of cached latents stacked on channels, in the precision that they are kept in."""
     has_moments_B: Tensor
     """bool: whose latents came from the cache; always on the CPU, where asking waits for nobody."""
+    boxes_B4: Tensor
+    """float32, faces' left, top, right and bottom in pixels of the pictures; empty where no loss asks, as the next."""
+    landmarks_B52: Tensor
+    """float32, likewise in pixels."""
+    aligned_B23: Tensor
+    """float32, from pixels of the aligned face of 112 x 112 to those of the picture."""
+    masks_BHW: Tensor
+    """uint8, how much of each square of `MASK_STRIDE` pixels is face; empty where the samples' masks are not asked
+    for."""
 
     @property
     def pixels(self) -> Tensor:
@@ -123,7 +133,17 @@ def collate(samples: Sequence[Prepared], positions: Sequence[int]) -> Batch:
         pose_colours_N3=torch.from_numpy(np.concatenate([drawn.colours_N3 for drawn in strokes])),
         moments_MCHW=_stack([sample.moments_CHW for sample in samples if sample.moments_CHW is not None]),
         has_moments_B=torch.tensor([sample.moments_CHW is not None for sample in samples]),
+        **_where([sample.geometry for sample in samples if sample.geometry is not None]),
     )
+
+
+def _where(geometries: Sequence[Geometry]) -> dict[str, Tensor]:
+    return {
+        "boxes_B4": _stack([geometry.box_4 for geometry in geometries]),
+        "landmarks_B52": _stack([geometry.landmarks_52 for geometry in geometries]),
+        "aligned_B23": _stack([geometry.aligned_23 for geometry in geometries]),
+        "masks_BHW": _stack([geometry.mask_HW for geometry in geometries if geometry.mask_HW is not None]),
+    }
 
 
 def _stack(arrays: list[Any]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from facemakeup.data.prepare import Plan
 from facemakeup.data.sidecar import Sidecar
 from facemakeup.model.encoders import Encoders
-from facemakeup.train_config import TrainConfig
+from facemakeup.train_config import LossSettings, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,12 @@ def caches_of(config: TrainConfig, vae: torch.nn.Module, clip_side: int) -> Cach
 def plan_of(config: TrainConfig, encoders: Encoders) -> Plan:
     """Return what preparing samples depends on, with the caches where the configuration names a folder."""
     model = config.model
-    plan = Plan(config.crop, config.faces, model.recogniser, encoders.clip_side, model.clip_crop)
+    losses = config.losses
+    plan = Plan(
+        config.crop, config.faces, model.recogniser, encoders.clip_side, model.clip_crop,
+        with_geometry=losses != LossSettings(),
+        with_masks=losses.region is not None and losses.region.shape == "mask",
+    )  # fmt: skip
     if not config.cache.folder:
         return plan
     caches = caches_of(config, encoders.base.vae, encoders.clip_side)

@@ -21,9 +21,10 @@ from facemakeup.data.held_out import Among, Rows, Without, held_out_rows, others
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.order import BucketOrder, Order, Place, StreamOrder
-from facemakeup.data.prepare import Plan, Prepared, Preparer, sizes_of
+from facemakeup.data.prepare import Appearance, Plan, Prepared, Preparer, sizes_of
 from facemakeup.data.raw_sample import Opened, raw_sample
-from facemakeup.data.shards import ShardStore, find_shards
+from facemakeup.data.references import References, references_of
+from facemakeup.data.shards import Shard, ShardStore, find_shards
 from facemakeup.faces.crop import nearest_bucket
 from facemakeup.faults import REASONS, DataError, ReadingError, SampleFault, SampleFaultError, told
 from facemakeup.train_config import GIB, TrainConfig
@@ -70,14 +71,23 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         self._store = store
         self._plan, self._preparer = plan, Preparer(plan)
         self._slice = Slice(0, 1, config.data.micro_batch)
+        self._references: References | None = None
 
     def for_rank(self, rank: int, world: int) -> "TarDataset":
         """Return the dataset of one rank."""
         return self._with(_slice=Slice(rank, world, self.config.data.micro_batch))
 
-    def with_pixels(self) -> "TarDataset":
-        """Return the dataset whose samples all have their pixels, whether their latents are cached or not."""
-        return self._with(_preparer=Preparer(replace(self._plan, latents=None)))
+    def with_pixels(self, geometry: bool = False) -> "TarDataset":
+        """Return the dataset whose samples all have their pixels, whether their latents are cached or not.
+
+        `geometry` says that they tell where their faces are, too, whether a loss asks or not.
+        """
+        plan = replace(self._plan, latents=None, with_geometry=geometry or self._plan.with_geometry)
+        return self._with(_preparer=Preparer(plan))
+
+    def referring(self, references: References | None) -> "TarDataset":
+        """Return the dataset in which other photos, or other views, stand for the samples."""
+        return self._with(_references=references)
 
     def _with(self, **changes: object) -> "TarDataset":
         other = TarDataset.__new__(TarDataset)
@@ -90,6 +100,8 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         rows = self.index.rows
         keys = hashlib.sha256("\n".join(rows.key.to_pylist()).encode("utf-8", "surrogatepass"))
         keys.update(rows.num_bytes.tobytes())
+        if self._references is not None:
+            keys.update(self._references.digest.encode())
         return keys.hexdigest()
 
     @property
@@ -118,7 +130,7 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         candidate = place
         for attempt in range(MAX_SUBSTITUTES):
             try:
-                return self.sample(candidate)
+                return self.sample(candidate, faults)
             except SampleFaultError as error:
                 shard, _, _ = self.index.where(candidate.row)
                 faults.append(error.at(shard.address, self.index.key(candidate.row)))
@@ -133,28 +145,48 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
             f"{faults[-1].reason} means: {REASONS[faults[-1].reason]}"
         )
 
-    def sample(self, place: Place) -> Prepared:
-        """Return one sample.
+    def sample(self, place: Place, faults: list[SampleFault] | None = None) -> Prepared:
+        """Return one sample; photos that could not stand for it are put on the list.
 
         Raises:
             SampleFaultError: it cannot be used.
         """
-        key = self.index.key(place.row)
-        shard, offset, num_bytes = self.index.where(place.row)
-        raw = raw_sample(read_members(self._store, shard, offset, num_bytes, key), key)
+        opened, shard = self._opened(place.row)
         chance = generator(self.config.seed, place.position, "flip").random()
         flipped = bool(chance < self.config.crop.flip_probability)
-        return self._preparer.prepare(Opened(raw, self.config.data.decode), shard.name, flipped)
+        look = self._look(place, opened, shard, flipped, [] if faults is None else faults)
+        return self._preparer.prepare(opened, shard.name, flipped, look)
+
+    def _opened(self, row: int) -> tuple[Opened, Shard]:
+        key = self.index.key(row)
+        shard, offset, num_bytes = self.index.where(row)
+        raw = raw_sample(read_members(self._store, shard, offset, num_bytes, key), key)
+        return Opened(raw, self.config.data.decode), shard
+
+    def _look(
+        self, place: Place, own: Opened, shard: Shard, flipped: bool, faults: list[SampleFault]
+    ) -> Appearance | None:
+        """Return what stands for a sample; None where all stand for themselves."""
+        if self._references is None:
+            return None
+        for row in self._references.others(place):
+            try:
+                opened, other = self._opened(row)
+                return self._references.paired(self._preparer.look(opened, other.name), place)
+            except SampleFaultError as error:
+                faults.append(error.at(self.index.where(row)[0].address, self.index.key(row)))
+        return self._references.own(self._preparer.look(own, shard.name), place, flipped)
 
 
 def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work: Path) -> tuple[TarDataset, TarDataset]:
     """Return the training set and the validation set of the tars that the patterns name; caches lie in `work`.
 
     Where the configuration names no tars for validation, `validation.num_samples` rows of the index are set aside, and
-    training never sees them.
+    training never sees them, as pictures or as references.
 
     Raises:
-        UsageError: a pattern names nothing, nothing is left to train on, or a sample would be in both sets.
+        UsageError: a pattern names nothing, nothing is left to train on, a sample would be in both sets, or
+            `reference.people` names no pair of photos.
         DataError: too many samples are known to be unusable.
     """
     store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
@@ -170,7 +202,8 @@ def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work:
     else:
         raise UsageError(f"validation.num_samples {num} leaves none of {len(index)} samples to train on")
     held_out = TarDataset(other, store, _held_out_order(looked_at, config), config, plan)
-    return TarDataset(index, store, _order(index, left_out, config), config, plan), held_out
+    dataset = TarDataset(index, store, _order(index, left_out, config), config, plan)
+    return dataset.referring(references_of(config, index.rows.key, left_out)), held_out
 
 
 def _require_apart(index: TarIndex, held_out: TarIndex, num_samples: int) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facemakeup.model.loss import NUM_DROP_DRAWS
 
-Purpose = Literal["drop", "timestep", "noise", "posterior", "flip", "validation"]
+Purpose = Literal["drop", "timestep", "noise", "posterior", "flip", "reference", "view", "validation"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A picture whose latents, aligned face and identity are cached is not decoded.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from PIL import Image
 
 from curation.storage.publish import digest
 from facemakeup.config import Recogniser
+from facemakeup.data.geometry import Geometry, geometry_of
 from facemakeup.data.raw_sample import Opened, RawSample
-from facemakeup.data.sidecar import Array, Sidecar
+from facemakeup.data.sidecar import Array, Name, Sidecar
 from facemakeup.faces import posemap
 from facemakeup.faces.align import Floats, Landmarks, clip_face
 from facemakeup.faces.crop import Size, Window, aspect_buckets, face_window, full_window, nearest_bucket
@@ -55,6 +56,16 @@ class View:
         return digest([raw.sha256, self.window.box, self.size.height, self.size.width, self.flipped])[:32]
 
 
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Who is on a picture: what the network is told of a face, as the picture shows it."""
+
+    face_SSC: RgbImage
+    """Aligned, in the size that CLIP takes."""
+    identity_D: Floats
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """One sample, ready for a batch."""
@@ -72,8 +83,11 @@ class Prepared:
     identity_D: Floats
     moments_CHW: Array | None
     """Mean and log variance of the latents, stacked on channels, as the cache holds them."""
+    geometry: Geometry | None
+    """Where the face is; None where no loss asks."""
     notes: tuple[str, ...]
-    """What the caches said: `latents_hit`, `latents_missing`, `latents_stale`, the same of `identity` and `face`."""
+    """What the caches said: `latents_hit`, `latents_missing`, `latents_stale`, the same of `identity` and `face`; and
+    who stood for the sample, `reference_paired`, `reference_augmented`, `reference_own`, where others may."""
 
 
 def sizes_of(crop: CropSettings) -> tuple[Size, ...]:
@@ -117,6 +131,10 @@ class Plan:
     latents: Sidecar | None = None
     identities: Sidecar | None = None
     aligned: Sidecar | None = None
+    with_geometry: bool = False
+    """Whether a loss asks where faces are."""
+    with_masks: bool = False
+    """Whether it takes the samples' own masks for it."""
 
 
 class Preparer:
@@ -131,8 +149,10 @@ class Preparer:
         """A loaded network does not travel to other processes."""
         return {**self.__dict__, "_recogniser": None}
 
-    def prepare(self, opened: Opened, shard: str, flipped: bool) -> Prepared:
+    def prepare(self, opened: Opened, shard: str, flipped: bool, look: Appearance | None = None) -> Prepared:
         """Return a sample; the identity is that of the face as it is, mirrored or not.
+
+        `look` is what the network is told of the person instead of how the picture itself shows it.
 
         Raises:
             SampleFaultError: the picture cannot be decoded, the landmarks fit no face, or the recogniser gives no
@@ -141,28 +161,38 @@ class Preparer:
         plan, raw = self._plan, opened.raw
         view = view_of(raw, plan.crop, flipped)
         notes: list[str] = []
-
-        def found(sidecar: Sidecar | None, what: str, variant: int, key: Callable[[], str]) -> Any:
-            if sidecar is None:
-                return None
-            status, array = sidecar.find(shard, raw.uid, variant, key())
-            notes.append(f"{what}_{status}")
-            return array
-
-        identity = found(plan.identities, "identity", 0, lambda: identity_key(raw))
-        moments = found(plan.latents, "latents", int(flipped), lambda: view.key(raw))
-        face = found(plan.aligned, "face", 0, lambda: face_key(raw))
-        face = self.face(opened) if face is None else face
+        moments = _found(plan.latents, "latents", shard, Name(raw.uid, int(flipped)), lambda: view.key(raw), notes)
+        if look is None:
+            own = self.look(opened, shard)
+            look = replace(own, face_SSC=own.face_SSC[:, ::-1]) if flipped else own
+        asks = plan.with_geometry
         return Prepared(
             uid=raw.uid,
             caption=raw.caption,
             size=view.size,
             frame=view.frame(raw),
             pixels_HWC=view.pixels(opened.rgb) if moments is None else None,
-            face_SSC=face[:, ::-1] if flipped else face,
+            face_SSC=look.face_SSC,
             pose=posemap.strokes_of(posemap.draw(view.landmarks(raw), (view.size.height, view.size.width))),
-            identity_D=self.embed(opened) if identity is None else identity,
+            identity_D=look.identity_D,
             moments_CHW=moments,
+            geometry=geometry_of(raw, view.window, view.size, flipped, plan.with_masks, notes) if asks else None,
+            notes=(*notes, *look.notes),
+        )
+
+    def look(self, opened: Opened, shard: str) -> Appearance:
+        """Return who is on a picture, not mirrored.
+
+        Raises:
+            SampleFaultError: as `prepare`.
+        """
+        plan, raw, notes = self._plan, opened.raw, list[str]()
+        name = Name(raw.uid, 0)
+        identity = _found(plan.identities, "identity", shard, name, lambda: identity_key(raw), notes)
+        face = _found(plan.aligned, "face", shard, name, lambda: face_key(raw), notes)
+        return Appearance(
+            face_SSC=self.face(opened) if face is None else face,
+            identity_D=self.embed(opened) if identity is None else identity,
             notes=tuple(notes),
         )
 
@@ -175,3 +205,12 @@ class Preparer:
         if self._recogniser is None:
             self._recogniser = load_recogniser(self._plan.recogniser, self._plan.faces.accept_noncommercial)
         return self._recogniser.embed(opened.rgb, opened.raw.landmarks_52)
+
+
+def _found(sidecar: Sidecar | None, what: str, shard: str, name: Name, key: Callable[[], str], notes: list[str]) -> Any:
+    """Return an array of a cache, None where it has none, and note what the cache said."""
+    if sidecar is None:
+        return None
+    status, array = sidecar.find(shard, name.uid, name.variant, key())
+    notes.append(f"{what}_{status}")
+    return array

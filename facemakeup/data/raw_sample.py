@@ -19,6 +19,9 @@ from facemakeup.faults import SampleFaultError
 from filters.base import RgbImage
 from filters.boxes import Box
 
+MASK_SUFFIX = "mask"
+"""A PNG of grey, `KEY.mask`, that no stage writes; whoever has masks of faces puts them into tars of their own."""
+
 
 @dataclass(frozen=True)
 class RawSample:
@@ -33,6 +36,8 @@ class RawSample:
     height: int
     face_box: Box
     landmarks_52: Landmarks
+    mask_bytes: bytes | None = None
+    """A picture of grey that says where the face is, still encoded; None where there is no such member."""
 
     def decoded(self, limits: DecodeLimits) -> RgbImage:
         """Return the upright pixels.
@@ -92,6 +97,7 @@ def raw_sample(members: Mapping[str, bytes], key: str) -> RawSample:
         height=int(height),
         face_box=(left, top, right, bottom),
         landmarks_52=np.array(landmarks, dtype=np.float64).reshape(5, 2),
+        mask_bytes=members.get(MASK_SUFFIX),
     )
 
 

@@ -31,6 +31,9 @@ class FaceAttention(nn.Module):
         self.to_k_ip = nn.Linear(context_width, width, bias=False)
         self.to_v_ip = nn.Linear(context_width, width, bias=False)
         self.scale = 1.0
+        self.listens = False
+        """Whether passes with a gradient keep how attention to the text is spread."""
+        self.spread_BHSL: Tensor | None = None
 
     def forward(
         self,
@@ -47,7 +50,10 @@ class FaceAttention(nn.Module):
         """
         text_BLE, face_BTE = encoder_hidden_states[:, :-NUM_TOKENS], encoder_hidden_states[:, -NUM_TOKENS:]
         query = _split(attn.to_q(hidden_states), attn.heads)
-        out_BSW = _attend(query, attn.to_k(text_BLE), attn.to_v(text_BLE))
+        key = attn.to_k(text_BLE)
+        if self.listens and torch.is_grad_enabled():
+            self.spread_BHSL = _spread(query, key)
+        out_BSW = _attend(query, key, attn.to_v(text_BLE))
         if self.scale != 0:
             out_BSW = out_BSW + self.scale * _attend(query, self.to_k_ip(face_BTE), self.to_v_ip(face_BTE))
         out: Tensor = attn.to_out[1](attn.to_out[0](out_BSW))
@@ -62,6 +68,26 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     num_heads = query.shape[1]
     out = scaled_dot_product_attention(query, _split(key, num_heads), _split(value, num_heads))
     return out.transpose(1, 2).flatten(2)
+
+
+def _spread(query: Tensor, key: Tensor) -> Tensor:
+    """Return the share of its attention that each query gives to each key, float32."""
+    likeness = query @ _split(key, query.shape[1]).transpose(2, 3)
+    return (likeness.float() / query.shape[3] ** 0.5).softmax(dim=-1)
+
+
+def listen(unet: Any) -> None:
+    """From now on keep how attention to the text is spread, in passes with a gradient."""
+    for processor in face_attentions(unet).values():
+        processor.listens = True
+
+
+def heard(unet: Any) -> list[Tensor]:
+    """Return how the attentions of the last pass were spread, (B, heads, S, L) each, and forget it."""
+    spread = [each.spread_BHSL for each in face_attentions(unet).values() if each.spread_BHSL is not None]
+    for processor in face_attentions(unet).values():
+        processor.spread_BHSL = None
+    return spread
 
 
 def install(unet: Any, sees_text: Callable[[str], bool], lora_rank: int) -> None:

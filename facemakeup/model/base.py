@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from curation.errors import UsageError
 from facemakeup.config import ModelConfig
 from facemakeup.model.projector import Projector
 from facemakeup.train_config import OptimSettings
@@ -91,7 +92,7 @@ class Sampler(Protocol):
 
 
 class BaseEncoders(ABC):
-    """What stands frozen around a base's network, on one device; every method runs without gradient."""
+    """What stands frozen around a base's network, on one device; every method but `decode` runs without gradient."""
 
     vae: nn.Module
     """What turns pixels into latents; cached latents are known by its weights."""
@@ -126,7 +127,7 @@ class BaseEncoders(ABC):
 
     @abstractmethod
     def decode(self, latents_BCHW: Tensor) -> Tensor:
-        """Return pixels in -1..1, float32, of latents as the network gives them."""
+        """Return pixels in -1..1, float32, of latents as the network gives them; a gradient flows through."""
 
     @abstractmethod
     def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:
@@ -134,6 +135,16 @@ class BaseEncoders(ABC):
 
         `guidance` is the scale that pictures are drawn with, and in training `optim.guidance`; 1 is none.
         """
+
+    def spans(self, captions: Sequence[str]) -> Tensor:
+        """Return which characters each token of the text stands for, int64 (B, L, 2) on the CPU; alike where none.
+
+        Tokens are those whose attention `BaseModel.heard` tells.
+
+        Raises:
+            UsageError: the base does not say.
+        """
+        raise UsageError(f"losses.attention: {type(self).__name__} does not say where the words of a caption are")
 
     @abstractmethod
     def objective(self, optim: OptimSettings) -> Objective:
@@ -222,6 +233,18 @@ class BaseModel(ABC):
     @abstractmethod
     def set_scales(self, network: nn.Module, face: float, lora: float) -> None:
         """Set how strongly the face is attended to and how much of LoRA is applied; 0 and 0 is the base."""
+
+    def listen(self, network: nn.Module) -> None:
+        """From now on keep, where there are gradients, how attention to the text is spread: for losses on it.
+
+        Raises:
+            UsageError: the base does not tell.
+        """
+        raise UsageError(f"losses.attention: {type(self).__name__} does not tell how its attention is spread")
+
+    def heard(self, network: nn.Module) -> list[Tensor]:
+        """Return how the attentions of the last pass were spread, (B, heads, queries, L) each, and forget it."""
+        raise NotImplementedError
 
     @abstractmethod
     def residuals(

@@ -38,13 +38,42 @@ def drop(uniforms_B3: Tensor, table: DropTable) -> Drops:
 
 
 def training_loss(
-    prediction_BCHW: Tensor, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, objective: Objective
+    prediction_BCHW: Tensor,
+    latents_BCHW: Tensor,
+    noise_BCHW: Tensor,
+    timesteps_B: Tensor,
+    objective: Objective,
+    places_BHW: Tensor | None = None,
 ) -> Tensor:
-    """Return the weighted mean squared error of each sample, float32 (B,); its mean is the loss."""
+    """Return the weighted mean squared error of each sample, float32 (B,); its mean is the loss.
+
+    `places_BHW` is what errors are multiplied with, place by place.
+    """
     target = objective.target(latents_BCHW, noise_BCHW, timesteps_B)
-    error_B = (prediction_BCHW.float() - target.float()).square().mean(dim=(1, 2, 3))
+    error_BCHW = (prediction_BCHW.float() - target.float()).square()
+    error_BCHW = error_BCHW if places_BHW is None else error_BCHW * places_BHW[:, None]
+    error_B = error_BCHW.mean(dim=(1, 2, 3))
     weights_B = objective.weights(timesteps_B)
     return error_B if weights_B is None else error_B * weights_B
+
+
+def place_weights(shares_BHW: Tensor, weight: float) -> Tensor:
+    """Return what errors are multiplied with where a face has a share of each place; the mean of a picture is 1."""
+    weights = 1 + (weight - 1) * shares_BHW
+    return weights / weights.mean(dim=(1, 2), keepdim=True)
+
+
+def clean_latents(prediction_BCHW: Tensor, noisy_BCHW: Tensor, timesteps_B: Tensor, objective: Objective) -> Tensor:
+    """Return the latents that a prediction takes noisy ones for.
+
+    Noisy latents and targets of every objective here are sums of a share of the latents and one of the noise, so the
+    shares are asked for, and two equations solved: noisy = a x + b n, target = c x + d n.
+    """
+    one = torch.ones(len(noisy_BCHW), 1, 1, 1, device=noisy_BCHW.device)
+    none = torch.zeros_like(one)
+    a, b = (objective.noisy(x, n, timesteps_B) for x, n in ((one, none), (none, one)))
+    c, d = (objective.target(x, n, timesteps_B) for x, n in ((one, none), (none, one)))
+    return (d * noisy_BCHW - b * prediction_BCHW) / (a * d - b * c)
 
 
 def bucket_losses(

@@ -21,7 +21,7 @@ from facemakeup.model import attention, ip_adapter
 from facemakeup.model.base import BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.diffusion import NoiseSchedule, ddim
 from facemakeup.model.pretrained import load_config, load_part, settle
-from facemakeup.model.token_ids import token_ids
+from facemakeup.model.token_ids import token_ids, token_spans
 from facemakeup.model.vae import VaeEncoders
 from facemakeup.train_config import OptimSettings
 
@@ -112,6 +112,14 @@ class StableDiffusion(BaseModel):
         """Set the strength of the face attentions and of LoRA."""
         attention.set_scales(network, face, lora)
 
+    def listen(self, network: nn.Module) -> None:
+        """Let the cross-attentions keep how they are spread over the text."""
+        attention.listen(network)
+
+    def heard(self, network: nn.Module) -> list[Tensor]:
+        """Return it."""
+        return attention.heard(network)
+
     def residuals(
         self, posenet: nn.Module, noisy_BCHW: Tensor, timesteps_B: Tensor, prompt: Prompt, face_BTE: Tensor,
         pose_BCHW: Tensor, scale: float,
@@ -182,6 +190,10 @@ class StableDiffusionEncoders(VaeEncoders):
         """Return the last hidden states (B, L, E) of captions, padded or cut to the tokenizer's length."""
         ids = token_ids(self.tokenizer, captions, self.vae.device)
         return {TEXT: self.text_encoder(ids).last_hidden_state}
+
+    def spans(self, captions: Sequence[str]) -> Tensor:
+        """Return which characters each token of the captions stands for."""
+        return token_spans(self.tokenizer, captions)
 
     def objective(self, optim: OptimSettings) -> NoiseSchedule:
         """Return the base's own schedule, weighed as the settings say, where the encoders are."""

@@ -39,7 +39,6 @@ class VaeEncoders(BaseEncoders):
         latents = mean_BCHW + torch.exp(0.5 * logvar_BCHW) * noise_BCHW
         return (latents - self._shift) * float(self.vae.config.scaling_factor)
 
-    @torch.no_grad()
     def decode(self, latents_BCHW: Tensor) -> Tensor:
         """Return pixels in -1..1, float32, of scaled latents."""
         latents = latents_BCHW.float() / self.vae.config.scaling_factor + self._shift

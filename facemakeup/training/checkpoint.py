@@ -129,8 +129,12 @@ def save_rng(folder: Path, step: int, rank: int) -> None:
     publish(folder_of(folder, step) / _rng_name(rank), lambda temp: temp.write_bytes(content.getvalue()))
 
 
-def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, keep: int) -> Checkpoint:
-    """Write a checkpoint, then remove all but the `keep` newest whole ones; one process does so.
+def save(
+    folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, keep: int, best: int | None = None
+) -> Checkpoint:
+    """Write a checkpoint, then remove all but the `keep` newest whole ones and that of step `best`.
+
+    One process does so.
 
     Later ones go too: they are of a run that was taken up again at an earlier step. Where it fails, those before stay,
     and what was written of it goes.
@@ -147,7 +151,8 @@ def save(folder: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: int, 
         shutil.rmtree(target, ignore_errors=True)
         raise
     whole = [other for other in _folders(folder) if (other / RECORD_NAME).is_file() and other.name <= target.name]
-    for other in set(_folders(folder)) - set(whole[:keep]):
+    spared = {*whole[:keep], *([] if best is None else [folder_of(folder, best)])}
+    for other in set(_folders(folder)) - spared:
         shutil.rmtree(other)
     return saved
 
@@ -253,8 +258,8 @@ def require_resumable(checkpoint: Checkpoint, config: TrainConfig, data_digest: 
         )
     if checkpoint.record["data_digest"] != data_digest:
         raise UsageError(
-            f"{checkpoint.folder}: trained on other tars, so its place in the data means nothing here; "
-            f"name the same tars with --data, or give another --out"
+            f"{checkpoint.folder}: trained on other tars, or with another table of people, so its place in the data "
+            f"means nothing here; name the same with --data and reference.people, or give another --out"
         )
 
 

@@ -1,5 +1,6 @@
 """The loop around the optimiser steps, of one rank: what is reported, saved and looked at on the way."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +19,9 @@ from facemakeup.model.send import Beside
 from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
 from facemakeup.training.interruption import Interrupted, interruptible
+from facemakeup.training.mirror import Mirror
 from facemakeup.training.monitor import Monitor
+from facemakeup.training.patience import VALIDATED, Best, best_of
 from facemakeup.training.ranks import Ranks
 from facemakeup.training.schedule import learning_rate
 from facemakeup.training.tracking import LOG_NAME, Tracker, holds
@@ -26,10 +29,9 @@ from facemakeup.training.trainer import Trainer
 from facemakeup.training.validate import Judges, Shown, fixed_loss, show
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-FIXED_LOSS = "validation/loss"
-"""In the log where a validation was finished."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,14 @@ class Run:
     held_out: TarDataset
     judges: Judges | None
     copies: Beside
+    mirror: Mirror | None
+    """Where checkpoints go, too."""
 
-    def from_step(self, first: int, on_step: OnStep) -> None:
-        """Do all steps that are left, with checkpoints and validation on the way.
+    def from_step(self, first: int, on_step: OnStep) -> int:
+        """Do the steps that are left, with checkpoints and validation on the way, and return how many are done then.
 
         A checkpoint comes before the validation of its step, so that of `first` is made up for where the run ended
-        in between.
+        in between. Validations that get no better end it earlier, where the configuration says so.
 
         Raises:
             Interrupted: a signal came to any rank; the state is saved.
@@ -75,6 +79,8 @@ class Run:
         with closing(stream), interruptible() as came:  # type: ignore[type-var]
             if self._owes_validation(first):
                 self._validate(first)
+            if self._has_stalled():
+                return first
             for step in range(first + 1, last + 1):
                 result = self.trainer.step(step - 1, lambda: self._next(stream), self.dataset.accumulation)
                 signal = self.ranks.largest(came())
@@ -89,6 +95,9 @@ class Run:
                     raise Interrupted(signal, step)
                 if self._validates(step):
                     self._validate(step)
+                    if self._has_stalled():
+                        return step
+        return last
 
     def _next(self, stream: Iterator[Loaded]) -> Batch:
         """Return a micro batch once every rank has one: the forward pass is where they first wait for each other."""
@@ -108,8 +117,8 @@ class Run:
         """Whether the validation of a step is due and not in the log, which the first rank alone keeps."""
         if not self._validates(step):
             return False
-        log = self.out / LOG_NAME
-        lacks = self.ranks.together(lambda: self.is_first and not holds(log, step, FIXED_LOSS))
+        kept = self.out / LOG_NAME
+        lacks = self.ranks.together(lambda: self.is_first and not holds(kept, step, VALIDATED))
         return self.ranks.largest(int(lacks)) > 0
 
     def _save(self, step: int) -> None:
@@ -118,10 +127,32 @@ class Run:
         total = monitor.skips.total
         snapshot = self.trainer.snapshot(step, monitor.faults, monitor.num_seen, self.dataset.digest, total)
         self.ranks.together(lambda: checkpoint.save_rng(folder, step, self.ranks.rank))
-        keep = self.config.checkpoint.keep
-        self.ranks.together(
-            lambda: checkpoint.save(folder, snapshot, self.config, self.ranks.world, keep) if self.is_first else None
-        )
+
+        def write() -> None:
+            keep, best = self.config.checkpoint.keep, self._best()
+            kept = best.step if best is not None else None
+            checkpoint.save(folder, snapshot, self.config, self.ranks.world, keep, kept)
+            if self.mirror is not None:
+                self.mirror.send(folder, step, keep, kept)
+
+        self.ranks.together(lambda: write() if self.is_first else None)
+
+    def _best(self) -> Best | None:
+        """Return the best validation, where the run waits for a better one; the first rank alone knows."""
+        settings = self.config.validation
+        return best_of(self.out / LOG_NAME, settings.patience_for) if settings.patience else None
+
+    def _has_stalled(self) -> bool:
+        """Whether so many validations have brought nothing better that the run ends; all ranks hear the same."""
+        patience, name = self.config.validation.patience, self.config.validation.patience_for
+        if patience is None:
+            return False
+        best = self.ranks.together(lambda: self._best() if self.is_first else None)
+        if best is not None and best.num_since >= patience:
+            where = checkpoint.folder_of(self.out / CHECKPOINTS, best.step)
+            said = f"{name} was best at step {best.step} ({best.value:.4g})"
+            log.warning("the run ends: %s, and no better in %d validations since: %s", said, best.num_since, where)
+        return self.ranks.largest(int(best is not None and best.num_since >= patience)) > 0
 
     @property
     def is_first(self) -> bool:
@@ -157,7 +188,7 @@ class Run:
             values["validation/loss_of_last"] = float(sums.sum() / counts.sum())
         with trainer.averaged():
             sums, counts = self._fixed_loss()
-            values[FIXED_LOSS] = float(sums.sum() / counts.sum())
+            values[VALIDATED] = float(sums.sum() / counts.sum())
             values |= {f"validation_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(len(counts))}
             draws = config.validation.num_references and (self.is_first or config.run.fsdp)
             # here the others wait for the grid, not in the next step, where a GPU's patience ends

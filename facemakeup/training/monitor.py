@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from facemakeup.data.batch import Loaded
+from facemakeup.data.references import REFERENCE_NOTES
 from facemakeup.faults import FaultLimit, SampleFault, some
 from facemakeup.model.loss import bucket_losses
 from facemakeup.train_config import TrainConfig
@@ -24,6 +25,7 @@ FAULTS_NAME = "faults.jsonl"
 NUM_BUCKETS = 10
 CACHED = ("identity", "latents", "face")
 CACHE_NOTES = tuple(f"{kind}_{status}" for kind in CACHED for status in ("hit", "missing", "stale"))
+NOTES = (*CACHE_NOTES, *REFERENCE_NOTES, "mask_hit", "mask_missing")
 
 
 class Monitor:
@@ -80,6 +82,8 @@ class Monitor:
         """Take in an optimiser step; the losses of one that was left out count as samples seen, and as no loss."""
         sums, counts = bucket_losses(result.per_sample_B, result.timesteps_B, self._end, NUM_BUCKETS)
         self._sums += torch.where(result.is_sound, torch.stack([sums, counts.to(sums.dtype)]), 0)
+        for name, told in result.terms.items():
+            self._terms[name] = self._terms.get(name, torch.zeros_like(told)) + torch.where(result.is_sound, told, 0)
         self._num_seen += len(result.uids)
         self._norm = result.gradient_norm
         self.skips.took(step, result.is_sound, result.uids)
@@ -97,7 +101,7 @@ class Monitor:
         sums, counts = self._accelerator.reduce(self._sums, "sum").cpu().double()
         faults = gather_object(self._new)
         notes = self._accelerator.reduce(
-            torch.tensor([self._notes[note] for note in CACHE_NOTES], device=self._accelerator.device), "sum"
+            torch.tensor([self._notes[note] for note in NOTES], device=self._accelerator.device), "sum"
         ).tolist()
         self.faults.update(fault.reason for fault in faults)
         num_seen = sum(self._ranks.gathered(self._num_seen))
@@ -112,7 +116,8 @@ class Monitor:
             "data/faults": float(self.faults.total()),
             "train/steps_left_out": float(self.skips.total),
             **{f"loss_by_timestep/{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]},
-            **{f"cache/{note}": float(n) for note, n in zip(CACHE_NOTES, notes, strict=True) if n},
+            **{_named(note): float(n) for note, n in zip(NOTES, notes, strict=True) if n},
+            **self._terms_told(),
         }
         self._write(step, faults, values)
         self._examples = some([*self._examples, *faults])
@@ -120,12 +125,22 @@ class Monitor:
         self._begin()
         return loss
 
+    def _terms_told(self) -> dict[str, float]:
+        """Return the mean of each term of the loss over the samples that it says something of, on all ranks."""
+        told = {}
+        for name in sorted(self._terms):
+            total, num = self._accelerator.reduce(self._terms[name], "sum").tolist()
+            if num:
+                told[f"train/{name}_loss"] = total / num
+        return told
+
     def _begin(self) -> None:
         self._started = time.perf_counter()
         self._waited_s = 0.0
         self._num_seen = 0
         self._new: list[SampleFault] = []
         self._notes: Counter[str] = Counter()
+        self._terms: dict[str, torch.Tensor] = {}
         self._sums = torch.zeros(2, NUM_BUCKETS, device=self._accelerator.device)
         self._norm = torch.zeros(())
 
@@ -143,3 +158,9 @@ class Monitor:
                 file.write(json.dumps({"step": step, **asdict(fault)}) + "\n")
         if values:
             self._tracker.scalars(step, values)
+
+
+def _named(note: str) -> str:
+    """Return what a note is called in the log."""
+    kind, _, status = note.partition("_")
+    return f"cache/{note}" if note in CACHE_NOTES else f"{kind}/{status}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,38 @@ from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
 from facemakeup.training.checkpoint import Checkpoint
 from facemakeup.training.loop import CHECKPOINTS, OnStep, Run
+from facemakeup.training.mirror import Mirror
 from facemakeup.training.monitor import Monitor
 from facemakeup.training.ranks import Ranks
 from facemakeup.training.tracking import LOG_NAME, JsonLinesTracker, Several, TensorBoard, Tracker
 from facemakeup.training.trainer import Trainer
 from facemakeup.training.validate import Judges
+from facemakeup.training.wandb_tracker import WeightsAndBiases
 
 WORK = "work"
 
 
-def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool, on_step: OnStep) -> Checkpoint:
-    """Train until `optim.num_steps`, and return the last checkpoint.
+def train(
+    config: TrainConfig,
+    patterns: Sequence[str],
+    out: Path,
+    resume: bool,
+    on_step: OnStep,
+    checkpoints: Path | None = None,
+) -> Checkpoint:
+    """Train until `optim.num_steps`, or until validation gets no better, and return the last checkpoint.
 
     `out` receives `checkpoints/`, `tensorboard/`, `log.jsonl`, `faults.jsonl`, `skipped.jsonl` and `work/` (scans,
-    fetched shards). Under `accelerate launch` every process calls this.
+    fetched shards). `checkpoints` is another folder, of a disk or a store, where the checkpoints go, too, and from
+    where a run goes on that is not in `out`. Under `accelerate launch` every process calls this.
 
     Example:
         config = load_config(Path("mine.toml"))
         last = train(config, ["packed/*.tar"], Path("runs/mine"), resume=True, on_step=print)
 
     Raises:
-        UsageError: `out` holds a run and `resume` is not asked for, or settings or data are not those of the run.
+        UsageError: `out` or `checkpoints` holds a run and `resume` is not asked for, or settings or data are not those
+            of the run.
         LeaseError: another training works in `out`.
         DataError: too many samples cannot be used, or none of the validation set.
         ReadingError: something else than a sample's own fault came up while it was read.
@@ -56,15 +68,22 @@ def train(config: TrainConfig, patterns: Sequence[str], out: Path, resume: bool,
     accelerator = Accelerator(mixed_precision="no")
     ranks = Ranks(accelerator)
     with ExitStack() as held:
-        ranks.together(lambda: held.enter_context(hold(out)) if ranks.rank == 0 else None)
-        return _train(
-            config, patterns, out, ranks.together(lambda: _left_off(out, resume)), accelerator, ranks, on_step
-        )
+        for folder in (each for each in (out, checkpoints) if each is not None):
+            ranks.together(partial(_hold, folder, held, ranks))
+        mirror = Mirror(checkpoints) if checkpoints is not None else None
+        saved = _left_off(config, out, resume, mirror, accelerator, ranks)
+        return _train(config, patterns, out, saved, accelerator, ranks, on_step, mirror)
+
+
+def _hold(folder: Path, held: ExitStack, ranks: Ranks) -> None:
+    """Let the first rank hold a folder as long as the run lasts."""
+    if ranks.rank == 0:
+        held.enter_context(hold(folder))
 
 
 def _train(
     config: TrainConfig, patterns: Sequence[str], out: Path, saved: Checkpoint | None, accelerator: Any, ranks: Ranks,
-    on_step: OnStep,
+    on_step: OnStep, mirror: Mirror | None,
 ) -> Checkpoint:  # fmt: skip
     """Train in a folder that nobody else works in."""
     from accelerate.utils import set_seed
@@ -75,10 +94,10 @@ def _train(
     )
     trainer = Trainer(config, model, encoders, accelerator)
     first = saved.step if saved is not None else 0
-    tracker = ranks.together(lambda: _tracker(out, first + 1) if ranks.rank == 0 else Several([]))
+    tracker = ranks.together(lambda: _tracker(config, out, first + 1) if ranks.rank == 0 else Several([]))
     monitor = Monitor(config, accelerator, ranks, tracker, out, trainer.objective.end)
     copies = Beside(accelerator.device)
-    run = Run(config, out, accelerator, ranks, trainer, monitor, tracker, dataset, held_out, judges, copies)
+    run = Run(config, out, accelerator, ranks, trainer, monitor, tracker, dataset, held_out, judges, copies, mirror)
     unusable = ranks.together(run.require_held_out)
     if saved is not None:
         _take_up(saved, trainer, monitor, ranks)
@@ -87,8 +106,8 @@ def _train(
         monitor.known(dataset.index.faults, len(dataset.index))
         monitor.passed_over(unusable)
     with closing(tracker):
-        run.from_step(first, on_step)
-    return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, config.optim.num_steps))
+        last = run.from_step(first, on_step)
+    return checkpoint.read(checkpoint.folder_of(out / CHECKPOINTS, last))
 
 
 def _loaded(
@@ -109,14 +128,30 @@ def _loaded(
     return encoders, judges, dataset, held_out, FaceMakeUp.from_config(config.model)
 
 
-def _left_off(out: Path, resume: bool) -> Checkpoint | None:
-    """Return the checkpoint that a run goes on from, None where it begins."""
-    saved = checkpoint.newest(out / CHECKPOINTS)
+def _left_off(
+    config: TrainConfig, out: Path, resume: bool, mirror: Mirror | None, accelerator: Any, ranks: Ranks
+) -> Checkpoint | None:
+    """Return the checkpoint that a run goes on from, None where it begins; then it is in both places."""
+    own, is_first_here = out / CHECKPOINTS, accelerator.is_local_main_process
+    ranks.together(lambda: _fetch(mirror, own, resume) if mirror is not None and is_first_here else None)
+    saved = ranks.together(lambda: checkpoint.newest(own))
     if saved is not None and not resume:
         raise UsageError(
             f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
         )
+    if mirror is not None and saved is not None:
+        keep, step = config.checkpoint.keep, saved.step
+        ranks.together(lambda: mirror.send(own, step, keep) if ranks.rank == 0 else None)
     return saved
+
+
+def _fetch(mirror: Mirror, own: Path, resume: bool) -> None:
+    steps = mirror.steps()
+    if steps and not resume:
+        raise UsageError(
+            f"{mirror.folder}: holds a run at step {steps[0]}; add --resume to go on with it, or give others"
+        )
+    mirror.fetch(own)
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
@@ -167,5 +202,10 @@ def _judges(config: TrainConfig) -> Judges | None:
     return Judges(faces.build(config.validation.detector, "cpu"), recogniser)
 
 
-def _tracker(out: Path, first_step: int) -> Tracker:
-    return Several([TensorBoard(out / "tensorboard", first_step), JsonLinesTracker(out / LOG_NAME, first_step)])
+def _tracker(config: TrainConfig, out: Path, first_step: int) -> Tracker:
+    trackers: list[Tracker] = [JsonLinesTracker(out / LOG_NAME, first_step)]
+    if "tensorboard" in config.tracking.to:
+        trackers.append(TensorBoard(out / "tensorboard", first_step))
+    if "wandb" in config.tracking.to:
+        trackers.append(WeightsAndBiases(config, out))
+    return Several(trackers)

@@ -3,9 +3,9 @@
 Shapes: B batch, C latent channels, H and W latent size, N CLIP tokens, D identity width.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from facemakeup.data.batch import Batch
-from facemakeup.data.draws import Draws, draws_of
+from facemakeup.data.draws import draws_of
 from facemakeup.model.base import Prompt
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.model.loss import drop, training_loss
+from facemakeup.model.loss import Drops, drop, training_loss
 from facemakeup.model.send import send
-from facemakeup.train_config import TrainConfig
+from facemakeup.train_config import LossSettings, TrainConfig
 from facemakeup.training import device, sharding
 from facemakeup.training.checkpoint import Snapshot
 from facemakeup.training.ema import MovingAverage
+from facemakeup.training.face_losses import FaceLosses, Said
 from facemakeup.training.schedule import ema_decay, learning_rate
 from facemakeup.training.soundness import change_if
 
@@ -43,6 +44,8 @@ class StepResult:
     """Whether that norm is finite, bool (): else nothing was changed, on any rank."""
     uids: tuple[str, ...]
     """The samples."""
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    """Sum and number, (2,), of each term that was added to the loss, over the samples that it says something of."""
 
 
 class Trainer:
@@ -61,6 +64,9 @@ class Trainer:
         if config.run.fsdp:
             sharding.shard(model)
         self.objective = encoders.base.objective(config.optim)
+        self._face_losses: FaceLosses | None = None
+        if config.losses != LossSettings():
+            self._face_losses = FaceLosses(config, model, encoders.base, self.objective, accelerator.device)
         self.parameters = model.trainable_named_parameters()
         optim = config.optim
         self._optimizer = torch.optim.AdamW(
@@ -78,11 +84,11 @@ class Trainer:
         Where it is not finite, neither weights nor moments change.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        losses, timesteps, uids = [], [], list[str]()
+        losses, timesteps, uids, terms = [], [], list[str](), Terms()
         for micro in range(accumulation):
             batch = next_batch().to(self._accelerator.device)
             with self._synchronised(micro == accumulation - 1):
-                per_sample_B, timesteps_B = self._losses(batch)
+                per_sample_B, timesteps_B = self._losses(batch, terms)
                 share = self._accelerator.num_processes / self._config.data.global_batch
                 self._accelerator.backward(per_sample_B.sum() * share)
             losses.append(per_sample_B.detach())
@@ -96,7 +102,7 @@ class Trainer:
         change_if(is_sound, self._optimizer)
         if self.ema is not None:
             self.ema.update(self.parameters, ema_decay(self._config.optim, number))
-        return StepResult(torch.cat(losses), torch.cat(timesteps), norm, is_sound, tuple(uids))
+        return StepResult(torch.cat(losses), torch.cat(timesteps), norm, is_sound, tuple(uids), terms.sums)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -110,30 +116,36 @@ class Trainer:
         if self._config.run.fsdp:
             sharding.reshard(self.model)
 
-    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _losses(self, batch: Batch, terms: "Terms") -> tuple[Tensor, Tensor]:
         place = self._accelerator.device
         mean, logvar = self.moments(batch)
         shape = (mean.shape[1], mean.shape[2], mean.shape[3])
         draw = partial(self.objective.draw, height=shape[1], width=shape[2])
         draws = draws_of(self._config.seed, batch.positions, shape, draw)
         latents_BCHW = self.encoders.base.sample(mean, logvar, send(draws.posterior_BCHW, place))
-        timesteps_B = send(draws.timesteps_B, place)
-        given = self._conditions(batch, draws)
-        return self.losses(latents_BCHW, send(draws.noise_BCHW, place), timesteps_B, given), timesteps_B
+        timesteps_B, noise_BCHW = send(draws.timesteps_B, place), send(draws.noise_BCHW, place)
+        dropped = drop(draws.drop_B3, self._config.drop_table)
+        captions = ["" if gone else text for gone, text in zip(dropped.text_B.tolist(), batch.captions, strict=True)]
+        noisy = self.objective.noisy(latents_BCHW, noise_BCHW, timesteps_B)
+        prediction = self._wrapped(noisy, timesteps_B, **self._conditions(batch, captions, dropped))
+        added = self._face_losses
+        places = added.places(batch, noisy) if added else None
+        per_sample_B = training_loss(prediction, latents_BCHW, noise_BCHW, timesteps_B, self.objective, places)
+        if added and added.names:
+            said = Said(batch, captions, ~dropped.identity_B, draws.timesteps_B, noisy, prediction)
+            per_sample_B = per_sample_B + added.weighed(terms.took(added.terms(said)))
+        return per_sample_B, timesteps_B
 
     def losses(
         self, latents_BCHW: Tensor, noise_BCHW: Tensor, timesteps_B: Tensor, given: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return the loss of each sample, float32 (B,)."""
+        """Return the loss of denoising of each sample, float32 (B,), without gradient and with nothing added."""
         noisy = self.objective.noisy(latents_BCHW, noise_BCHW, timesteps_B)
-        model = self._wrapped if torch.is_grad_enabled() else self.model
-        prediction = model(noisy, timesteps_B, **given)
+        prediction = self.model(noisy, timesteps_B, **given)
         return training_loss(prediction, latents_BCHW, noise_BCHW, timesteps_B, self.objective)
 
-    def _conditions(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Return the conditions of a batch with what the draws say dropped."""
-        dropped = drop(draws.drop_B3, self._config.drop_table)
-        captions = ["" if gone else text for gone, text in zip(dropped.text_B.tolist(), batch.captions, strict=True)]
+    def _conditions(self, batch: Batch, captions: Sequence[str], dropped: Drops) -> dict[str, Tensor]:
+        """Return the conditions of a batch without those that are dropped; captions are empty where they are."""
         place = self._accelerator.device
         identity_BD = batch.identity_BD * ~send(dropped.identity_B, place)[:, None]
         pose_BCHW = batch.pose * ~send(dropped.pose_B, place)[:, None, None, None]
@@ -208,6 +220,21 @@ class Trainer:
     def _counter(self, parameter: Tensor, steps: Tensor) -> Tensor:
         """Return a parameter's number of steps where the optimiser wants it: a fused one beside the parameter."""
         return steps.to(parameter.device, copy=True) if self._optimizer.defaults["fused"] else steps.clone()
+
+
+class Terms:
+    """Adds up what was added to the losses of a step."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.sums: dict[str, Tensor] = {}
+
+    def took(self, terms: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Take in the terms of a micro batch, (B,) each, and return them."""
+        for name, values_B in terms.items():
+            told = torch.stack([values_B.detach().sum(), (values_B.detach() > 0).sum()])
+            self.sums[name] = self.sums[name] + told if name in self.sums else told
+        return terms
 
 
 def conditions(

@@ -73,10 +73,15 @@ def nothing(_: Progress) -> None:
 
 
 def run(
-    config: TrainConfig, pattern: str, out: Path, resume: bool = False, on_step: Callable[[Progress], None] = nothing
+    config: TrainConfig,
+    pattern: str,
+    out: Path,
+    resume: bool = False,
+    on_step: Callable[[Progress], None] = nothing,
+    checkpoints: Path | None = None,
 ) -> Checkpoint:
     """Train."""
-    return train(config, [pattern], out, resume, on_step)
+    return train(config, [pattern], out, resume, on_step, checkpoints)
 
 
 def trainer_of(config: TrainConfig, pattern: str, work: Path, device: str = "cpu") -> tuple[Trainer, TarDataset]:

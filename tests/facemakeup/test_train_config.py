@@ -44,6 +44,7 @@ def test_the_real_configuration_is_the_published_one_where_that_is_sound() -> No
         (changed("crop", size=500), r"crop\.size: Input should be a multiple of 8 \(got 500\)"),
         (changed("checkpoint", keep=1), r"checkpoint\.keep: Input should be greater than or equal to 2"),
         ({**SD15, "drop": "none"}, r"drop"),
+        (changed("validation", patience=2, every=300), r"every 300 is no multiple of checkpoint\.every 2000"),
         ({**SD15, "surprise": 1}, r"surprise: unknown key"),
     ],
 )
@@ -65,10 +66,12 @@ def test_only_settings_that_change_the_result_change_the_digest() -> None:
     harmless: tuple[tuple[str, dict[str, object]], ...] = (
         ("run", {"precision": "fp32"}), ("data", {"num_workers": 1, "micro_batch": 4}), ("checkpoint", {"every": 7}),
         ("validation", {"every": 5, "prompts": ["x"]}), ("cache", {"folder": "elsewhere"}),
+        ("tracking", {"to": ["wandb"]}), ("losses", {}),
     )  # fmt: skip
     decisive: tuple[tuple[str, dict[str, object]], ...] = (
         ("optim", {"learning_rate": 2e-4}), ("data", {"global_batch": 128}), ("crop", {"factor": 2.0}),
-        ("validation", {"num_samples": 5}), ("model", {"lora_rank": 64}),
+        ("validation", {"num_samples": 5}), ("model", {"lora_rank": 64}), ("losses", {"region": {"weight": 2.0}}),
+        ("reference", {"augment": True}),
     )  # fmt: skip
     for table, values in harmless:
         assert TrainConfig.model_validate(changed(table, **values)).digest == digest, table

@@ -1,0 +1,123 @@
+"""Runs that go on elsewhere: on another number of processes, or on another machine from an object store."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.errors import LeaseError, UsageError, VerificationError
+from curation.storage.lease import hold
+from facemakeup.config import Recogniser
+from facemakeup.train_config import TrainConfig
+from facemakeup.training.checkpoint import RECORD_NAME, TRAINABLE_NAME, newest
+from facemakeup.training.loop import CHECKPOINTS
+from facemakeup.training.mirror import Mirror
+from tests.curation.buckets import s3_bucket
+from tests.facemakeup import processes
+from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, write_tars
+from tests.facemakeup.tiny import tiny_config
+from tests.facemakeup.training.test_checkpoint import saved, write_toml
+from tests.facemakeup.training.test_sharding import MOST, ended, launched
+from tests.facemakeup.training.test_train import StopError, lines, stop_at
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    with s3_bucket(monkeypatch) as root:
+        yield root
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_fewer_processes_and_with_more_as_if_nothing_had_been(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    pattern = write_tars(tmp_path / "tars")
+    tables: dict[str, Any] = {"data": {"micro_batch": 1}, "optim": {"num_steps": 6, "learning_rate": 1e-4}}
+    config = run_config(base, recogniser, **tables)
+    whole, out, toml = run(config, pattern, tmp_path / "whole"), tmp_path / "out", tmp_path / "pair.toml"
+    write_toml(toml, config)
+    ranks = launched(toml, [pattern] * 2, out)
+    while "step 2 of" not in ranks[0].warned and ranks[0].process.is_alive():
+        time.sleep(0.05)
+    os.kill(ranks[0].process.pid or 0, signal.SIGTERM)
+    first = ended(ranks, out, 128 + signal.SIGTERM)
+    assert 2 <= first.step < 5 and len([n for n in first.record["files"] if n.startswith("rng")]) == 2
+    with pytest.raises(StopError):
+        run(config, pattern, out, resume=True, on_step=stop_at(first.step + 2))
+    alone = newest(out / CHECKPOINTS)
+    assert alone is not None and alone.step > first.step
+    last = ended(launched(toml, [pattern] * 2, out), out, 0)
+    assert last.step == 6 and len([n for n in last.record["files"] if n.startswith("rng")]) == 2
+    one, other = whole.snapshot(), last.snapshot()
+    for name in ("trainable", "ema"):
+        assert largest_difference(dict(getattr(one, name)), dict(getattr(other, name))) < MOST, name
+    assert one.num_seen == other.num_seen
+    told = [
+        [line["train/loss"] for line in lines(folder) if "train/loss" in line] for folder in (tmp_path / "whole", out)
+    ]
+    assert told[1] == pytest.approx(told[0], abs=1e-5) and len(set(told[0])) == 6
+
+
+@pytest.mark.slow
+def test_a_run_from_a_store_to_a_store_that_is_killed_while_it_sends_a_checkpoint_goes_on_elsewhere_from_the_one_before(
+    tmp_path: Path, base: Path, recogniser: Recogniser, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moto.s3.responses import S3Response
+
+    config = run_config(base, recogniser)
+    local = write_tars(tmp_path / "tars")
+    for tar in (tmp_path / "tars").glob("*.tar"):
+        (bucket / "data" / tar.name).write_bytes(tar.read_bytes())
+    data, there, put = f"{bucket / 'data'}/*.tar", bucket / "checkpoints", S3Response._key_response_put
+    words = ["train", str(write_toml(tmp_path / "run.toml", config)), "--data", data, "--checkpoints", str(there)]
+    killed = processes.start([*words, "--out", str(tmp_path / "here")], tmp_path / "talk")
+
+    def killing(self: Any, query: Any, key: str) -> Any:
+        if key.endswith("step-00000004/optimizer.safetensors"):
+            os.kill(killed.process.pid or 0, signal.SIGKILL)
+        return put(self, query, key)
+
+    monkeypatch.setattr(S3Response, "_key_response_put", killing)
+    assert killed.end() == -signal.SIGKILL, killed.warned
+    assert Mirror(there).steps() == [2]
+    monkeypatch.setattr(S3Response, "_key_response_put", put)
+    with pytest.raises(UsageError, match=r"checkpoints: holds a run at step 2; add --resume"):
+        run(config, data, tmp_path / "elsewhere", checkpoints=there)
+    resumed = run(config, data, tmp_path / "elsewhere", resume=True, checkpoints=there)
+    whole = run(config, local, tmp_path / "whole")
+    assert resumed.step == 6 and Mirror(there).steps() == [6, 4]
+    assert same_bits(dict(resumed.snapshot().trainable), dict(whole.snapshot().trainable))
+    with hold(there), pytest.raises(LeaseError, match="held by another run"):
+        run(config, data, tmp_path / "elsewhere", resume=True, checkpoints=there)
+
+
+def test_what_goes_to_a_mirror_comes_back_whole_and_what_was_damaged_there_is_passed_over(
+    tmp_path: Path, base: Path, recogniser: Recogniser, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = TrainConfig(name="short", model=tiny_config(base, recogniser=recogniser))
+    own, mirror = saved(tmp_path / "own", config, 2, 4, 6), Mirror(tmp_path / "there")
+    for step in (2, 4, 6):
+        mirror.send(own, step, keep=2, best=2)
+    assert mirror.steps() == [6, 4, 2]
+    mirror.send(own, 4, keep=2)
+    assert mirror.steps() == [4, 2]
+    mirror.send(own, 6, keep=2)
+    before = (tmp_path / "there/step-00000006" / RECORD_NAME).stat().st_mtime_ns
+    mirror.send(own, 6, keep=2)
+    assert (tmp_path / "there/step-00000006" / RECORD_NAME).stat().st_mtime_ns == before
+    (tmp_path / "there/step-00000006" / TRAINABLE_NAME).write_bytes(b"")
+    mirror.fetch(tmp_path / "new")
+    found = newest(tmp_path / "new")
+    assert found is not None and found.step == 4 and "fell back to" in caplog.text
+    assert same_bits(dict(found.snapshot().optimizer), dict(newest(own).snapshot().optimizer)) is False  # type: ignore[union-attr]
+    shutil.rmtree(tmp_path / "there/step-00000004")
+    with pytest.raises(VerificationError, match="no checkpoint is whole"):
+        mirror.fetch(tmp_path / "other")
+    mirror.fetch(own)
+    assert newest(own).step == 6  # type: ignore[union-attr]
