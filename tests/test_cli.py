@@ -32,6 +32,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_stages_run_one_after_the_other_and_print_what_they_did(tmp_path: Path, recipe: Path) -> None:
     source = mixed_source(tmp_path / "in", 2)
     curated = run("curate", source, tmp_path / "run/curate", "--recipe", recipe, "--workers", 0)

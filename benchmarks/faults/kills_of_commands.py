@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks.faults.commands_to_kill import COMMANDS, KilledCommand
 from benchmarks.provenance import RESULTS, commit, machine
 from curation.dataset.manifest import STATS_SUFFIX
-from curation.storage.lease import LEASE_FOLDER
+from curation.storage.lock import LEASE_FOLDER
 from curation.storage.publish import SEAL, TEMP_FOLDER, read_sealed
 from demo.server import serve
 from tests.curation.smith import load, smith

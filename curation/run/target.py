@@ -28,7 +28,8 @@ from curation.dataset.tombstones import consult
 from curation.errors import UsageError, VerificationError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, ShardFailure
-from curation.storage.lease import LEASE_FOLDER, Lease, hold
+from curation.storage.lease import Lease, hold
+from curation.storage.lock import LEASE_FOLDER
 from curation.storage.paths import is_local
 from curation.storage.publish import TEMP_FOLDER, FileRecord, publish_sealed, read_sealed, remove, remove_folder
 

@@ -73,7 +73,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def _spread(query: Tensor, key: Tensor) -> Tensor:
     """Return the share of its attention that each query gives to each key, float32."""
     likeness = query @ _split(key, query.shape[1]).transpose(2, 3)
-    return (likeness.float() / query.shape[3] ** 0.5).softmax(dim=-1)
+    spread: Tensor = (likeness.float() / query.shape[3] ** 0.5).softmax(dim=-1)
+    return spread
 
 
 def listen(unet: Any) -> None:

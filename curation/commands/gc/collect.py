@@ -27,7 +27,8 @@ from curation.images.containers import WALKERS
 from curation.run.derived import DERIVED_FOLDER
 from curation.run.folders import StageFolder, done_records, names_in, reports_of, stages_of
 from curation.run.journal import discard_prepared
-from curation.storage.lease import LEASE_FOLDER, TTL_S, hold, strays
+from curation.storage.lease import hold, strays
+from curation.storage.lock import LEASE_FOLDER, TTL_S
 from curation.storage.paths import filesystem, is_local, local_copy
 from curation.storage.publish import TEMP_FOLDER, remove, remove_folder
 from curation.storage.scratch import abandoned

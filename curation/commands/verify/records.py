@@ -27,7 +27,7 @@ from curation.measure.filter_set import measurement_keys
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.derived import DERIVED_FOLDER
 from curation.run.folders import StageFolder, names_in
-from curation.storage.lease import LEASE_FOLDER
+from curation.storage.lock import LEASE_FOLDER
 from curation.storage.publish import TEMP_FOLDER, is_there, json_bytes, read_sealed, sha256_of
 from filters.weights import find_all
 

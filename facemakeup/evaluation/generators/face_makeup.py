@@ -10,8 +10,9 @@ from facemakeup.faces.align import clip_pixels
 from facemakeup.faces.condition import FaceCondition
 from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import load_recogniser, require_same
-from facemakeup.inference.export import WEIGHTS_NAME, read_record
+from facemakeup.inference.export import read_record
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
+from facemakeup.model.base import WEIGHTS_NAME
 from filters.base import RgbImage
 
 

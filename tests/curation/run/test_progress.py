@@ -1,6 +1,7 @@
 import socket
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,16 +87,17 @@ def test_samples_of_a_shard_in_work_are_counted_before_it_is_done(monkeypatch: p
 
 
 def test_the_time_that_models_take_to_load_is_no_part_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
     monkeypatch.setattr("curation.run.tally.INTERVAL_S", 0.0)
+    monkeypatch.setattr("curation.run.progress.time", SimpleNamespace(time=time.time, monotonic=lambda: now))
     with progress("curate", quiet=True) as on_outcome:
         assert isinstance(on_outcome, Told)
         on_outcome.expect(10)
-        on_outcome.start -= 10_000  # for so long nothing was seen
+        now = 10_000.0  # for so long nothing was seen
         tally = Tally(tally_of(on_outcome), "00000", 1000)
         tally.add(is_kept=True)
         assert not on_outcome.counts.endswith("left")
-        assert on_outcome.first is not None
-        on_outcome.first = (on_outcome.first[0] - 40, *on_outcome.first[1:])
+        now += 40
         for _ in range(40):
             tally.add(is_kept=True)
         assert on_outcome.counts.endswith("2:45:59 left")  # a second a picture, and 9,959 of them

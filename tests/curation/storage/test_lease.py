@@ -24,7 +24,8 @@ from curation.sandbox.in_flight import Intent, intent_path
 from curation.storage import lease as leases
 from curation.storage import lock
 from curation.storage.fence import fenced
-from curation.storage.lease import LEASE_FOLDER, Lease, common_fence, hold
+from curation.storage.lease import Lease, common_fence, hold
+from curation.storage.lock import LEASE_FOLDER
 from curation.storage.publish import publish, publish_sealed, read_sealed, remove
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
 
@@ -114,7 +115,7 @@ def test_a_holder_elsewhere_is_followed_only_when_its_heart_has_stopped(tmp_path
     clock.meanwhile.clear()
     with hold(tmp_path) as lease:
         assert lease.number == 8
-    assert clock.now >= leases.TTL_S
+    assert clock.now >= lock.TTL_S
 
 
 def test_of_many_that_find_a_dead_holder_exactly_one_takes_over(tmp_path: Path, clock: Clock) -> None:

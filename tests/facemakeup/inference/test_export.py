@@ -12,8 +12,9 @@ from cli import app
 from curation.errors import UsageError, VerificationError
 from curation.storage.publish import publish_json, sha256_of
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.inference.export import RECORD_NAME, WEIGHTS_NAME, export, flat_names, load_into_stock, read_export
+from facemakeup.inference.export import RECORD_NAME, export, flat_names, load_into_stock, read_export
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
+from facemakeup.model.base import WEIGHTS_NAME
 from facemakeup.model.diffusion import ddim
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp

@@ -43,6 +43,7 @@ def test_every_trained_part_has_the_specified_number_of_parameters(model: FaceMa
     assert num_parameters(model.network) == 859_520_964 + 25_509_888 + 19_169_280
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "network", "encoders", "parts", "attentions"),
     [

@@ -11,7 +11,7 @@ import pytest
 from curation.serving.serve import page_server
 from facemakeup.studio.app import build_app
 from facemakeup.studio.studio import StudioDesk
-from tests.curation.commands.report.test_browser import CHROMIUM, FLAGS
+from tests.chromium import CHROMIUM, FLAGS
 from tests.filters.marks import astronaut, with_centerface
 from tests.pictures import encode
 

@@ -216,6 +216,7 @@ def test_another_measuring_parameter_measures_only_its_own_column(
     assert kept_bytes(run / "curate") == kept_bytes(fresh / "curate")
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(source: Path, drawn_limit: float, tmp_path: Path) -> None:
     run = curated(source, tmp_path / "run", recipe(tmp_path, STRICT, drawn_limit))
     before = digest_of(run)

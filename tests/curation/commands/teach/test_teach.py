@@ -88,6 +88,7 @@ def test_a_head_takes_no_place_of_another_file(tmp_path: Path, name: str) -> Non
     require_own(tmp_path / "ours.json")
 
 
+@pytest.mark.slow
 @with_efficientnet
 def test_a_head_is_taught_judged_named_in_a_recipe_and_its_features_are_forgotten(
     run: Path, monkeypatch: pytest.MonkeyPatch
