@@ -54,7 +54,8 @@ BOILERPLATE = re.compile(
     re.IGNORECASE,
 )
 """What agencies, galleries and cameras write in place of a description."""
-EMAIL = re.compile(r"[\w.+-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}", re.IGNORECASE)
+EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+\s?(?:@|\(at\)|\[at\])\s?[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}", re.IGNORECASE)
+"""Looked for at the beginning of a word alone, so that a long one takes no longer than its letters."""
 PHONE = re.compile(r"(?<![\w.,/-])(?:\+|00)?(?:\(?\d{2,5}\)?[ .\-/]?){2,5}\d{2,4}(?![\w,/-]|\.\d)")
 MIN_PHONE_DIGITS, MAX_PHONE_DIGITS = 9, 15
 """Of a number with its area code; ITU-T E.164 allows no more than 15."""

@@ -150,8 +150,8 @@ def _lies(place: Path, file: str | None) -> bool:
 
 
 def _own_place(source: Path, stage: str) -> Path | None:
-    """Return where a stage's folder lies in the run of its source; what is no stage has no such place."""
-    return source.parent / stage if stage in STAGES else None
+    """Return where a stage's folder lies in the run of its source, found by the names of both; None where it is not."""
+    return source.parent / stage if stage in STAGES and source.name == STAGES[stage].before else None
 
 
 def _from(source: Path, target: Path) -> str | None:

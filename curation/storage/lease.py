@@ -307,8 +307,18 @@ def _owner() -> dict[str, Any]:
         "machine": _machine(),
         "pid": os.getpid(),
         "process_started": _started(os.getpid()),
-        **({} if (command := command_typed()) is None else {COMMAND: command, FOLDER: str(Path.cwd())}),
+        **_typed(),
     }
+
+
+def _typed() -> dict[str, str]:
+    """Return what was typed, and where; a folder that is gone is nowhere."""
+    if (command := command_typed()) is None:
+        return {}
+    try:
+        return {COMMAND: command, FOLDER: str(Path.cwd())}
+    except FileNotFoundError:
+        return {COMMAND: command}
 
 
 def _machine() -> str:

@@ -71,7 +71,9 @@ def _lock(folder: Path, kind: int) -> Iterator[None]:
         deadline = time.monotonic() + TTL_S
         while not _locked(descriptor, kind):
             if time.monotonic() >= deadline:
-                raise LeaseError(f"{folder}: another run stopped while it was changing a file; end it, or wait for it")
+                raise LeaseError(
+                    f"{folder}: another run is changing files there, or stopped while it did; wait for it, or end it"
+                )
             time.sleep(LOCK_POLL_S)
         yield
     finally:

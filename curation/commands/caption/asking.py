@@ -2,7 +2,7 @@
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Replied:
     """Whether it was asked about just now."""
 
 
-def in_order(pictures: Iterable[Row | bytes | None], asker: Asker, settings: CaptioningSettings) -> Iterator[Replied]:
+def in_order(pictures: Iterable[Row | bytes | None], asker: Asker, settings: CaptioningSettings) -> Generator[Replied]:
     """Yield an answer for each picture; what is a reply already is passed on, and nobody is asked.
 
     Raises:

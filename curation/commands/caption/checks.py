@@ -25,7 +25,7 @@ REFUSAL = re.compile(
 )
 MARKUP = re.compile(
     r"<\|[^|<>]{1,60}\|>|</?(?:s|unk|pad|image|img|think|html|body|div|p|br|script|a|b|i|answer|caption)\b[^<>]{0,200}>|<image>"
-    r"|\[/?INST\]|\[/?IMG\]|```|^\s*[{\[]|https?://|\bwww\.|^#{1,6} |\*\*|^\s*[-*\u2022] ",
+    r"|\[/?INST\]|\[/?IMG\]|```|^[^\S\n]*[{\[]|https?://|\bwww\.|^#{1,6} |\*\*|^[^\S\n]*[-*\u2022] ",
     re.IGNORECASE | re.MULTILINE,
 )
 """What belongs to a model's own talk, to JSON, to HTML or Markdown, and to no sentence about a picture."""

@@ -1,15 +1,19 @@
 """Asks a server that speaks OpenAI's chat completions: vLLM, SGLang, llama.cpp and whoever does as they do.
 
 Each request waits for its own answer, on a connection of its own while it does, so a late answer is never taken for
-another picture's: whoever gave up waiting has closed that connection. No proxy and no `.netrc` of the environment is
-used, and no redirect is followed: pictures go where `--endpoint` says.
+another picture's: whoever gave up waiting has closed that connection. Time is up after `timeout_s` even of a server
+that keeps on sending or reading a byte now and then. No proxy and no `.netrc` of the environment is used, no redirect
+is followed and no cookie kept: pictures go where `--endpoint` says.
 """
 
+import asyncio
 import base64
 import json
 import os
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,15 +36,22 @@ class Endpoint:
     """A server, and how it is asked."""
 
     def __init__(self, address: str, settings: CaptioningSettings, budget: Budget) -> None:
-        """Nothing is sent yet."""
+        """Nothing is sent yet.
+
+        Raises:
+            NobodyThereError: the key in the environment is none that can be sent.
+        """
         self._address, self._settings, self._budget = f"{address.rstrip('/')}/chat/completions", settings, budget
-        key = os.environ.get(KEY_VARIABLE)
-        self._client = httpx2.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+        self._client = httpx2.AsyncClient(
+            headers=_authorization(),
             timeout=settings.timeout_s,
             trust_env=False,
             limits=httpx2.Limits(max_connections=settings.num_requests),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
+        self._thread.start()
 
     @property
     def num_at_once(self) -> int:
@@ -55,7 +66,7 @@ class Endpoint:
         """
         body, wait_s = json.dumps(question(picture, self._settings)).encode(), self._settings.retry_wait_s
         for num_asked in range(1, self._settings.num_retries + 2):
-            answer, asked_wait_s = self._once(body)
+            answer, asked_wait_s = asyncio.run_coroutine_threadsafe(self._once(body), self._loop).result()
             is_last = num_asked == self._settings.num_retries + 1
             if answer.fault not in PASSING or is_last or not self._budget.take():
                 break
@@ -65,19 +76,24 @@ class Endpoint:
 
     def close(self) -> None:
         """Let go of its connections."""
-        self._client.close()
+        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def _once(self, body: bytes) -> tuple[Reply, float | None]:
+    async def _once(self, body: bytes) -> tuple[Reply, float | None]:
         """Return one answer, and how long the server wants us to wait, where it says so."""
         headers = {"Content-Type": "application/json"}
-        until = time.monotonic() + self._settings.timeout_s
+        request = self._client.stream("POST", self._address, content=body, headers=headers)
         try:
-            with self._client.stream("POST", self._address, content=body, headers=headers) as response:
+            async with asyncio.timeout(self._settings.timeout_s), request as response:
                 self._require_known(response.status_code)
                 if response.status_code != 200:
                     fault = "http_5xx" if response.status_code >= 500 else f"http_{response.status_code}"
                     return Reply(fault=fault), _wait_of(response.headers)
-                return _read(response.iter_bytes(), until), None
+                return await _read(response.aiter_bytes()), None
+        except TimeoutError:
+            return Reply(fault="timeout"), None
         except httpx2.HTTPError as error:
             return Reply(fault=_fault_of(error)), None
 
@@ -95,13 +111,18 @@ def _fault_of(error: httpx2.HTTPError) -> str:
     return "bad_answer" if isinstance(error, httpx2.DecodingError) else "connection"
 
 
-def _read(chunks: Iterable[bytes], until: float) -> Reply:
-    """Return what an answer says that comes in time and is not too large."""
+def _authorization() -> dict[str, str]:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise NobodyThereError(f"{KEY_VARIABLE}: holds what no token can; give it as printable ASCII, on one line")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+async def _read(chunks: AsyncIterable[bytes]) -> Reply:
+    """Return what an answer says that is not too large."""
     content = bytearray()
-    for chunk in chunks:
+    async for chunk in chunks:
         content += chunk
-        if time.monotonic() > until:
-            return Reply(fault="timeout")
         if len(content) > MAX_ANSWER_BYTES:
             return Reply(fault="answer_too_large")
     return parsed(bytes(content))
@@ -138,16 +159,19 @@ def require_address(address: str | None) -> str:
     """Return the address of an endpoint.
 
     Raises:
-        UsageError: there is none, it is no http(s) address, or it holds a password.
+        UsageError: there is none, it is no http(s) address, or it holds a password, or a query, which may hold one.
     """
-    parts = urlsplit(address or "")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"--endpoint {address or '(none)'}: give the server's base address, such as http://HOST:8000/v1"
-        )
-    if parts.username or parts.password:
-        raise UsageError(f"--endpoint: no user or password in the address; give a token by {KEY_VARIABLE}")
-    return str(address)
+    given = address or ""
+    if any(char in given for char in "@?#"):
+        raise UsageError(f"--endpoint: no user, password or query in the address; give a token by {KEY_VARIABLE}")
+    try:
+        parts = urlsplit(given)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or not given.isprintable() or " " in given:
+        raise UsageError(f"--endpoint {given or '(none)'}: give the server's base address, such as http://HOST:8000/v1")
+    return given
 
 
 def _name(value: Any) -> str | None:

@@ -153,19 +153,23 @@ def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, s
     """
     settings, known = job.settings, [earlier.get((row["uid"], row["sha256"])) for row in rows]
     num_new = known.count(None)
+    if not num_new:
+        return [Replied(reply, None, is_new=False) for reply in known if reply is not None]
     answers: list[Replied] = []
-    if num_new:
-        budget = Budget(max(MIN_BUDGET, int(settings.max_retry_fraction * num_new)))
-        with closing(_asker(job, budget)) as asker:
-            answers = list(in_order(_pictures(job, rows, known), asker, settings))
-    else:
-        answers = [Replied(reply, None, is_new=False) for reply in known if reply is not None]
-    failed = [answer.fault for answer in answers if answer.fault not in (None, UNREADABLE)]
-    if len(failed) > max(settings.max_failed, settings.max_failed_fraction * num_new):
-        raise ShardError(
-            f"{job.shard}: {len(failed)} of {num_new} pictures stayed without a reply (first: {failed[0]}), "
-            f"which points to whoever is asked; nothing of this shard was stored: mend that and run again"
-        )
+    failed: list[str] = []
+    budget = Budget(max(MIN_BUDGET, int(settings.max_retry_fraction * num_new)))
+    with (
+        closing(_asker(job, budget)) as asker,
+        closing(in_order(_pictures(job, rows, known), asker, settings)) as replies,
+    ):
+        for answer in replies:
+            answers.append(answer)
+            failed += [answer.fault] if answer.fault not in (None, UNREADABLE) else []
+            if len(failed) > max(settings.max_failed, settings.max_failed_fraction * num_new):
+                raise ShardError(
+                    f"{job.shard}: {len(failed)} of {num_new} pictures stayed without a reply (first: {failed[0]}), "
+                    f"which points to whoever is asked; nothing of this shard was stored: mend that and run again"
+                )
     return answers
 
 

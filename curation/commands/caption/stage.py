@@ -14,6 +14,7 @@ from curation.dataset.stages import CAPTION, CURATE
 from curation.errors import UsageError
 from curation.recipe.captioning import CaptioningSettings
 from curation.recipe.recipe import Recipe
+from curation.run.derived import register
 from curation.run.runner import OnOutcome, Spread, run_all, silent
 from curation.run.target import Facts, claimed, finish, finished, work_of
 from curation.storage.paths import named
@@ -44,6 +45,7 @@ def caption(
     work_digest = caption_work(source.name, settings)
     _require_same_question(target, work_digest)
     with claimed(target, CAPTION, work_digest) as lease:
+        register(source, target, CAPTION.name, curated.state)
         jobs = [CaptionJob(report.shard, source, report, target, recipe, at, lease) for report in curated.shards]
         outcomes = run_all(jobs, caption_shard, spread, on_outcome, captioned)
         facts = Facts(extra={MADE_FROM: curated.state})

@@ -96,7 +96,8 @@ def prepare(run: Path, found: Reach, sought: Sought) -> PreparedBurials:
     own = {place.stage: place.folder for place in found.own}
     for place in found.own:
         bury.stage(place, run, own.get(STAGES[place.stage].before or ""))
-    for derived in list(found.derived):
+    order = list(STAGES)
+    for derived in sorted(found.derived, key=lambda place: order.index(place.at.stage)):
         try:
             bury.stage(derived.at, derived.base, derived.source)
         except (FaceCaptionError, OSError) as error:

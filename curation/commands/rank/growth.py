@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from curation.commands.rank.join import Cut, find_cut
-from curation.dataset.manifest import Manifest
+from curation.dataset.manifest import Manifest, ShardReport
 from curation.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,16 @@ def generations(database: "duckdb.DuckDBPyConnection", top: int | None, grown: S
 def grown_before(manifest: Manifest | None) -> tuple[int, ...]:
     """Return how many rows each further generation of a selection was to admit."""
     return () if manifest is None else tuple(manifest.extra.get(GROWN, ()))
+
+
+def require_grown(manifest: Manifest, done: ShardReport, where: object) -> None:
+    """Make sure that a manifest is of the rows that are there.
+
+    Raises:
+        UsageError: a growth was interrupted before its manifest came.
+    """
+    if manifest.shards[0].files != done.files:
+        raise UsageError(f"{where}: was interrupted as it grew; type the same command with the same --grow again")
 
 
 def require_growing(manifest: Manifest | None, top: int | None, where: object) -> None:

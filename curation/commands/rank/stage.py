@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from curation.commands.rank.blindness import look
 from curation.commands.rank.cleaning import Counts, clean_facecaption, clean_laion, clean_release, num_buckets_for
 from curation.commands.rank.gates import Blocklist, read_blocklist
-from curation.commands.rank.growth import GROWN, Generation, generations, grown_before, require_growing
+from curation.commands.rank.growth import GROWN, Generation, generations, grown_before, require_growing, require_grown
 from curation.commands.rank.join import Cut, join, names_owners, opened, rest, selected
 from curation.commands.rank.streams import file_digests, left_out, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
@@ -100,7 +100,7 @@ def rank(  # long: what it promises, and its steps in order
 
     Raises:
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work; or it is to grow
-            and has not ended, or has no cut.
+            and has not ended, or has no cut; or it was interrupted as it grew.
         SafetyError: a gate has no column to judge by, and there is no waiver.
         LeaseError: another run holds `target`.
     """
@@ -110,7 +110,8 @@ def rank(  # long: what it promises, and its steps in order
     work_id = rank_work(settings, inputs)
     with claimed(target, RANK, work_id) as lease:
         before = read_manifest(target, RANK.name) if (target / MANIFEST_NAME).is_file() else None
-        if grow is None and before is not None and committed(target, LEDGER, work_id) is not None:
+        if grow is None and before is not None and (done := committed(target, LEDGER, work_id)) is not None:
+            require_grown(before, done, target)
             log.info("%s already holds this selection", target)
             return before
         if grow is not None:

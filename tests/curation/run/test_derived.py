@@ -29,6 +29,9 @@ def test_a_stage_in_its_own_place_needs_no_card_and_a_cache_always_does(tmp_path
     source, pack, cache = folders(tmp_path, "run/curate", "run/pack", "run/cache")
     register(source, pack, "pack", "state")
     assert not (source / DERIVED_FOLDER).exists()
+    (renamed, captions) = folders(tmp_path, "elsewhere/mine", "elsewhere/caption")
+    register(renamed, captions, "caption", "state")
+    assert [found.folder for found in descendants(renamed)] == [captions], "who looks by name finds none beside it"
     register(pack, cache, "cache", "state")
     assert [found.folder for found in derived_of(tmp_path / "run")] == [cache]
 

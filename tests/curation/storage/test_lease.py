@@ -24,7 +24,7 @@ from curation.sandbox.in_flight import Intent, intent_path
 from curation.storage import lease as leases
 from curation.storage import lock
 from curation.storage.fence import fenced
-from curation.storage.lease import Lease, common_fence, hold
+from curation.storage.lease import Lease, common_fence, hold, holder_of
 from curation.storage.lock import LEASE_FOLDER
 from curation.storage.publish import publish, publish_sealed, read_sealed, remove
 from tests.curation.shards import bytes_of, mixed_source, recipe_from
@@ -271,7 +271,7 @@ def test_whoever_was_replaced_changes_no_file_of_the_folder_and_none_beside_it_i
 
 def test_nobody_takes_over_between_the_look_at_the_lease_and_the_change(tmp_path: Path, clock: Clock) -> None:
     elsewhere(tmp_path, 1)
-    refused = pytest.raises(LeaseError, match="stopped while it was changing a file")
+    refused = pytest.raises(LeaseError, match="another run is changing files there")
     with Lease(tmp_path, 1).passing(), refused, hold(tmp_path):
         pass
     with hold(tmp_path) as lease, Lease(tmp_path, 2).passing():
@@ -333,3 +333,15 @@ def test_a_lease_that_lacks_what_one_says_is_named(tmp_path: Path, content: dict
     publish_sealed(tmp_path / LEASE_FOLDER / "000003.json", content)
     with pytest.raises(VerificationError, match=r"000003\.json: sealed, but no lease: it lacks"), hold(tmp_path):
         pass
+
+
+def test_a_command_that_was_typed_in_a_folder_that_is_gone_holds_a_lease_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    monkeypatch.setattr("sys.argv", ["facecaptionhq", "curate"])
+    (tmp_path / "gone").rmdir()
+    with hold(tmp_path / "curate"):
+        holder = holder_of(tmp_path / "curate")
+    assert holder is not None and (holder.command, holder.folder) == ("facecaptionhq curate", None)

@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from tests.serving import Web, serving
 
 Behaviour = Callable[[int, int], Any]
 """(number of the picture by when it first came, how often it came before) -> what to answer: a text, a status, ..."""
+DRIPPING = "dripping"
+"""Answers a byte now and then, for four seconds."""
 LATE = "late"
 """Answers after another request about the same picture has come; a tuple of this and the answer."""
 
@@ -33,6 +36,8 @@ class ModelServer(Web):
         self.behaviour = behaviour
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.cookies: list[str | None] = []
+        self.num_dripped_to_the_end = 0
         self.asked: Counter[bytes] = Counter()
         self.lock = threading.Condition()
 
@@ -66,14 +71,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         assert self.path == "/v1/chat/completions"
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.cookies.append(self.headers.get("Cookie"))
         answer = self.server.answer(body, self.headers.get("Authorization"))
+        if answer == DRIPPING:
+            self.drip()
+            return
         status = answer if isinstance(answer, int) else 200
         content = answer if isinstance(answer, bytes) else b"{}" if isinstance(answer, int) else completion(answer)
         self.send_response(status)
         self.send_header("Retry-After", "0")
+        self.send_header("Set-Cookie", "met=before")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def drip(self) -> None:
+        """Answer as long as anybody listens, and rightly after four seconds."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        for _ in range(40):
+            self.wfile.write(b"x")
+            time.sleep(0.1)
+        self.server.num_dripped_to_the_end += 1
+        content = completion("The late answer stands in front of the wall of a house with a smile.")
+        self.wfile.write(b"\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -1,5 +1,6 @@
 """Which replies are fit: what a text gives away by itself, and what the evidence contradicts."""
 
+import time
 from typing import Any
 
 import pytest
@@ -78,3 +79,16 @@ def test_a_reply_that_was_cut_or_that_many_pictures_share_is_not_fit() -> None:
     assert same_for_many(["a", "a", "b", None, None, None], 1) == {"a"}
     assert same_for_many(["a", "a"], 2) == frozenset()
     assert not repeats("A man in a hat in front of the house. The man is in a good mood.", 2)
+
+
+@pytest.mark.parametrize("letter", ["a", "1-", "\n", "\n "])
+def test_a_reply_of_one_thing_again_and_again_takes_no_longer_than_its_letters(letter: str) -> None:
+    """Eight times as many letters take some eight times as long, not sixty-four."""
+
+    def cpu_seconds(num: int) -> float:
+        start = time.process_time()
+        fault(letter * num)
+        return time.process_time() - start
+
+    short, long = (min(cpu_seconds(num // len(letter)) for _ in range(3)) for num in (1024, 8192))
+    assert long < 24 * short

@@ -11,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
+from curation.commands.caption.endpoint import KEY_VARIABLE
 from curation.commands.caption.stage import caption
 from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
-from curation.commands.pack.stage import pack
+from curation.commands.pack.stage import CAPTIONS_FROM, pack
 from curation.commands.report.write import write_report
 from curation.commands.status.stage import status
 from curation.commands.verify.check import verify
@@ -29,7 +30,10 @@ from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombsto
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
+from curation.storage.paths import resolved
+from curation.storage.publish import digest
 from tests.curation.commands.caption.model_server import (
+    DRIPPING,
     LATE,
     Behaviour,
     ModelServer,
@@ -106,6 +110,7 @@ def test_every_picture_is_asked_about_once_and_the_reply_lies_beside_what_came(r
         assert told_by(server, run, recipe) == rows
         assert sorted(server.asked.values()) == [1] * SEVEN
         text, picture = server.bodies[0]["messages"][0]["content"]
+    assert server.cookies == [None] * SEVEN
     assert text == {"type": "text", "text": "Describe the picture in one sentence."}
     assert picture["image_url"]["url"].startswith("data:image/jpeg;base64,")
     assert "example.org" not in json.dumps(server.bodies) and "caption of" not in json.dumps(server.bodies)
@@ -169,13 +174,16 @@ def test_whatever_comes_back_has_its_reason_and_nothing_is_lost(tmp_path: Path) 
 
 def test_an_answer_that_comes_too_late_is_nobodys(run: Path, tmp_path: Path) -> None:
     def late_at_first(number: int, before: int) -> Any:
+        if (number, before) == (2, 0):
+            return DRIPPING
         return (LATE, f"The late answer stands {HOUSE}.") if (number, before) in {(1, 0), (4, 0)} else good(number, 0)
 
     recipe = recipe_with(tmp_path / "recipes", "timeout_s = 1.0\nnum_retries = 10\nmax_retry_fraction = 10.0")
     with model_server(late_at_first) as server:
         rows = told_by(server, run, recipe)
+        assert not server.num_dripped_to_the_end, "whoever sends a byte now and then is late, too"
     assert all(row["kept"] and "late" not in row["reply"] for row in rows)
-    assert len({row["reply"] for row in rows}) == SEVEN and sum(row["num_requests"] > 1 for row in rows) >= 2
+    assert len({row["reply"] for row in rows}) == SEVEN and sum(row["num_requests"] > 1 for row in rows) >= 3
 
 
 def test_a_server_that_is_at_fault_fails_shards_and_spends_no_more_than_the_budget(run: Path, tmp_path: Path) -> None:
@@ -184,6 +192,7 @@ def test_a_server_that_is_at_fault_fails_shards_and_spends_no_more_than_the_budg
         manifest = caption(run / "curate", recipe, ALONE, endpoint=address_of(server))
         assert "stayed without a reply (first: http_5xx)" in manifest.failed["00000"]
         assert len(server.bodies) <= SEVEN + 2 * 10
+        assert len(server.asked) < SEVEN, "no more is asked once too many have failed"
     with model_server(lambda n, before: 404) as server:
         manifest = caption(run / "curate", recipe, ALONE, endpoint=address_of(server))
         assert "look at the address, at caption.model 'tiny'" in manifest.failed["00000"]
@@ -306,10 +315,44 @@ def test_the_command_says_what_is_missing(run: Path, tmp_path: Path) -> None:
     done = call(["caption", str(run / "curate"), "--recipe", "demo", "--workers", "0"])
     assert isinstance(done.exception, UsageError) and "no table [caption]" in str(done.exception)
     recipe = recipe_with(tmp_path / "recipes").path
-    for address in ([], ["--endpoint", "host:8000"], ["--endpoint", "http://me:secret@host/v1"]):
+    wrong = ("host:8000", "http://me:secret@host/v1", "http://host/v1?key=secret", "http://h:99999/v1", "http://[")
+    for address in ([], *(["--endpoint", one] for one in wrong)):
         done = call(["caption", str(run / "curate"), "--recipe", recipe, "--workers", "0", *address])
         assert isinstance(done.exception, UsageError) and "--endpoint" in str(done.exception)
         assert "secret" not in str(done.exception)
+
+
+def test_a_key_is_sent_as_a_token_and_one_that_cannot_be_is_told_of_without_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_with(tmp_path / "recipes")
+    with model_server() as server:
+        monkeypatch.setenv(KEY_VARIABLE, "s\u00e9cret")
+        failed = caption(run / "curate", recipe, ALONE, endpoint=address_of(server)).failed["00000"]
+        assert KEY_VARIABLE in failed and "cret" not in failed and not server.bodies
+        monkeypatch.setenv(KEY_VARIABLE, "secret\n")
+        told_by(server, run, recipe)
+        assert set(server.keys) == {"Bearer secret"}
+    assert not any(b"secret" in path.read_bytes() for path in run.rglob("*") if path.is_file())
+
+
+def test_replies_about_a_folder_of_another_name_and_packs_of_it_are_found_by_who_forgets(
+    run: Path, tmp_path: Path
+) -> None:
+    recipe, beside = recipe_with(tmp_path / "recipes", 'prefer = "new"'), tmp_path / "beside"
+    shutil.copytree(run / "curate", beside / "mine")
+    with model_server() as server:
+        caption(beside / "mine", recipe, ALONE, endpoint=address_of(server))
+    captions = digest(["caption", str(resolved(beside / "caption"))])
+    places = (beside / f"packed-{number}" for number in range(100))
+    packed = next(one for one in places if digest(["pack", str(resolved(one))]) < captions)  # its card comes first
+    pack(beside / "mine", packed, recipe, ALONE)
+    rows = {row["uid"]: row["reply"] for row in rows_of(beside / "caption")}
+    gone, reply = next(iter(rows.items()))
+    forget(run, read_requests([gone], "the test"), [beside / "mine"])
+    assert not any(reply.encode() in path.read_bytes() for path in beside.rglob("*") if path.is_file())
+    assert gone not in packed_of(packed) and len(packed_of(packed)) == SEVEN - 1
+    assert read_manifest(packed).extra[CAPTIONS_FROM] == read_manifest(beside / "caption").state
 
 
 @pytest.mark.slow

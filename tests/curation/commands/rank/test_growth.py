@@ -18,7 +18,7 @@ from curation.commands.rank.stage import rank
 from curation.commands.verify.check import verify
 from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
-from curation.dataset.manifest import Manifest, read_manifest
+from curation.dataset.manifest import MANIFEST_NAME, Manifest, read_manifest
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Spread
@@ -60,6 +60,7 @@ def test_the_next_rows_below_the_cut_come_in_and_what_was_there_stays(tmp_path: 
     with pytest.raises(UsageError, match="rank first"):
         grow(grow=3)
     first, before = grow(), parts_of(tmp_path / "rank")
+    manifest_before = (tmp_path / "rank" / MANIFEST_NAME).read_bytes()
     second = grow(grow=6)
     after = parts_of(tmp_path / "rank")
     assert before == {name: after[name] for name in before}
@@ -72,6 +73,12 @@ def test_the_next_rows_below_the_cut_come_in_and_what_was_there_stays(tmp_path: 
     assert [row["key"] for row in rows_of(tmp_path / "rank") if row["kept"]][5:7] == ["1000000", "1000001"]
     assert verify(tmp_path / "rank", ALONE).faults == ()
     assert grow().state == second.state, "a plain rank leaves a selection as it has grown"
+    grown = (tmp_path / "rank" / MANIFEST_NAME).read_bytes()
+    (tmp_path / "rank" / MANIFEST_NAME).write_bytes(manifest_before)  # as if it was killed before its manifest came
+    with pytest.raises(UsageError, match="same --grow again"):
+        grow()
+    assert grow(grow=6).state == second.state
+    (tmp_path / "rank" / MANIFEST_NAME).write_bytes(grown)
     assert grow(grow=100).num_kept == 15 and grow(grow=1).num_kept == 15
     assert list(parts_of(tmp_path / "rank"))[4:] == ["200000.parquet"]
     whole = recipe_from(tmp_path / "whole", RECIPE.replace("top = 5\n", ""))
