@@ -192,7 +192,7 @@ def _base_loss(unet: Any, encoders: Encoders, batch: Batch, config: TrainConfig)
     captions = [
         text if chance > 0.1 else "" for text, chance in zip(batch.captions, torch.rand(len(latents)), strict=True)
     ]
-    told = encoders.base.prompt(captions, SIDE, SIDE)
+    told = encoders.base.prompt(captions, batch.frames)
     predicted = unet(objective.noisy(latents, noise, timesteps_B), timesteps_B, told["text_BLE"]).sample
     return torch.nn.functional.mse_loss(predicted, objective.target(latents, noise, timesteps_B))
 
