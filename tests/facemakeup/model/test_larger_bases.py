@@ -252,6 +252,17 @@ def test_the_page_offers_sides_that_the_base_takes_and_refuses_others(kind: Kind
     desk.close()
 
 
+def test_a_vae_whose_latents_mean_something_else_than_the_base_s_is_refused(kind: Kind, tmp_path: Path) -> None:
+    vae: Any = kind.encoders.base.vae
+    for key, value in (("scaling_factor", 0.5), ("shift_factor", 0.25)):
+        other = type(vae).from_config({**vae.config, key: value})
+        other.save_pretrained(tmp_path / key)
+        with pytest.raises(UsageError, match=f"its {key} is {value}, that of .* is"):
+            Encoders.load(kind.config.model_copy(update={"vae": str(tmp_path / key)}))
+    same = Encoders.load(kind.config.model_copy(update={"vae": str(kind.base / "vae")}))
+    assert same_bits(dict(same.base.vae.state_dict()), dict(vae.state_dict()))
+
+
 def test_a_negative_prompt_is_drawn_as_the_card_says_or_refused_where_no_branch_is_drawn_for_it(kind: Kind) -> None:
     card = (kind.adapter_folder / "README.md").read_text()
     if kind.name == "flux":
