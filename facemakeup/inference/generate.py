@@ -65,6 +65,11 @@ class DrawRequest(Settings):
     consent: str | None = None
     """What the person of the reference photos agreed to, and how that is known; recorded with the pictures."""
 
+    @property
+    def drawn_words(self) -> tuple[str, ...]:
+        """All that pictures are drawn towards: below a guidance of 1 that is the negative prompt, too."""
+        return (*self.prompts, self.negative_prompt) if self.sampling.guidance_scale < 1 else self.prompts
+
 
 def generate(
     adapter: Path,
@@ -90,7 +95,7 @@ def generate(
         RecogniserError: the adapter's recogniser is not here, or its terms are not accepted.
         SafetyError: a prompt asks for an intimate picture.
     """
-    require_decent(request.prompts)
+    require_decent(request.drawn_words)
     if not (request.consent or "").strip():
         log.warning("no consent of the person in the reference photos is stated (--consent); the record says so")
     if (target / RECORD).exists():

@@ -84,7 +84,8 @@ class FaceMakeUpPipeline:
         same prompt, seed and settings give the same picture whatever else is in the batch, up to rounding.
 
         Raises:
-            UsageError: sizes, weights or numbers do not fit, or a face was cut out for CLIP in another way.
+            UsageError: sizes, weights or numbers do not fit, a face was cut out for CLIP in another way, or the base
+                has no branch for a negative prompt.
             RecogniserError: a face was seen by another recogniser than the model's.
         """
         seeds = tuple(seeds) * len(prompts) if len(seeds) == 1 else tuple(seeds)
@@ -93,6 +94,8 @@ class FaceMakeUpPipeline:
         base, guidance, step = self.encoders.base, sampling.guidance_scale, self.encoders.base.side_step
         if size.height % step or size.width % step:
             raise UsageError(f"sides must be multiples of {step}, not {size.width}x{size.height}")
+        if negative_prompt and base.is_told_guidance:
+            raise UsageError("negative_prompt: this base is told guidance and draws no negative branch; leave it out")
         frame = Frame.whole(size.height, size.width)
         told = base.prompt(prompts, [frame] * len(prompts), guidance)
         positive = self._positive(told, faces, mix, self._pose_tensor(pose, size))

@@ -27,7 +27,7 @@ from facemakeup.model.flow import RectifiedFlow, euler, flow
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.model.projector import TokenProjector
 from facemakeup.model.token_ids import token_ids
-from facemakeup.model.vae import VaeEncoders
+from facemakeup.model.vae import VaeEncoders, load_vae
 from facemakeup.train_config import OptimSettings
 
 TRANSFORMER_CLASS = "FluxTransformer2DModel"
@@ -67,13 +67,12 @@ class Flux(BaseModel):
 
     def encoders(self, device: torch.device, dtype: torch.dtype) -> "FluxEncoders":
         """Return VAE, text encoders and schedule; the VAE stays in float32."""
-        from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+        from diffusers import FlowMatchEulerDiscreteScheduler
         from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
-        base, revision, other = self.config.base, self.config.base_revision, self.config.vae
-        vae = load_part(AutoencoderKL, other or base, "" if other else "vae", None if other else revision)
+        base, revision = self.config.base, self.config.base_revision
         return FluxEncoders(
-            vae=settle(vae, device, torch.float32),
+            vae=settle(load_vae(self.config), device, torch.float32),
             text_encoder=settle(load_part(CLIPTextModel, base, "text_encoder", revision), device, dtype),
             tokenizer=load_part(CLIPTokenizer, base, "tokenizer", revision),
             text_encoder_2=settle(load_part(T5EncoderModel, base, "text_encoder_2", revision), device, dtype),

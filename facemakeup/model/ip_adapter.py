@@ -34,8 +34,11 @@ def flat_names(unet: Any, unet_name: str, trained: Sequence[str]) -> dict[str, s
     return names
 
 
-def usage(pipeline: str, config: ModelConfig) -> str:
-    """Return the card's part on the files: what reads each, and a program with diffusers' class `pipeline`."""
+def usage(pipeline: str, config: ModelConfig, options: str = "") -> str:
+    """Return the card's part on the files: what reads each, and a program with diffusers' class `pipeline`.
+
+    `options` are those of its call beside prompt and face, each with a comma and a space behind it.
+    """
     return f"""## Files
 
 | file | what reads it |
@@ -56,7 +59,7 @@ load_into_stock(pipe, Path("."))  # load_ip_adapter, and the shortcut without wh
 # per face: identity (1, {config.recogniser.width}); CLIP's penultimate hidden states (1, N, {config.clip_width})
 # of the aligned face, and of the zero picture
 embeds = set_face(pipe, identity, clip_hidden, zero_hidden)
-picture = pipe("a person wearing a red hat", ip_adapter_image_embeds=embeds).images[0]
+picture = pipe("a person wearing a red hat", {options}ip_adapter_image_embeds=embeds).images[0]
 ```
 """
 

@@ -22,7 +22,7 @@ from facemakeup.model.base import BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.diffusion import NoiseSchedule, ddim
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.model.token_ids import token_ids, token_spans
-from facemakeup.model.vae import VaeEncoders
+from facemakeup.model.vae import VaeEncoders, load_vae
 from facemakeup.train_config import OptimSettings
 
 UNET_CLASS = "UNet2DConditionModel"
@@ -59,12 +59,11 @@ class StableDiffusion(BaseModel):
 
     def encoders(self, device: torch.device, dtype: torch.dtype) -> "StableDiffusionEncoders":
         """Return VAE, text encoder and schedule; the VAE stays in float32, where half precision overflows."""
-        from diffusers import AutoencoderKL, DDPMScheduler
+        from diffusers import DDPMScheduler
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        base, revision, other = self.config.base, self.config.base_revision, self.config.vae
-        vae = load_part(AutoencoderKL, other or base, "" if other else "vae", None if other else revision)
-        text_encoder = load_part(CLIPTextModel, base, "text_encoder", revision)
+        base, revision = self.config.base, self.config.base_revision
+        vae, text_encoder = load_vae(self.config), load_part(CLIPTextModel, base, "text_encoder", revision)
         return StableDiffusionEncoders(
             vae=settle(vae, device),
             text_encoder=settle(text_encoder, device, dtype),

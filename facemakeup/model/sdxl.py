@@ -71,8 +71,11 @@ class StableDiffusionXL(StableDiffusion):
         return {"added_cond_kwargs": {"text_embeds": prompt[POOLED], "time_ids": prompt[SIZES]}}
 
     def usage(self) -> str:
-        """Return what stock diffusers does with the files."""
-        return ip_adapter.usage("StableDiffusionXLPipeline", self.config)
+        """Return what stock diffusers does with the files.
+
+        Its pipeline takes zeros where there is no negative prompt; the adapter learns with an empty caption instead.
+        """
+        return ip_adapter.usage("StableDiffusionXLPipeline", self.config, 'negative_prompt="", ')
 
 
 @dataclass(frozen=True)

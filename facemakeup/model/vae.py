@@ -9,7 +9,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curation.errors import UsageError
+from facemakeup.config import ModelConfig
 from facemakeup.model.base import BaseEncoders
+from facemakeup.model.pretrained import load_config, load_part
+
+DECISIVE = {"latent_channels": 4, "scaling_factor": 0.18215, "shift_factor": None}
+"""What latents mean -> what diffusers takes where a configuration does not say."""
+
+
+def load_vae(config: ModelConfig) -> Any:
+    """Return the base's VAE, or the other one that the configuration names.
+
+    Raises:
+        UsageError: it is not there, or latents of the other one mean something else than the base's.
+    """
+    from diffusers import AutoencoderKL
+
+    if config.vae is None:
+        return load_part(AutoencoderKL, config.base, "vae", config.base_revision)
+    other = load_part(AutoencoderKL, config.vae, "", None)
+    try:
+        said = load_config(config.base, "vae", config.base_revision)
+    except OSError:  # the base has none of its own
+        return other
+    for key, unsaid in DECISIVE.items():
+        own = said.get(key, unsaid)
+        if other.config[key] != own:
+            raise UsageError(
+                f"vae {config.vae}: its {key} is {other.config[key]}, that of {config.base} is {own}; name one that "
+                f"was made for this base, or leave it out"
+            )
+    return other
 
 
 @dataclass(frozen=True)

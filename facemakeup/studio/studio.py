@@ -78,7 +78,7 @@ class StudioDesk:
         return {
             "adapter": self._adapter.name, "base": Path(config.base).name, "recogniser": config.recogniser.name,
             "step": trained.get("step"), "weights": trained.get("weights"), "side": self._side,
-            "stride": self._pipe.encoders.base.latent_stride, "styles": list(STYLES), "folder": str(self._out),
+            "stride": self._pipe.encoders.base.side_step, "styles": list(STYLES), "folder": str(self._out),
             "frontal": frontal.round(4).tolist(), "colours": COLOURS, "limb_colours": LIMB_COLOURS,
         }  # fmt: skip
 
@@ -94,12 +94,12 @@ class StudioDesk:
             UsageError: another is not over, a face is not known, or sizes do not fit.
             SafetyError: the prompt asks for an intimate picture of a person.
         """
-        require_decent([request.prompts[0] for request in asked.requests()])
+        require_decent([words for request in asked.requests() for words in request.drawn_words])
         if any(not drawing.is_over for drawing in self._drawings.values()):
             raise UsageError("a drawing is under way: wait for it, or stop it")
-        stride = self._pipe.encoders.base.latent_stride
-        if asked.height % stride or asked.width % stride:
-            raise UsageError(f"sides must be multiples of {stride}, not {asked.width} x {asked.height}")
+        step = self._pipe.encoders.base.side_step
+        if asked.height % step or asked.width % step:
+            raise UsageError(f"sides must be multiples of {step}, not {asked.width} x {asked.height}")
         faces = self.faces.all_of([one.face for one in asked.faces])
         if not any(one.weight for one in asked.faces):
             raise UsageError("every face has the weight 0: give one a larger weight")
@@ -115,7 +115,7 @@ class StudioDesk:
     def stop(self) -> dict[str, Any]:
         """Let the drawing end after the picture that is being drawn."""
         for drawing in self._drawings.values():
-            drawing.is_stopped = not drawing.is_over
+            drawing.is_stopped |= not drawing.is_over
         return self.state()
 
     def picture(self, name: str, file: str) -> bytes | None:
@@ -147,6 +147,7 @@ class StudioDesk:
         conditions = [face.condition for face in drawing.faces]
         size = (asked.height, asked.width)
         pose = None if asked.pose is None else draw(np.array(asked.pose) * (asked.width, asked.height), size)
+        self._write_record(drawing)  # before any picture: a kill leaves none of which nothing is said
         try:
             for number, request in enumerate(asked.requests()):
                 if drawing.is_stopped:
@@ -154,14 +155,13 @@ class StudioDesk:
                 picture = drawn(self._pipe, request.prompts[0], conditions, pose, request)
                 name = f"{number:03d}.png"
                 drawing.files[name] = write_marked(drawing.folder / name, labelled(picture))
+                self._write_record(drawing)
         finally:
-            self._write_record(drawing)
+            if not drawing.files:
+                shutil.rmtree(drawing.folder)
 
     def _write_record(self, drawing: Drawing) -> None:
-        """Say how the pictures that are there were made; a folder without any goes."""
-        if not drawing.files:
-            shutil.rmtree(drawing.folder)
-            return
+        """Say how the pictures that are there were made, and what was asked for."""
         weights = [one.weight for one in drawing.asked.faces]
         record = {
             "code_version": CODE_VERSION,

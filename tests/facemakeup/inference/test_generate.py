@@ -83,6 +83,10 @@ def test_an_intimate_picture_is_not_drawn(tmp_path: Path, prompt: str) -> None:
     refused = run(tmp_path / "adapter", tmp_path / "out", "--face", tmp_path / "a.npz", "--prompt", prompt)
     assert isinstance(refused.exception, SafetyError) and not (tmp_path / "out").exists()
     require_decent(["a man in Essex with a red hat", "a portrait at a middlesex fair"])
+    away = ("--face", tmp_path / "a.npz", "--prompt", "a hat", "--negative-prompt", prompt, "--guidance")
+    towards = run(tmp_path / "adapter", tmp_path / "out", *away, 0.5)  # below 1 the negative prompt is drawn
+    assert isinstance(towards.exception, SafetyError)
+    assert isinstance(run(tmp_path / "adapter", tmp_path / "out", *away, 5).exception, UsageError)
 
 
 @pytest.mark.slow

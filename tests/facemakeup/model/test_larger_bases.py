@@ -22,6 +22,7 @@ from facemakeup.data.prepare import View
 from facemakeup.data.raw_sample import RawSample
 from facemakeup.faces.crop import Size, Window
 from facemakeup.inference.export import export, load_into_stock, read_export
+from facemakeup.inference.generate import FaceFinder
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.base import Frame
 from facemakeup.model.bases import base_of
@@ -34,6 +35,8 @@ from facemakeup.model.sdxl import StableDiffusionXL
 from facemakeup.model.stock import set_face
 from facemakeup.model.tiny_flux import SCHEDULE, TEXT_LENGTH, write_flux
 from facemakeup.model.tiny_sdxl import write_sdxl
+from facemakeup.studio.asked import Asked
+from facemakeup.studio.studio import open_studio
 from facemakeup.train_config import OptimSettings
 from facemakeup.training.train import require_known
 from tests.facemakeup import tiny
@@ -171,8 +174,8 @@ def test_a_whole_picture_of_the_stock_pipeline_is_ours(kind: Kind, posed: bool, 
     ours = FaceMakeUpPipeline(model, kind.encoders)
     pose = face(1).pose(SIZE)
     (picture,) = ours(
-        ["a red hat"], [face(1)], pose=pose if posed else None, sampling=STEPS, negative_prompt="blurry", seeds=(3,),
-        size=SIZE,
+        ["a red hat"], [face(1)], pose=pose if posed else None, sampling=STEPS, seeds=(3,), size=SIZE,
+        negative_prompt="blurry" if kind.name == "sdxl" else "",
     )  # fmt: skip
     controlnet: Any = None
     if posed:
@@ -237,6 +240,40 @@ def test_frozen_parts_in_bfloat16_compute_close_and_train_in_float32(kind: Kind)
         assert (model(**inputs) - exact).abs().max() < 0.1 * exact.abs().max()
     take_steps(model, 1, inputs=inputs)
     model.require_fp32_trainables()
+
+
+def test_the_page_offers_sides_that_the_base_takes_and_refuses_others(kind: Kind, tmp_path: Path) -> None:
+    desk = open_studio(kind.adapter_folder, FaceFinder(), tmp_path, tiny.SIDE)
+    side, step = 72, 8 if kind.name == "sdxl" else 16
+    assert desk.facts["stride"] == step
+    asked = {"faces": [{"face": "a", "weight": 1}], "prompt": "a hat", "consent": "signed", "height": side}
+    with pytest.raises(UsageError, match="not here any more" if step == 8 else "multiples of 16, not 512 x 72"):
+        desk.start(Asked.model_validate(asked))
+    desk.close()
+
+
+def test_a_vae_whose_latents_mean_something_else_than_the_base_s_is_refused(kind: Kind, tmp_path: Path) -> None:
+    vae: Any = kind.encoders.base.vae
+    for key, value in (("scaling_factor", 0.5), ("shift_factor", 0.25)):
+        other = type(vae).from_config({**vae.config, key: value})
+        other.save_pretrained(tmp_path / key)
+        with pytest.raises(UsageError, match=f"its {key} is {value}, that of .* is"):
+            Encoders.load(kind.config.model_copy(update={"vae": str(tmp_path / key)}))
+    same = Encoders.load(kind.config.model_copy(update={"vae": str(kind.base / "vae")}))
+    assert same_bits(dict(same.base.vae.state_dict()), dict(vae.state_dict()))
+
+
+def test_a_negative_prompt_is_drawn_as_the_card_says_or_refused_where_no_branch_is_drawn_for_it(kind: Kind) -> None:
+    card = (kind.adapter_folder / "README.md").read_text()
+    if kind.name == "flux":
+        with pytest.raises(UsageError, match="negative_prompt: this base is told guidance"):
+            FaceMakeUpPipeline(kind.model, kind.encoders)(["a hat"], [face(1)], negative_prompt="blurry", size=SIZE)
+        return
+    assert 'pipe("a person wearing a red hat", negative_prompt="", ip_adapter' in card
+    ours = kind.encoders.base.prompt([""], [Frame.whole(tiny.SIDE, tiny.SIDE)])
+    for said, is_ours in (("", True), (None, False)):
+        _, negative, _, pooled = kind.stock().encode_prompt("a hat", negative_prompt=said)
+        assert torch.equal(negative, ours["text_BLE"]) == torch.equal(pooled, ours["pooled_BP"]) == is_ours
 
 
 @pytest.mark.slow

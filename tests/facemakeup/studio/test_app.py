@@ -48,7 +48,7 @@ def finished(client: TestClient) -> dict[str, Any]:
 
 @with_centerface
 def test_a_drawing_is_what_generate_draws_marked_for_people_and_machines_and_its_record_says_how(
-    studio: StudioDesk, client: TestClient
+    studio: StudioDesk, client: TestClient, tmp_path: Path
 ) -> None:
     one, two = add(client, astronaut(), "a.png"), add(client, np.ascontiguousarray(astronaut()[:, ::-1]), "b.png")
     faces = [{"face": one["face"], "weight": 0.25}, {"face": two["face"], "weight": 0.75}]
@@ -57,8 +57,15 @@ def test_a_drawing_is_what_generate_draws_marked_for_people_and_machines_and_its
         "rows": {"scale": "face", "values": [0, 1]}, "columns": {"scale": "pose", "values": [0, 1]}, "steps": 2,
         "height": tiny.SIDE, "width": tiny.SIDE, "seed": 3,
     }  # fmt: skip
+    recorded: list[int] = []  # by the record, whenever something is computed
+    said = tmp_path / "drawings" / "00001" / "generate.json"
+    hook = studio._pipe.model.projector.register_forward_pre_hook(
+        lambda *_: recorded.append(len(json.loads(said.read_text())["files"]))
+    )
     assert client.post("/api/draw", json=body).json()["num_columns"] == 2
     state = finished(client)
+    hook.remove()
+    assert recorded == [0, 0, 1, 1, 2, 2, 3, 3]
     assert (state["error"], state["prompt"]) == (None, "a red hat, watercolour, soft edges, paper texture")
     scales = [(cell["scales"]["face"], cell["scales"]["pose"]) for cell in state["cells"]]
     assert scales == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -90,6 +97,7 @@ def _require_stopping(studio: StudioDesk, drawing: Drawing) -> None:
     assert studio.stop()["is_stopped"]
     studio._draw(drawing)
     assert drawing.is_over and drawing.error is None and not drawing.folder.exists()
+    assert studio.stop()["is_stopped"]  # stopping what is over changes nothing
 
 
 def _size() -> Any:
@@ -102,6 +110,7 @@ def _require_refusals(client: TestClient, body: dict[str, Any], removed: str) ->
     many = {"scale": "face", "values": [1] * (MAX_PICTURES // 2 + 1)}
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"consent": "  "}, "consent"), ({"prompt": "a naked woman"}, "intimate picture"), ({"faces": []}, "faces"),
+        ({"negative_prompt": "a naked woman", "guidance": 0}, "intimate picture"),
         ({"faces": [{"face": removed, "weight": 1}]}, "not here any more"), ({"style": "cubist"}, "style 'cubist'"),
         ({"faces": [body["faces"][0] | {"weight": 0}]}, "weight 0"), ({"height": 63}, "multiples of 8"),
         ({"rows": many, "columns": {"scale": "clip", "values": [0, 1]}}, "a grid of 38 pictures; 36 at most"),
