@@ -7,6 +7,7 @@ environment. Encoded bytes go in, JSON comes out; pixels cross nothing.
 import atexit
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -42,7 +43,13 @@ RENEWED_AT = 0.5
 taken from what pictures may have, so an old child would turn them away that a new one measures."""
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
+SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+"""Names of variables that are kept from the child: it needs no key to anything."""
 START = "from curation.sandbox.watcher import watch; watch(); from curation.sandbox.child import main; main()"
+
+
+def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if not SECRET.search(name)}
 
 
 class Cell:
@@ -150,7 +157,7 @@ class Cell:
             path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(os.getpid())],
-                env={**os.environ, "PYTHONPATH": path},
+                env={**_without_keys(os.environ), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(theirs.fileno(),),

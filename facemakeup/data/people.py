@@ -78,11 +78,13 @@ def people_of(address: str, keys: Any, left_out: Rows) -> People:
 
 
 def grouped(rows_N: npt.NDArray[np.int64], persons_N: npt.NDArray[np.int64]) -> People:
-    """Return the rows of everybody who has more than one."""
-    order = np.lexsort((rows_N, persons_N))
-    rows, persons = rows_N[order], persons_N[order]
-    _, inverse, counts = np.unique(persons, return_inverse=True, return_counts=True)
-    several = counts[inverse] > 1
+    """Return the rows of everybody who has more than one; people come by their first rows, not by number."""
+    _, inverse, counts = np.unique(persons_N, return_inverse=True, return_counts=True)
+    first_rows = np.full(len(counts), np.iinfo(np.int64).max)
+    np.minimum.at(first_rows, inverse, rows_N)
+    order = np.lexsort((rows_N, first_rows[inverse]))
+    rows, persons = rows_N[order], first_rows[inverse][order]
+    several = counts[inverse][order] > 1
     rows, persons = rows[several], persons[several]
     firsts = np.flatnonzero(np.diff(persons, prepend=-1)).astype(np.int64)
     places = np.argsort(rows, kind="stable").astype(np.int64)

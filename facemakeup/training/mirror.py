@@ -15,6 +15,7 @@ from curation.errors import VerificationError
 from curation.storage.fence import passing
 from curation.storage.paths import filesystem, is_local
 from curation.storage.publish import publish
+from facemakeup.train_config import TrainConfig
 from facemakeup.training import checkpoint
 from facemakeup.training.checkpoint import RECORD_NAME
 
@@ -35,10 +36,10 @@ class Mirror:
         names = {record.parent.name for record in self.folder.glob(f"step-*/{RECORD_NAME}")}
         return sorted((int(name.removeprefix("step-")) for name in names), reverse=True)
 
-    def send(self, own: Path, step: int, keep: int, best: int | None = None) -> None:
+    def send(self, own: Path, step: int, keep: int | None = None, best: int | None = None) -> None:
         """Bring the checkpoint of a step there, then remove all but the `keep` newest and that of step `best`.
 
-        Later ones go too, as they do in the folder `own`, where it comes from.
+        Later ones go too, as they do in the folder `own`, where it comes from; without `keep` no earlier one does.
 
         Raises:
             StorageError: the store refuses; what was there before stays.
@@ -49,8 +50,32 @@ class Mirror:
             for name in (*_record(source)["files"], RECORD_NAME):
                 publish(target / name, partial(_copied, source / name))
         earlier = [other for other in there if other < step]
-        for other in set(there) - {step, *earlier[: keep - 1], best}:
+        spared = earlier if keep is None else earlier[: keep - 1]
+        for other in set(there) - {step, *spared, best}:
             self._remove(checkpoint.folder_of(self.folder, other))
+
+    def require_same_run(self, own: Path, config: TrainConfig) -> None:
+        """Refuse checkpoints of another run than that of the folder `own`, or of one with other settings.
+
+        Raises:
+            UsageError: that is so; nothing was changed, here or there.
+        """
+        found = self._newest_of(own)
+        for step in self.steps()[:1]:
+            folder = checkpoint.folder_of(self.folder, step)
+            there = checkpoint.Checkpoint(folder, _record(folder))
+            data = there.record["data_digest"] if found is None else found.record["data_digest"]
+            checkpoint.require_resumable(there, config, data)
+
+    def _newest_of(self, own: Path) -> checkpoint.Checkpoint | None:
+        """Return the newest whole checkpoint in a folder; where none is whole, the mirror's may stand for it."""
+        try:
+            return checkpoint.newest(own) if own.is_dir() else None
+        except VerificationError as error:
+            if not self.steps():
+                raise
+            log.warning("%s; going on from what lies in %s", error, self.folder)
+            return None
 
     def fetch(self, own: Path) -> None:
         """Bring the newest whole checkpoint into the folder `own`, unless that has one that is as new.
@@ -58,7 +83,7 @@ class Mirror:
         Raises:
             VerificationError: there are some, and not one arrives as its record says.
         """
-        found = checkpoint.newest(own) if own.is_dir() else None
+        found = self._newest_of(own)
         problems = []
         for step in self.steps():
             if found is not None and found.step >= step:

@@ -133,24 +133,25 @@ def _left_off(
 ) -> Checkpoint | None:
     """Return the checkpoint that a run goes on from, None where it begins; then it is in both places."""
     own, is_first_here = out / CHECKPOINTS, accelerator.is_local_main_process
-    ranks.together(lambda: _fetch(mirror, own, resume) if mirror is not None and is_first_here else None)
+    ranks.together(lambda: _fetch(mirror, own, resume, config) if mirror is not None and is_first_here else None)
     saved = ranks.together(lambda: checkpoint.newest(own))
     if saved is not None and not resume:
         raise UsageError(
             f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
         )
     if mirror is not None and saved is not None:
-        keep, step = config.checkpoint.keep, saved.step
-        ranks.together(lambda: mirror.send(own, step, keep) if ranks.rank == 0 else None)
+        step = saved.step
+        ranks.together(lambda: mirror.send(own, step) if ranks.rank == 0 else None)
     return saved
 
 
-def _fetch(mirror: Mirror, own: Path, resume: bool) -> None:
+def _fetch(mirror: Mirror, own: Path, resume: bool, config: TrainConfig) -> None:
     steps = mirror.steps()
     if steps and not resume:
         raise UsageError(
             f"{mirror.folder}: holds a run at step {steps[0]}; add --resume to go on with it, or give others"
         )
+    mirror.require_same_run(own, config)
     mirror.fetch(own)
 
 

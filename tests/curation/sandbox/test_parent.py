@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,18 @@ def test_an_error_of_loading_is_the_error_itself_and_quarantines_nobody(tmp_path
     text = RECIPE.replace('name = "colour"\nkeep.mean_channel_std', 'name = "drawn"\nkeep.drawn_probability')
     with pytest.raises(WeightsError, match="not the bytes that the run was started with"):
         Cell().measure([Entry("0" * 32, colourful(1))], recipe_from(tmp_path, text), {"efficientnet_lite0": "0" * 64})
+
+
+def test_keys_stay_out_of_the_process_that_reads_what_strangers_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "FACECAPTIONHQ_CAPTION_KEY", "A_VARIABLE"):
+        monkeypatch.setenv(name, "abracadabra")
+    cell, recipe = Cell(), poison_recipe(tmp_path)
+    with closing(cell):
+        cell.measure([Entry("0" * 32, colourful(1))], recipe, {})
+        kept = Path(f"/proc/{cell.pid}/environ").read_bytes().split(b"\0")
+    assert [entry for entry in kept if b"abracadabra" in entry] == [b"A_VARIABLE=abracadabra"]
 
 
 def test_one_cell_serves_every_run_of_a_process(tmp_path: Path) -> None:

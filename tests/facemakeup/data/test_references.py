@@ -57,6 +57,8 @@ def test_a_table_of_people_is_taken_at_its_word_or_refused_with_what_is_wrong(tm
     path = tmp_path / f"people{suffix}"
     people = people_of(write_people(path, {0: "a", 1: "b", 2: "a", 3: None, 4: "b", 5: "b", 77: "a"}), keys, none)
     assert people.rows_M.tolist() == [0, 2, 1, 4] and people.firsts_P.tolist() == [0, 2]
+    other_way_round = {5: "b", 4: "b", 1: "b", 77: "a", 2: "a", 0: "a"}
+    assert people_of(write_people(path, other_way_round), keys, none).digest == people.digest
     with pytest.raises(UsageError, match=r"people\.\w+: of 3 lines 2 name a sample that is trained on, and no two"):
         people_of(write_people(path, {0: "a", 1: "b", 5: "b"}), keys, none)
     both = pa.table({"uid": ["x", "x"], "person": ["a", "b"]})

@@ -1,5 +1,6 @@
 """Runs that go on elsewhere: on another number of processes, or on another machine from an object store."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from curation.errors import LeaseError, UsageError, VerificationError
 from curation.storage.lease import hold
+from curation.storage.publish import digest
 from facemakeup.config import Recogniser
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.checkpoint import RECORD_NAME, TRAINABLE_NAME, newest
@@ -121,3 +123,36 @@ def test_what_goes_to_a_mirror_comes_back_whole_and_what_was_damaged_there_is_pa
         mirror.fetch(tmp_path / "other")
     mirror.fetch(own)
     assert newest(own).step == 6  # type: ignore[union-attr]
+
+
+def test_the_second_place_of_another_run_is_refused_and_nothing_changes_there(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    config = TrainConfig(name="short", model=tiny_config(base, recogniser=recogniser))
+    own, mirror = saved(tmp_path / "own", config, 2, 4), Mirror(tmp_path / "there")
+    mirror.send(own, 2)
+    mirror.send(own, 4)
+    other = config.model_copy(update={"seed": config.seed + 1})
+    for folder in (own, tmp_path / "of a new machine"):
+        mirror.require_same_run(folder, config)
+        with pytest.raises(UsageError, match="trained with other settings"):
+            mirror.require_same_run(folder, other)
+    record = json.loads((own / "step-00000004" / RECORD_NAME).read_text())
+    del record["digest"]
+    record["data_digest"] = "of other tars"
+    (own / "step-00000004" / RECORD_NAME).write_text(json.dumps({**record, "digest": digest(record)}))
+    with pytest.raises(UsageError, match="trained on other tars"):
+        mirror.require_same_run(own, config)
+    assert mirror.steps() == [4, 2]
+
+
+def test_a_run_whose_own_checkpoints_are_damaged_goes_on_from_the_second_place(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    config = TrainConfig(name="short", model=tiny_config(base, recogniser=recogniser))
+    own, mirror = saved(tmp_path / "own", config, 2), Mirror(tmp_path / "there")
+    mirror.send(own, 2)
+    (own / "step-00000002" / TRAINABLE_NAME).write_bytes(b"")
+    mirror.require_same_run(own, config)
+    mirror.fetch(own)
+    assert newest(own).step == 2  # type: ignore[union-attr]
