@@ -19,7 +19,7 @@ test: lint types
 	$(BIN)/pytest -n 2 --dist loadscope
 
 test-slow: setup
-	$(BIN)/pytest -n 2 --dist loadscope -m slow
+	$(BIN)/pytest -n 2 --dist loadscope -m "slow and not campaign"
 
 lint: setup
 	$(BIN)/ruff check .

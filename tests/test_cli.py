@@ -66,7 +66,7 @@ def test_a_failed_shard_is_named_and_leaves_exit_code_one(tmp_path: Path, recipe
     (source / "00001.tar").write_bytes(b"torn")
     result = run("curate", source, tmp_path / "out", "--recipe", recipe, "--workers", 0)
     assert result.returncode == 1
-    assert "00001.tar" in result.stderr and "run the same command again" in result.stderr
+    assert "00001.tar" in result.stderr and "the same command again retries" in result.stderr
 
 
 def takes_path(hint: Any) -> bool:
