@@ -135,6 +135,7 @@ def _left_off(
     own, is_first_here = out / CHECKPOINTS, accelerator.is_local_main_process
     ranks.together(lambda: _fetch(mirror, own, resume, config) if mirror is not None and is_first_here else None)
     saved = ranks.together(lambda: checkpoint.newest(own))
+    require_same_step(ranks.gathered(None if saved is None else saved.step), own)
     if saved is not None and not resume:
         raise UsageError(
             f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
@@ -143,6 +144,20 @@ def _left_off(
         step = saved.step
         ranks.together(lambda: mirror.send(own, step) if ranks.rank == 0 else None)
     return saved
+
+
+def require_same_step(steps: Sequence[int | None], own: Path) -> None:
+    """Refuse to go on from different checkpoints; `steps` are those of the newest that each rank sees.
+
+    Raises:
+        UsageError: they differ, as on machines that do not see one folder.
+    """
+    if len(set(steps)) > 1:
+        seen = ", ".join(f"process {rank}: {'none' if step is None else step}" for rank, step in enumerate(steps))
+        raise UsageError(
+            f"{own}: the newest checkpoint there is not the same for all processes ({seen}); "
+            f"give a folder that every machine sees, or the same content on each"
+        )
 
 
 def _fetch(mirror: Mirror, own: Path, resume: bool, config: TrainConfig) -> None:

@@ -19,6 +19,7 @@ from facemakeup.train_config import TrainConfig
 from facemakeup.training.checkpoint import RECORD_NAME, TRAINABLE_NAME, newest
 from facemakeup.training.loop import CHECKPOINTS
 from facemakeup.training.mirror import Mirror
+from facemakeup.training.train import require_same_step
 from tests.curation.buckets import s3_bucket
 from tests.facemakeup import processes
 from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, write_tars
@@ -144,6 +145,13 @@ def test_the_second_place_of_another_run_is_refused_and_nothing_changes_there(
     with pytest.raises(UsageError, match="trained on other tars"):
         mirror.require_same_run(own, config)
     assert mirror.steps() == [4, 2]
+
+
+def test_processes_that_see_different_checkpoints_do_not_go_on_from_them(tmp_path: Path) -> None:
+    require_same_step([4, 4], tmp_path)
+    require_same_step([None, None], tmp_path)
+    with pytest.raises(UsageError, match=r"not the same for all processes \(process 0: 4, process 1: none\)"):
+        require_same_step([4, None], tmp_path)
 
 
 def test_a_run_whose_own_checkpoints_are_damaged_goes_on_from_the_second_place(
