@@ -41,5 +41,5 @@ for _ in $(seq 60); do
 done
 sinfo --version
 sinfo
-[ $# -gt 0 ] || set -- python -m pytest -q -rs tests/curation/commands/launch/test_slurm.py
+[ $# -gt 0 ] || set -- python -m pytest -q -rs -m slow tests/curation/commands/launch/test_slurm.py
 "$@"
