@@ -20,6 +20,10 @@ SUBMITTED: Mapping[str, Sequence[str]] = MappingProxyType(
     }
 )
 """Launcher -> the call that hands its files over, in the folder where they lie."""
+PROGRAMS: Mapping[str, str] = MappingProxyType(
+    {"slurm": "sbatch", "slurm-array": "sbatch", "kuberay": "kubectl", "ray": "ray"}
+)
+"""Launcher -> its own program, which a script may stand before."""
 
 
 def files_of(launcher: str, job: FleetJob) -> dict[str, str]:
@@ -33,7 +37,7 @@ def files_of(launcher: str, job: FleetJob) -> dict[str, str]:
     if launcher == "kuberay":
         return kuberay.manifests(job)
     job = job.from_anywhere()
-    return slurm.scripts(job) if launcher.startswith("slurm") else {"submit.sh": _submit(job)}
+    return {"slurm": slurm.on_ray, "slurm-array": slurm.as_array, "ray": _submission}[launcher](job)
 
 
 def write(files: Mapping[str, str], folder: Path) -> tuple[Path, ...]:
@@ -50,19 +54,20 @@ def submit(launcher: str, folder: Path) -> None:
     Raises:
         ClusterError: its program is not here, or refuses.
     """
-    call = SUBMITTED[launcher]
-    if shutil.which(call[0]) is None:
-        raise ClusterError(f"launch {launcher}: {call[0]} is not here; take {folder} to where it is: {' '.join(call)}")
+    call, program = SUBMITTED[launcher], PROGRAMS[launcher]
+    if shutil.which(program) is None:
+        raise ClusterError(f"launch {launcher}: {program} is not here; take {folder} to where it is: {' '.join(call)}")
     if (code := subprocess.run(call, cwd=folder, check=False).returncode) != 0:
         raise ClusterError(f"launch {launcher}: `{' '.join(call)}` in {folder} ended with {code}")
 
 
-def _submit(job: FleetJob) -> str:
+def _submission(job: FleetJob) -> dict[str, str]:
     call = job.line("--ray-address", "auto", "--workers", str(job.num_workers), "--log-json", "-")
-    return f"""#!/usr/bin/env bash
+    text = f"""#!/usr/bin/env bash
 # Submits the curation as a job of a Ray cluster; again after any failure, it finishes what is left.
 set -euo pipefail
 export RAY_AUTH_MODE=${{RAY_AUTH_MODE:-token}}
 exec ray job submit --address "${{RAY_API:-http://127.0.0.1:8265}}" --no-wait -- \\
   {call}
 """
+    return {"submit.sh": text}

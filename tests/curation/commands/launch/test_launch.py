@@ -19,7 +19,7 @@ import pytest
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from curation.commands.launch.job import FleetJob, hours_of
-from curation.commands.launch.stage import SUBMITTED, files_of, submit, write
+from curation.commands.launch.stage import PROGRAMS, SUBMITTED, files_of, submit, write
 from curation.errors import ClusterError, UsageError
 from tests.places import ROOT
 from tests.snippets import parse
@@ -27,9 +27,9 @@ from tests.snippets import parse
 JOB = FleetJob("s3://bucket/fetch", "/data/a b/curate", "facecaptionhq-4m", 40, 16, 3, hours=20.0)
 TOOLS = {
     "scontrol": 'printf "n1\\nn2\\nn3\\n"',
-    "srun": 'for word in "$@"; do [ "$word" != hostname ] || echo 10.0.0.1 10.0.0.2; done',
+    "srun": 'case "$*" in *hostname*) printf "127.0.1.1\\n10.0.0.1 10.0.0.2 fd00::1\\n";; *) exec sleep 1;; esac',
     "ray": "true",
-    "sbatch": "echo 77",
+    "sbatch": "echo '77;cluster'",
     "kubectl": "true",
     "facecaptionhq": "true",
 }
@@ -79,13 +79,39 @@ def test_slurm_brings_ray_up_over_an_allocation_and_gives_it_the_command(tmp_pat
     with_gpus = options(files_of("slurm", replace(JOB, num_gpus=0.25))["ray.sbatch"])
     assert "gpus-per-node" not in given and with_gpus["gpus-per-node"] == "4"
     nodes = {"SLURM_JOB_NODELIST": "n[1-3]", "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "16"}
+    nodes["SLURM_JOB_ID"] = "12345"
     calls = run(tmp_path / "out" / "ray.sbatch", tools, **nodes)
     (call,) = (words[1:] for words in calls if words[0] == "facecaptionhq")
     parse(call)
-    assert call[:3] == ["curate", JOB.source, JOB.target] and call[call.index("--ray-address") + 1] == "10.0.0.1:6379"
+    assert call[:3] == ["curate", JOB.source, JOB.target] and call[call.index("--ray-address") + 1] == "10.0.0.1:24690"
     starts = [words for words in calls if words[0] == "srun" and "start" in words]
     assert sorted("--head" in words for words in starts) == [False, True]
-    assert next(w for w in starts if "--head" not in w)[1:4] == ["--nodes=2", "--ntasks=2", "--exclude=n1"]
+    assert all("--cpus-per-task=16" in words for words in starts)  # a step inherits them no more, since Slurm 22.05
+    node = next(words for words in starts if "--head" not in words)
+    assert {"--nodes=2", "--ntasks=2", "--exclude=n1"} <= set(node) and "10.0.0.1:24690" in node
+
+
+@pytest.mark.parametrize(
+    ("program", "text", "said"),
+    [
+        ("srun", 'case "$*" in *hostname*) echo 127.0.1.1 fd00::1;; esac', "n1: no IPv4 address"),
+        ("ray", "exit 1", "Ray's head on n1 ended before it was up"),
+    ],
+)
+def test_a_job_whose_head_does_not_come_up_ends_at_once_and_says_so(
+    tmp_path: Path, tools: Path, program: str, text: str, said: str
+) -> None:
+    (tools / "srun").write_text('#!/bin/bash\ncase "$*" in *hostname*) echo 10.0.0.1;; *) exit 1;; esac\n')
+    (tools / program).write_text(f"#!/bin/bash\n{text}\n")
+    (tools / "sleep").write_text("#!/bin/bash\nexec /bin/sleep 0.2\n")
+    (tools / "sleep").chmod(0o755)
+    write(files_of("slurm", JOB), tmp_path / "out")
+    nodes = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "1", "SLURM_JOB_ID": "1"}
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", **nodes}
+    script = tmp_path / "out" / "ray.sbatch"
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and said in done.stderr
+    assert "facecaptionhq" not in (tmp_path / "calls").read_text()
 
 
 def test_an_array_shares_the_shards_out_without_ray_and_one_job_joins_them(tmp_path: Path, tools: Path) -> None:
@@ -117,7 +143,7 @@ def test_scripts_mean_the_same_files_from_whatever_folder_they_run(
     files = files_of(launcher, replace(JOB, source="run/fetch", target="run/curate", recipe="mine.toml"))
     write(files, tmp_path / "launch")
     monkeypatch.chdir("/")
-    nodes = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "1"}
+    nodes = {"SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "1", "SLURM_JOB_ID": "1"}
     for name in [name for name in files if name != "array.sh"]:
         calls = run(tmp_path / "launch" / name, tools, SLURM_ARRAY_TASK_ID="1", **nodes)
         words = next(words[words.index("curate") + 1 :] for words in calls if "curate" in words)
@@ -179,8 +205,10 @@ def test_a_launch_is_handed_over_where_its_program_is_and_else_says_what_to_do(
     with pytest.raises(ClusterError, match=r"sbatch ray\.sbatch.* ended with 3"):
         submit("slurm", tmp_path / "slurm")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="kubectl is not here"):
-        submit("kuberay", tmp_path / "kuberay")
+    (tmp_path / "bash").symlink_to("/bin/bash")  # is everywhere; what its script calls is what must be here
+    for launcher, program in PROGRAMS.items():
+        with pytest.raises(ClusterError, match=f"{program} is not here"):
+            submit(launcher, tmp_path / launcher)
     with pytest.raises(UsageError, match="did you mean 'slurm'"):
         files_of("slurn", JOB)
 
