@@ -18,7 +18,7 @@ from curation.errors import UsageError
 from facemakeup.faces.condition import FaceCondition, mixed_identity, mixing_weights
 from facemakeup.faces.crop import Size
 from facemakeup.inference.export import read_export
-from facemakeup.model.base import Frame, Prompt
+from facemakeup.model.base import BaseEncoders, Frame, Prompt
 from facemakeup.model.denoise import AS_TRAINED, BASE_MODEL, PUBLISHED, Conditions, Sampling, Scales, denoise
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
@@ -91,11 +91,8 @@ class FaceMakeUpPipeline:
         seeds = tuple(seeds) * len(prompts) if len(seeds) == 1 else tuple(seeds)
         if len(seeds) != len(prompts) or not prompts:
             raise UsageError(f"{len(prompts)} prompts need one seed or as many, not {len(seeds)}")
-        base, guidance, step = self.encoders.base, sampling.guidance_scale, self.encoders.base.side_step
-        if size.height % step or size.width % step:
-            raise UsageError(f"sides must be multiples of {step}, not {size.width}x{size.height}")
-        if negative_prompt and base.is_told_guidance:
-            raise UsageError("negative_prompt: this base is told guidance and draws no negative branch; leave it out")
+        base, guidance = self.encoders.base, sampling.guidance_scale
+        _require_taken(base, size, negative_prompt)
         frame = Frame.whole(size.height, size.width)
         told = base.prompt(prompts, [frame] * len(prompts), guidance)
         positive = self._positive(told, faces, mix, self._pose_tensor(pose, size))
@@ -160,3 +157,16 @@ class FaceMakeUpPipeline:
     def _pictures(self, latents_BCHW: Tensor) -> list[RgbImage]:
         pixels = ((self.encoders.base.decode(latents_BCHW) + 1) * 127.5).round().to(torch.uint8)
         return [np.ascontiguousarray(picture) for picture in pixels.permute(0, 2, 3, 1).cpu().numpy()]
+
+
+def _require_taken(base: BaseEncoders, size: Size, negative_prompt: str) -> None:
+    """Refuse what a base cannot draw.
+
+    Raises:
+        UsageError: its sides, or a negative prompt where there is no branch for one.
+    """
+    step = base.side_step
+    if size.height % step or size.width % step:
+        raise UsageError(f"sides must be multiples of {step}, not {size.width}x{size.height}")
+    if negative_prompt and base.is_told_guidance:
+        raise UsageError("negative_prompt: this base is told guidance and draws no negative branch; leave it out")
