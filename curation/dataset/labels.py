@@ -9,7 +9,7 @@ back to a share of the run (Horvitz and Thompson, JASA 47, 1952).
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from hashlib import sha256
 from math import isinf
 from pathlib import Path
@@ -113,11 +113,19 @@ def read_labels(path: Path) -> list[Label]:
     return standing(parse_lines(text.split("\n"), str(path)))
 
 
-def _entry_of(values: dict[str, Any]) -> Label | Retraction:
-    if "undo" in values:
-        return Retraction(**values)
-    named = values.pop("id", None)
-    label = Label(**values)
+def _entry_of(values: Any) -> Label | Retraction:
+    if not isinstance(values, dict):
+        raise UsageError("a JSON object is wanted")
+    named = values.pop("id", None) if "undo" not in values else None
+    kind: type[Label | Retraction] = Retraction if "undo" in values else Label
+    known = {field.name: field.default is MISSING for field in fields(kind)}
+    if unknown := sorted(values.keys() - known):
+        raise UsageError(f"unknown field {unknown[0]!r}")
+    if missing := [name for name, is_needed in known.items() if is_needed and name not in values]:
+        raise UsageError(f"the field {missing[0]!r} is missing; a label has uid, label, reviewer and time")
+    label = kind(**values)
+    if isinstance(label, Retraction):
+        return label
     if named is not None and named != label.id:
         raise UsageError(f"its id is {named}, and that of what it says {label.id}: the line was edited")
     return label

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.forget.takedowns import Request
-from curation.printable import joined, printable
+from curation.printable import counted, joined, printable
 
 
 def tell(path: Path, receipt: Mapping[str, Any]) -> str:
     """Return the counts of a receipt, and last where it lies; no plain address is in it."""
     num_found = sum(answer["num_images"] > 0 for answer in receipt["requests"])
+    asked, gone = counted(len(receipt["requests"]), "request"), counted(receipt["num_images"], "image")
     elsewhere = f", {len(receipt['elsewhere'])} elsewhere" if receipt.get("elsewhere") else ""
     return joined(
         (
-            f"{len(receipt['requests'])} requests, {num_found} of them found: {receipt['num_images']} images",
+            f"{asked}, {num_found} of them found: {gone}",
             f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted{elsewhere}",
             str(path),
         )

@@ -21,7 +21,7 @@ def _entry(entry: WeightsEntry) -> Iterator[str]:
     yield f"  {entry.about}"
     yield f"  {entry.num_bytes:,} bytes, licence: {entry.licence}"
     yield f"  sha256 {entry.sha256}"
-    yield f"  offered by {' and '.join(entry.addresses) or entry.publisher or entry.distribution}"
+    yield f"  offered by {' and '.join(entry.addresses) or entry.publisher or entry.distribution or 'this package'}"
 
 
 def _status(status: WeightsStatus) -> str:

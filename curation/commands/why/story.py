@@ -97,8 +97,10 @@ def why(run: Path, identity: str) -> list[Story]:
     places = (*stages_of(run), *derived_stages(run))
     images = find_images(places, identity)
     if not images:
-        forgotten = " It was forgotten: only its tombstone is left." if tombstones_of(run).names(identity) else ""
-        raise UsageError(f"{identity}: no stage of {run} ever saw it (as uid, URL, key or sha256).{forgotten}")
+        forgotten = "what was forgotten is known by its uid alone"
+        if tombstones_of(run).names(identity):
+            forgotten = "it was forgotten: only its tombstone is left"
+        raise UsageError(f"{identity}: no stage of {run} knows it now (as uid, URL, key or sha256); {forgotten}")
     manifests = {place.folder: _manifest(place) for place in places}
     return [_story(rows, manifests) for rows in images]
 

@@ -43,7 +43,8 @@ def test_what_is_taken_back_uncovers_the_label_before_it_and_is_nobody_elses() -
         (f'{{"uid": "{A}", "label": "single", "reviewer": "x", "time": "t", "probability": 0}}', "probability"),
         (f'{{"uid": "{A}", "label": "single", "reviewer": "x", "time": "t", "colour": 1}}', "colour"),
         (line_of(label(A, "single")).replace("single", "drawn").strip(), "was edited"),
-        ("[]", "no label"),
+        ("[]", "a JSON object is wanted"),
+        (f'{{"uid": "{A}", "label": "single", "reviewer": "x"}}', "the field 'time' is missing; a label has uid"),
         ('{"uid": 5, "label": "single", "reviewer": "x", "time": "t"}', "uid 5"),
         (f'{{"uid": "{A[:8]}", "label": "single", "reviewer": "x", "time": "t"}}', "'aaaaaaaa' of a label: 32 hex"),
         (

@@ -94,7 +94,7 @@ def test_uid_url_key_and_sha256_name_the_same_image(run: Path) -> None:
 
 def test_an_image_that_no_stage_saw_is_said_to_be_unknown(run: Path) -> None:
     for identity in ("0" * 32, "0" * 64, "http://example.org/never.jpg", "nokey"):
-        with pytest.raises(UsageError, match="ever saw it"):
+        with pytest.raises(UsageError, match="knows it now"):
             why(run, identity)
     with pytest.raises(UsageError, match=r"not an http\(s\) URL"):
         why(run, "ftp://example.org/a.jpg")
@@ -142,4 +142,4 @@ def test_the_command_prints_words_or_json(run: Path) -> None:
     (values,) = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     assert values["stages"][-1]["rejected_by"] == "colour"
     unknown = subprocess.run([*command[:-1], "nokey"], capture_output=True, text=True, check=False)
-    assert (unknown.returncode, "ever saw it" in unknown.stderr) == (2, True)
+    assert (unknown.returncode, "knows it now" in unknown.stderr) == (2, True)
