@@ -168,8 +168,8 @@ def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, s
             if len(failed) > max(settings.max_failed, settings.max_failed_fraction * num_new):
                 raise ShardError(
                     f"{job.shard}: {len(failed)} of {num_new} pictures stayed without a reply (first: {failed[0]}), "
-                    f"which points to whoever is asked ({job.endpoint or settings.model}; is it there?); nothing of this "
-                    f"shard was stored: mend that and run again, or pack by a recipe without [caption]"
+                    f"which points to whoever is asked ({job.endpoint or settings.model}; is it there?); nothing of "
+                    f"this shard was stored: mend that and run again, or pack by a recipe without [caption]"
                 )
     return answers
 
