@@ -54,36 +54,15 @@ class Mirror:
         for other in set(there) - {step, *spared, best}:
             self._remove(checkpoint.folder_of(self.folder, other))
 
-    def require_same_run(self, own: Path, config: TrainConfig) -> None:
-        """Refuse checkpoints of another run than that of the folder `own`, or of one with other settings.
-
-        Raises:
-            UsageError: that is so; nothing was changed, here or there.
-        """
-        found = self._newest_of(own)
-        for step in self.steps()[:1]:
-            folder = checkpoint.folder_of(self.folder, step)
-            there = checkpoint.Checkpoint(folder, _record(folder))
-            data = there.record["data_digest"] if found is None else found.record["data_digest"]
-            checkpoint.require_resumable(there, config, data)
-
-    def _newest_of(self, own: Path) -> checkpoint.Checkpoint | None:
-        """Return the newest whole checkpoint in a folder; where none is whole, the mirror's may stand for it."""
-        try:
-            return checkpoint.newest(own) if own.is_dir() else None
-        except VerificationError as error:
-            if not self.steps():
-                raise
-            log.warning("%s; going on from what lies in %s", error, self.folder)
-            return None
-
-    def fetch(self, own: Path) -> None:
+    def fetch(self, own: Path, config: TrainConfig) -> None:
         """Bring the newest whole checkpoint into the folder `own`, unless that has one that is as new.
 
         Raises:
+            UsageError: they are of another run than those in `own`, or of other settings; nothing was changed then.
             VerificationError: there are some, and not one arrives as its record says.
         """
         found = self._newest_of(own)
+        self._require_same_run(found, config)
         problems = []
         for step in self.steps():
             if found is not None and found.step >= step:
@@ -102,6 +81,27 @@ class Mirror:
             return
         if problems and found is None:
             raise VerificationError(f"{self.folder}: no checkpoint is whole: {'; '.join(problems)}")
+
+    def _newest_of(self, own: Path) -> checkpoint.Checkpoint | None:
+        """Return the newest whole checkpoint in a folder; where none is whole, the mirror's may stand for it."""
+        try:
+            return checkpoint.newest(own) if own.is_dir() else None
+        except VerificationError as error:
+            if not self.steps():
+                raise
+            log.warning("%s; going on from what lies in %s", error, self.folder)
+            return None
+
+    def _require_same_run(self, found: checkpoint.Checkpoint | None, config: TrainConfig) -> None:
+        for step in self.steps():
+            there = checkpoint.folder_of(self.folder, step)
+            try:
+                newest = checkpoint.Checkpoint(there, _record(there))
+                data = newest.record["data_digest"]
+            except (OSError, ValueError, KeyError):
+                continue  # damaged: passed over by name when it is fetched
+            checkpoint.require_resumable(newest, config, data if found is None else found.record["data_digest"])
+            return
 
     def _remove(self, folder: Path) -> None:
         with passing(folder):

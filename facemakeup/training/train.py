@@ -166,8 +166,7 @@ def _fetch(mirror: Mirror, own: Path, resume: bool, config: TrainConfig) -> None
         raise UsageError(
             f"{mirror.folder}: holds a run at step {steps[0]}; add --resume to go on with it, or give others"
         )
-    mirror.require_same_run(own, config)
-    mirror.fetch(own)
+    mirror.fetch(own, config)
 
 
 def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
