@@ -9,13 +9,13 @@ import typer
 
 from curation.arguments import path, place
 from curation.command_line.options import (
-    EXIT_SOME_SHARDS_FAILED,
     NUM_CORES,
     JsonOption,
     LogOption,
     RayOption,
     SetOption,
     WorkersOption,
+    exit_if_failed,
     load,
     location,
     progress,
@@ -25,7 +25,7 @@ from curation.command_line.options import (
 )
 from curation.command_line.seeing import open_page
 from curation.errors import UsageError
-from curation.printable import counted, say
+from curation.printable import say
 from curation.serving.serve import can_serve
 
 
@@ -67,10 +67,7 @@ def look(  # long: its options
             recipe=loaded, on_choice=lambda chosen: say(tell_choice(chosen), err=True), allow_removed=allow_removed,
         )  # fmt: skip
     say(to_json(values(looked)) if as_json else tell(looked))
-    if looked.manifest.failed:
-        failed = counted(len(looked.manifest.failed), "shard")
-        say(f"{failed} failed; the same command again retries only what failed", err=True)
-        raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
+    exit_if_failed(looked.manifest)
     if can_serve() and sys.stdout.isatty() and not (no_serve or as_json):
         from curation.commands.review.desk import Choices
 

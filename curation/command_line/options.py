@@ -124,6 +124,11 @@ def conclude(manifest: "Manifest", target: Path, as_json: bool) -> None:
     from curation.run.text import tell, values
 
     say(to_json(values(manifest, target)) if as_json else tell(manifest, target))
+    exit_if_failed(manifest)
+
+
+def exit_if_failed(manifest: "Manifest") -> None:
+    """End with the exit code of shards that failed, if some did."""
     if manifest.failed:
         failed = counted(len(manifest.failed), "shard")
         say(f"{failed} failed; the same command again retries only what failed", err=True)
