@@ -1,13 +1,15 @@
 """Sends very many real photos through one worker and its cell, with real networks, and notes what memory they take.
 
     python -m benchmarks.scale.soak [--pictures 5000] [--shard-pictures 100] [--recipe facecaptionhq-4m]
-        [--photos FOLDER] [--out benchmarks/results/soak.json]
+        [--photos FOLDER] [--side 320] [--out benchmarks/results/soak.json]
 
 Photos are those of FACECAPTIONHQ_GOLD, again and again, in as many shards as it takes: links to one tar, so each
-picture is decoded and measured every time. For the 100,000 of a long soak: `--pictures 100000 --shard-pictures 1000`.
+picture is decoded and measured every time. For the 100,000 of a long soak: `--pictures 100000 --shard-pictures 1000`;
+`--side` shrinks the photos first, so that it takes hours and not a night.
 """
 
 import argparse
+import io
 import json
 import os
 import random
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from benchmarks.provenance import RESULTS, commit, machine
 from curation.commands.curate import curate
@@ -72,15 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shard-pictures", type=int, default=100)
     parser.add_argument("--recipe", default="facecaptionhq-4m")
     parser.add_argument("--photos", type=Path, default=Path(os.environ.get("FACECAPTIONHQ_GOLD", "gold")))
+    parser.add_argument("--side", type=int, help="pixels of the longer side that photos are shrunk to, as JPEG")
     parser.add_argument("--out", type=Path, default=RESULTS / "soak.json")
     chosen = parser.parse_args(arguments)
     recipe, curve = load_recipe(chosen.recipe), Curve()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         num_shards = -(-chosen.pictures // chosen.shard_pictures)
-        write_source(Path(name, "in"), chosen.photos, num_shards, chosen.shard_pictures)
+        write_source(Path(name, "in"), chosen.photos, num_shards, chosen.shard_pictures, chosen.side)
         manifest = curate(Path(name, "in"), Path(name, "out"), recipe, Spread(num_workers=0), curve)
     result = {
         "recipe": chosen.recipe,
+        "side": chosen.side,
         "num_pictures": manifest.num_seen,
         "num_kept": manifest.num_kept,
         "rejected": manifest.rejected,
@@ -98,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write_source(folder: Path, photos: Path, num_shards: int, num_pictures: int) -> None:
+def write_source(folder: Path, photos: Path, num_shards: int, num_pictures: int, side: int | None = None) -> None:
     """Write one tar of so many photos, as often as there are, and link it under the name of every shard."""
     folder.mkdir()
     files = sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -107,9 +112,24 @@ def write_source(folder: Path, photos: Path, num_shards: int, num_pictures: int)
         raise SystemExit(f"{photos}: no photos; give --photos, or set FACECAPTIONHQ_GOLD")
     pictures = [(number, files[number % len(files)]) for number in range(num_pictures)]
     tar = folder / "000000.tar"
-    write_tar(tar, ((f"{number:06d}{file.suffix.lower()}", file.read_bytes()) for number, file in pictures))
+    write_tar(tar, ((f"{number:06d}{_suffix(file, side)}", _bytes(file, side)) for number, file in pictures))
     for shard in range(1, num_shards):
         (folder / f"{shard:06d}.tar").hardlink_to(tar)
+
+
+def _suffix(file: Path, side: int | None) -> str:
+    return file.suffix.lower() if side is None else ".jpg"
+
+
+def _bytes(file: Path, side: int | None) -> bytes:
+    """Return a photo's bytes, as they are or shrunk until its longer side has `side` pixels."""
+    if side is None:
+        return file.read_bytes()
+    with Image.open(file) as opened, io.BytesIO() as small:
+        image = ImageOps.exif_transpose(opened).convert("RGB")
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        image.save(small, "JPEG", quality=90)
+        return small.getvalue()
 
 
 def _cpu_s(pid: int) -> float:
