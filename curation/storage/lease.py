@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.errors import LeaseError, StorageError, VerificationError
+from curation.errors import LeaseError, ShardError, StorageError, VerificationError
 from curation.interrupts import command_typed
 from curation.storage.fence import Fence, fenced
 from curation.storage.lock import LEASE_FOLDER, LOCK_NAME, TTL_S, alone, together
@@ -208,7 +208,7 @@ def _release(lease: Lease, owner: dict[str, Any]) -> None:
         if _highest(lease.folder) == lease.number:
             publish_sealed(_path(lease.folder, lease.number), {**owner, "beat": -1, "released": True})
             _remove_older(lease.folder, lease.number)
-    except (StorageError, OSError) as error:
+    except (ShardError, StorageError, OSError) as error:
         log.warning("%s: the lease could not be released: %s", lease.folder, error)
 
 
@@ -218,7 +218,7 @@ def _beat(lease: Lease, owner: dict[str, Any], stop: threading.Event) -> None:
         beat += 1
         try:
             publish_sealed(_path(lease.folder, lease.number), {**owner, "beat": beat, "released": False})
-        except (StorageError, OSError) as error:
+        except (ShardError, StorageError, OSError) as error:
             log.warning("%s: no heartbeat could be written: %s", lease.folder, error)
 
 
@@ -291,10 +291,7 @@ def _path(folder: Path, number: int) -> Path:
 
 
 def _read(folder: Path, number: int) -> dict[str, Any]:
-    path = _path(folder, number)
-    if not is_local(path):
-        filesystem(path)
-    lease = read_sealed(path)
+    lease = read_sealed(path := _path(folder, number))
     if missing := HELD_BY - lease.keys():
         raise VerificationError(f"{path}: sealed, but no lease: it lacks {', '.join(sorted(missing))}")
     return lease

@@ -115,6 +115,22 @@ def filesystem(path: Path) -> tuple[Any, str]:
     return remote.fs, remote.path
 
 
+def uncached(path: Path) -> Path:
+    """Return a path that always asks the store: what another thread of this process listed before is not believed."""
+    if is_local(path):
+        return path
+    here = cast("Any", path)
+    return cast("Path", type(here)(str(path), **{**here.storage_options, "use_listings_cache": False}))
+
+
+def content_of(path: Path) -> bytes:
+    """Read a small file with one request, so that it is of one moment although others replace it."""
+    if is_local(path):
+        return path.read_bytes()
+    files, name = filesystem(path)
+    return bytes(files.cat_file(name))
+
+
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
     """Yield a local file with the bytes of `path`: itself, or a download that goes when the block ends."""

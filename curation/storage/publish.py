@@ -19,7 +19,7 @@ from typing import Any
 
 from curation.errors import DiskFullError, ShardError, StorageError, VerificationError
 from curation.storage.fence import passing
-from curation.storage.paths import filesystem, is_local
+from curation.storage.paths import content_of, filesystem, is_local, uncached
 from curation.storage.scratch import scratch_folder
 from curation.storage.store import put
 
@@ -123,7 +123,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     Raises:
         VerificationError: a byte of it has changed since.
     """
-    return unsealed(path.read_bytes(), str(path))
+    return unsealed(content_of(path), str(path))
 
 
 def unsealed(content: bytes, name: str) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 def _upload(temp: Path, path: Path, record: FileRecord) -> None:
     put(temp, path)
-    if record_of(path) != record:
+    if record_of(uncached(path)) != record:
         raise ShardError(f"{path}: what the store gives back is not what was put there")
 
 

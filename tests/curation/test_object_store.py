@@ -208,6 +208,9 @@ class Failing(Web):
         """End of the path of a PUT -> what to do when it comes, once."""
         self.lost: set[str] = set()
         """Ends of paths of PUTs whose first answer is lost."""
+        self.holds_back_listings_until: str | None = None
+        """Listings are made, and held back until the object with this end of its path is read."""
+        self.is_listed, self.is_read, self.is_late = threading.Event(), threading.Event(), threading.Event()
         self.stall_at_part: int | None = None
         self.stalled, self.goes_on = threading.Event(), threading.Event()
         super().__init__(Relay)
@@ -240,12 +243,24 @@ class Relay(BaseHTTPRequestHandler):
                     self.server.lost.discard(self.path.rpartition("/")[2])
                     self._answer(500, {}, b"<Error><Code>InternalError</Code></Error>")
                     return
+                self._hold_back()
                 self._answer(response.status, dict(response.headers), response.read())
         except OSError as error:
             code, body = getattr(error, "code", 502), error.read() if hasattr(error, "read") else b""
             self._answer(code, dict(getattr(error, "headers", {})), body)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _relay
+
+    def _hold_back(self) -> None:
+        """Let a listing that was asked for before a write arrive after it, while its reader looks at what it wrote."""
+        if self.command != "GET" or (name := self.server.holds_back_listings_until) is None:
+            return
+        if "list-type" in self.path:
+            self.server.is_listed.set()
+            self.server.is_read.wait(60)
+        elif self.path.endswith(name):
+            self.server.is_read.set()
+            self.server.is_late.wait(60)
 
     def _body(self) -> bytes | None:
         if (length := self.headers.get("Content-Length")) is not None:
@@ -366,3 +381,25 @@ def test_an_answer_that_is_lost_on_its_way_is_no_sign_of_another_run(
         proxy.lost.add("a.tar")
         publish(bucket / "out" / "a.tar", write(b"ours"))
     assert not proxy.lost and (bucket / "out" / "a.tar").read_bytes() == b"ours"
+
+
+def test_what_another_thread_listed_before_a_write_does_not_belie_what_was_written(
+    proxy: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat beside a run that lists its folder: the listing is made before the write, and arrives after."""
+    proxy.is_steady = True
+    bucket = bucket_at(proxy.address, monkeypatch, "late")
+    publish(bucket / "out" / "a.json", write(b"short"))
+    proxy.holds_back_listings_until = "a.json"
+
+    def list_folder() -> None:
+        files, name = filesystem(bucket / "out")
+        files.ls(name)
+        proxy.is_late.set()
+
+    lister = threading.Thread(target=list_folder)
+    lister.start()
+    assert proxy.is_listed.wait(60)
+    publish(bucket / "out" / "a.json", write(b"longer than before"))
+    lister.join()
+    assert proxy.is_late.is_set()
