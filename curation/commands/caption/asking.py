@@ -2,8 +2,9 @@
 
 import io
 from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 
 from PIL import Image
@@ -18,6 +19,8 @@ from curation.recipe.settings import DecodeLimits
 JPEG_QUALITY = 92
 NUM_WAITING = 2
 """Pictures that are ready, for each that is in question."""
+GRACE_S = 1.0
+"""How long replies that are under way are waited for where the work is broken off."""
 UNREADABLE = "unreadable"
 
 
@@ -30,31 +33,81 @@ class Replied:
     fault: str | None
     """Why there is no reply."""
     is_new: bool
-    """Whether it was asked about just now."""
+    """Whether it was asked about for this state of the shard, by this attempt or by an earlier one."""
 
 
-def in_order(pictures: Iterable[Row | bytes | None], asker: Asker, settings: CaptioningSettings) -> Generator[Replied]:
+Keep = Callable[[int, Row], None]
+"""Takes a reply as it comes: the number of its picture, and the columns of its row."""
+
+
+def in_order(
+    pictures: Iterable[Replied | bytes | None], asker: Asker, settings: CaptioningSettings, keep: Keep
+) -> Generator[Replied]:
     """Yield an answer for each picture; what is a reply already is passed on, and nobody is asked.
+
+    Replies are kept as they come, in whatever order. Where the work is broken off, those under way have `GRACE_S` to
+    come; `asker` is then to be closed, which ends the others.
 
     Raises:
         NobodyThereError: whoever is asked does not answer us.
     """
-    pool = ThreadPoolExecutor(asker.num_at_once)
+    pool, under_way = ThreadPoolExecutor(asker.num_at_once), _UnderWay(settings, keep)
     waiting: deque[Replied | Future[Reply]] = deque()
     try:
-        for picture in pictures:
+        for number, picture in enumerate(pictures):
             if isinstance(picture, bytes):
-                waiting.append(pool.submit(asker.ask, picture))
-            elif picture is None:
-                waiting.append(_new(Reply(fault=UNREADABLE), settings))
+                waiting.append(under_way.expect(pool.submit(asker.ask, picture), number))
             else:
-                waiting.append(Replied(picture, None, is_new=False))
+                waiting.append(_new(Reply(fault=UNREADABLE), settings) if picture is None else picture)
+            under_way.take(0.0)
             while len(waiting) > NUM_WAITING * asker.num_at_once:
-                yield _answer(waiting.popleft(), settings)
+                yield under_way.answer(waiting.popleft())
         while waiting:
-            yield _answer(waiting.popleft(), settings)
+            yield under_way.answer(waiting.popleft())
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        under_way.end()
+
+
+class _UnderWay:
+    """Questions that were asked, and their answers until their turn comes."""
+
+    def __init__(self, settings: CaptioningSettings, keep: Keep) -> None:
+        self._settings, self._keep = settings, keep
+        self._asked: dict[Future[Reply], int] = {}
+        self._came: dict[Future[Reply], Replied] = {}
+
+    def expect(self, future: Future[Reply], number: int) -> Future[Reply]:
+        """Wait from now on for the answer about the picture of this number."""
+        self._asked[future] = number
+        return future
+
+    def answer(self, waiting: Replied | Future[Reply]) -> Replied:
+        """Return an answer, once it is there."""
+        if isinstance(waiting, Replied):
+            return waiting
+        while waiting not in self._came:
+            self.take(None)
+        return self._came.pop(waiting)
+
+    def take(self, seconds: float | None, until: str = FIRST_COMPLETED) -> None:
+        """Keep what has come, after waiting for so long at most."""
+        done = wait(self._asked, seconds, until).done
+        refusals = [error for future in done if (error := future.exception()) is not None]
+        for future in done:
+            number = self._asked.pop(future)
+            if future.exception() is None:
+                replied = self._came[future] = _new(future.result(), self._settings)
+                if replied.fault is None:
+                    self._keep(number, replied.columns)
+        if refusals:
+            raise refusals[0]
+
+    def end(self) -> None:
+        """Keep what comes soon; whatever is wrong now has been said already."""
+        self._asked = {future: number for future, number in self._asked.items() if not future.cancelled()}
+        with suppress(Exception):
+            self.take(GRACE_S, ALL_COMPLETED)
 
 
 def shown_of(image_bytes: bytes, max_side_px: int, limits: DecodeLimits) -> bytes | None:
@@ -67,10 +120,6 @@ def shown_of(image_bytes: bytes, max_side_px: int, limits: DecodeLimits) -> byte
     image.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
     image.save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
-
-
-def _answer(waiting: Replied | Future[Reply], settings: CaptioningSettings) -> Replied:
-    return waiting if isinstance(waiting, Replied) else _new(waiting.result(), settings)
 
 
 def _new(reply: Reply, settings: CaptioningSettings) -> Replied:

@@ -4,7 +4,6 @@ Where a picture has one is known even after the picture was forgotten: its row s
 keeps the place that the picture had.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,10 @@ from curation.dataset.stages import CAPTION, CURATE, FORGET
 from curation.errors import UsageError
 from curation.recipe.recipe import Recipe
 from curation.run.target import finished
+from curation.storage.publish import digest
 
 NUM_DIGEST_DIGITS = 16
+PROVENANCE_NAMES = tuple(field.name for field in PROVENANCE)
 Places = Mapping[tuple[str, int], str]
 """Curated shard and row -> what names the new caption that the picture has; "" where the picture is forgotten."""
 
@@ -68,8 +69,9 @@ def places_in(folder: Path, source: Path) -> Places:
     captions = reports_of(folder)
     for report in read_manifest(source, CURATE.name).shards:
         if report.shard in captions:
-            table = read_ledger(captions[report.shard].file(folder, ".parquet"), ["uid", "reply", HAS_CAPTION.name])
-            digests = {row["uid"]: _digest(row["reply"]) for row in table.to_pylist() if row[HAS_CAPTION.name]}
+            columns = ["uid", "reply", HAS_CAPTION.name, *PROVENANCE_NAMES]
+            told = read_ledger(captions[report.shard].file(folder, ".parquet"), columns).to_pylist()
+            digests = {row["uid"]: _digest(row) for row in told if row[HAS_CAPTION.name]}
             rows = read_ledger(report.file(source, ".parquet"), ["uid", "kept", "rejected_by", "format"]).to_pylist()
             places |= {
                 (report.shard, number): digests[row["uid"]]
@@ -94,10 +96,11 @@ def reports_of(folder: Path) -> dict[str, ShardReport]:
 
 def captions_of_shard(folder: Path, report: ShardReport) -> dict[str, NewCaption]:
     """Return the fit replies about one curated shard, by uid."""
-    names = [field.name for field in PROVENANCE]
-    rows = read_ledger(report.file(folder, ".parquet"), ["uid", "kept", "reply", *names]).to_pylist()
+    rows = read_ledger(report.file(folder, ".parquet"), ["uid", "kept", "reply", *PROVENANCE_NAMES]).to_pylist()
     return {
-        row["uid"]: NewCaption(told(row["reply"]), {name: row[name] for name in names}) for row in rows if row["kept"]
+        row["uid"]: NewCaption(told(row["reply"]), {name: row[name] for name in PROVENANCE_NAMES})
+        for row in rows
+        if row["kept"]
     }
 
 
@@ -105,8 +108,11 @@ def _was_kept(row: Mapping[str, Any]) -> bool:
     return row["kept"] or (row["rejected_by"] == FORGET and row["format"] is not None)
 
 
-def _digest(reply: str | None) -> str:
-    return "" if reply is None else hashlib.sha256(reply.encode()).hexdigest()[:NUM_DIGEST_DIGITS]
+def _digest(row: Mapping[str, Any]) -> str:
+    """Name all that is packed of a reply: its text, and where it comes from."""
+    if row["reply"] is None:
+        return ""
+    return digest([row["reply"], *(row[name] for name in PROVENANCE_NAMES)])[:NUM_DIGEST_DIGITS]
 
 
 def _checks(manifest: Manifest) -> object:

@@ -11,8 +11,8 @@ import base64
 import json
 import os
 import threading
-import time
 from collections.abc import AsyncIterable, Mapping
+from concurrent.futures import CancelledError
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +49,7 @@ class Endpoint:
             limits=httpx2.Limits(max_connections=settings.num_requests),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
+        self._ended, self._asking = threading.Event(), threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint", daemon=True)
         self._thread.start()
@@ -63,23 +64,40 @@ class Endpoint:
 
         Raises:
             NobodyThereError: the server knows neither us nor the model.
+            CancelledError: `close` was called meanwhile.
         """
         body, wait_s = json.dumps(question(picture, self._settings)).encode(), self._settings.retry_wait_s
         for num_asked in range(1, self._settings.num_retries + 2):
-            answer, asked_wait_s = asyncio.run_coroutine_threadsafe(self._once(body), self._loop).result()
+            answer, asked_wait_s = self._answer(body)
             is_last = num_asked == self._settings.num_retries + 1
             if answer.fault not in PASSING or is_last or not self._budget.take():
                 break
-            time.sleep(min(wait_s if asked_wait_s is None else asked_wait_s, self._settings.max_retry_after_s))
+            self._ended.wait(min(wait_s if asked_wait_s is None else asked_wait_s, self._settings.max_retry_after_s))
             wait_s *= 2
         return Reply(answer.text, answer.fault, answer.answered_by, answer.finish_reason, num_asked)
 
     def close(self) -> None:
-        """Let go of its connections."""
-        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+        """End what is under way, without its answer, and let go of all connections."""
+        with self._asking:
+            self._ended.set()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _answer(self, body: bytes) -> tuple[Reply, float | None]:
+        with self._asking:  # what is asked before the end is there for it to be ended
+            if self._ended.is_set():
+                raise CancelledError
+            asked = asyncio.run_coroutine_threadsafe(self._once(body), self._loop)
+        return asked.result()
+
+    async def _end(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._client.aclose()
 
     async def _once(self, body: bytes) -> tuple[Reply, float | None]:
         """Return one answer, and how long the server wants us to wait, where it says so."""

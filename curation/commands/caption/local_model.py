@@ -22,7 +22,7 @@ class LocalModel:
 
     def __init__(self, settings: CaptioningSettings, device: str) -> None:
         """Load it, or take the one that this process has loaded already."""
-        self._settings = settings
+        self._settings, self._is_closed = settings, False
         self._processor, self._model = _loaded(settings.model, settings.revision, device)
 
     def ask(self, picture: bytes) -> Reply:
@@ -37,7 +37,11 @@ class LocalModel:
         with Image.open(io.BytesIO(picture)) as image, torch.inference_mode():
             inputs = self._inputs(image.convert("RGB")).to(self._model.device)
             (tokens,) = self._model.generate(
-                **inputs, max_new_tokens=settings.max_tokens, do_sample=settings.temperature > 0, **sampling
+                **inputs,
+                max_new_tokens=settings.max_tokens,
+                do_sample=settings.temperature > 0,
+                stopping_criteria=[lambda ids, _: torch.full((len(ids),), self._is_closed, device=ids.device)],
+                **sampling,
             )
         new = _without_prompt(tokens.tolist(), inputs)
         text = self._processor.batch_decode([new], skip_special_tokens=True)[0]
@@ -45,7 +49,8 @@ class LocalModel:
         return Reply(storable(text), None, settings.model, finish, 1)
 
     def close(self) -> None:
-        """Keep the model: the next shard of this process takes it."""
+        """End a reply that is being written; the next shard of this process takes the model."""
+        self._is_closed = True
 
     def _inputs(self, image: Any) -> Any:
         if getattr(self._processor, "chat_template", None):

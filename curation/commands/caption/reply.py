@@ -48,7 +48,7 @@ class Asker(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """End what is under way, without its reply, and let go of connections."""
         ...
 
 

@@ -1,37 +1,42 @@
 """One curated shard is asked about: a few pictures at once, each answer in its picture's row, one ledger at the end.
 
-A reply that an earlier state of the shard has is taken over, so a picture is paid for once, whatever `decide`, `forget`
-or other checks have changed since.
+A reply that an earlier state of the shard has, or that came before an earlier attempt ended, is taken over, so a
+picture is paid for once, whatever `decide`, `forget`, other checks or a kill have changed since.
 """
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
+from curation.commands.caption.arrived import Arrived
 from curation.commands.caption.asking import UNREADABLE, Replied, in_order, shown_of
 from curation.commands.caption.claims import columns_of
 from curation.commands.caption.endpoint import Endpoint
+from curation.commands.caption.known import Known, known_of
 from curation.commands.caption.local_model import LocalModel
 from curation.commands.caption.reply import Asker, Budget
 from curation.commands.caption.rows import IDENTITY, LEDGER_SCHEMA, REPLY_FIELDS, Row, judged
 from curation.dataset.ledger import read_ledger, write_ledger
-from curation.dataset.manifest import ShardReport, committed, read_report, stats_path
+from curation.dataset.manifest import ShardReport, committed
 from curation.dataset.stages import CAPTION
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import consult
-from curation.errors import ShardError, VerificationError
+from curation.errors import ShardError
 from curation.recipe.captioning import ASKED, CaptioningSettings
 from curation.recipe.recipe import Recipe
 from curation.run.costs import whereabouts
+from curation.run.lookup import is_in
 from curation.run.shard_writer import commit_report, report_of
 from curation.storage.lease import Lease
 from curation.storage.paths import local_copy
-from curation.storage.publish import digest, is_there, publish
+from curation.storage.publish import digest, publish
 
 MIN_BUDGET = 10
 """Requests of a shard that may be made again, however small it is."""
@@ -95,18 +100,22 @@ def caption_shard(job: CaptionJob) -> ShardReport:
     if (report := captioned(job)) is not None:
         return report
     started = time.time()
-    curated, earlier = _curated(job), _earlier(job)
-    stones = consult(job.target) | consult(job.source)
-    living = [row for row in curated if not stones.hold_row(row)]
-    answers = _replies(job, living, earlier)
-    replies, faults = [answer.columns for answer in answers], [answer.fault for answer in answers]
-    by_uid = {row["uid"]: row for row in judged(living, replies, faults, job.settings.checks)}
-    rows = [by_uid.get(row["uid"]) or stones.row(_unasked(row), LEDGER_SCHEMA) for row in curated]
-    ledger = job.target / f"{job.shard}.parquet"
-    work_id = caption_work_id(job.shard, job.tar_sha256, job.recipe)
-    record = publish(ledger, partial(write_ledger, rows=rows, schema=LEDGER_SCHEMA, footer=_footer(job)))
-    run = whereabouts(started) | _counts(answers)
-    return commit_report(job.target, job.lease, report_of(job.shard, work_id, rows, {ledger.name: record}, run))
+    with Arrived(job.target, job.shard, digest(asked(job.settings))) as arrived:
+        known = known_of(job.target, job.shard, arrived)
+        curated, stones = _curated(job, known), consult(job.target) | consult(job.source)
+        living = [row for row in curated if row["kept"] and not stones.hold_row(row)]
+        answers = _replies(job, living, known, arrived)
+        replies, faults = [answer.columns for answer in answers], [answer.fault for answer in answers]
+        by_uid = {row["uid"]: row for row in judged(living, replies, faults, job.settings.checks)} | dict(known.stones)
+        rows = [by_uid.get(row["uid"]) or stones.row(_unasked(row), LEDGER_SCHEMA) for row in curated]
+        ledger = job.target / f"{job.shard}.parquet"
+        work_id = caption_work_id(job.shard, job.tar_sha256, job.recipe)
+        record = publish(ledger, partial(write_ledger, rows=rows, schema=LEDGER_SCHEMA, footer=_footer(job)))
+        run = whereabouts(started) | _counts(answers)
+        report = report_of(job.shard, work_id, rows, {ledger.name: record}, run)
+        commit_report(job.target, job.lease, report)
+        arrived.remove()
+    return report
 
 
 def _footer(job: CaptionJob) -> dict[str, str]:
@@ -124,43 +133,36 @@ def _unasked(row: Row) -> dict[str, Any]:
     return {**{name: row[name] for name in IDENTITY}, **nothing, "kept": False, "has_caption": False}
 
 
-def _curated(job: CaptionJob) -> list[dict[str, Any]]:
-    """Return what is asked about, in order: who is kept, and the scores that a text may contradict."""
+def _curated(job: CaptionJob, known: Known) -> list[dict[str, Any]]:
+    """Return what is asked about, in order: who is kept, and the scores that a text may contradict.
+
+    Among them stand those who were forgotten after they had been asked about.
+    """
     ledger = read_ledger(job.report.file(job.source, ".parquet"))
     table = ledger.select(["kept", *IDENTITY, *columns_of(ledger.column_names)])
-    rows: list[dict[str, Any]] = table.filter(table["kept"]).to_pylist()
+    rows: list[dict[str, Any]] = table.filter(pc.or_(table["kept"], is_in(table["uid"], known.stones))).to_pylist()
     return rows
 
 
-def _earlier(job: CaptionJob) -> dict[tuple[str, str], Row]:
-    """Return the replies that an earlier state of this shard has, by uid and sha256 of the picture."""
-    try:
-        report = read_report(stats_path(job.target, job.shard))
-    except (OSError, VerificationError):
-        return {}
-    path = job.target / f"{job.shard}.parquet"
-    if path.name not in report.files or not is_there(path, report.files[path.name]):
-        return {}
-    rows = read_ledger(path).to_pylist()
-    return {(row["uid"], row["sha256"]): row for row in rows if row["reply"] is not None}
-
-
-def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, str], Row]) -> list[Replied]:
-    """Return each picture's answer, in order.
+def _replies(job: CaptionJob, rows: Sequence[Row], known: Known, arrived: Arrived) -> list[Replied]:
+    """Return each picture's answer, in order; new ones are kept as they come.
 
     Raises:
         ShardError: too many have none.
     """
-    settings, known = job.settings, [earlier.get((row["uid"], row["sha256"])) for row in rows]
-    num_new = known.count(None)
-    if not num_new:
-        return [Replied(reply, None, is_new=False) for reply in known if reply is not None]
+    settings, replied = job.settings, [known.reply_to(row) for row in rows]
+    if not (num_new := replied.count(None)):
+        return [reply for reply in replied if reply is not None]
     answers: list[Replied] = []
     failed: list[str] = []
     budget = Budget(max(MIN_BUDGET, int(settings.max_retry_fraction * num_new)))
+
+    def keep(number: int, columns: Row) -> None:
+        arrived.add(rows[number]["uid"], rows[number]["sha256"], columns)
+
     with (
         closing(_asker(job, budget)) as asker,
-        closing(in_order(_pictures(job, rows, known), asker, settings)) as replies,
+        closing(in_order(_pictures(job, rows, replied), asker, settings, keep)) as replies,
     ):
         for answer in replies:
             answers.append(answer)
@@ -168,8 +170,9 @@ def _replies(job: CaptionJob, rows: Sequence[Row], earlier: Mapping[tuple[str, s
             if len(failed) > max(settings.max_failed, settings.max_failed_fraction * num_new):
                 raise ShardError(
                     f"{job.shard}: {len(failed)} of {num_new} pictures stayed without a reply (first: {failed[0]}), "
-                    f"which points to whoever is asked ({job.endpoint or settings.model}; is it there?); nothing of "
-                    f"this shard was stored: mend that and run again, or pack by a recipe without [caption]"
+                    f"which points to whoever is asked ({job.endpoint or settings.model}; is it there?); the shard "
+                    f"is not done, and what came is kept: mend that and run again, which asks only about the others, "
+                    f"or pack by a recipe without [caption]"
                 )
     return answers
 
@@ -180,7 +183,9 @@ def _asker(job: CaptionJob, budget: Budget) -> Asker:
     return Endpoint(str(job.endpoint), job.settings, budget)
 
 
-def _pictures(job: CaptionJob, rows: Sequence[Row], known: Sequence[Row | None]) -> Iterator[Row | bytes | None]:
+def _pictures(
+    job: CaptionJob, rows: Sequence[Row], replied: Sequence[Replied | None]
+) -> Iterator[Replied | bytes | None]:
     """Yield the reply of each picture that has one, or the JPEG to ask about; None where it cannot be read.
 
     Raises:
@@ -190,7 +195,7 @@ def _pictures(job: CaptionJob, rows: Sequence[Row], known: Sequence[Row | None])
     limits = job.recipe.file.decode.admitting_all()
     with local_copy(path) as tar:
         samples = read_samples(tar, {row["uid"] for row in rows}, shown=path)
-        for row, reply in zip(rows, known, strict=True):
+        for row, reply in zip(rows, replied, strict=True):
             sample = next(samples, None)
             if sample is None or sample.key != row["uid"]:
                 raise ShardError(f"{path}: {row['uid']} is kept in the ledger but does not stand there in the tar")

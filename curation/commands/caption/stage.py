@@ -6,6 +6,7 @@ per shard. Which caption is trained on, `pack` chooses by the recipe.
 
 from pathlib import Path
 
+from curation.commands.caption.arrived import files_of
 from curation.commands.caption.endpoint import require_address
 from curation.commands.caption.local_model import require_transformers
 from curation.commands.caption.shard import CaptionJob, caption_shard, caption_work, captioned
@@ -18,6 +19,7 @@ from curation.run.derived import register
 from curation.run.runner import OnOutcome, Spread, run_all, silent
 from curation.run.target import Facts, claimed, finish, finished, work_of
 from curation.storage.paths import named
+from curation.storage.publish import remove
 
 
 def caption(
@@ -49,7 +51,10 @@ def caption(
         jobs = [CaptionJob(report.shard, source, report, target, recipe, at, lease) for report in curated.shards]
         outcomes = run_all(jobs, caption_shard, spread, on_outcome, captioned)
         facts = Facts(extra={MADE_FROM: curated.state})
-        return finish(target, CAPTION, recipe, work_digest, outcomes, facts, lease)
+        manifest = finish(target, CAPTION, recipe, work_digest, outcomes, facts, lease)
+        for path in () if manifest.failed else files_of(target):
+            remove(path)  # of attempts that ended between a done record and this
+        return manifest
 
 
 def captions_of_folder(source: Path) -> Path:

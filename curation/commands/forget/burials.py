@@ -8,6 +8,7 @@ from curation.commands.forget.packed import bury_packed, seats_of
 from curation.commands.forget.prepare import (
     StageBurial,
     Told,
+    bury_arrived,
     bury_selection,
     bury_shards,
     find_again,
@@ -69,6 +70,7 @@ def _bury_captioned(
     stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
 ) -> None:
     bury_shards(stage, before, preparation, uids)
+    bury_arrived(stage, preparation, uids)
     put_records(stage, preparation, told, **refresh_captioned(stage, before))
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.commands.caption.arrived import files_of, lines_without
 from curation.commands.caption.shard import caption_work_id
 from curation.commands.curate import curate_work_id_of
 from curation.commands.fetch.placeholders import find, summary
@@ -293,6 +294,19 @@ def refresh_curated(stage: StageBurial, before: StageBurial | None) -> None:
         was, is_ = (record.files[record.file(Path(), ".tar").name].sha256 for record in (old, new))
         if report.work_id == curate_work_id_of(shard, was, recipe, keys):
             stage.new[shard] = replace(report, work_id=curate_work_id_of(shard, is_, recipe, keys))
+
+
+def bury_arrived(stage: StageBurial, preparation: Preparation, uids: frozenset[str]) -> None:
+    """Prepare the replies that came before their shard was done, without those about the images."""
+    folder = stage.place.folder
+    for path in files_of(folder):
+        if (left := lines_without(path, uids)) is None:
+            continue
+        file = stage.file(path.relative_to(folder).as_posix())
+        if left:
+            preparation.put(file, record_of(path), partial(Path.write_bytes, data=left))
+        else:
+            preparation.deletions.append(file)
 
 
 def refresh_captioned(stage: StageBurial, before: StageBurial | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.commands.caption.arrived import REPLIES
 from curation.commands.rank.stage import is_selection
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME, STATS_SUFFIX, WORK_NAME
 from curation.dataset.stages import LEFT_OUT_NAME, RANK, REWRITTEN, STAGES
@@ -100,6 +101,8 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
             continue
         if name.endswith(".intent") and MANIFEST_NAME not in names:
             continue  # tells the next attempt at an unfinished stage which picture took its worker down
+        if name.endswith(REPLIES):
+            continue  # was paid for, and the next attempt at its shard takes it; `caption` removes it when it ends
         if name == LEFT_OUT_NAME and MANIFEST_NAME not in names:
             continue  # tells the next attempt at an unfinished pack how its shards were cut
         if name.startswith(f"{TEMP_FOLDER}/"):

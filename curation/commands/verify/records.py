@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.commands.caption.arrived import REPLIES
 from curation.commands.curate import curate_work, curate_work_id
 from curation.commands.rank.stage import rank_work
 from curation.commands.verify.faults import Fault, Note
@@ -240,7 +241,9 @@ def known_names(records: StageRecords) -> set[str]:
 def _note_others(records: StageRecords) -> None:
     known = known_names(records)
     for name in records.names:
-        if name.startswith(f"{TEMP_FOLDER}/"):
+        if name.endswith(REPLIES):
+            records.note(name, "replies about a shard that is not done; run caption again, which takes them")
+        elif name.startswith(f"{TEMP_FOLDER}/"):
             records.note(name, "a temporary file; `gc` removes those of dead runs")
         elif name not in known and not name.startswith(SEALED_FOLDERS) and not _is_broken_record(records, name):
             records.note(name, "named by no manifest and no done record; `gc` removes it if it is the stage's own")
