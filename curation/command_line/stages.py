@@ -58,17 +58,22 @@ def rank(
         str | None, typer.Option("--waiver", help="Why gates may let pass what no column says anything of.")
     ] = None,
     grow: Annotated[
-        int | None, typer.Option("--grow", min=1, help="Of a finished selection, admit so many rows below its cut.")
+        int | None,
+        typer.Option("--grow", min=1, help="Admit so many rows more, below the cut of a finished selection: no total."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Join the two metadata sets by URL, pass the gates, and select the top images by the recipe's key."""
     loaded = load(recipe, changes)
+    from curation.commands.rank.growth import grown_by
     from curation.commands.rank.stage import Safeguards
     from curation.commands.rank.stage import rank as run
 
     safeguards = Safeguards(release, blocklist or (), waiver)
-    conclude(run(facecaption, laion, target, loaded, safeguards, detections, grow), target, as_json)
+    manifest = run(facecaption, laion, target, loaded, safeguards, detections, grow)
+    if grow is not None:
+        say(grown_by(manifest, grow), err=True)
+    conclude(manifest, target, as_json)
 
 
 def import_(

@@ -6,6 +6,8 @@ environment. Encoded bytes go in, JSON comes out; pixels cross nothing.
 
 import atexit
 import json
+import logging
+import math
 import os
 import re
 import resource
@@ -45,6 +47,7 @@ ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 """Names of variables that are kept from the child: it needs no key to anything."""
+log = logging.getLogger(__name__)
 START = "from curation.sandbox.watcher import watch; watch(); from curation.sandbox.child import main; main()"
 
 
@@ -63,6 +66,8 @@ class Cell:
         self._loaded: tuple[Any, ...] | None = None
         self._loading_s = 0.0
         self._num_base_bytes = 0
+        self._num_batches = 0
+        self._is_told_of_age = False
         self._owner = os.getpid()
 
     def measure(
@@ -96,6 +101,7 @@ class Cell:
             try:
                 self._load(load, name)
                 seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
+                self._num_batches += 1
                 answer = self._ask(Portion(tuple(entries), max_mib or load.curate.max_measure_mib), seconds)
                 return answer if isinstance(answer, CellFault) else self._measured_in(answer, len(entries), read)
             except BaseException:
@@ -124,6 +130,7 @@ class Cell:
         if is_alive and self._loaded == wanted:
             if not self._has_grown(request.curate):
                 return
+            self._tell_of_age(request.curate)
             self._close()
             is_alive = False
         if not is_alive or self._loaded is None or self._loaded[0] != environment:
@@ -135,13 +142,25 @@ class Cell:
         if "error" in answer:
             raise error_named(str(answer["error"]))(str(answer["message"]))
         self._loaded = wanted
-        self._num_base_bytes = self._num_bytes()
+        self._num_base_bytes, self._num_batches = self._num_bytes(), 0
         self._loading_s += cpu_seconds(answer)
 
     def _has_grown(self, curate: CurateSettings) -> bool:
         """Whether the child has kept so much memory between pictures that a new one should take its place."""
         allowed = RENEWED_AT * (curate.max_measure_mib << 20)
         return curate.device == "cpu" and self._num_bytes() - self._num_base_bytes > allowed
+
+    def _tell_of_age(self, curate: CurateSettings) -> None:
+        """Say once where a child is old after its first batch: then all models are loaded for every batch."""
+        if self._num_batches > 1 or self._is_told_of_age:
+            return
+        self._is_told_of_age = True
+        kept_mib = (self._num_bytes() - self._num_base_bytes) / (1 << 20)
+        log.warning(
+            "curate.max_measure_mib = %d: one batch leaves %d MiB in the process that measures, more than it may keep, "
+            "so that a new one loads all models for the next batch; it goes on, slowly; give at least %d",
+            curate.max_measure_mib, kept_mib, math.ceil(kept_mib / RENEWED_AT) + 1,
+        )  # fmt: skip
 
     def _num_bytes(self) -> int:
         """Address space of the child, which is what its limit counts; 0 where it is dead."""

@@ -65,6 +65,14 @@ def grown_before(manifest: Manifest | None) -> tuple[int, ...]:
     return () if manifest is None else tuple(manifest.extra.get(GROWN, ()))
 
 
+def grown_by(manifest: Manifest, num_asked: int) -> str:
+    """Return what a selection has come to, for whoever asked for so many rows more."""
+    return (
+        f"--grow {num_asked}: so many more than were selected before, not a total; asked for in all so far: "
+        f"{sum(grown_before(manifest))} more; selected now: {manifest.num_kept}"
+    )
+
+
 def require_grown(manifest: Manifest, done: ShardReport, where: object) -> None:
     """Make sure that a manifest is of the rows that are there.
 

@@ -9,8 +9,8 @@ import pytest
 from curation.commands.curate import curate
 from curation.dataset.manifest import Manifest
 from curation.errors import UsageError
-from curation.run.runner import Spread
-from tests.curation.shards import RECIPE, colourful, mixed_source, recipe_from, sample_members, write_shard
+from curation.run.runner import Outcome, Spread
+from tests.curation.shards import RECIPE, bytes_of, colourful, mixed_source, recipe_from, sample_members, write_shard
 
 ALONE = Spread(num_workers=0)
 TEXT = RECIPE.replace("[[filters]]", "[curate]\nisolate = false\n[[filters]]")
@@ -143,3 +143,20 @@ def test_a_folder_of_pictures_that_grew_is_said_to_be_cut_anew_and_measured_wher
     assert all_of(target) == before
     grown = run(source, target, allow_removed=True)
     assert (grown.num_seen, grown.extra["removed"]) == (4, [{"gone": [], "changed": ["00000"]}])
+
+
+def test_a_machine_that_lacks_the_source_fails_its_shards_by_name_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    source, target, elsewhere = mixed_source(tmp_path / "in", 2), tmp_path / "out", tmp_path / "elsewhere"
+    recipe, ends = recipe_from(tmp_path, TEXT), []
+
+    def meanwhile(outcome: Outcome) -> None:
+        ends.append(outcome)
+        if source.is_dir():
+            source.rename(elsewhere)  # as a machine sees it that has not mounted it
+
+    failed = curate(source, target, recipe, ALONE, meanwhile).failed
+    assert list(failed) == ["00001"] and f"{source}/00001.tar: no such shard on " in failed["00001"]
+    elsewhere.rename(source)
+    assert curate(source, target, recipe, ALONE).failed == {}
+    curate(source, tmp_path / "whole", recipe, ALONE)
+    assert bytes_of(target) == bytes_of(tmp_path / "whole") and len(ends) == 2

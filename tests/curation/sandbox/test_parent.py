@@ -188,6 +188,19 @@ def test_a_cell_that_keeps_memory_is_renewed_before_a_picture_pays_for_it(tmp_pa
     assert pids[0] == pids[1] and len(set(pids)) == 2, "two leaks are more than half of what a picture may take"
 
 
+@pytest.mark.slow
+def test_a_limit_that_is_too_small_for_what_one_batch_leaves_is_told_of_once_with_one_that_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, cell, pids = poison_recipe(tmp_path, ("max_measure_mib = 1024", "max_measure_mib = 600")), Cell(), set()
+    for _ in range(3):
+        answered(cell.measure([Entry("0" * 32, poison(LEAKING))], recipe, {}))
+        pids.add(cell.pid)
+    cell.close()
+    (told,) = (record.getMessage() for record in caplog.records if "max_measure_mib" in record.getMessage())
+    assert len(pids) == 3 and 600 < int(told.rpartition("give at least ")[2]) < 1024
+
+
 def answered(answer: list[Measured] | CellFault) -> list[Measured]:
     assert not isinstance(answer, CellFault), answer
     return answer

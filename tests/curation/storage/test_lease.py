@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -106,10 +107,17 @@ def test_a_killed_holder_of_this_machine_is_followed_at_once(tmp_path: Path, clo
     assert clock.now == 0.0
 
 
-def test_a_holder_elsewhere_is_followed_only_when_its_heart_has_stopped(tmp_path: Path, clock: Clock) -> None:
-    elsewhere(tmp_path, 7)
+@pytest.mark.parametrize("its_clock_s", [0, 86_400, -86_400])
+def test_a_holder_elsewhere_is_followed_only_when_its_heart_has_stopped_whatever_its_clock_says(
+    tmp_path: Path, clock: Clock, its_clock_s: int
+) -> None:
+    def beat(number: int = 0) -> None:
+        elsewhere(tmp_path, 7, number)
+        os.utime(tmp_path / LEASE_FOLDER / "000007.json", (time.time() + its_clock_s,) * 2)
+
+    beat()
     beats = count(1)
-    clock.meanwhile.append(lambda: elsewhere(tmp_path, 7, next(beats)))
+    clock.meanwhile.append(lambda: beat(next(beats)))
     with pytest.raises(LeaseError, match="held by another run"), hold(tmp_path):
         pass
     clock.meanwhile.clear()

@@ -14,6 +14,7 @@ from curation.commands.fetch.stage import fetch
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
+from curation.commands.rank.growth import grown_by
 from curation.commands.rank.stage import rank
 from curation.commands.verify.check import verify
 from curation.commands.why.story import why
@@ -67,6 +68,7 @@ def test_the_next_rows_below_the_cut_come_in_and_what_was_there_stays(tmp_path: 
     assert [url for urls in after.values() for url in urls] == [url_of(n) for n in range(11)]
     assert list(after)[2:] == ["100000.parquet", "100001.parquet"]
     assert (first.num_seen, first.num_kept) == (15, 5) and (second.num_seen, second.num_kept) == (15, 11)
+    assert grown_by(second, 6).endswith("not a total; asked for in all so far: 6 more; selected now: 11")
     assert second.rejected == {"rank": {"below_cut": 4}} and second.work_digest == first.work_digest
     uids = Counter(row["uid"] for row in rows_of(tmp_path / "rank"))
     assert set(uids.values()) == {1} and len(uids) == 15
