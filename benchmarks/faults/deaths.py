@@ -70,8 +70,9 @@ class Place:
         call = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--address", self.nodes.address]
         call += ["--num-cpus", "1", "--object-store-memory", str(OBJECT_STORE_BYTES), "--block", *ports]
         known = {node["NodeID"] for node in self.alive()}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(call, env={**os.environ, **(variables or {})}, **quiet)
+        process = subprocess.Popen(
+            call, env={**os.environ, **(variables or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             wait_for(lambda: len(self.alive()) > len(known), process)
             yield next(node["NodeID"] for node in self.alive() if node["NodeID"] not in known)

@@ -46,9 +46,15 @@ NUM_FIRST = 4
 """Pictures of the first shard."""
 
 
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    write_curated(run := tmp_path_factory.mktemp("curated") / "run")
+    return run
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    write_curated(tmp_path / "run")
+def run(curated: Path, tmp_path: Path) -> Path:
+    shutil.copytree(curated, tmp_path / "run")
     return tmp_path / "run"
 
 
