@@ -20,6 +20,7 @@ from curation.commands.report.page import _environment
 from curation.dataset.manifest import ShardReport
 from curation.errors import UsageError, VerificationError
 from curation.images.decode import UnreadableError
+from curation.interrupts import said_of_interrupt
 from curation.printable import OneLine, indented, joined, printable
 from curation.run.progress import progress
 from curation.run.runner import ShardFailure, Spread
@@ -158,6 +159,12 @@ def test_a_bug_is_told_with_every_line_of_its_traceback_indented(capsys: pytest.
     *told, last = capsys.readouterr().err.rstrip("\n").split("\n")
     assert all(line.startswith("  ") for line in told) and last.startswith("facecaptionhq: this is a bug")
     assert is_harmless("".join(told))
+
+
+def test_who_interrupts_what_keeps_nothing_is_not_told_that_it_goes_on() -> None:
+    for words in (["plan", "run/rank"], ["--quiet", "verify", "run"]):
+        assert "begins anew" in said_of_interrupt(words) and "stays" not in said_of_interrupt(words)
+    assert said_of_interrupt(["curate", "plan", "out"]).endswith("the same command goes on")
 
 
 class Forbidding(BaseHTTPRequestHandler):

@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.commands.card.collection import whence
 from curation.commands.card.numbers import Values
+from curation.commands.card.origin import Origin
 from curation.commands.card.statements import Statements
-from curation.commands.card.wording import BIASES, FORBIDDEN, LIMITS_OF_USE, PERSONAL, REMOVAL, SUMMARY
+from curation.commands.card.wording import BIASES, FORBIDDEN, LIMITS_OF_USE, PERSONAL, REMOVAL, SUMMARY, pictures
 from curation.storage.publish import FileRecord
 
 CONFORMS_TO = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")
@@ -44,18 +46,19 @@ def croissant(
     collection: Sequence[str],
     schema: pa.Schema,
     table: str,
-    state: str,
+    origin: Origin,
 ) -> dict[str, Any]:
     """Return the description as JSON-LD.
 
     `files` are those to publish by their path in the repository; `table` is the path of that which has `schema`.
     """
+    state = origin.manifest.state
     return {
         "@context": dict(CONTEXT),
         "@type": "sc:Dataset",
         "conformsTo": list(CONFORMS_TO),
         "name": statements.title,
-        "description": SUMMARY.format(num=values["num_samples"]),
+        "description": SUMMARY.format(pictures=pictures(values["num_samples"]), whence=whence(origin)),
         "url": statements.address or NO_REPOSITORY,
         "version": f"0.0.0+{state[:12]}",
         "datePublished": statements.date,

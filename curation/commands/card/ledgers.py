@@ -18,7 +18,7 @@ from curation.run.folders import StageFolder
 from curation.run.journal import receipts_of
 from curation.run.lookup import ledgers_of
 from curation.storage.paths import local_copy
-from curation.storage.publish import read_sealed, sha256_of
+from curation.storage.publish import digest, read_sealed, sha256_of
 from curation.storage.scratch import scratch_database, scratch_folder
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Ledgers:
     """Table -> its columns."""
     digests: Mapping[str, str]
     """`stage/file` -> sha256 of every ledger among them."""
+    takedowns: str | None = None
+    """Digest of every tombstone that counts for the pack; None where its run is not known."""
 
     def ask(self, number: Number) -> Value:
         """Return a number's value; None where a table or column that it needs is not there."""
@@ -72,7 +74,8 @@ def opened(origin: Origin, samples: Path) -> Iterator[Ledgers]:
         database.execute(f"CREATE VIEW forgotten AS {' UNION ALL '.join(kept_out)}")
         for name, table in _said(origin).items():
             database.register(name, table)
-        yield Ledgers(database, _columns(database), digests)
+        takedowns = None if origin.run is None else digest(_tombstones(_stones(origin, origin.run)).to_pylist())
+        yield Ledgers(database, _columns(database), digests, takedowns)
 
 
 def _tables(origin: Origin, samples: Path) -> Iterator[tuple[str, StageFolder | None, list[Path]]]:
@@ -88,13 +91,13 @@ def _digests(place: StageFolder, files: Sequence[Path], copies: Sequence[Path]) 
     manifest = read_manifest(place.folder)
     records = dict(manifest.files) | {name: r for report in manifest.shards for name, r in report.files.items()}
     digests = {path.name: sha256_of(copy) for path, copy in zip(files, copies, strict=True)}
-    for name, digest in digests.items():
-        if name not in records or records[name].sha256 != digest:
+    for name, found in digests.items():
+        if name not in records or records[name].sha256 != found:
             raise VerificationError(
                 f"{place.folder / name}: not the ledger that the manifest names; `verify` says what is wrong, and no "
                 f"number is taken from it"
             )
-    return {f"{place.stage}/{name}": digest for name, digest in digests.items()}
+    return {f"{place.stage}/{name}": found for name, found in digests.items()}
 
 
 def _linked(link: Path, file: Path) -> Path:
@@ -124,10 +127,14 @@ def _said(origin: Origin) -> dict[str, pa.Table]:
     tables = {"limits": pa.Table.from_pylist(limits, LIMITS)}
     if origin.run is None:
         return tables
-    stones = consult(origin.pack.folder) | consult(origin.run / PACK.name)
+    stones = _stones(origin, origin.run)
     answers = (answer for path in receipts_of(origin.run) for answer in read_sealed(path)["requests"])
     asked = [{"kind": a["kind"], "hash": a["sha256"], "num_images": a["num_images"]} for a in answers]
     return tables | {"tombstones": _tombstones(stones), "requests": pa.Table.from_pylist(asked, REQUESTS)}
+
+
+def _stones(origin: Origin, run: Path) -> Tombstones:
+    return consult(origin.pack.folder) | consult(run / PACK.name)
 
 
 def _tombstones(stones: Tombstones) -> pa.Table:
