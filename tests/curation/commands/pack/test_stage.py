@@ -150,7 +150,7 @@ def test_a_folder_decided_by_other_limits_is_refused_with_the_key_both_values_an
         pack(run / "curate", tmp_path / "out", recipe_from(tmp_path, RECIPE.replace("2.0", "90.0")), ALONE)
     assert not (tmp_path / "out").exists()
     other = recipe_from(tmp_path, RECIPE.replace("[pack]", "[pack]\nshuffle_seed = 5"))
-    with pytest.raises(UsageError, match=r"holds the output of other work .*pack\.shuffle_seed is absent there and 5 here"):
+    with pytest.raises(UsageError, match=r"holds the output of other work .*shuffle_seed is absent there and 5 here"):
         pack(run / "curate", run / "pack", other, ALONE)
 
 
