@@ -7,7 +7,7 @@ from evidence when they are read: that takes as long as `decide --dry-run`. The 
 real small JPEGs, in tars. A page of 60 pictures is asked of the app itself, with the pictures' bytes; what-if moves one
 limit after the other. The map is drawn once, by scores, since nobody has measured features here. Figures are over
 `NUM_TRIALS` calls: seconds of the clock, and of all processors together, which other work on the machine does not
-lengthen.
+lengthen. A size that is not asked for keeps its figures, with the commit that they are of.
 """
 
 import argparse
@@ -65,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.alone:
         print(json.dumps(measure(chosen.rows[0])))
         return 0
-    sizes = {}
+    before = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {"by_rows": {}}
+    sizes = {rows: {"commit": before.get("commit"), **figures} for rows, figures in before["by_rows"].items()}
     for number, rows in enumerate(chosen.rows):
         command = [sys.executable, "-m", "benchmarks.seeing.review", "--alone", "--rows", str(rows)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        sizes[rows] = json.loads(done.stdout.splitlines()[-1])
-        print(rows, json.dumps(sizes[rows], indent=1), number)
+        sizes[str(rows)] = {"commit": commit(), **json.loads(done.stdout.splitlines()[-1])}
+        print(rows, json.dumps(sizes[str(rows)], indent=1), number)
     result = {"machine": machine(), "commit": commit(), "recipe": "facecaptionhq-4m", "by_rows": sizes}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
