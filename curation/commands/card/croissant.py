@@ -36,6 +36,7 @@ CONTEXT: Mapping[str, Any] = {
     **{term: f"cr:{term}" for term in OWN_TERMS},
 }
 KINDS = {".parquet": "application/x-parquet", ".tar": "application/x-tar"}
+NUM_STATE_DIGITS = 12
 NO_REPOSITORY = "https://example.invalid/not-published-yet"
 
 
@@ -48,11 +49,8 @@ def croissant(
     table: str,
     origin: Origin,
 ) -> dict[str, Any]:
-    """Return the description as JSON-LD.
-
-    `files` are those to publish by their path in the repository; `table` is the path of that which has `schema`.
-    """
-    state = origin.manifest.state
+    """Return the description as JSON-LD; `files` are by path in the repository, as is the `table` of `schema`."""
+    state = origin.manifest.state[:NUM_STATE_DIGITS]
     return {
         "@context": dict(CONTEXT),
         "@type": "sc:Dataset",
@@ -60,10 +58,10 @@ def croissant(
         "name": statements.title,
         "description": SUMMARY.format(pictures=pictures(values["num_samples"]), whence=whence(origin)),
         "url": statements.address or NO_REPOSITORY,
-        "version": f"0.0.0+{state[:12]}",
+        "version": f"0.0.0+{state}",
         "datePublished": statements.date,
         "license": _licence(statements),
-        "citeAs": f"{statements.title}, {statements.date}, state {state[:12]}",
+        "citeAs": f"{statements.title}, {statements.date}, state {state}",
         "creator": {"@type": "sc:Organization", "name": (statements.repo or "not stated").partition("/")[0]},
         "keywords": ["face", "image-text", "text-to-image"],
         "isLiveDataset": False,

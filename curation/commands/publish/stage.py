@@ -11,7 +11,7 @@ from curation.commands.card.statements import Statements
 from curation.commands.card.text import warnings
 from curation.commands.publish.gates import require_fit
 from curation.commands.publish.hub import Hub
-from curation.commands.publish.there import Told, require_sendable
+from curation.commands.publish.there import RunRecords, require_sendable
 from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME, PACK
 from curation.dataset.tombstones import consult
 from curation.errors import UsageError
@@ -98,7 +98,7 @@ def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
         there, record = hub.create(delivery.is_private), _record(card, planned, hub.endpoint, run, delivery)
         own = [one.card_sha256 for one in publications_of(run).values() if one.place == record.place]
         require_sendable(
-            there, files, planned.files, Told(card.values, card.takedowns, frozenset([record.card_sha256, *own])),
+            there, files, planned.files, RunRecords(card.values, card.takedowns, frozenset([record.card_sha256, *own])),
             may_be_public=not delivery.is_private, is_history_settled=delivery.without_history is not None,
             may_replace=delivery.may_replace,
         )  # fmt: skip

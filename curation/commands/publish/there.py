@@ -1,7 +1,7 @@
 """What lies in a repository already, and what must be said before anything is sent there."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +60,7 @@ class AtTheHub:
 
 
 @dataclass(frozen=True)
-class Told:
+class RunRecords:
     """What this run says of itself."""
 
     numbers: Mapping[str, Value]
@@ -75,7 +75,7 @@ def require_sendable(
     found: AtTheHub,
     files: Mapping[str, Path],
     records: Mapping[str, FileRecord],
-    told: Told,
+    told: RunRecords,
     *,
     may_be_public: bool = False,
     is_history_settled: bool = False,
@@ -95,16 +95,7 @@ def require_sendable(
         for path, entry in sorted(found.files.items())
         if path not in OF_THE_HUB and not (path in files and is_same(entry, files[path], records[path]))
     ]
-    if found.values is None and others:
-        raise _refusal(
-            found, f"{', '.join(others[:NUM_SHOWN])} there is of no publication whose card names this repository",
-            "name a new repository, or an empty one",
-        )  # fmt: skip
-    if found.values is not None and found.card_sha256 not in told.own_cards and not may_replace:
-        raise _refusal(
-            found, "this run has no record of having published it: another run did, or an earlier release",
-            "type --replace to put this publication in its place, or name a new repository",
-        )  # fmt: skip
+    _require_ours(found, others, told, may_replace=may_replace)
     if found.is_public and not may_be_public:
         raise _refusal(
             found, "it is public: everybody may read what is sent there",
@@ -119,11 +110,24 @@ def require_sendable(
         )  # fmt: skip
 
 
+def _require_ours(found: AtTheHub, others: Sequence[str], told: RunRecords, *, may_replace: bool) -> None:
+    if found.values is None and others:
+        raise _refusal(
+            found, f"{', '.join(others[:NUM_SHOWN])} there is of no publication whose card names this repository",
+            "name a new repository, or an empty one",
+        )  # fmt: skip
+    if found.values is not None and found.card_sha256 not in told.own_cards and not may_replace:
+        raise _refusal(
+            found, "this run has no record of having published it: another run did, or an earlier release",
+            "type --replace to put this publication in its place, or name a new repository",
+        )  # fmt: skip
+
+
 def _refusal(found: AtTheHub, why: str, right: str) -> UsageError:
     return UsageError(f"{found.repo} is there already and holds {found.shown}; {why}. Nothing was sent: {right}")
 
 
-def _taken_down_since(card: Mapping[str, Any], told: Told) -> str | None:
+def _taken_down_since(card: Mapping[str, Any], told: RunRecords) -> str | None:
     """Return what is known of takedowns since a published card was made; None where the very same images are out."""
     if TAKEDOWNS not in card or card[TAKEDOWNS] is None or told.takedowns is None:
         return "its card does not say which images were forgotten by then"

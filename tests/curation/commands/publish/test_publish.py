@@ -21,7 +21,7 @@ from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
 from curation.commands.publish import hub as hub_module
 from curation.commands.publish.stage import Delivery, publish
-from curation.commands.publish.there import AtTheHub, Told, require_sendable
+from curation.commands.publish.there import AtTheHub, RunRecords, require_sendable
 from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombstones
 from curation.errors import SafetyError, StorageError, UsageError, VerificationError
 from curation.run.publications import still_published
@@ -205,7 +205,7 @@ def test_what_lies_in_a_repository_is_said_with_what_to_type(
     card: bytes | None, is_public: bool, names: tuple[str, ...], told: str
 ) -> None:
     found = AtTheHub(REPO, is_public, dict.fromkeys(names), card)
-    run = Told({"tombstones": [["uid", 2]]}, "now", frozenset([found.card_sha256 or ""]))
+    run = RunRecords({"tombstones": [["uid", 2]]}, "now", frozenset([found.card_sha256 or ""]))
     with pytest.raises(UsageError, match=f"(?s)^{REPO} is there already.*{told}") as refused:
         require_sendable(found, {}, {}, run)
     assert "Nothing was sent" in str(refused.value)
@@ -214,7 +214,7 @@ def test_what_lies_in_a_repository_is_said_with_what_to_type(
 
 
 def test_a_card_that_the_run_has_no_record_of_is_anothers_until_somebody_says_replace() -> None:
-    found, run = AtTheHub(REPO, False, {"card.json": None}, card_of(takedowns="now")), Told({}, "now")
+    found, run = AtTheHub(REPO, False, {"card.json": None}, card_of(takedowns="now")), RunRecords({}, "now")
     with pytest.raises(UsageError, match=r"no record of having published it.*type --replace"):
         require_sendable(found, {}, {}, run)
     require_sendable(found, {}, {}, run, may_replace=True)
