@@ -1,5 +1,6 @@
 """Nothing that comes from the world reaches a terminal raw, and no line of ours can be forged by it."""
 
+import io
 import json
 import logging
 import sys
@@ -137,12 +138,17 @@ def test_warnings_of_libraries_and_logs_are_a_line_each_with_the_traceback_under
     assert others and all(line.startswith("  ") and is_harmless(line) for line in others)
 
 
-def test_a_shard_that_failed_is_told_of_without_its_evil(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shard_that_failed_is_told_of_once_without_its_evil(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(log)])
     with progress("curate") as on_outcome:
         on_outcome(ShardFailure(EVIL, EVIL))
         on_outcome(ShardFailure(EVIL, f"Traceback\n{EVIL}", is_bug=True))
         on_outcome(ShardReport(EVIL, "work", 1, 1, {}, {}))
     said = capsys.readouterr().err
+    assert "shard failed" not in said + log.getvalue()
     assert is_harmless(said) and not any(line.startswith(FORGED) for line in said.splitlines())
 
 

@@ -20,7 +20,8 @@ NOT_RELEASED = "The links were held against no cleaned release, for this reason:
 
 
 FOUND = "found on the web"
-TAKEN = "taken as they lay in a source that was fetched elsewhere, or never"
+TAKEN = "found in files that the publisher had"
+UNFETCHED = "files that were not downloaded by this program; where they come from is not in the ledgers"
 FROM_NOWHERE = "of an origin that is not known here"
 
 
@@ -33,7 +34,7 @@ def whence(origin: Origin) -> str:
 
 def kind_of_source(origin: Origin) -> str:
     """Return the same in the words of the Commission's template."""
-    return "scraped from the web, by links of published data sets" if is_fetched(origin) else whence(origin)
+    return "scraped from the web, by links of published data sets" if is_fetched(origin) else UNFETCHED
 
 
 def is_fetched(origin: Origin) -> bool:

@@ -24,6 +24,8 @@ from curation.storage.scratch import scratch_database, scratch_folder
 if TYPE_CHECKING:
     import duckdb
 
+LEDGER = "_ledger"
+"""How the table of a stage's rows ends; a stage of which every shard failed has none."""
 MEMORY_LIMIT = "1GB"
 REQUESTS = pa.schema([("kind", pa.string()), ("hash", pa.string()), ("num_images", pa.int64())])
 TOMBSTONES = pa.schema([("kind", pa.string()), ("hash", pa.string())])
@@ -66,11 +68,13 @@ def opened(origin: Origin, samples: Path) -> Iterator[Ledgers]:
         folder = stack.enter_context(scratch_folder("card"))
         database = stack.enter_context(scratch_database(MEMORY_LIMIT))
         digests: dict[str, str] = {}
+        of_stages: list[str] = []
         for name, place, files in _tables(origin, samples):
             copies = [stack.enter_context(local_copy(path)) for path in files]
             digests |= {} if place is None else _digests(place, files, copies)
+            of_stages += [name] if name.endswith(LEDGER) else []
             _view(database, name, [_linked(folder / f"{name}-{i}.parquet", copy) for i, copy in enumerate(copies)])
-        kept_out = (f"SELECT uid FROM {place.stage}_ledger WHERE rejected_by = 'forget'" for place in origin.stages)
+        kept_out = (f"SELECT uid FROM {name} WHERE rejected_by = 'forget'" for name in of_stages)
         database.execute(f"CREATE VIEW forgotten AS {' UNION ALL '.join(kept_out)}")
         for name, table in _said(origin).items():
             database.register(name, table)
@@ -84,7 +88,7 @@ def _tables(origin: Origin, samples: Path) -> Iterator[tuple[str, StageFolder | 
     yield "packed", origin.pack, [origin.pack.folder / INDEX_NAME]
     for place in origin.stages:
         if files := list(dict.fromkeys(path for path, _ in ledgers_of(place))):
-            yield f"{place.stage}_ledger", place, files
+            yield f"{place.stage}{LEDGER}", place, files
 
 
 def _digests(place: StageFolder, files: Sequence[Path], copies: Sequence[Path]) -> dict[str, str]:

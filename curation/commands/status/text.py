@@ -32,8 +32,8 @@ def _lines(stage: StageStatus) -> Iterator[str]:
         left = "" if stage.hours_left is None else f", {stage.hours_left:,.2f} hours left at this rate"
         rate = f"{stage.shards_per_hour:,.1f} shards per hour, {stage.pictures_per_s:,.1f} pictures per second"
         yield f"  rate: {rate}{left}"
-    for by, reasons in stage.rejected.items():
-        yield f"  turned away by {by}: {_most(reasons)}"
+    for by, turned_away in stage.rejected.items():
+        yield f"  turned away by {by}: {_most(turned_away)}"
     for shard, error in list(stage.failed.items())[:NUM_FAILED_SHOWN]:
         yield f"  failed: {shard}: {error}"
     if len(stage.failed) > NUM_FAILED_SHOWN:

@@ -22,9 +22,12 @@ from curation.commands.pack.stage import pack
 from curation.commands.publish import hub as hub_module
 from curation.commands.publish.stage import Delivery, publish
 from curation.commands.publish.there import AtTheHub, RunRecords, require_sendable
+from curation.dataset.stages import CAPTION
 from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombstones
 from curation.errors import SafetyError, StorageError, UsageError, VerificationError
 from curation.run.publications import still_published
+from curation.run.runner import ShardFailure
+from curation.run.target import claimed, finish
 from curation.storage.publish import sealed_bytes
 from tests.curation.shards import colourful, recipe_from
 from tests.curation.whole_run import ALONE, RECIPE, write_run
@@ -231,6 +234,10 @@ def test_ids_of_pictures_without_an_address_are_published_with_a_warning(tmp_pat
         (source / f"{number}.txt").write_text(f"A person with the number {number}.")
     curate(source, tmp_path / "run/curate", recipe, ALONE)
     pack(tmp_path / "run/curate", tmp_path / "run/pack", recipe, ALONE)
+    with claimed(tmp_path / "run/caption", CAPTION, "work") as lease:  # of which every shard failed
+        finish(
+            tmp_path / "run/caption", CAPTION, recipe, "work", [ShardFailure("00000", "nobody answers")], lease=lease
+        )
     told = call("publish", tmp_path / "run", REPO, "--workers", 0).stdout
     assert "WARNING: none of 3 samples has an address" in told and "--form pixels" in told
     pixels = call("publish", tmp_path / "run", REPO, "--workers", 0, "--form", "pixels", "--rights", RIGHTS).stdout
@@ -238,7 +245,7 @@ def test_ids_of_pictures_without_an_address_are_published_with_a_warning(tmp_pat
     carded = call("card", tmp_path / "run", "--out", tmp_path / "card").stdout
     text = (tmp_path / "card/README.md").read_text()
     assert "WARNING: none of" in carded and "found on the web" not in text and "scraped" not in text
-    assert "3 pictures of faces with captions, taken as they lay" in text
+    assert "3 pictures of faces with captions, found in files that the publisher had" in text
 
 
 def held_at(server: HubServer, run: Path) -> list[str]:
