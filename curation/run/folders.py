@@ -46,6 +46,8 @@ def stages_of(run: Path) -> tuple[StageFolder, ...]:
 
 def _is_begun(folder: Path) -> bool:
     """Whether a folder holds more than the lease of a command that was refused."""
+    if any((folder / name).exists() for name in (WORK_NAME, MANIFEST_NAME)):
+        return True
     return folder.is_dir() and any(path.name not in (LEASE_FOLDER, TEMP_FOLDER) for path in folder.iterdir())
 
 
