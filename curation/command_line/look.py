@@ -15,6 +15,7 @@ from curation.command_line.options import (
     RayOption,
     SetOption,
     WorkersOption,
+    asked,
     exit_if_failed,
     load,
     location,
@@ -65,7 +66,8 @@ def look(  # long: its options
     with progress("look", log_json) as on_outcome:
         looked = run(
             location(source), target, spread_of(workers, ray_address), on_outcome,
-            recipe=loaded, on_choice=lambda chosen: say(tell_choice(chosen), err=True), allow_removed=allow_removed,
+            recipe=loaded, on_choice=lambda chosen: None if asked["quiet"] else say(tell_choice(chosen), err=True),
+            allow_removed=allow_removed,
         )  # fmt: skip
     options = typed(recipe or looked.chosen.recipe.name, changes)
     say(to_json(values(looked)) if as_json else tell(looked, options))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.card.numbers import NUMBERS, Values
-from curation.commands.card.stage import Card
+from curation.commands.card.stage import TAKEDOWNS, Card
 from curation.commands.verify.faults import Fault
 from curation.printable import counted, joined
 
@@ -45,7 +45,9 @@ def tell_faults(folder: Path, faults: Sequence[Fault], *, is_verbose: bool = Fal
         return joined([f"{folder}: every number is what the ledgers give"])
     shown = list(faults) if is_verbose or len(faults) <= NUM_SHOWN else _first_of_each(faults)
     more = f"; -v names the other {len(faults) - len(shown)}" if len(shown) < len(faults) else ""
-    what = f"{counted(len(faults), 'difference')} to what the ledgers give{more}: make the card again"
+    is_before = any(fault.wrong.startswith(f"{TAKEDOWNS} is") for fault in faults)
+    since = ", since somebody was forgotten after it was made" if is_before else ""
+    what = f"{counted(len(faults), 'difference')} to what the ledgers give{since}: make the card again{more}"
     return joined([*(f"FAULT {fault}" for fault in shown), f"{folder}: {what}"])
 
 

@@ -163,6 +163,7 @@ def test_a_card_is_stale_once_its_ledgers_are_others_and_the_next_counts_what_wa
     forget(own / "run", read_requests([gone["uid"], url_of(999)], "a list"))
     short = call("card", own / "run", "--out", own / "card", "--check")
     assert short.exit_code == 5 and len(short.stdout.splitlines()) < 20 and "-v names the other" in short.stdout
+    assert "since somebody was forgotten after it was made" in short.stdout
     assert "numbers." in short.stdout and "README.md line" in short.stdout
     result = call("card", own / "run", "--out", own / "card", "--check", "-v")
     assert result.exit_code == 5
