@@ -12,7 +12,7 @@ import typer
 
 from curation.command_line import afterwards, catalogues, fleet, labels, look, publishing, seeing, stages, tools
 from curation.command_line.options import asked
-from curation.interrupts import command_typed, heed_sigterm
+from curation.interrupts import command_typed, heed_sigterm, said_of_interrupt
 from curation.printable import joined, printable, say, talk, told_bug
 from facemakeup import commands as trainer
 
@@ -147,8 +147,7 @@ def main() -> None:
         code = _refuse(error)
     if code == EXIT_INTERRUPTED:  # of SIGTERM as well: the parser makes one code of every interrupt
         code = EXIT_TERMINATED if is_terminated() else code
-        said = "interrupted; what is committed stays, and the same command goes on"
-        say(f"facecaptionhq: {said}:\n  {command_typed()}", err=True)
+        say(f"facecaptionhq: {said_of_interrupt(sys.argv[1:])}:\n  {command_typed()}", err=True)
     sys.exit(code)
 
 

@@ -4,13 +4,31 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
+KEEPS_NOTHING = frozenset(
+    {
+        "import",
+        "plan",
+        "order",
+        "doctor",
+        "why",
+        "status",
+        "verify",
+        "report",
+        "calibrate",
+        "fairness",
+        "solve",
+        "card",
+        "ledger",
+    }
+)
+"""Commands of which nothing is left where they are interrupted: the same one begins anew."""
 PROGRAMS = frozenset({"facecaptionhq", "cli"})
 """What a process of ours is called by."""
 
@@ -19,6 +37,13 @@ def command_typed() -> str | None:
     """Return this process's command as it would be typed again; None where it is another program that calls us."""
     called = os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119  a name, whatever stands before it
     return shlex.join(["facecaptionhq", *sys.argv[1:]]) if called.removesuffix(".py") in PROGRAMS else None
+
+
+def said_of_interrupt(words: Sequence[str]) -> str:
+    """Return what becomes of a command that is interrupted, which these words were typed for."""
+    if next((word for word in words if not word.startswith("-")), None) in KEEPS_NOTHING:
+        return "interrupted; nothing of it is kept, and the same command begins anew"
+    return "interrupted; what is committed stays, and the same command goes on"
 
 
 class Terminated(KeyboardInterrupt):

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from curation.commands.look.choice import lacking_weights
 from curation.dataset.manifest import Manifest, read_manifest
 from curation.interrupts import Terminated, heed_sigterm
+from curation.measure.filter_set import lacking_weights
 from curation.recipe.recipe import load_recipe
 from demo.corpus import Corpus, build
 from demo.server import DemoServer, serve

@@ -18,7 +18,7 @@ from curation.command_line.options import (
     spread_of,
     to_json,
 )
-from curation.printable import say
+from curation.printable import counted, say
 
 DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
 BaseOption = Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")]
@@ -59,7 +59,7 @@ def cache(
     for failure in done.failed:
         say(f"cache {failure.shard}: {failure.error}", err=True)
     if done.failed:
-        say(f"{len(done.failed)} shards failed; run the same command again to retry only them", err=True)
+        say(f"{counted(len(done.failed), 'shard')} failed; the same command again retries only what failed", err=True)
         raise typer.Exit(EXIT_SOME_SHARDS_FAILED)
 
 
@@ -186,6 +186,7 @@ def studio(
     from facemakeup.studio.studio import open_studio
 
     found_by = {"detector": detector, "weights": weights, "accept_noncommercial": accept_noncommercial}
+    say(f"studio: loading {adapter} and its base model ...", err=True)
     opened = open_studio(adapter, validated(FaceFinder, found_by, "studio", ""), out, side, base, image_encoder, device)
     say("studio: open this address in a browser on this machine; Ctrl-C ends", err=True)
     with suppress(KeyboardInterrupt):

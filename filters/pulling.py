@@ -39,6 +39,9 @@ CONVERSIONS: Mapping[str, Callable[..., bytes]] = MappingProxyType(
 """Name in the catalogue -> what makes the file's bytes from those of its sources."""
 
 
+MIRROR = "`--mirror` takes a folder or an address of your own that holds the same files"
+
+
 def pull(name: str, accept: bool, mirror: str | None = None) -> WeightsFile:
     """Fetch the weights `name` into the user's cache, whole and verified or not at all.
 
@@ -138,4 +141,18 @@ def _or_weights_error(action: Callable[[], Path], what: str) -> Path:
     try:
         return action()
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"cannot fetch {what}: {error}") from error
+        raise WeightsError(f"cannot fetch {what}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return in one line why a file did not come."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        error.response.close()
+        return f"the server answers {error.response.status_code} {error.response.reason}; {MIRROR}"
+    if isinstance(error, requests.ConnectionError | requests.Timeout) and not isinstance(
+        error, requests.exceptions.SSLError
+    ):
+        return f"nobody answers there: is this machine online? If it is not to be, {MIRROR}"
+    return " ".join(str(error).split())

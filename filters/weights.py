@@ -163,12 +163,17 @@ def add(file: Path, name: str, sha256: str) -> WeightsFile:
         WeightsError: the file has another sha256, or the catalogue gives `name` another one.
     """
     known = {entry.name: entry.sha256 for entry in catalogue()}
-    if known.get(name, sha256) != sha256:
+    if known.get(name, sha256.lower()) != sha256.lower():
         raise WeightsError(f"`{name}` is in the catalogue with sha256 {known[name]}; choose another name for {file}")
-    weights = verified(name, file.resolve(), sha256)
+    if file.is_file() and (got := sha256_of(file)) != sha256.lower():
+        raise WeightsError(
+            f"{file}: its sha256 is {got}, and --sha256 says {sha256}: these are not the bytes that were confirmed. "
+            f"Nothing was recorded, and the file is as it was: get the right one, or confirm {got} if you trust this"
+        )
+    weights = verified(name, file.resolve(), sha256.lower())
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    confirmed = {**_read_confirmed(), name: (Path(weights.path), sha256)}
+    confirmed = {**_read_confirmed(), name: (Path(weights.path), weights.sha256)}
     table = {key: {"path": str(path), "sha256": digest} for key, (path, digest) in sorted(confirmed.items())}
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as draft:
         json.dump(table, draft, indent=2)
@@ -207,6 +212,12 @@ def _places(entry: WeightsEntry) -> Iterator[Path]:
         spec = importlib.util.find_spec(entry.package)
         for location in (spec.submodule_search_locations or ()) if spec else ():
             yield Path(location) / entry.package_path
+
+
+def place_of(entry: WeightsEntry) -> Path | None:
+    """Return where an entry's file lies, its bytes unread; None where it is nowhere."""
+    confirmed = [path for name, (path, _) in _read_confirmed().items() if name == entry.name]
+    return next((place for place in (*_places(entry), *confirmed) if place.is_file()), None)
 
 
 def _find_path(path: Path) -> WeightsFile:

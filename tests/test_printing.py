@@ -1,5 +1,6 @@
 """Nothing that comes from the world reaches a terminal raw, and no line of ours can be forged by it."""
 
+import io
 import json
 import logging
 import sys
@@ -20,6 +21,7 @@ from curation.commands.report.page import _environment
 from curation.dataset.manifest import ShardReport
 from curation.errors import UsageError, VerificationError
 from curation.images.decode import UnreadableError
+from curation.interrupts import said_of_interrupt
 from curation.printable import OneLine, indented, joined, printable
 from curation.run.progress import progress
 from curation.run.runner import ShardFailure, Spread
@@ -136,12 +138,17 @@ def test_warnings_of_libraries_and_logs_are_a_line_each_with_the_traceback_under
     assert others and all(line.startswith("  ") and is_harmless(line) for line in others)
 
 
-def test_a_shard_that_failed_is_told_of_without_its_evil(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shard_that_failed_is_told_of_once_without_its_evil(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(log)])
     with progress("curate") as on_outcome:
         on_outcome(ShardFailure(EVIL, EVIL))
         on_outcome(ShardFailure(EVIL, f"Traceback\n{EVIL}", is_bug=True))
         on_outcome(ShardReport(EVIL, "work", 1, 1, {}, {}))
     said = capsys.readouterr().err
+    assert "shard failed" not in said + log.getvalue()
     assert is_harmless(said) and not any(line.startswith(FORGED) for line in said.splitlines())
 
 
@@ -158,6 +165,12 @@ def test_a_bug_is_told_with_every_line_of_its_traceback_indented(capsys: pytest.
     *told, last = capsys.readouterr().err.rstrip("\n").split("\n")
     assert all(line.startswith("  ") for line in told) and last.startswith("facecaptionhq: this is a bug")
     assert is_harmless("".join(told))
+
+
+def test_who_interrupts_what_keeps_nothing_is_not_told_that_it_goes_on() -> None:
+    for words in (["plan", "run/rank"], ["--quiet", "verify", "run"]):
+        assert "begins anew" in said_of_interrupt(words) and "stays" not in said_of_interrupt(words)
+    assert said_of_interrupt(["curate", "plan", "out"]).endswith("the same command goes on")
 
 
 class Forbidding(BaseHTTPRequestHandler):

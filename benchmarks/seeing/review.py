@@ -5,8 +5,9 @@
 Ledgers of the recipe `facecaptionhq-4m` are written with scores drawn at random and no evidence, so nothing is computed
 from evidence when they are read: that takes as long as `decide --dry-run`. The first 100,000 rows have their pictures,
 real small JPEGs, in tars. A page of 60 pictures is asked of the app itself, with the pictures' bytes; what-if moves one
-limit after the other. Figures are over `NUM_TRIALS` calls: seconds of the clock, and of all processors together, which
-other work on the machine does not lengthen.
+limit after the other. The map is drawn once, by scores, since nobody has measured features here. Figures are over
+`NUM_TRIALS` calls: seconds of the clock, and of all processors together, which other work on the machine does not
+lengthen. A size that is not asked for keeps its figures, with the commit that they are of.
 """
 
 import argparse
@@ -64,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.alone:
         print(json.dumps(measure(chosen.rows[0])))
         return 0
-    sizes = {}
+    before = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {"by_rows": {}}
+    sizes = {rows: {"commit": before.get("commit"), **figures} for rows, figures in before["by_rows"].items()}
     for number, rows in enumerate(chosen.rows):
         command = [sys.executable, "-m", "benchmarks.seeing.review", "--alone", "--rows", str(rows)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        sizes[rows] = json.loads(done.stdout.splitlines()[-1])
-        print(rows, json.dumps(sizes[rows], indent=1), number)
+        sizes[str(rows)] = {"commit": commit(), **json.loads(done.stdout.splitlines()[-1])}
+        print(rows, json.dumps(sizes[str(rows)], indent=1), number)
     result = {"machine": machine(), "commit": commit(), "recipe": "facecaptionhq-4m", "by_rows": sizes}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
@@ -95,6 +97,7 @@ def measure(num_rows: int) -> dict[str, Any]:
             "caption_search": timed(lambda number: _gallery(desk, 0, f"number {number}7")),
             "who_changes_sides": timed(lambda number: _gallery(desk, number, side="leave")),
             "gallery_page_with_60_pictures": asyncio.run(_pages(desk)),
+            "map": _map(desk),
             "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         }
 
@@ -111,6 +114,13 @@ def _gallery(desk: Desk, number: int, caption: str = "", side: str | None = None
     limits = limits_of(number) if side else {}
     asked = {"sort": "drawn.drawn_logit", "first": 60 * number, "caption": caption, "side": side, "limits": limits}
     return desk.gallery(Query.model_validate(asked))
+
+
+def _map(desk: Desk) -> dict[str, Any]:
+    """Draw the map for the first time, and say how much of it the browser gets."""
+    started = Moment()
+    points = desk.points()
+    return {**started.taken(), "num_points": len(points["uids"]), "answer_bytes": len(json.dumps(points))}
 
 
 async def _pages(desk: Desk) -> dict[str, Any]:

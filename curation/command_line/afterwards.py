@@ -1,5 +1,6 @@
 """What is done with a run once it is there: judged again, checked, asked, and cleaned."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from curation.command_line.options import (
     progress,
     spread_of,
     to_json,
+    typed,
 )
 from curation.printable import say
 
@@ -45,7 +47,7 @@ def decide(
     """Judge a curated folder again by another recipe, measuring only what its ledgers leave undecided."""
     loaded = load(recipe, changes)
     from curation.commands.decide.stage import decide as run_decide
-    from curation.commands.decide.stage import foresee
+    from curation.commands.decide.stage import foresee, places_of
     from curation.commands.decide.text import tell, values
     from curation.commands.pack.packs import superseded_packs
 
@@ -58,7 +60,10 @@ def decide(
         manifest = run_decide(location(run), loaded, spread, location(source) if source else None, on_outcome)
     conclude(manifest, location(run), as_json)
     for packed in superseded_packs(location(run)):
-        say(f"{packed} follows an earlier decision: pack again into a new folder", err=True)
+        again = (
+            f"facecaptionhq pack {shlex.quote(str(places_of(location(run))[0]))} NEW_FOLDER {typed(recipe, changes)}"
+        )
+        say(f"{packed} follows an earlier decision: pack again into a new folder: {again}", err=True)
 
 
 def verify(
@@ -93,7 +98,9 @@ def gc(
 
 def why(
     run: RunArgument,
-    identity: Annotated[str, typer.Argument(metavar="ID", help="A uid, a URL, a key, or the sha256 of a picture.")],
+    identity: Annotated[
+        str, typer.Argument(metavar="ID", help="A uid, a URL, a key, the sha256 of a picture, or the path of its file.")
+    ],
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="All weights of the run, too, with their whole sha256.")
     ] = False,

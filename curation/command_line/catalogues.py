@@ -18,11 +18,13 @@ from curation.printable import say
 
 
 def models_list(as_json: JsonOption = False) -> None:
-    """List every entry of the catalogue: name, size, licence, and where it is offered."""
+    """List every entry of the catalogue: name, size, licence, where it is offered, and whether it is here."""
     from curation.commands.models.text import tell_catalogue
-    from filters.weights import catalogue
+    from filters.weights import catalogue, place_of
 
-    say(to_json([asdict(entry) for entry in catalogue()]) if as_json else tell_catalogue(catalogue()))
+    places = {entry.name: place_of(entry) for entry in catalogue()}
+    told = [asdict(entry) | {"here": None if (at := places[entry.name]) is None else str(at)} for entry in catalogue()]
+    say(to_json(told) if as_json else tell_catalogue(catalogue(), places))
 
 
 def models_pull(

@@ -110,7 +110,9 @@ def teach(  # as many parameters as a lesson has
     publish_alone(out.with_suffix(".md"), lambda temp: temp.write_text(card_of(taught, out.stem, sha256)))
     known = [picture.identity for picture in read_label_set(labels_file(labels)).pictures]
     how = {"num": queue, "num_sampled": sample, "seed": seed}
-    unsure = least_sure(location(run), taught.heads, wish.name, known, source=folder, tell=told, **how) if queue else []
+    unsure = (
+        least_sure(location(run), taught.heads, wish.name, known, source=folder, tell=told, **how) if queue else None
+    )
     add = f"facecaptionhq models add {out} --name {out.stem} --sha256 {sha256}"
     say(to_json(values(taught, out.stem, sha256, unsure)) if as_json else tell(taught, out.stem, add, unsure))
 

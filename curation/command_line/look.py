@@ -15,12 +15,14 @@ from curation.command_line.options import (
     RayOption,
     SetOption,
     WorkersOption,
+    asked,
     exit_if_failed,
     load,
     location,
     progress,
     spread_of,
     to_json,
+    typed,
     without_pandas,
 )
 from curation.command_line.seeing import open_page
@@ -64,9 +66,11 @@ def look(  # long: its options
     with progress("look", log_json) as on_outcome:
         looked = run(
             location(source), target, spread_of(workers, ray_address), on_outcome,
-            recipe=loaded, on_choice=lambda chosen: say(tell_choice(chosen), err=True), allow_removed=allow_removed,
+            recipe=loaded, on_choice=lambda chosen: None if asked["quiet"] else say(tell_choice(chosen), err=True),
+            allow_removed=allow_removed,
         )  # fmt: skip
-    say(to_json(values(looked)) if as_json else tell(looked))
+    options = typed(recipe or looked.chosen.recipe.name, changes)
+    say(to_json(values(looked)) if as_json else tell(looked, options))
     exit_if_failed(looked.manifest)
     if can_serve() and sys.stdout.isatty() and not (no_serve or as_json):
         from curation.commands.review.desk import Choices

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -71,6 +72,11 @@ def load(recipe: str, changes: list[str] | None) -> "Recipe":
     from curation.recipe.recipe import load_recipe
 
     return load_recipe(recipe, changes or ())
+
+
+def typed(recipe: str, changes: list[str] | None) -> str:
+    """Return the options by which a recipe was named, for a command that is to be typed next."""
+    return shlex.join(["--recipe", recipe, *(word for change in changes or () for word in ("--set", change))])
 
 
 def progress(

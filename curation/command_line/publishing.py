@@ -19,7 +19,7 @@ from curation.command_line.options import (
     spread_of,
     to_json,
 )
-from curation.printable import say
+from curation.printable import counted, say
 
 PackArgument = Annotated[str, typer.Argument(help="Folder that `pack` wrote, or the run that holds one.")]
 FormOption = Annotated[
@@ -60,6 +60,9 @@ def card(
     day: DateOption = None,
     notes: NotesOption = None,
     run: PackedFromOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="With --check: every difference, however many there are.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the data set card of a pack, for people and machines: every number in it is a query of the ledgers."""
@@ -76,7 +79,7 @@ def card(
     if given:
         raise _wrong(f"--check reads what was stated from the card: leave out --{', --'.join(given)}")
     faults = check_card(location(folder), out, home)
-    say(to_json([vars(fault) for fault in faults]) if as_json else tell_faults(out, faults))
+    say(to_json([vars(fault) for fault in faults]) if as_json else tell_faults(out, faults, is_verbose=verbose))
     if faults:
         raise typer.Exit(EXIT_FAULTS_FOUND)
 
@@ -106,6 +109,9 @@ def publish(  # long: an option per line
             help="After a takedown: leave no earlier commit there, or leave all; one of both must be said then.",
         ),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a publication that this run has no record of.")
+    ] = False,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     as_json: JsonOption = False,
@@ -123,7 +129,7 @@ def publish(  # long: an option per line
     if before.get("repo") not in (None, repo):
         raise _wrong(f"{made_card}: a card of {before['repo']}, not of {repo}; make one for it")
     statements = stated(**{**before, "repo": repo})
-    delivery = Delivery(is_private=not public, without_history=without_history) if yes else None
+    delivery = Delivery(not public, without_history, may_replace=replace) if yes else None
     with progress("publish", done="verified") as on_outcome:
         spread = spread_of(workers, ray_address)
         home = location(run) if run else None
@@ -145,7 +151,7 @@ def ledger(
     from curation.commands.ledger.export import export_ledger
 
     num_rows = export_ledger(location(run), target, stage)
-    say(to_json({"file": str(target), "num_rows": num_rows}) if as_json else f"{num_rows} rows")
+    say(to_json({"file": str(target), "num_rows": num_rows}) if as_json else counted(num_rows, "row"))
 
 
 def _given(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from curation.arguments import path
+from curation.arguments import path, place
 from curation.command_line.options import (
     DEFAULT_RECIPE,
     EXIT_SOME_SHARDS_FAILED,
@@ -20,6 +20,7 @@ from curation.command_line.options import (
     SetOption,
     WaiverOption,
     WorkersOption,
+    asked,
     load,
     location,
     spread_of,
@@ -65,6 +66,7 @@ def plan(
     forecast = run(
         source, loaded, spread_of(workers, ray_address), seed=seed, num_sampled=sample, price=price,
         waiver=waiver, hash_lists=hash_list or (), allow_loopback=allow_loopback, robots_waiver=robots_waiver,
+        tell=lambda line: None if asked["quiet"] else say(line, err=True),
     )  # fmt: skip
     say(to_json(forecast.values) if as_json else tell(forecast))
 
@@ -105,15 +107,20 @@ def repair(
 
 
 def doctor(
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", parser=place, help="A TOML file, or the name of a bundled recipe.")
+    ] = None,
     changes: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the environment that a recipe needs, and say how to mend what is wrong."""
-    from curation.commands.doctor.examine import examine
-    from curation.commands.doctor.text import tell
+    """Check the environment that a recipe needs, and say how to mend what is wrong, and which recipes are ready."""
+    from curation.commands.doctor.examine import examine, readiness
+    from curation.commands.doctor.text import tell, tell_readiness
 
-    findings = examine(recipe, changes or ())
+    checked = recipe or DEFAULT_RECIPE
+    findings = examine(checked, changes or ())
     say(to_json([vars(finding) for finding in findings]) if as_json else tell(findings))
+    if not as_json:
+        say(tell_readiness(checked, readiness(), was_named=recipe is not None))
     if wrong := [finding.exit_code for finding in findings if not finding.ok]:
         raise typer.Exit(min(wrong))

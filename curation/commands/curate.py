@@ -136,7 +136,7 @@ def curate(  # long: its options, and one line of work
     weights = weights_of(recipe)
     work_digest, work_id = curate_work(recipe, weights), _work_ids(recipe, weights)
     joined = shares_in(taken, target, CURATE, work_digest)
-    with claimed(target, CURATE, work_digest) as lease:
+    with claimed(target, CURATE, work_digest, recipe) as lease:
         names = known_shards(target).keys() | {report.shard for one in joined for report in one.manifest.shards}
         shards = with_sha256s(shards, names, min(max(1, spread.num_workers), os.cpu_count() or 1))
         require_same_source(joined, source, shards, work_id)

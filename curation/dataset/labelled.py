@@ -85,7 +85,7 @@ def read_label_set(file: Path) -> LabelSet:
             for label in read_labels(file)
         ]
     if not said:
-        raise UsageError(f"{file}: holds no label")
+        raise UsageError(f"{file}: holds no label yet; `facecaptionhq review RUN` opens the page to give some")
     pictures, num_disputed = _agreed(said)
     return LabelSet(column, pictures, num_disputed)
 

@@ -106,6 +106,10 @@ def read_labels(path: Path) -> list[Label]:
     Raises:
         UsageError: the file cannot be read, or a line of it is no entry.
     """
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no such file; `facecaptionhq review RUN` opens the page that writes one, in RUN/review"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -47,6 +47,20 @@ def weights_of(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def lacking_weights(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the weights of a recipe that are not here, or have other bytes than they should."""
+    names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
+    return tuple(name for name in names if not _is_here(name))
+
+
+def _is_here(name: str) -> bool:
+    try:
+        find_weights(name)
+    except WeightsError:
+        return False
+    return True
+
+
 def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, str]:
     """Return filter or screen -> digest of all that its evidence depends on: versions, parameters, limits, weights.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,10 +130,15 @@ class Recipe:
     @cached_property
     def curate_digest(self) -> str:
         """The digest of what `curate` alone depends on, so that a new shard size does not measure anything again."""
+        return digest(self.curate_part)
+
+    @cached_property
+    def curate_part(self) -> dict[str, Any]:
+        """That part of the resolved recipe."""
         inside = self._inside(self.resolved)
         asked = {key: inside[key] for key in ("schema_version", "decode", "curate", "filters")}
         told = {"max_caption_characters": self.file.pack.max_caption_characters}
-        return digest(asked if self.file.captions is None else {**asked, "captions": told})
+        return asked if self.file.captions is None else {**asked, "captions": told}
 
     @cached_property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -205,7 +211,9 @@ def _find(path: Path) -> Path:
     bundled = _configs_folder() / f"{path.name}.toml"
     if path.parent == Path() and bundled.is_file():
         return bundled
-    raise RecipeError(f"{path}: no such recipe; give a TOML file or one of {', '.join(bundled_recipes())}")
+    near = get_close_matches(path.stem, bundled_recipes(), n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise RecipeError(f"{path}: no such recipe; give a TOML file or one of {', '.join(bundled_recipes())}{meant}")
 
 
 def recipe_of(values: Mapping[str, Any], where: str) -> Recipe:

@@ -16,8 +16,9 @@ from curation.dataset.manifest import (
 from curation.dataset.stages import STAGES
 from curation.errors import UsageError, VerificationError
 from curation.run.derived import derived_of
+from curation.storage.lock import LEASE_FOLDER
 from curation.storage.paths import filesystem, is_local, named, resolved
-from curation.storage.publish import read_sealed
+from curation.storage.publish import TEMP_FOLDER, read_sealed
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,17 @@ def stages_of(run: Path) -> tuple[StageFolder, ...]:
     """
     if (run / MANIFEST_NAME).exists() or (run / WORK_NAME).exists():
         return (StageFolder(_stage_name(run), run, named(run).name),)
-    places = tuple(StageFolder(name, run / name, name) for name in STAGES if (run / name).is_dir())
+    places = tuple(StageFolder(name, run / name, name) for name in STAGES if _is_begun(run / name))
     if not places:
         raise UsageError(f"{run}: holds none of the folders {', '.join(STAGES)}, and is no stage's own folder")
     return places
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder holds more than the lease of a command that was refused."""
+    if any((folder / name).exists() for name in (WORK_NAME, MANIFEST_NAME)):
+        return True
+    return folder.is_dir() and any(path.name not in (LEASE_FOLDER, TEMP_FOLDER) for path in folder.iterdir())
 
 
 def derived_stages(run: Path) -> tuple[StageFolder, ...]:

@@ -13,6 +13,8 @@ from curation.run.runner import Outcome
 
 STDERR = "-"
 shards_log = logging.getLogger("curation.shards")
+shards_log.propagate = False  # people are told by the progress, and nobody twice
+shards_log.addHandler(logging.NullHandler())
 
 
 class JsonLines(logging.Formatter):
@@ -41,16 +43,15 @@ def json_log(where: str | None) -> Iterator[None]:
     root = logging.getLogger()
     handler = logging.StreamHandler(sys.stderr) if where == STDERR else logging.FileHandler(Path(where), "a", "utf-8")
     handler.setFormatter(JsonLines())
-    before = root.handlers[:], shards_log.level, shards_log.propagate
+    before = root.handlers[:], shards_log.level
     root.handlers[:] = [handler] if where == STDERR else [*root.handlers, handler]
     shards_log.addHandler(handler)
     shards_log.setLevel(logging.INFO)
-    shards_log.propagate = False
     try:
         yield
     finally:
         shards_log.removeHandler(handler)
-        root.handlers[:], shards_log.level, shards_log.propagate = before
+        root.handlers[:], shards_log.level = before
         handler.close()
 
 

@@ -14,10 +14,13 @@ from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import ShardReport
 from curation.dataset.sample import uid_of_url
 from curation.dataset.stages import LEDGER_NAME, STAGES
+from curation.dataset.tar.names import picture_stem, split_name
+from curation.dataset.tar.write import fitting_key
 from curation.dataset.urls import address_of, addresses_of, is_address, with_scheme
 from curation.errors import UsageError
 from curation.run.folders import StageFolder, reports_of
 from curation.storage.paths import filesystem, is_local, local_copy
+from curation.storage.publish import sha256_of
 
 IDENTITY = pa.schema(
     [
@@ -98,11 +101,35 @@ def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Ledge
     """
     wanted = wanted_by(identity)
     wanted = replace(wanted, uids=wanted.uids | _uids_at(places, wanted.addresses))
-    rows = find_rows(places, wanted)
+    rows = find_rows(places, wanted) or _rows_at(places, identity)
     uids = frozenset(entry.row["uid"] for entry in rows)
     if uids and uids != wanted.uids:
         rows = find_rows(places, Wanted(uids=uids))
     return [[entry for entry in rows if entry.row["uid"] == uid] for uid in sorted(uids)]
+
+
+def _rows_at(places: Sequence[StageFolder], path: str) -> list[LedgerEntry]:
+    """Return the rows of a picture that is named by the path of its file, whole or from some folder on.
+
+    Of the keys that its parts may be, the longest counts that there is. A file that lies there and has another key (its
+    tar or table numbers its samples) is known by its bytes.
+    """
+    for key in keys_at(path):
+        if rows := find_rows(places, Wanted(keys=frozenset(key))):
+            return rows
+    file = Path(path)
+    if is_address(path) or not (file.suffix and file.is_file()):
+        return []
+    return find_rows(places, Wanted(sha256s=frozenset({sha256_of(file)})))
+
+
+def keys_at(path: str) -> Iterator[tuple[str, ...]]:
+    """Yield the keys that a file may have in a source, by its path from every folder on, with and without suffix."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    for start in range(len(parts)):
+        name = "/".join(parts[start:])
+        keys = {name, split_name(name)[0], picture_stem(name)} - {""}
+        yield tuple(dict.fromkeys((*keys, *map(fitting_key, keys))))
 
 
 def _uids_at(places: Sequence[StageFolder], addresses: frozenset[str]) -> frozenset[str]:

@@ -25,8 +25,10 @@ from curation.dataset.manifest import (
 )
 from curation.dataset.stages import REWRITTEN, Stage
 from curation.dataset.tombstones import consult
-from curation.errors import UsageError, VerificationError
+from curation.errors import SafetyError, UsageError, VerificationError, WeightsError
+from curation.printable import counted
 from curation.recipe.recipe import Recipe
+from curation.run.recipes_apart import how_apart
 from curation.run.runner import Outcome, ShardFailure
 from curation.storage.lease import Lease, hold
 from curation.storage.lock import LEASE_FOLDER
@@ -58,20 +60,32 @@ NO_FACTS = Facts()
 
 
 @contextmanager
-def claimed(target: Path, stage: Stage, work_digest: str) -> Iterator[Lease]:
-    """Hold `target` for this piece of work alone until the block ends.
+def claimed(target: Path, stage: Stage, work_digest: str, recipe: Recipe | None = None) -> Iterator[Lease]:
+    """Hold `target` for this piece of work alone until the block ends; what is refused in it claims nothing.
+
+    `recipe` is that of the work, for whoever is told that the folder was made by another.
 
     Raises:
         UsageError: it belongs to other work, or holds files that no stage wrote.
         LeaseError: another run holds it.
     """
-    _require_own(target, stage, work_digest)
+    _require_own(target, stage, work_digest, recipe)
     with hold(target) as lease:
-        claim(target, stage, work_digest)
-        yield lease
+        claim(target, stage, work_digest, recipe)
+        try:
+            yield lease
+        except (UsageError, SafetyError, WeightsError):
+            _let_go(target)
+            raise
 
 
-def claim(target: Path, stage: Stage, work_digest: str) -> None:
+def _let_go(target: Path) -> None:
+    """Take a claim back that nothing has come of: a command that was refused is no stage that has begun."""
+    if {path.name for path in target.iterdir()} - OWN_FOLDERS == {WORK_NAME}:
+        remove(target / WORK_NAME)
+
+
+def claim(target: Path, stage: Stage, work_digest: str, recipe: Recipe | None = None) -> None:
     """Make `target` this work's own folder, so that two pieces of work never mix and nothing foreign is overwritten.
 
     What other work began and never committed anything of is taken over.
@@ -79,7 +93,7 @@ def claim(target: Path, stage: Stage, work_digest: str) -> None:
     Raises:
         UsageError: it belongs to other work, or holds files that no stage wrote.
     """
-    if not _require_own(target, stage, work_digest):
+    if not _require_own(target, stage, work_digest, recipe):
         for name in (MANIFEST_NAME, RECIPE_NAME, *stage.tables):  # of work of which every shard failed
             remove(target / name)
         publish_sealed(target / WORK_NAME, {"stage": stage.name, "work_digest": work_digest})
@@ -96,7 +110,7 @@ def work_of(target: Path) -> dict[str, str] | None:
     return read_sealed(target / WORK_NAME) if (target / WORK_NAME).is_file() else None
 
 
-def _require_own(target: Path, stage: Stage, work_digest: str) -> bool:
+def _require_own(target: Path, stage: Stage, work_digest: str, recipe: Recipe | None = None) -> bool:
     """Return whether the folder is this work's own; refuse one that is not ours to claim, or is being changed."""
     consult(target)
     names = {path.name for path in target.iterdir()} if target.exists() else set()
@@ -108,9 +122,12 @@ def _require_own(target: Path, stage: Stage, work_digest: str) -> bool:
         if not is_own and _has_committed(target):
             can_decide = claim["stage"] == stage.name and stage.can_be_redecided
             how = ", or judge this one anew with `decide`" if can_decide else ""
+            why = (how_apart(target, stage.name, recipe) if claim["stage"] == stage.name else "") or (
+                "another recipe, input or version"
+            )
             raise UsageError(
                 f"{target}: holds the output of other work ({claim['stage']} {claim['work_digest'][:12]}, "
-                f"not {stage.name} {work_digest[:12]}: another recipe, input or version); give another folder{how}"
+                f"not {stage.name} {work_digest[:12]}: {why}); give another folder{how}"
             )
         return is_own
     if names - OWN_FOLDERS:
@@ -139,7 +156,7 @@ def finished(source: Path, stage: Stage) -> Manifest:
         first, error = next(iter(manifest.failed.items()))
         reason = error.splitlines()[-1]
         raise UsageError(
-            f"{source}: {len(manifest.failed)} shards failed in {stage.name} (first: {first}: {reason}); "
+            f"{source}: {counted(len(manifest.failed), 'shard')} failed in {stage.name} (first: {first}: {reason}); "
             f"run {stage.name} again, or take these shards out of its source first"
         )
     return manifest

@@ -18,17 +18,22 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
 }
+HEAD, INDEX = "head.html", "index.html"
 Handler = Callable[[Request], Response]
 
 
 def page_routes(package: str) -> list[Route]:
-    """Return the routes of a package's folder `page`, and of what all pages share; no path leads elsewhere."""
+    """Return the routes of a package's folder `page`, and of what all pages share; no path leads elsewhere.
+
+    A page is the head that all have (`head.html`) and the package's `index.html`, which goes on from there.
+    """
     folders = [files(name).joinpath("page") for name in ("curation.serving", package)]
     entries = [entry for folder in folders for entry in folder.iterdir() if _ending(entry.name) in TYPES]
     names = {entry.name: entry.read_bytes() for entry in entries}
+    names[INDEX] = names.pop(HEAD) + names[INDEX]
 
     def page(request: Request) -> Response:
-        name = request.path_params.get("name", "index.html")
+        name = request.path_params.get("name", INDEX)
         if name not in names:
             return PlainTextResponse("no such file", 404)
         return Response(names[name], media_type=TYPES[_ending(name)])

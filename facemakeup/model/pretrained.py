@@ -27,6 +27,7 @@ def load_part(kind: Any, source: str, subfolder: str, revision: str | None) -> A
     Raises:
         UsageError: it is not there, or not of this kind.
     """
+    without_bars()
     options = {"revision": revision} if revision else {}
     is_folder = Path(source).is_dir()
     is_near = is_folder or not hub_answers()
@@ -38,6 +39,15 @@ def load_part(kind: Any, source: str, subfolder: str, revision: str | None) -> A
         where = f"{source}/{subfolder}" if subfolder else source
         why = f"{FAR} (https://huggingface.co/{source})" if is_near and not is_folder else str(error)
         raise UsageError(f"{where}: no {kind.__name__} could be loaded from it: {why}") from error
+
+
+def without_bars() -> None:
+    """Let diffusers and transformers draw no bar of progress for every part that they load or write."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
 
 
 def load_config(source: str, subfolder: str, revision: str | None = None) -> Mapping[str, Any]:

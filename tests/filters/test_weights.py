@@ -2,6 +2,7 @@ import hashlib
 import io
 import os
 import re
+import socket
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -133,8 +134,9 @@ def test_a_path_counts_only_once_its_hash_is_confirmed(tmp_path: Path) -> None:
 def test_confirming_needs_the_right_hash_and_a_name_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "own.onnx"
     file.write_bytes(BYTES)
-    with pytest.raises(WeightsError, match="expected 0000"):
+    with pytest.raises(WeightsError, match=f"{file}: its sha256 is {SHA256}, and --sha256 says 0000") as refused:
         add(file, "own", "0" * 64)
+    assert "elete" not in str(refused.value) and file.read_bytes() == BYTES
     with pytest.raises(WeightsError, match="choose another name"):
         add(file, CASCADE.name, SHA256)
     with pytest.raises(WeightsError, match="no weights are named"):
@@ -176,6 +178,17 @@ def test_pull_leaves_nothing_behind_when_it_fails(publisher: tuple[str, Path], s
     with pytest.raises(WeightsError, match=r"tiny\.onnx"):
         pull_entry(replace(TINY, url=f"{address}/tiny.onnx"), accept=False)
     assert list(cache_folder().iterdir()) == []
+
+
+def test_pull_says_in_one_line_that_nobody_answers_and_what_a_server_answers(publisher: tuple[str, Path]) -> None:
+    address, _ = publisher
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    for base, told in ((dead, "nobody answers there: is this machine online"), (address, "the server answers 404")):
+        with pytest.raises(WeightsError, match=told) as refused:
+            pull_entry(replace(TINY, url=f"{base}/tiny.onnx"), accept=False)
+        assert "--mirror" in str(refused.value) and "Pool" not in str(refused.value)
 
 
 def test_pull_refuses_until_restrictive_terms_are_accepted(publisher: tuple[str, Path]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,6 +109,8 @@ class ChosenLimits:
     num_disputed: int
     num_unknown: int
     """Labelled pictures that the run has not seen."""
+    recipe: Mapping[str, Any]
+    """The run's, resolved."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def calibrate(run: Path, labels: Path, asked: WantedLimits, target: Target, seed
         limits=tuple(_locked(limit, recipe, manifest, target) for limit in limits),
     )
     num_unknown = len(label_set.pictures) - len(rows)
-    return ChosenLimits(target, tuple(limits), skipped, lock, label_set.num_disputed, num_unknown)
+    return ChosenLimits(target, tuple(limits), skipped, lock, label_set.num_disputed, num_unknown, manifest.recipe)
 
 
 def _questions(recipe: Recipe, labels: LabelSet, asked: WantedLimits) -> tuple[list[Question], dict[str, str]]:

@@ -1,5 +1,6 @@
 """What limits labels give, for a terminal and as plain values."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from curation.commands.calibrate.calibrate import CalibratedLimit, ChosenLimits, evidence_of
 from curation.learning.limits import HALF_WIDTH, LimitFigures
 from curation.printable import counted, joined
-from curation.recipe.recipe import bundled_recipes
+from curation.recipe.differences import recipe_options
 
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 """At which the curve is told."""
@@ -47,9 +48,8 @@ def values(calibration: ChosenLimits) -> dict[str, Any]:
 
 def way_on(calibration: ChosenLimits, run: str, lock: Path) -> str:
     """Return the command that says what the limits in a lock would change."""
-    name = calibration.lock.recipe
-    recipe = name if name in bundled_recipes() else f"{name}.toml"
-    call = f"facecaptionhq decide {run} --recipe {recipe} --set limits={lock} --dry-run"
+    options = recipe_options(calibration.recipe, but=("limits",))
+    call = f"facecaptionhq decide {shlex.quote(run)} {options} --set {shlex.quote(f'limits={lock}')} --dry-run"
     return joined((f"{lock} holds what was chosen; what that would change:", f"  {call}"))
 
 
@@ -79,7 +79,9 @@ def _shortage(limit: CalibratedLimit) -> Iterator[str]:
 def _limit(limit: CalibratedLimit) -> Iterator[str]:
     question, sign = limit.question, "<=" if limit.side == "max" else ">="
     yield f"{question.name}: reject {_counts(limit, question.reject)}; keep {_counts(limit, question.keep)}"
-    unmeasured = f", {limit.num_unmeasured} labelled pictures without this score" if limit.num_unmeasured else ""
+    unmeasured = (
+        f", {counted(limit.num_unmeasured, 'labelled picture')} without this score" if limit.num_unmeasured else ""
+    )
     yield f"  {counted(limit.num_sources, 'source')}{unmeasured}"
     yield f"  {'':<28}{'right of the rejected':<24}{'rejected of those to go':<26}lost of those to stay"
     if limit.own is not None and question.limit is not None:
@@ -115,6 +117,7 @@ def _counts(limit: CalibratedLimit, labels: tuple[str, ...]) -> str:
 def _rest(calibration: ChosenLimits) -> Iterator[str]:
     yield from (f"{name}: no limit: {reason}" for name, reason in calibration.skipped.items())
     if calibration.num_unknown:
-        yield f"{calibration.num_unknown} labelled pictures are not among the run's samples"
+        yield f"not among the run's samples: {counted(calibration.num_unknown, 'labelled picture')}"
     if calibration.num_disputed:
-        yield f"{calibration.num_disputed} labelled pictures are left out: as many reviewers say one thing as another"
+        disputed = counted(calibration.num_disputed, "labelled picture")
+        yield f"left out: {disputed}, of which as many reviewers say one thing as another"

@@ -16,6 +16,7 @@ from curation.errors import UsageError
 from curation.recipe.captioning import CaptioningSettings
 from curation.recipe.recipe import Recipe
 from curation.run.derived import register
+from curation.run.recipes_apart import require_curated_by
 from curation.run.runner import OnOutcome, Spread, run_all, silent
 from curation.run.target import Facts, claimed, finish, finished, work_of
 from curation.storage.paths import named
@@ -36,17 +37,13 @@ def caption(
     """
     source = named(source)
     settings, curated, target = settings_of(recipe), finished(source, CURATE), captions_of_folder(source)
-    if curated.extra.get("curate_digest") != recipe.curate_digest:
-        raise UsageError(
-            f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
-            f"caption it with that recipe and the same table [caption], or curate again with this one"
-        )
+    require_curated_by(source, curated, recipe, "caption")
     if settings.via == "transformers":
         require_transformers()
     at = require_address(endpoint) if settings.via == "endpoint" else None
     work_digest = caption_work(source.name, settings)
     _require_same_question(target, work_digest)
-    with claimed(target, CAPTION, work_digest) as lease:
+    with claimed(target, CAPTION, work_digest, recipe) as lease:
         register(source, target, CAPTION.name, curated.state)
         jobs = [CaptionJob(report.shard, source, report, target, recipe, at, lease) for report in curated.shards]
         outcomes = run_all(jobs, caption_shard, spread, on_outcome, captioned)

@@ -19,6 +19,29 @@ RELEASED = "The links were held against the cleaned release {release}."
 NOT_RELEASED = "The links were held against no cleaned release, for this reason: {reason}"
 
 
+FOUND = "found on the web"
+TAKEN = "found in files that the publisher had"
+UNFETCHED = "files that were not downloaded by this program; where they come from is not in the ledgers"
+FROM_NOWHERE = "of an origin that is not known here"
+
+
+def whence(origin: Origin) -> str:
+    """Return where the pictures come from, in a few words."""
+    if is_fetched(origin):
+        return FOUND
+    return FROM_NOWHERE if origin.run is None else TAKEN
+
+
+def kind_of_source(origin: Origin) -> str:
+    """Return the same in the words of the Commission's template."""
+    return "scraped from the web, by links of published data sets" if is_fetched(origin) else UNFETCHED
+
+
+def is_fetched(origin: Origin) -> bool:
+    """Whether the run itself downloaded them."""
+    return any(place.stage == FETCH.name for place in origin.stages)
+
+
 def collected(origin: Origin) -> tuple[str, ...]:
     """Return sentences on where the pictures come from, and what was heeded on the way; some hold stated reasons."""
     fetched = next((place for place in origin.stages if place.stage == FETCH.name), None)

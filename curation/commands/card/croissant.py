@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.commands.card.collection import whence
 from curation.commands.card.numbers import Values
+from curation.commands.card.origin import Origin
 from curation.commands.card.statements import Statements
-from curation.commands.card.wording import BIASES, FORBIDDEN, LIMITS_OF_USE, PERSONAL, REMOVAL, SUMMARY
+from curation.commands.card.wording import BIASES, FORBIDDEN, LIMITS_OF_USE, PERSONAL, REMOVAL, SUMMARY, pictures
 from curation.storage.publish import FileRecord
 
 CONFORMS_TO = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")
@@ -34,6 +36,7 @@ CONTEXT: Mapping[str, Any] = {
     **{term: f"cr:{term}" for term in OWN_TERMS},
 }
 KINDS = {".parquet": "application/x-parquet", ".tar": "application/x-tar"}
+NUM_STATE_DIGITS = 12
 NO_REPOSITORY = "https://example.invalid/not-published-yet"
 
 
@@ -44,23 +47,21 @@ def croissant(
     collection: Sequence[str],
     schema: pa.Schema,
     table: str,
-    state: str,
+    origin: Origin,
 ) -> dict[str, Any]:
-    """Return the description as JSON-LD.
-
-    `files` are those to publish by their path in the repository; `table` is the path of that which has `schema`.
-    """
+    """Return the description as JSON-LD; `files` are by path in the repository, as is the `table` of `schema`."""
+    state = origin.manifest.state[:NUM_STATE_DIGITS]
     return {
         "@context": dict(CONTEXT),
         "@type": "sc:Dataset",
         "conformsTo": list(CONFORMS_TO),
         "name": statements.title,
-        "description": SUMMARY.format(num=values["num_samples"]),
+        "description": SUMMARY.format(pictures=pictures(values["num_samples"]), whence=whence(origin)),
         "url": statements.address or NO_REPOSITORY,
-        "version": f"0.0.0+{state[:12]}",
+        "version": f"0.0.0+{state}",
         "datePublished": statements.date,
         "license": _licence(statements),
-        "citeAs": f"{statements.title}, {statements.date}, state {state[:12]}",
+        "citeAs": f"{statements.title}, {statements.date}, state {state}",
         "creator": {"@type": "sc:Organization", "name": (statements.repo or "not stated").partition("/")[0]},
         "keywords": ["face", "image-text", "text-to-image"],
         "isLiveDataset": False,

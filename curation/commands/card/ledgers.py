@@ -18,12 +18,14 @@ from curation.run.folders import StageFolder
 from curation.run.journal import receipts_of
 from curation.run.lookup import ledgers_of
 from curation.storage.paths import local_copy
-from curation.storage.publish import read_sealed, sha256_of
+from curation.storage.publish import digest, read_sealed, sha256_of
 from curation.storage.scratch import scratch_database, scratch_folder
 
 if TYPE_CHECKING:
     import duckdb
 
+LEDGER = "_ledger"
+"""How the table of a stage's rows ends; a stage of which every shard failed has none."""
 MEMORY_LIMIT = "1GB"
 REQUESTS = pa.schema([("kind", pa.string()), ("hash", pa.string()), ("num_images", pa.int64())])
 TOMBSTONES = pa.schema([("kind", pa.string()), ("hash", pa.string())])
@@ -39,6 +41,8 @@ class Ledgers:
     """Table -> its columns."""
     digests: Mapping[str, str]
     """`stage/file` -> sha256 of every ledger among them."""
+    takedowns: str | None = None
+    """Digest of every tombstone that counts for the pack; None where its run is not known."""
 
     def ask(self, number: Number) -> Value:
         """Return a number's value; None where a table or column that it needs is not there."""
@@ -64,15 +68,18 @@ def opened(origin: Origin, samples: Path) -> Iterator[Ledgers]:
         folder = stack.enter_context(scratch_folder("card"))
         database = stack.enter_context(scratch_database(MEMORY_LIMIT))
         digests: dict[str, str] = {}
+        of_stages: list[str] = []
         for name, place, files in _tables(origin, samples):
             copies = [stack.enter_context(local_copy(path)) for path in files]
             digests |= {} if place is None else _digests(place, files, copies)
+            of_stages += [name] if name.endswith(LEDGER) else []
             _view(database, name, [_linked(folder / f"{name}-{i}.parquet", copy) for i, copy in enumerate(copies)])
-        kept_out = (f"SELECT uid FROM {place.stage}_ledger WHERE rejected_by = 'forget'" for place in origin.stages)
+        kept_out = (f"SELECT uid FROM {name} WHERE rejected_by = 'forget'" for name in of_stages)
         database.execute(f"CREATE VIEW forgotten AS {' UNION ALL '.join(kept_out)}")
         for name, table in _said(origin).items():
             database.register(name, table)
-        yield Ledgers(database, _columns(database), digests)
+        takedowns = None if origin.run is None else digest(_tombstones(_stones(origin, origin.run)).to_pylist())
+        yield Ledgers(database, _columns(database), digests, takedowns)
 
 
 def _tables(origin: Origin, samples: Path) -> Iterator[tuple[str, StageFolder | None, list[Path]]]:
@@ -81,20 +88,20 @@ def _tables(origin: Origin, samples: Path) -> Iterator[tuple[str, StageFolder | 
     yield "packed", origin.pack, [origin.pack.folder / INDEX_NAME]
     for place in origin.stages:
         if files := list(dict.fromkeys(path for path, _ in ledgers_of(place))):
-            yield f"{place.stage}_ledger", place, files
+            yield f"{place.stage}{LEDGER}", place, files
 
 
 def _digests(place: StageFolder, files: Sequence[Path], copies: Sequence[Path]) -> dict[str, str]:
     manifest = read_manifest(place.folder)
     records = dict(manifest.files) | {name: r for report in manifest.shards for name, r in report.files.items()}
     digests = {path.name: sha256_of(copy) for path, copy in zip(files, copies, strict=True)}
-    for name, digest in digests.items():
-        if name not in records or records[name].sha256 != digest:
+    for name, found in digests.items():
+        if name not in records or records[name].sha256 != found:
             raise VerificationError(
                 f"{place.folder / name}: not the ledger that the manifest names; `verify` says what is wrong, and no "
                 f"number is taken from it"
             )
-    return {f"{place.stage}/{name}": digest for name, digest in digests.items()}
+    return {f"{place.stage}/{name}": found for name, found in digests.items()}
 
 
 def _linked(link: Path, file: Path) -> Path:
@@ -124,10 +131,14 @@ def _said(origin: Origin) -> dict[str, pa.Table]:
     tables = {"limits": pa.Table.from_pylist(limits, LIMITS)}
     if origin.run is None:
         return tables
-    stones = consult(origin.pack.folder) | consult(origin.run / PACK.name)
+    stones = _stones(origin, origin.run)
     answers = (answer for path in receipts_of(origin.run) for answer in read_sealed(path)["requests"])
     asked = [{"kind": a["kind"], "hash": a["sha256"], "num_images": a["num_images"]} for a in answers]
     return tables | {"tombstones": _tombstones(stones), "requests": pa.Table.from_pylist(asked, REQUESTS)}
+
+
+def _stones(origin: Origin, run: Path) -> Tombstones:
+    return consult(origin.pack.folder) | consult(run / PACK.name)
 
 
 def _tombstones(stones: Tombstones) -> pa.Table:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from curation.commands.card.wording import pictures
 from curation.printable import printable
 
 TEMPLATE = "readme.md.j2"
@@ -46,6 +47,14 @@ def prose(text: str) -> Safe:
     return Safe(STRUCTURE.sub(lambda found: f"&#{ord(found[0])};", printable(text)))
 
 
+def _counted(value: Any, noun: str) -> Safe:
+    return Safe(f"{shown(value)} {noun}{'' if value == 1 else 's'}")
+
+
+def _pictures(value: Any) -> Safe:
+    return Safe(pictures(value).replace(str(value), shown(value), 1))
+
+
 def render(**values: Any) -> str:
     """Return the card's Markdown."""
     environment = Environment(
@@ -57,5 +66,5 @@ def render(**values: Any) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters |= {"prose": prose, "own": Safe}
+    environment.filters |= {"prose": prose, "own": Safe, "counted": _counted, "pictures": _pictures}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(TEMPLATE).render(**values))

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.commands.card import wording
-from curation.commands.card.collection import collected
+from curation.commands.card.collection import collected, kind_of_source, whence
 from curation.commands.card.croissant import croissant
 from curation.commands.card.differences import json_differences, line_differences
 from curation.commands.card.ledgers import opened
@@ -39,6 +39,8 @@ from curation.storage.scratch import scratch_folder
 from curation.version import CODE_VERSION
 
 SCHEMA_VERSION = 1
+TAKEDOWNS = "takedowns"
+"""Key of `card.json`: the digest of every tombstone that was heeded."""
 PIXELS_FOLDER = "pixels"
 SERIES = re.compile(r"(?:(?P<format>[a-z0-9]+)-)?\d+")
 ARTICLE = "53(1)(d) of Regulation (EU) 2024/1689"
@@ -58,6 +60,8 @@ class Card:
     values: Values
     files: Mapping[str, FileRecord]
     """Data to publish, by path in the repository."""
+    takedowns: str | None = None
+    """Digest of the tombstones that were heeded; None where the run is not known."""
 
 
 def write_card(folder: Path, out: Path, statements: Statements, run: Path | None = None) -> Card:
@@ -82,15 +86,15 @@ def make_card(origin: Origin, out: Path, statements: Statements) -> Card:
     record = publish_alone(out / SAMPLES_PATH, lambda temp: schema.append(write_samples(origin, temp)))
     with opened(origin, out / SAMPLES_PATH) as ledgers:
         values = {name: ledgers.ask(number) for name, number in NUMBERS.items()}
-        digests = ledgers.digests
+        digests, takedowns = ledgers.digests, ledgers.takedowns
     files = {SAMPLES_PATH: record, **(_tars(origin) if statements.form == "pixels" else {})}
     readme = render(**_shown(origin, statements, values, files))
-    described = croissant(statements, values, files, collected(origin), schema[0], SAMPLES_PATH, origin.manifest.state)
-    told = sealed_bytes(_told(origin, statements, values, files, digests))
+    described = croissant(statements, values, files, collected(origin), schema[0], SAMPLES_PATH, origin)
+    told = sealed_bytes(_told(origin, statements, values, files, digests) | {TAKEDOWNS: takedowns})
     publish_alone(out / CARD_NAME, lambda temp: temp.write_text(readme, encoding="utf-8"))
     publish_alone(out / CROISSANT_NAME, lambda temp: temp.write_bytes(json_bytes(described)))
     publish_alone(out / CARD_VALUES_NAME, lambda temp: temp.write_bytes(told))
-    return Card(out, origin, statements, values, files)
+    return Card(out, origin, statements, values, files, takedowns)
 
 
 def check_card(folder: Path, out: Path, run: Path | None = None) -> tuple[Fault, ...]:
@@ -159,6 +163,8 @@ def _shown(origin: Origin, statements: Statements, values: Values, files: Mappin
         "stated": statements,
         "wording": wording,
         "collected": collected(origin),
+        "whence": whence(origin),
+        "kind_of_source": kind_of_source(origin),
         "law": {"article": ARTICLE},
         "title_json": _quoted(statements.title),
         "repo_json": _quoted(statements.repo or "NAMESPACE/NAME"),

@@ -1,6 +1,6 @@
 """What every card says in words, in its Markdown and for machines alike; no number stands here."""
 
-SUMMARY = "{num} pictures of faces with captions, found on the web, measured and chosen by a recipe."
+SUMMARY = "{pictures} with captions, {whence}, measured and chosen by a recipe."
 REMOVAL = (
     "Whoever owns a picture or is shown in one may object at any time and without a reason. The picture then "
     "leaves tars, tables and index, hashed tombstones keep it out of every later state, and the data set is published "
@@ -18,7 +18,7 @@ LIMITS_OF_USE = (
     "No gate proves that a picture is lawful everywhere, that nobody in it is a minor, or that its licence holds",
 )
 BIASES = (
-    "People whom web pages of the sources show are over-represented: by language, region, age, profession and fame",
+    "Whom the sources show more often is over-represented: by language, region, age, profession and fame",
     "Face detectors find some people worse than others, and what they miss is not in the data",
     "No demographic label is stored of anybody, so no share of any group is stated here",
 )
@@ -27,3 +27,8 @@ PERSONAL = (
     "Addresses of pictures, authors and copyright notices are carried so that rights can be heeded",
     "No identity, embedding of identity, or index of faces is part of the data",
 )
+
+
+def pictures(num: object) -> str:
+    """Return a number of pictures of faces in words."""
+    return f"{num} {'picture of a face' if num == 1 else 'pictures of faces'}"

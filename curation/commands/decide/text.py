@@ -53,6 +53,9 @@ def _undecided(preview: Preview) -> Iterator[str]:
 
 def _changes(preview: Preview) -> Iterator[str]:
     num = len(preview.changes)
+    if not (num or preview.num_undecided or preview.num_shards or preview.calls):
+        yield "nothing would change: every picture keeps its verdict, and no file is written anew"
+        return
     yield f"shards to write anew: {preview.num_shards}; certain to change sides: {num}"
     for change in preview.changes[:NUM_CHANGES_SHOWN]:
         yield f"  {_change(change)}"

@@ -28,6 +28,10 @@ MIN_RAY = (2, 56)
 MIN_DISK_BYTES = 10 << 30
 MIN_MEMORY_BYTES_PER_WORKER = 2 << 30
 
+MEND = "mend the recipe, or leave out the --set that breaks it"
+NO_RECIPE = (
+    "`facecaptionhq recipes list` names those that come with the package; one of your own is the path of its file"
+)
 GPL_BACKEND = "pip install --no-deps yolov5-face==0.0.2 (GPL-3.0; --no-deps keeps its second cv2 out)"
 
 
@@ -47,6 +51,14 @@ def examine(recipe: str, changes: Sequence[str] = ()) -> list[Finding]:
     """Return every finding about this environment, and about the weights that `recipe` with its changes needs."""
     python = look_at_python(platform.python_implementation(), sys.version_info[:2])
     return [python, *_cv2(), _torch(), _ray(), *_weights(recipe, changes), *_plugins(), _disk(), _memory()]
+
+
+def readiness() -> dict[str, tuple[str, ...]]:
+    """Return the recipes that come with the package, each with the names of the weights that it lacks here."""
+    from curation.measure.filter_set import lacking_weights
+    from curation.recipe.recipe import bundled_recipes, load_recipe
+
+    return {name: lacking_weights(load_recipe(name)) for name in bundled_recipes()}
 
 
 def look_at_python(implementation: str, release: tuple[int, int]) -> Finding:
@@ -100,13 +112,14 @@ def _weights(recipe: str, changes: Sequence[str]) -> Iterator[Finding]:
     from PIL import features
 
     from curation.images.decode import NO_AVIF
-    from curation.recipe.recipe import load_recipe
+    from curation.recipe.recipe import bundled_recipes, load_recipe
     from filters.weights import MissingWeightsError, find_weights
 
     try:
         loaded = load_recipe(recipe, changes)
     except FaceCaptionError as error:
-        yield Finding(f"recipe {recipe}", False, "; ".join(map(str, error.args)), "mend the recipe")
+        is_known = recipe in bundled_recipes() or Path(recipe).is_file()
+        yield Finding(f"recipe {recipe}", False, "; ".join(map(str, error.args)), MEND if is_known else NO_RECIPE)
         return
     for name in sorted({name for plan in loaded.measurers for name in plan.module.weights(plan.measure)}):
         try:

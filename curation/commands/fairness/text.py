@@ -37,7 +37,7 @@ def _finite(ratio: dict[str, float] | None) -> dict[str, float | None] | None:
 
 
 def _tables(audit: Audit) -> Iterator[str]:
-    yield f"{audit.num_judged:,} pictures that the filters judged, {audit.num_kept:,} of them kept"
+    yield f"pictures that the filters judged: {audit.num_judged:,}, kept of these: {audit.num_kept:,}"
     for name, slices in _by_attribute(audit).items():
         if not _is_judged(slices):
             continue

@@ -148,7 +148,7 @@ def fetch(  # long: its options, and the order in which its gates and its shards
     )
     if again is not None:
         finished(target, FETCH)
-    with claimed(target, FETCH, work_digest) as lease:
+    with claimed(target, FETCH, work_digest, recipe) as lease:
         register(source, target, FETCH.name, selection.state)
         lists = tuple(map(named, hash_lists))
         jobs = _jobs(source, parts, target, recipe, spread, lease, lists, allow_loopback, heeds_robots)

@@ -33,6 +33,7 @@ MADE_ANEW_BY = {
     CARD: "make the card anew by `facecaptionhq card` into the same folder",
 }
 """Copies that are whole only as they were written, so that they are named rather than changed: what to do."""
+FORGET_AGAIN = "run `facecaptionhq forget` with the same list again"
 OF_A_CARD = (CARD_NAME, CROISSANT_NAME, CARD_VALUES_NAME, SAMPLES_PATH)
 """Files that `card` writes; whatever else lies in its folder is nobody's business here."""
 LINES = (".jsonl", ".txt")
@@ -78,6 +79,11 @@ def holdings(folder: Path, traces: Traces, *, kind: str, file: str | None = None
     for name in names:
         if name not in told and name.lower().endswith(TEXTS) and split_name(name)[0] in loose:
             yield Holding(name, "lies beside the picture of an image that was forgotten", form=LOOSE)
+
+
+def mend_of(kind: str) -> str:
+    """Return what takes a forgotten image out of a folder of a kind: the one advice of `forget` and `verify`."""
+    return MADE_ANEW_BY.get(kind, FORGET_AGAIN)
 
 
 def names_of(folder: Path, kind: str, file: str | None = None) -> list[str]:

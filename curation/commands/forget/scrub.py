@@ -21,6 +21,7 @@ from curation.commands.forget.copies import (
     home_of,
     links_out,
     look,
+    mend_of,
     names_of,
 )
 from curation.commands.forget.reach import Copy
@@ -76,7 +77,7 @@ def _scrub(copy: Copy, traces: Traces, links: Mapping[str, Path], done: Scrubbed
     _let_adding_end(copy)
     for holding in list(holdings(copy.folder, traces, kind=copy.kind, file=copy.file)):
         if copy.kind in MADE_ANEW_BY:
-            done.left[holding.file] = f"{holding.why}; {MADE_ANEW_BY[copy.kind]}"
+            done.left[holding.file] = f"{holding.why}; {mend_of(copy.kind)}"
             continue
         path = copy.folder / holding.file
         if holding.file in links:

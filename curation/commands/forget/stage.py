@@ -27,6 +27,7 @@ from curation.dataset.tombstones import FORGOTTEN_FOLDER, Tombstones, tombstones
 from curation.errors import FaceCaptionError, UsageError
 from curation.run.folders import StageFolder, done_records, reports_of, stages_of
 from curation.run.journal import commit, discard_prepared, roll_forward
+from curation.run.publications import still_published
 from curation.storage.fence import fenced
 from curation.storage.lease import Lease, common_fence, hold
 from curation.storage.publish import read_sealed
@@ -55,6 +56,7 @@ def forget(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) ->
         sought = seek([*found.own, *(place.at for place in found.derived)], requests, before.uids)
         for base in (run, *found.bases()):
             write_tombstones(base, tombstones_of(base) | before | sought.stones)
+        found.not_reached |= _at_the_hub(run, tombstones_of(run).uids)
         _require_settled(run, found.own)
         prepared = prepare(run, found, sought)
         traces = _traces(requests, sought, before)
@@ -139,8 +141,13 @@ def foresee(run: Path, requests: Sequence[Request], also: Sequence[Path] = ()) -
         "rows_buried": {place.shown: len(sought.rows.get(place.folder, ())) for place in found.own},
         "places": {place.shown: len(sought.rows.get(place.at.folder, ())) for place in found.derived},
         "copies": copies,
-        "not_reached": found.not_reached | _unentered(found),
+        "not_reached": found.not_reached | _unentered(found) | _at_the_hub(run, tombstones_of(run).uids | sought.uids),
     }
+
+
+def _at_the_hub(run: Path, forgotten: frozenset[str]) -> dict[str, str]:
+    """Return the publications of a run that hold forgotten images, each with the command that mends it."""
+    return {held.place: f"{held.wrong}; {held.mend}" for held in still_published(run, forgotten)}
 
 
 def _unentered(found: Reach) -> dict[str, str]:

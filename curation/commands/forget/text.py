@@ -16,7 +16,7 @@ def tell(path: Path, receipt: Mapping[str, Any]) -> str:
     return joined(
         (
             f"{asked}, {num_found} of them found: {gone}",
-            f"{len(receipt['rewritten'])} files rewritten, {len(receipt['deleted'])} deleted{elsewhere}",
+            f"{counted(len(receipt['rewritten']), 'file')} rewritten, {len(receipt['deleted'])} deleted{elsewhere}",
             str(path),
         )
     )
@@ -26,13 +26,15 @@ def foretell(requests: Sequence[Request], forecast: Mapping[str, Any]) -> str:
     """Return what would go: every request with what it names, and the uids."""
     rows = ", ".join(f"{number} in {stage}" for stage, number in forecast["rows_buried"].items())
     lines = [
-        f"{_named(request)}: {answer['num_images']} images"
+        f"{_named(request)}: {counted(answer['num_images'], 'image')}"
         for request, answer in zip(requests, forecast["requests"], strict=True)
     ]
-    lines += [f"{folder}: {num_rows} rows" for folder, num_rows in forecast["places"].items()]
+    lines += [f"{folder}: {counted(num_rows, 'row')}" for folder, num_rows in forecast["places"].items()]
     lines += [f"{folder}/{file}: holds one" for folder, files in forecast["copies"].items() for file in files]
     lines += [f"would forget {uid}" for uid in forecast["uids"]]
-    return joined([*lines, f"would forget {forecast['num_images']} images: rows to bury: {rows}; nothing was written"])
+    return joined(
+        [*lines, f"would forget {counted(forecast['num_images'], 'image')}: rows to bury: {rows}; nothing was written"]
+    )
 
 
 def not_found(requests: Sequence[Request], answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from curation.commands.gc.collect import Collection
-from curation.printable import joined
+from curation.printable import counted, joined
 
 
 def tell(collection: Collection, *, dry_run: bool) -> str:
@@ -22,4 +22,4 @@ def _lines(collection: Collection, dry_run: bool) -> Iterator[str]:
         yield f"{'would remove' if dry_run else 'removed'} {removal.file}: {removal.why}"
     for name in collection.left:
         yield f"left {name}: named by nobody, but not of our kind or too young"
-    yield f"{len(collection.removed)} files, {collection.num_bytes} bytes"
+    yield f"{counted(len(collection.removed), 'file')}, {counted(collection.num_bytes, 'byte')}"

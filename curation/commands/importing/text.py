@@ -4,20 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curation.commands.importing.convert import Imported
-from curation.printable import joined
+from curation.printable import counted, joined
 
 NUM_NAMED = 5
 
 
 def tell(imported: Imported, target: Path) -> str:
     """Return how many rows went where, a line per kind of fault with where the first stands, and what was not read."""
-    return joined((f"{imported.num_rows} rows in {target}", *_lines(imported)))
+    return joined((f"{counted(imported.num_rows, 'row')} in {target}", *_lines(imported)))
 
 
 def _lines(imported: Imported) -> Iterator[str]:
     if imported.lost_rows:
         lost = ", ".join(f"{count} {reason}" for reason, count in imported.lost_rows.items())
-        yield f"  of {imported.num_rows_in} rows of the source: {lost}"
+        yield f"  of {counted(imported.num_rows_in, 'row')} of the source: {lost}"
     for fault, count in imported.faults.items():
         example = imported.examples.get(fault)
         yield f"  {fault}: {count}" + (f" (first: {example})" if example else "")

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.commands.curate import curate_work
-from curation.errors import WeightsError
-from curation.measure.filter_set import weights_of
+from curation.measure.filter_set import lacking_weights, weights_of
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.target import work_of
-from filters.weights import find_weights
 
 CANDIDATES = ("facecaptionhq-4m", "demo")
 """Bundled recipes, best first; the last needs nothing but what Python packages carry."""
@@ -48,17 +46,3 @@ def choose(curated: Path, candidates: Sequence[str] = CANDIDATES) -> Chosen:
     recipe = (own or able)[0]
     better = candidates[: candidates.index(recipe.name)]
     return Chosen(recipe, tuple(pair for pair in lacking if pair[0] in better), recipe is not able[0])
-
-
-def lacking_weights(recipe: Recipe) -> tuple[str, ...]:
-    """Return the names of the weights of a recipe that are not here, or have other bytes than they should."""
-    names = sorted({name for plan in recipe.measurers for name in plan.module.weights(plan.measure)})
-    return tuple(name for name in names if not _is_here(name))
-
-
-def _is_here(name: str) -> bool:
-    try:
-        find_weights(name)
-    except WeightsError:
-        return False
-    return True

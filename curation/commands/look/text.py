@@ -1,5 +1,6 @@
 """What is said of a look, for a terminal and as plain values."""
 
+import shlex
 from typing import Any
 
 from curation.commands.look.choice import Chosen
@@ -20,16 +21,15 @@ def tell_choice(chosen: Chosen) -> str:
     return joined(lines)
 
 
-def tell(looked: Looked) -> str:
-    """Return the counts, where the page lies, and what may follow."""
-    run = looked.run
+def tell(looked: Looked, options: str) -> str:
+    """Return the counts, where the page lies, and what may follow; `options` name the recipe as it was named here."""
+    run = shlex.quote(str(looked.run))
     return joined(
         (
-            *tell_stage(looked.manifest, run / "curate").split("\n"),
+            *tell_stage(looked.manifest, looked.run / "curate").split("\n"),
             f"the page: {looked.page}",
             f"question single pictures: facecaptionhq why {run} ID",
-            f"try other limits:         facecaptionhq decide {run} --recipe {looked.chosen.recipe.name} "
-            f"--set KEY=VALUE --dry-run",
+            f"try other limits:         facecaptionhq decide {run} {options} --set KEY=VALUE --dry-run",
             f"label them in a browser:  facecaptionhq review {run}",
         )
     )

@@ -1,14 +1,20 @@
 """The catalogue of weights, and what is here of it, for a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from curation.printable import joined
-from filters.weights import WeightsEntry, WeightsStatus
+from filters.weights import WeightsEntry, WeightsStatus, way_to_get
 
 
-def tell_catalogue(entries: Sequence[WeightsEntry]) -> str:
-    """Return every entry as four lines: name, what it is, size and licence, hash, and who offers it."""
-    return joined(line for entry in entries for line in _entry(entry))
+def tell_catalogue(entries: Sequence[WeightsEntry], places: Mapping[str, Path | None]) -> str:
+    """Return every entry as six lines: name, what it is, size and licence, hash, who offers it, and where it lies.
+
+    `places` says by name where a file lies; None where it is nowhere. Last comes how many are here.
+    """
+    num_here = sum(places[entry.name] is not None for entry in entries)
+    told = f"here: {num_here} of {len(entries)}; `models verify` checks their bytes"
+    return joined((*(line for entry in entries for line in _entry(entry, places[entry.name])), told))
 
 
 def tell_statuses(statuses: Sequence[WeightsStatus]) -> str:
@@ -16,12 +22,13 @@ def tell_statuses(statuses: Sequence[WeightsStatus]) -> str:
     return joined(_status(status) for status in statuses)
 
 
-def _entry(entry: WeightsEntry) -> Iterator[str]:
+def _entry(entry: WeightsEntry, place: Path | None) -> Iterator[str]:
     yield entry.name
     yield f"  {entry.about}"
     yield f"  {entry.num_bytes:,} bytes, licence: {entry.licence}"
     yield f"  sha256 {entry.sha256}"
     yield f"  offered by {' and '.join(entry.addresses) or entry.publisher or entry.distribution or 'this package'}"
+    yield f"  here: {place}" if place is not None else f"  not here: {way_to_get(entry)}"
 
 
 def _status(status: WeightsStatus) -> str:

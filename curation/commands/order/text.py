@@ -5,7 +5,7 @@ from typing import Any
 
 from curation.commands.order.observe import OrderSample
 from curation.commands.order.proposal import Proposal
-from curation.printable import joined
+from curation.printable import counted, joined
 
 
 def tell(proposal: Proposal, drawn: OrderSample) -> str:
@@ -23,7 +23,7 @@ def values(proposal: Proposal, drawn: OrderSample) -> dict[str, Any]:
 
 def _steps(proposal: Proposal, drawn: OrderSample) -> Iterator[str]:
     yield drawn.origin
-    yield f"{proposal.num_pictures} readable pictures, {drawn.num_refused} samples without one"
+    yield f"{counted(proposal.num_pictures, 'readable picture')}, {counted(drawn.num_refused, 'sample')} without one"
     yield ""
     yield f"proposed, in turn{'':<11}ms a call   measures   rejects   alone it would"
     for step in proposal.proposed.steps:

@@ -40,10 +40,11 @@ from curation.dataset.sample import Sample
 from curation.dataset.stages import CARD_NAME, CURATE, FORGET, INDEX_NAME, LEDGER_NAME, LEFT_OUT_NAME, PACK
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, consult
-from curation.errors import ShardError, UsageError
+from curation.errors import ShardError
 from curation.images.containers import ImageFormat, strip_metadata
 from curation.recipe.recipe import Recipe
 from curation.run.derived import register
+from curation.run.recipes_apart import require_curated_by
 from curation.run.runner import OnOutcome, Outcome, Spread, run_all, silent
 from curation.run.shard_writer import shard_writer
 from curation.run.target import Facts, claimed, finish, finished
@@ -99,14 +100,10 @@ def pack(source: Path, target: Path, recipe: Recipe, spread: Spread, on_outcome:
     """
     source, target = named(source), named(target)
     curated = finished(source, CURATE)
-    if curated.extra.get("curate_digest") != recipe.curate_digest:
-        raise UsageError(
-            f"{source}: curated with recipe {curated.recipe_name!r}, whose filters are not those of {recipe.name!r}; "
-            f"pack it with that recipe, or curate again with this one"
-        )
+    require_curated_by(source, curated, recipe, "pack")
     captions = require_captions(source, curated, recipe)
     work_digest = pack_work(curated, recipe)
-    with claimed(target, PACK, work_digest) as lease:
+    with claimed(target, PACK, work_digest, recipe) as lease:
         register(source, target, PACK.name, curated.state)
         stones, told = consult(target) | consult(source), places_of(source, recipe)
         out = left_out(source, curated, recipe, target, stones=stones)

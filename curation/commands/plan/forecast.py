@@ -9,9 +9,10 @@ import json
 import logging
 import math
 import random
+import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -33,15 +34,18 @@ from curation.dataset.manifest import Manifest, ShardReport, read_manifest, read
 from curation.dataset.stages import BLOCKED_NAME, CURATE, FETCH, LEDGER_NAME, PACK, RANK
 from curation.errors import FaceCaptionError, ShardError, UsageError
 from curation.intervals import Z_95, wilson
+from curation.printable import counted
 from curation.recipe.recipe import Recipe
 from curation.run.runner import Outcome, Spread
 from curation.run.shard_writer import commit_report
 from curation.run.target import Facts, finish, finished
+from curation.run.text import tell_outcome
 from curation.storage.publish import FileRecord, digest, publish
 from curation.storage.scratch import scratch_folder
 
 PLANNED = (FETCH.name, CURATE.name, PACK.name)
 FORECAST_NAME = "forecast.json"
+Tell = Callable[[str], None]
 NUM_ROWS_THAT_TELL = 10
 """So many links are not all dead by chance alone; `fetch` asks for more, since it judges a part by itself."""
 
@@ -110,8 +114,11 @@ def plan(  # long: its options, and what it promises
     hash_lists: Sequence[Path] = (),
     allow_loopback: bool = False,
     robots_waiver: str | None = None,
+    tell: Tell = lambda line: None,
 ) -> Forecast:
     """Forecast a run over the selection in `source`; `price` is that of one worker for one hour.
+
+    `tell` hears what is being done, before each stage and after each part.
 
     The rest is given to `fetch` as the run will give it: what is asked of no robots.txt there is asked of none here.
 
@@ -129,7 +136,7 @@ def plan(  # long: its options, and what it promises
     options: dict[str, Any] = {
         "waiver": waiver, "hash_lists": hash_lists, "allow_loopback": allow_loopback, "robots_waiver": robots_waiver,
     }  # fmt: skip
-    ran = _run(source, selection, rows, recipe, spread, options)
+    ran = _run(source, selection, rows, recipe, spread, options, tell)
     num_workers = max(1, spread.num_workers)
     return Forecast(
         num_rows=num_rows,
@@ -159,13 +166,15 @@ class _Ran:
 
 
 def _run(
-    source: Path, selection: Manifest, rows: pa.Table, recipe: Recipe, spread: Spread, options: Mapping[str, Any]
-) -> _Ran:
+    source: Path, selection: Manifest, rows: pa.Table, recipe: Recipe, spread: Spread, options: Mapping[str, Any],
+    tell: Tell,
+) -> _Ran:  # fmt: skip
     """Send the sampled rows through the real stages, in a temporary folder."""
     seconds: dict[str, float] = dict.fromkeys(PLANNED, 0.0)
     waiting: list[float] = []
 
     def note(stage: str, outcome: Outcome) -> None:
+        tell(tell_outcome(f"plan: {stage}", outcome))
         if isinstance(outcome, ShardReport):
             seconds[stage] += outcome.run["seconds"] - outcome.run.get("seconds_waiting", 0.0)
             if stage == FETCH.name:
@@ -173,10 +182,13 @@ def _run(
 
     with scratch_folder("plan") as folder, _in_terms_of(source, folder):
         _write_selection(folder / "rank", rows, source, selection, recipe, spread)
+        tell(_begins(rows.num_rows, selection.num_kept, recipe))
         fetched = fetch(folder / "rank", folder / "fetch", recipe, spread, partial(note, FETCH.name), **options)
         _require_fetched(source, fetched, recipe)
+        tell(f"plan: curate: {counted(fetched.num_kept, 'picture')}")
         curated = curate(folder / "fetch", folder / "curate", recipe, spread, partial(note, CURATE.name))
         started = time.monotonic()
+        tell(f"plan: pack: {counted(curated.num_kept, 'picture')}")
         packed = pack(folder / "curate", folder / "pack", recipe, Spread(num_workers=0))
         seconds[PACK.name] = time.monotonic() - started
         sizes = _sizes(folder / "fetch", fetched)
@@ -187,6 +199,14 @@ def _run(
         seconds=seconds,
         waiting_s=sum(waiting) / max(1, len(waiting)),
         sizes=sizes,
+    )
+
+
+def _begins(num_sampled: int, num_all: int, recipe: Recipe) -> str:
+    settings = recipe.file.fetch
+    return (
+        f"plan: fetch: {num_sampled} of {counted(num_all, 'row')}; what does not answer is waited for, up to "
+        f"{settings.deadline_s:g} s and {settings.num_retries + 1} times with {settings.retry_wait_s:g} s between"
     )
 
 
@@ -242,18 +262,23 @@ def _in_terms_of(source: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except FaceCaptionError as error:
-        text = str(error)
-        if str(folder) not in text:
+        text = _of_plan(str(error))
+        if text == str(error) and str(folder) not in text:
             raise
         text = text.replace(str(folder / "rank"), str(source)).replace(str(folder), f"the sample of {source}")
         raise type(error)(text) from error
+
+
+def _of_plan(text: str) -> str:
+    """Return what a stage says is to be run again, as whoever plans has to type it."""
+    return re.sub(r"run (?:fetch|curate|pack)(?:, or this,)? again", "run plan again", text)
 
 
 def _require_fetched(source: Path, fetched: Manifest, recipe: Recipe) -> None:
     """Make sure that the sample says something about the links, and not about this machine's way to them."""
     if fetched.failed:
         (first, *_) = fetched.failed.values()
-        raise ShardError(f"{source}: the sample could not be fetched: {first.splitlines()[-1]}")
+        raise ShardError(f"{source}: the sample could not be fetched: {_of_plan(first.splitlines()[-1])}")
     reasons = fetched.rejected.get("fetch", {})
     num_unreachable = sum(num for reason, num in reasons.items() if reason in UNREACHABLE)
     if num_unreachable <= recipe.file.fetch.max_unreachable_fraction * fetched.num_seen:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from curation.commands.plan.forecast import Forecast
-from curation.printable import joined
+from curation.printable import counted, joined
 
 
 def tell(forecast: Forecast) -> str:
@@ -17,7 +17,8 @@ def tell_scores(scores: Mapping[str, Mapping[str, float | bool]]) -> str:
 
 
 def _lines(forecast: Forecast) -> Iterator[str]:
-    yield f"{forecast.num_rows} rows in {forecast.num_parts} parts; measured on {forecast.num_sampled} of them"
+    rows, parts = counted(forecast.num_rows, "row"), counted(forecast.num_parts, "part")
+    yield f"{rows} in {parts}; measured on {forecast.num_sampled} of them"
     for what, figure, unit in (
         ("link rot", forecast.link_rot.times(100), "%"),
         ("pictures that arrive", forecast.num_arriving, ""),
@@ -27,7 +28,7 @@ def _lines(forecast: Forecast) -> Iterator[str]:
         yield f"{what:<22}{figure.value:,.4g}{unit} (95 %: {figure.low:,.4g} to {figure.high:,.4g})"
     for stage, figures in forecast.stages.items():
         cost = "" if figures.cost is None else f", cost {figures.cost:,.2f}"
-        yield f"{stage:<22}{figures.hours:,.4g} h with {forecast.num_workers} workers{cost}"
+        yield f"{stage:<22}{figures.hours:,.4g} h with {counted(forecast.num_workers, 'worker')}{cost}"
 
 
 def _score(name: str, figures: Mapping[str, float | bool]) -> str:

@@ -8,6 +8,7 @@ from curation.commands.card.stage import check_card
 from curation.commands.verify.check import living_faults, verify
 from curation.dataset.tombstones import consult
 from curation.errors import VerificationError
+from curation.printable import counted
 from curation.run.runner import OnOutcome, Spread, silent
 
 NUM_SHOWN = 10
@@ -43,6 +44,6 @@ def _faults(origin: Origin, card: Path | None, spread: Spread, on_outcome: OnOut
     yield from map(str, living_faults(origin.run, (origin.pack,), set()))
     yield from map(str, verify(pack, spread, on_outcome).faults)
     if origin.manifest.failed:
-        yield f"{pack}: {len(origin.manifest.failed)} shards failed; right would be: run `pack` again"
+        yield f"{pack}: {counted(len(origin.manifest.failed), 'shard')} failed; right would be: run `pack` again"
     if card is not None:
         yield from (f"{card}: {fault}" for fault in check_card(pack, card, origin.run))

@@ -49,6 +49,11 @@ class Hub:
         self._repo = repo
         self._pause = pause
 
+    @property
+    def endpoint(self) -> str:
+        """Address of the hub."""
+        return str(self._api.endpoint)
+
     def create(self, is_private: bool) -> AtTheHub:
         """Make the repository, if it is not there, and return what lies in it.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from curation.commands.publish.stage import Publication
-from curation.printable import joined
+from curation.printable import counted, joined
 
 NUM_SHOWN = 10
 
@@ -17,6 +17,7 @@ def values(publication: Publication) -> dict[str, Any]:
         "num_files": len(publication.files),
         "num_bytes": publication.num_bytes,
         "files": {path: vars(record) for path, record in sorted(publication.files.items())},
+        "warnings": list(publication.warnings),
         "sent": publication.commit is not None,
         "commit": publication.commit,
     }
@@ -28,10 +29,11 @@ def tell(publication: Publication) -> str:
     lines = [f"{publication.pack} to {statements.repo}, form {statements.form}"]
     if statements.form == "pixels":
         lines.append(f"rights stated: {statements.rights}")
-    lines += [f"  {path}  {record.num_bytes} bytes" for path, record in files[:NUM_SHOWN]]
+    lines += [f"  {path}  {counted(record.num_bytes, 'byte')}" for path, record in files[:NUM_SHOWN]]
     if len(files) > NUM_SHOWN:
         lines.append(f"  and {len(files) - NUM_SHOWN} more")
-    lines.append(f"{len(files)} files, {publication.num_bytes} bytes")
+    lines.append(f"{counted(len(files), 'file')}, {counted(publication.num_bytes, 'byte')}")
+    lines += publication.warnings
     if publication.commit is None:
         lines.append("nothing was sent: the same command with --yes does that")
     else:

@@ -1,13 +1,14 @@
 """What lies in a repository already, and what must be said before anything is sent there."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from curation.commands.card.numbers import Value
+from curation.commands.card.stage import TAKEDOWNS
 from curation.commands.card.statements import STATED
 from curation.dataset.stages import CARD_VALUES_NAME
 from curation.errors import UsageError, VerificationError
@@ -43,6 +44,11 @@ class AtTheHub:
         return values if is_of_here else None
 
     @property
+    def card_sha256(self) -> str | None:
+        """The sha256 of its `card.json`."""
+        return None if self.card is None else hashlib.sha256(self.card).hexdigest()
+
+    @property
     def shown(self) -> str:
         """What lies there, in words."""
         names = sorted(self.files.keys() - OF_THE_HUB)
@@ -53,45 +59,67 @@ class AtTheHub:
         return f"the publication of {stated.get('date')}, form {stated.get('form')} ({listed})"
 
 
+@dataclass(frozen=True)
+class RunRecords:
+    """What this run says of itself."""
+
+    numbers: Mapping[str, Value]
+    """Of the card that is to be sent."""
+    takedowns: str | None
+    """Digest of its tombstones."""
+    own_cards: frozenset[str] = frozenset()
+    """sha256 of every `card.json` that it has sent there, or is about to."""
+
+
 def require_sendable(
     found: AtTheHub,
     files: Mapping[str, Path],
     records: Mapping[str, FileRecord],
-    numbers: Mapping[str, Value],
+    told: RunRecords,
     *,
-    may_be_public: bool,
-    is_history_settled: bool,
+    may_be_public: bool = False,
+    is_history_settled: bool = False,
+    may_replace: bool = False,
 ) -> None:
     """Make sure that whoever publishes knows what lies in the repository.
 
-    What lies there is ours where it is empty, where it holds a sealed card that names it, and where it holds nothing
-    but some of these very files, as after an upload that was killed before its card came.
+    What lies there is ours where it is empty, where its sealed card is one that this run has a record of, and where it
+    holds nothing but some of these very files, as after an upload that was killed before its card came.
 
     Raises:
-        UsageError: it holds what is not ours; it is public, and nobody said so; or images were forgotten since its card
-            was made, and nobody said what becomes of its earlier commits.
+        UsageError: it holds what is not ours; it is public, and nobody said so; or other images are forgotten than when
+            its card was made, and nobody said what becomes of its earlier commits.
     """
     others = [
         path
         for path, entry in sorted(found.files.items())
         if path not in OF_THE_HUB and not (path in files and is_same(entry, files[path], records[path]))
     ]
-    if found.values is None and others:
-        raise _refusal(
-            found, f"{', '.join(others[:NUM_SHOWN])} there is of no publication whose card names this repository",
-            "name a new repository, or an empty one",
-        )  # fmt: skip
+    _require_ours(found, others, told, may_replace=may_replace)
     if found.is_public and not may_be_public:
         raise _refusal(
             found, "it is public: everybody may read what is sent there",
             "type --public to send it all the same, or make the repository private in its settings at the hub",
         )  # fmt: skip
-    taken = "" if found.values is None else ", ".join(_taken_down_since(found.values, numbers))
-    if taken and not is_history_settled:
+    taken = None if found.values is None else _taken_down_since(found.values, told)
+    if taken is not None and not is_history_settled:
         raise _refusal(
-            found, f"since its card was made there was a takedown ({taken}), and earlier commits hold what was taken "
-            "out", "type --without-history to leave one commit only, or --keep-history to leave earlier ones as they "
+            found, f"{taken}, and earlier commits may hold what was taken out",
+            "type --without-history to leave one commit only, or --keep-history to leave earlier ones as they "
             "are, where nothing that was forgotten was ever published there",
+        )  # fmt: skip
+
+
+def _require_ours(found: AtTheHub, others: Sequence[str], told: RunRecords, *, may_replace: bool) -> None:
+    if found.values is None and others:
+        raise _refusal(
+            found, f"{', '.join(others[:NUM_SHOWN])} there is of no publication whose card names this repository",
+            "name a new repository, or an empty one",
+        )  # fmt: skip
+    if found.values is not None and found.card_sha256 not in told.own_cards and not may_replace:
+        raise _refusal(
+            found, "this run has no record of having published it: another run did, or an earlier release",
+            "type --replace to put this publication in its place, or name a new repository",
         )  # fmt: skip
 
 
@@ -99,21 +127,19 @@ def _refusal(found: AtTheHub, why: str, right: str) -> UsageError:
     return UsageError(f"{found.repo} is there already and holds {found.shown}; {why}. Nothing was sent: {right}")
 
 
-def _taken_down_since(card: Mapping[str, Any], numbers: Mapping[str, Value]) -> Iterator[str]:
-    """Yield of which tombstones there are more now than a published card counts."""
+def _taken_down_since(card: Mapping[str, Any], told: RunRecords) -> str | None:
+    """Return what is known of takedowns since a published card was made; None where the very same images are out."""
+    if TAKEDOWNS not in card or card[TAKEDOWNS] is None or told.takedowns is None:
+        return "its card does not say which images were forgotten by then"
+    if card[TAKEDOWNS] == told.takedowns:
+        return None
     before = {number["name"]: number["value"] for number in card.get("numbers", ())}
-    forgotten = (_int(before.get("num_forgotten")), _int(numbers.get("num_forgotten")))
-    if forgotten[1] > forgotten[0]:
-        yield f"{forgotten[1] - forgotten[0]} more images are forgotten"
-    counted = dict(before.get("tombstones") or ())
-    rows: Any = numbers.get("tombstones") or ()
-    for kind, num in rows:
-        if num > counted.get(kind, 0):
-            yield f"{num - counted.get(kind, 0)} more tombstones by {kind}"
-
-
-def _int(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+    counted_then: Any = dict(before.get("tombstones") or ())
+    rows: Any = told.numbers.get("tombstones") or ()
+    more = [
+        f"{num - counted_then.get(kind, 0)} more by {kind}" for kind, num in rows if num > counted_then.get(kind, 0)
+    ]
+    return f"other images are forgotten than when its card was made ({', '.join(more) or 'not more of them'})"
 
 
 def is_same(entry: Any, local: Path, record: FileRecord) -> bool:

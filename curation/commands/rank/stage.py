@@ -108,7 +108,7 @@ def rank(  # long: what it promises, and its steps in order
     blocklist = read_blocklist(safeguards.blocklists)
     inputs = _digests(facecaption, laion, safeguards, blocklist, detections)
     work_id = rank_work(settings, inputs)
-    with claimed(target, RANK, work_id) as lease:
+    with claimed(target, RANK, work_id, recipe) as lease:
         before = read_manifest(target, RANK.name) if (target / MANIFEST_NAME).is_file() else None
         if grow is None and before is not None and (done := committed(target, LEDGER, work_id)) is not None:
             require_grown(before, done, target)

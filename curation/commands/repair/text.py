@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curation.commands.repair.stage import Repaired
-from curation.printable import joined
+from curation.printable import counted, joined
 
 
 def tell(repaired: Sequence[Repaired]) -> str:
@@ -19,7 +19,7 @@ def values(repaired: Sequence[Repaired]) -> list[dict[str, Any]]:
 
 def _lines(shard: Repaired) -> Iterator[str]:
     left_out = ", ".join(f"{number} {why}" for why, number in shard.skipped.items())
-    yield f"{shard.shard}: {shard.num_pictures} pictures" + (f"; left out: {left_out}" if left_out else "")
+    yield f"{shard.shard}: {counted(shard.num_pictures, 'picture')}" + (f"; left out: {left_out}" if left_out else "")
     for new, old in shard.renamed.items():
         yield f"  {old!r} is called {new!r}: its key was another picture's, or too long"
     for note in shard.notes:

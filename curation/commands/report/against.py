@@ -1,9 +1,7 @@
 """Two runs over the same pictures: who changed sides from the other one to this, and in what their recipes differ."""
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from curation.commands.report.choice import NUM_PER_SHEET, Choice, RowPlace
 from curation.commands.report.flow import FinishedStage, read_stages
@@ -11,6 +9,7 @@ from curation.commands.report.ledgers import ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, read_manifest
 from curation.dataset.stages import CURATE
 from curation.errors import UsageError
+from curation.recipe.differences import RecipeChange, differences
 from curation.storage.publish import sha256_of
 from curation.storage.scratch import scratch_database
 
@@ -68,15 +67,6 @@ class SideChange:
 
 
 @dataclass(frozen=True)
-class RecipeChange:
-    """One value in which the recipes differ."""
-
-    key: str
-    before: str
-    now: str
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The other run held against this one."""
 
@@ -115,11 +105,11 @@ def compare(curated: FinishedStage, other: Path, num_per_sheet: int = NUM_PER_SH
             asked = [move.before_by, move.before_reason, move.now_by, move.now_reason, str(seed), num_per_sheet]
             places = tuple(RowPlace(stem, number) for stem, number in database.execute(SHOWN_SQL, asked).fetchall())
             choices.append(Choice("changed", move.name, move.count, places))
-    differences = list(_differences(before.manifest.recipe, curated.manifest.recipe))
+    changes = list(differences(before.manifest.recipe, curated.manifest.recipe))
     manifest = before.manifest
     return Comparison(
         manifest.recipe_name, manifest.recipe_digest, manifest.num_kept, both, only_now, only_before,
-        moves, tuple(differences[:MAX_DIFFERENCES]), len(differences), tuple(choices),
+        moves, tuple(changes[:MAX_DIFFERENCES]), len(changes), tuple(choices),
     )  # fmt: skip
 
 
@@ -139,22 +129,3 @@ def _curated(other: Path) -> FinishedStage:
 
 def _paths(stage: FinishedStage) -> list[str]:
     return [str(path) for path in ledger_paths(stage.folder, stage.manifest)]
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[RecipeChange]:
-    """Yield every value that two resolved recipes do not share, filters by their names; an absent one is empty."""
-    one, two = dict(_flat(before)), dict(_flat(now))
-    for key in dict.fromkeys((*one, *two)):
-        if one.get(key, "") != two.get(key, ""):
-            yield RecipeChange(key, one.get(key, ""), two.get(key, ""))
-
-
-def _flat(values: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _flat(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(values, Sequence) and not isinstance(values, str) and any(isinstance(v, Mapping) for v in values):
-        for number, value in enumerate(values):
-            yield from _flat(value, f"{place}.{value.get('name', number) if isinstance(value, Mapping) else number}")
-    else:
-        yield place, "" if values is None else str(values)

@@ -23,6 +23,7 @@ from curation.dataset.stages import FETCH, RANK
 from curation.measure.cascade import QUARANTINE, UNREADABLE
 from curation.measure.meanings import about, meaning_of
 from curation.run.costs import Cost, cost_values, costs
+from curation.run.target import work_of
 from curation.storage.paths import location
 from filters.weights import catalogue
 
@@ -98,6 +99,8 @@ class Report:
     comparison: Comparison | None = None
     """The other run, where one is to be held against this."""
     asked: ReportOptions = NOTHING_ASKED
+    is_fetched: bool = False
+    """Whether its pictures were downloaded by `fetch`, in this run or in the one that they were curated from."""
 
     @property
     def curated(self) -> FinishedStage:
@@ -182,7 +185,13 @@ def read_report(run: Path, asked: ReportOptions = NOTHING_ASKED) -> Report:
         composition=composition_of(curated, stages),
         comparison=compared,
         asked=asked,
+        is_fetched=any(stage.name == FETCH.name for stage in stages) or _is_of_fetch(origin.folder),
     )
+
+
+def _is_of_fetch(folder: Path | None) -> bool:
+    claim = work_of(folder) if folder is not None and folder.is_dir() else None
+    return claim is not None and claim["stage"] == FETCH.name
 
 
 def _comparison(curated: FinishedStage, asked: ReportOptions) -> Comparison | None:

@@ -12,6 +12,7 @@ from curation.commands.report.ledgers import batches, ledger_paths
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
 from curation.dataset.stages import CURATE, FORGET, PACK, STAGES
 from curation.measure.cascade import QUARANTINE, UNREADABLE
+from curation.printable import counted
 from curation.run.folders import StageFolder
 from curation.storage.publish import sha256_of
 
@@ -160,7 +161,10 @@ def _flow_check(before: FinishedStage, stage: FinishedStage) -> Check:
     left = before.manifest.num_kept
     right = stage.manifest.num_seen - num_forgotten - num_asked_again(stage.manifest)
     num_failed = len(stage.manifest.failed)
-    note = f"{num_failed} shard(s) of {stage.name} failed and count nowhere" if left != right and num_failed else ""
+    failed = (
+        f"{counted(num_failed, 'shard')} of {stage.name} failed and {'counts' if num_failed == 1 else 'count'} nowhere"
+    )
+    note = failed if left != right and num_failed else ""
     claim = f"{before.name} kept = {stage.name} seen"
     return Check(claim, left == right, f"{left:,} {_sign(left, right)} {right:,}", note)
 

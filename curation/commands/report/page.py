@@ -70,6 +70,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda count: f"{count:,}"
+    environment.filters["counted"] = lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}"
     environment.filters["percent"] = _percent
     environment.filters["px"] = lambda length: f"{length:.2f}".rstrip("0").rstrip(".")
     environment.filters["short"] = _short

@@ -1,15 +1,16 @@
 """How a run stands, for a terminal and as plain values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from curation.commands.status.stage import DAMAGED, DEAD, FAILED, StageStatus
-from curation.printable import joined
+from curation.printable import counted, joined
 from curation.storage.lease import Holder
 
 NUM_FAILED_SHOWN = 20
+NUM_REASONS = 6
 
 
 def tell(stages: Sequence[StageStatus]) -> str:
@@ -24,12 +25,15 @@ def values(stages: Sequence[StageStatus]) -> list[dict[str, Any]]:
 
 def _lines(stage: StageStatus) -> Iterator[str]:
     of = "" if stage.num_shards is None else f" of {stage.num_shards:,}"
-    done = f"{stage.num_done:,}{of} shards, {stage.num_seen:,} seen, {stage.num_kept:,} kept"
+    noun = "shard" if (stage.num_done if stage.num_shards is None else stage.num_shards) == 1 else "shards"
+    done = f"{stage.num_done:,}{of} {noun}, {stage.num_seen:,} seen, {stage.num_kept:,} kept"
     yield f"{stage.stage}: {stage.state}: {done}"
     if stage.shards_per_hour is not None and stage.pictures_per_s is not None:
         left = "" if stage.hours_left is None else f", {stage.hours_left:,.2f} hours left at this rate"
         rate = f"{stage.shards_per_hour:,.1f} shards per hour, {stage.pictures_per_s:,.1f} pictures per second"
         yield f"  rate: {rate}{left}"
+    for by, turned_away in stage.rejected.items():
+        yield f"  turned away by {by}: {_most(turned_away)}"
     for shard, error in list(stage.failed.items())[:NUM_FAILED_SHOWN]:
         yield f"  failed: {shard}: {error}"
     if len(stage.failed) > NUM_FAILED_SHOWN:
@@ -44,6 +48,13 @@ def _lines(stage: StageStatus) -> Iterator[str]:
         yield f"  {_held(stage.holder)}"
     if stage.state in (DEAD, FAILED, DAMAGED):
         yield f"  {_way_on(stage.holder)}"
+
+
+def _most(reasons: Mapping[str, int]) -> str:
+    """Return the most frequent reasons with their numbers."""
+    most = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = f", and {counted(len(most) - NUM_REASONS, 'more reason')}" if len(most) > NUM_REASONS else ""
+    return ", ".join(f"{reason} {number:,}" for reason, number in most[:NUM_REASONS]) + more
 
 
 def _way_on(holder: Holder | None) -> str:

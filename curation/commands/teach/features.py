@@ -21,6 +21,7 @@ from curation.dataset.tombstones import Tombstones, consult
 from curation.measure.cascade import Entry, Measured
 from curation.measure.features import SCHEMA, Floats, features_folder, features_recipe
 from curation.measure.filter_set import weights_of
+from curation.printable import counted
 from curation.recipe.recipe import Recipe
 from curation.run.derived import FEATURES, register
 from curation.storage.lease import hold
@@ -67,7 +68,8 @@ def features_of(
         path = folder / f"{report.shard}.parquet"
         known = _read(path, consult(target)) if ours else {}
         if missing := {picture.sha256: picture for picture in ours if picture.sha256 not in known}:
-            tell(f"features: shard {report.shard} ({number} of {len(manifest.shards)}): {len(missing)} pictures")
+            what = counted(len(missing), "picture")
+            tell(f"features: shard {report.shard} ({number} of {len(manifest.shards)}): {what}")
             register(target, folder.parent, FEATURES, manifest.state)
             if is_local(folder):
                 folder.mkdir(parents=True, exist_ok=True)  # where a card leads something lies

@@ -39,6 +39,7 @@ from curation.learning.limits import (
     with_sources_left_out,
 )
 from curation.learning.shares import WeighedShare, share_of
+from curation.printable import counted
 from curation.recipe.limits import labels_file
 from curation.run.labelled_rows import LabelledRow, labelled_rows
 from curation.run.target import finished
@@ -147,9 +148,10 @@ def _require_enough(rows: Sequence[LabelledRow], wish: Wish, against: Sequence[s
         num_sources = len({row.source for row in side})
         if len(side) < MIN_OF_EACH or num_sources < 2:
             lost = f" ({num_lost} labelled pictures lie nowhere that can be read)" if num_lost else ""
+            found = f"{counted(len(side), 'picture')} of {counted(num_sources, 'source')} labelled {name}{lost}"
             raise UsageError(
-                f"too few labels: {len(side)} pictures of {num_sources} sources are labelled {name}{lost}; a head "
-                f"needs {MIN_OF_EACH} of each side at least, of two sources, and some hundred of each to be worth much"
+                f"too few labels: {found}; a head needs {MIN_OF_EACH} of each side at least, "
+                f"of two sources, and some hundred of each to be worth much"
             )
 
 

@@ -8,15 +8,15 @@ from curation.commands.teach.card import stanza_of
 from curation.commands.teach.lesson import TaughtHead
 from curation.commands.teach.queue import Unsure
 from curation.learning.limits import LimitFigures
-from curation.printable import joined
+from curation.printable import counted, joined
 
 
-def tell(taught: TaughtHead, known_as: str, add: str, queue: Sequence[Unsure]) -> str:
-    """Return how the head does, what to type, the recipe's lines, and whom to label next."""
+def tell(taught: TaughtHead, known_as: str, add: str, queue: Sequence[Unsure] | None) -> str:
+    """Return how the head does, what to type, the recipe's lines, and, where that is asked, whom to label next."""
     return joined((*_figures(taught), "", add, "", *stanza_of(taught, known_as).split("\n"), *_queue(queue)))
 
 
-def values(taught: TaughtHead, known_as: str, sha256: str, queue: Sequence[Unsure]) -> dict[str, Any]:
+def values(taught: TaughtHead, known_as: str, sha256: str, queue: Sequence[Unsure] | None) -> dict[str, Any]:
     """Return the same as plain values."""
     figures = {
         "at_limit": taught.figures,
@@ -37,13 +37,13 @@ def values(taught: TaughtHead, known_as: str, sha256: str, queue: Sequence[Unsur
         "rejected": {label: asdict(share) for label, share in taught.rejected.items()},
         "num_more": dict(taught.short_of),
         "stanza": stanza_of(taught, known_as),
-        "queue": [asdict(picture) for picture in queue],
+        "queue": [asdict(picture) for picture in queue or ()],
     }
 
 
 def _figures(taught: TaughtHead) -> Iterator[str]:
     counts = ", ".join(f"{label} {number}" for label, number in taught.heads.training.num_pictures.items())
-    yield f"head {taught.wish.name}: taught by {counts}, of {taught.num_sources} sources"
+    yield f"head {taught.wish.name}: taught by {counts}, of {counted(taught.num_sources, 'source')}"
     yield f"on sources that taught it nothing: AUC {taught.auc:.3f}"
     yield f"  {'':<30}{'right of the rejected':<24}{'rejected of those to go':<26}lost of those to stay"
     yield _row("the run's recipe", taught.own)
@@ -63,8 +63,11 @@ def _row(name: str, figures: LimitFigures) -> str:
     return f"  {name:<30}{figures.precision!s:<24}{figures.recall!s:<26}{figures.lost!s}"
 
 
-def _queue(queue: Sequence[Unsure]) -> Iterator[str]:
-    if queue:
+def _queue(queue: Sequence[Unsure] | None) -> Iterator[str]:
+    if queue is not None:
         yield ""
+    if queue == []:
+        yield "label next: none is left: every picture that can be read has a label"
+    elif queue:
         yield "label next (uid, logit, key); chosen for doubt, so their labels stand for themselves alone, unweighed:"
         yield from (f"{picture.uid}  {picture.logit:+.2f}  {picture.key}" for picture in queue)

@@ -7,14 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.commands.forget.copies import FORGET_AGAIN
 from curation.commands.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
-from curation.commands.verify.copies import living_copies
+from curation.commands.verify.copies import living_copies, living_publications
 from curation.commands.verify.faults import Checked, Fault, Note, Verification
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
 from curation.commands.verify.shards import CheckJob, check_shard
 from curation.commands.verify.views import views_of
 from curation.dataset.ledger import require_base
-from curation.dataset.manifest import MANIFEST_NAME
 from curation.dataset.stages import PACK, STAGES
 from curation.dataset.tombstones import FORGOTTEN_FOLDER, IDENTITY, JOURNAL_NAME, Tombstones, tombstones_of
 from curation.errors import ShardError
@@ -51,14 +51,14 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     notes = [*(note for records in every for note in records.notes), *_lost_folders(run)]
     if places[0].folder != run:
         faults += [*_forgotten_faults(run), *living_faults(run, (*places, *derived), {fault.file for fault in faults})]
-        faults += living_copies(run)
+        faults += [*living_copies(run), *living_publications(run)]
         if (run / "report").is_dir() and names_in(run / "report"):
             if (why := "mend the faults first" if faults else _why_not_reported(run)) is not None:
                 notes.append(Note("report", f"not derived again: {why}"))
             else:
                 faults += check_report(run)
     sizes = [size for records in every for size in records.names.values()]
-    unfinished = tuple(records.place.shown for records in every if MANIFEST_NAME not in records.names)
+    unfinished = tuple(records.place.shown for records in every if records.is_unfinished)
     return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes), unfinished)
 
 
@@ -101,7 +101,7 @@ def living_faults(run: Path, places: Sequence[StageFolder], broken: Container[st
             try:
                 for uid in _alive(path, stones):
                     yield Fault(
-                        shown, f"{uid} was forgotten and is here all the same", "its tombstone; run forget again"
+                        shown, f"{uid} was forgotten and is here all the same", f"its tombstone; {FORGET_AGAIN}"
                     )
             except (OSError, ShardError, pa.ArrowException) as error:
                 if shown not in broken and path.exists():

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from curation.commands.forget.copies import holdings, home_of
+from curation.commands.forget.copies import holdings, home_of, mend_of
 from curation.commands.forget.traces import Traces
 from curation.commands.verify.faults import Fault
 from curation.dataset.stages import STAGES
 from curation.dataset.tombstones import tombstones_of
 from curation.run.derived import descendants
-
-RIGHT = "nothing of it; run forget again"
+from curation.run.publications import still_published
 
 
 def living_copies(run: Path) -> Iterator[Fault]:
@@ -24,5 +23,11 @@ def living_copies(run: Path) -> Iterator[Fault]:
                 yield Fault(
                     f"{home_of(derived.folder, derived.stage)}/{holding.file}",
                     "tells of an image that was forgotten",
-                    RIGHT,
+                    f"nothing of it; {mend_of(derived.stage)}",
                 )
+
+
+def living_publications(run: Path) -> Iterator[Fault]:
+    """Yield where the run's own records say that a publication at the hub holds a forgotten image."""
+    for held in still_published(run, tombstones_of(run).uids):
+        yield Fault(held.record, f"{held.place}: {held.wrong}", held.mend)

@@ -52,7 +52,7 @@ class Verification:
     faults: tuple[Fault, ...]
     notes: tuple[Note, ...]
     unfinished: tuple[str, ...] = ()
-    """Stages without a manifest: of them only the shards that are done were verified."""
+    """Stages without a manifest, or aside and failed in part: only their shards that are done were verified."""
 
     @property
     def ok(self) -> bool:

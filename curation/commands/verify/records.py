@@ -63,6 +63,12 @@ class StageRecords:
         return list(self.manifest.shards) if self.manifest is not None else list(self.stats.values())
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether it has not ended, or stands aside and has failed in part: nothing that is there is wrong."""
+        has_failed = self.manifest is not None and bool(self.manifest.failed) and STAGES[self.stage].is_aside
+        return MANIFEST_NAME not in self.names or has_failed
+
+    @property
     def can_derive(self) -> bool:
         """Whether the stage still makes of its inputs what it made then, so that identities can be derived again."""
         return self.manifest is not None and self.manifest.output_version == STAGES[self.stage].output_since
@@ -253,7 +259,10 @@ def _note_others(records: StageRecords) -> None:
             records.note(f"{shard}{STATS_SUFFIX}", "a shard that is done but that the manifest does not name")
         for shard, error in records.manifest.failed.items():
             wrong = f"shard {shard} failed and counts nowhere: {error.splitlines()[-1]}"
-            records.fault(MANIFEST_NAME, wrong, "a shard that is done; run the stage again")
+            if STAGES[records.stage].is_aside:  # what it was to add to goes on without it
+                records.note(MANIFEST_NAME, f"{wrong}; the same command again asks only for what failed")
+            else:
+                records.fault(MANIFEST_NAME, wrong, "a shard that is done; run the stage again")
 
 
 def _is_broken_record(records: StageRecords, name: str) -> bool:

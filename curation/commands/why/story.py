@@ -89,7 +89,7 @@ class Story:
 
 
 def why(run: Path, identity: str) -> list[Story]:
-    """Return the story of every image that `identity` (uid, URL, key or sha256) may mean; a uid and a URL mean one.
+    """Return the story of every image that `identity` (uid, URL, key, sha256, or the path of its file) may mean.
 
     Raises:
         UsageError: no stage of the run ever saw it.
@@ -100,7 +100,9 @@ def why(run: Path, identity: str) -> list[Story]:
         forgotten = "what was forgotten is known by its uid alone"
         if tombstones_of(run).names(identity):
             forgotten = "it was forgotten: only its tombstone is left"
-        raise UsageError(f"{identity}: no stage of {run} knows it now (as uid, URL, key or sha256); {forgotten}")
+        raise UsageError(
+            f"{identity}: no stage of {run} knows it now (as uid, URL, key, sha256 or path of its file); {forgotten}"
+        )
     manifests = {place.folder: _manifest(place) for place in places}
     return [_story(rows, manifests) for rows in images]
 

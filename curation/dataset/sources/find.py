@@ -24,6 +24,8 @@ UNREAD = (
     *(".tar.z", ".zip", ".7z", ".rar"),
 )
 """Archives that may hold pictures, and that nothing here reads."""
+NUM_NAMED = 10
+"""Files that are left out and named."""
 SAVED_STATE = "state.json"
 """Names the files of a data set that `datasets` saved to disk."""
 PICTURES, ARCHIVES = "pictures", "archives of a kind that is not read"
@@ -68,17 +70,18 @@ def _of_folder(source: Path) -> list[SourceShard]:
     if not found or PICTURES not in found:
         return _of_files(source, next(iter(found.values()), ()))
     if folder.others:
-        _tell_left_out(source, len(folder.others), folder.others[0])
+        _tell_left_out(source, folder.others)
     return list(picture_shards(source, folder))
 
 
 @cache
-def _tell_left_out(source: Path, num: int, first: str) -> None:
-    """Say what is left out of a folder of pictures, once in a process however often it is looked through."""
-    what = "1 file is neither a picture nor a picture's text, and is left out" if num == 1 else (
-        f"{num} files are neither pictures nor a picture's text, and are left out"
+def _tell_left_out(source: Path, files: tuple[str, ...]) -> None:
+    """Name what is left out of a folder of pictures, once in a process however often it is looked through."""
+    named = ", ".join(files[:NUM_NAMED]) + (f" and {len(files) - NUM_NAMED} more" * (len(files) > NUM_NAMED))
+    what = "1 file is neither a picture nor a picture's text, and is left out" if len(files) == 1 else (
+        f"{len(files)} files are neither pictures nor a picture's text, and are left out"
     )  # fmt: skip
-    log.warning("%s: %s (first: %s)", source, what, first)
+    log.warning("%s: %s: %s", source, what, named)
 
 
 def _forms(files: Sequence[str], tables: Sequence[str], folder: Folder) -> dict[str, list[str]]:

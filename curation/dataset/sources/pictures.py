@@ -7,7 +7,15 @@ from pathlib import Path
 
 from curation.dataset.sources.made import FileShard
 from curation.dataset.sources.shard import NUM_SHARD_SAMPLES
-from curation.dataset.tar.names import CAPTION_SUFFIX, IMAGE_SUFFIXES, METADATA_SUFFIX, split_name
+from curation.dataset.tar.names import (
+    CAPTION_SUFFIX,
+    IMAGE_SUFFIXES,
+    KNOWN_SUFFIXES,
+    METADATA_SUFFIX,
+    UNREAD_FORMAT,
+    picture_stem,
+    split_name,
+)
 from curation.dataset.tar.write import fitting_key
 
 MAX_SHARD_BYTES = 1 << 30
@@ -25,15 +33,20 @@ class Folder:
 
 
 def folder_of(files: Sequence[str]) -> Folder:
-    """Return the pictures among files, each under its path without suffix, or with it where that is not its alone."""
-    split = {file: split_name(file) for file in files}
+    """Return the pictures among files, each under its path without suffix, or with it where that is not its alone.
+
+    One of a rarer kind beside another (`a.dng` and `a.jpg`) leaves the bare key to that.
+    """
+    split = {file: _split(file) for file in files}
     pictures = [file for file, (_, suffix) in split.items() if suffix in IMAGE_SUFFIXES]
     texts = {split[file]: file for file in reversed(files) if split[file][1] in (CAPTION_SUFFIX, METADATA_SUFFIX)}
+    usual = Counter(split[file][0] for file in pictures if split_name(file)[1] in IMAGE_SUFFIXES)
     shared = Counter(split[file][0] for file in pictures)
     samples, used = [], set(pictures)
     for file in pictures:
         stem, suffix = split[file]
-        key = fitting_key(stem if shared[stem] == 1 else file)
+        is_alone = shared[stem] == 1 or (usual[stem] == 1 and split_name(file)[1] in IMAGE_SUFFIXES)
+        key = fitting_key(stem if is_alone else file)
         members = [(f"{key}.{suffix}", file)]
         for kind in (METADATA_SUFFIX, CAPTION_SUFFIX):
             text = texts.get((stem, kind)) or texts.get((file, kind))
@@ -42,6 +55,14 @@ def folder_of(files: Sequence[str]) -> Folder:
                 used.add(text)
         samples.append(tuple(members))
     return Folder(tuple(samples), tuple(file for file in files if file not in used))
+
+
+def _split(file: str) -> tuple[str, str]:
+    """Return what a file is called in the tar that is made of it: key, and the suffix of a picture that is read."""
+    key, suffix = split_name(file)
+    if suffix not in KNOWN_SUFFIXES and (stem := picture_stem(file)):
+        return stem, UNREAD_FORMAT
+    return key, suffix
 
 
 def picture_shards(source: Path, folder: Folder) -> Iterator[FileShard]:

@@ -5,6 +5,16 @@ IMAGE_SUFFIXES = frozenset(
     | {"avif", "heic", "heif", "jxl", "jp2", "j2k", "img", "bin"}
 )
 """Member suffixes that hold a picture; what it really is, its bytes say."""
+OTHER_PICTURES = frozenset(
+    {"ppm", "pgm", "pbm", "pnm", "pam", "pfm", "tga", "pcx", "psd", "psb", "xcf", "qoi", "dds", "ktx", "exr", "hdr"}
+    | {"dpx", "fits", "dcm", "ico", "cur", "icns", "svg", "eps", "jxr", "wdp", "jpf", "jpx", "jpm", "hif", "avifs"}
+    | {"bpg", "flif", "djvu", "sgi", "ras", "xpm", "xbm", "emf", "wmf", "mng", "jng", "dng", "cr2", "cr3", "crw", "nef"}
+    | {"raf", "orf", "rw2", "x3f", "mrw", "arw", "pef", "srw"}
+)
+"""Suffixes of pictures of a rarer kind. A file of a folder that has one is a picture, and its bytes say whether it can
+be read; beside the picture of a tar's sample, such a member (a mask, a depth) is an extra."""
+UNREAD_FORMAT = "img"
+"""Suffix under which such a picture goes on: what it is, its bytes say."""
 UNKNOWN_FORMAT = "bin"
 """Suffix of a picture whose bytes are those of no format known here."""
 METADATA_SUFFIX = "json"
@@ -25,6 +35,13 @@ def split_name(member: str) -> tuple[str, str]:
         return folder + slash + stem, last.lower()
     stem, _, suffix = base.partition(".")
     return folder + slash + stem, suffix.lower()
+
+
+def picture_stem(file: str) -> str:
+    """Return a file's name without its suffix where that is one of a picture; empty where it is none."""
+    stem, _, suffix = file.rpartition(".")
+    is_picture = suffix.lower() in IMAGE_SUFFIXES or suffix.lower() in OTHER_PICTURES
+    return stem if is_picture and stem.rpartition("/")[2] else ""
 
 
 def stray(name: str) -> str | None:

@@ -37,6 +37,7 @@ export function short(value) {
 }
 
 export const count = (num) => num.toLocaleString("en");
+export const counted = (num, noun) => `${count(num)} ${noun}${num === 1 ? "" : "s"}`;
 
 let timer;
 export function tell(text, lasts = false) {

@@ -6,21 +6,13 @@ from typing import Any
 
 from facemakeup.evaluation.generators.base import Generator
 from facemakeup.evaluation.generators.settings import GeneratorSettings
+from facemakeup.model.pretrained import without_bars
 
 
 def build(settings: GeneratorSettings, accept_noncommercial: bool, device: str) -> Generator:
     """Load a method; see the method's module for what is raised."""
-    _be_quiet()
+    without_bars()
     return BUILDERS[settings.kind](settings, accept_noncommercial, device)
-
-
-def _be_quiet() -> None:
-    """Draw no bars of progress for every part that is loaded."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
 
 
 def _face_makeup(*given: Any) -> Generator:

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 from facemakeup.evaluation.tiny.write import write_adapter_of, write_evaluation
+from facemakeup.model.pretrained import without_bars
 
 if __name__ == "__main__":
+    without_bars()
     match [Path(word) for word in sys.argv[1:]]:
         case [folder, manifest]:
             write_evaluation(folder, manifest)

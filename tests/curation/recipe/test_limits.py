@@ -170,7 +170,7 @@ def test_a_name_of_ones_own_is_told_and_no_other_recipe_changes(tmp_path: Path) 
     ("text", "message"),
     [
         ("file,label\na,b\n", "no column 'sha256'"),
-        ("file,label,sha256\n", "holds no label"),
+        ("file,label,sha256\n", "holds no label yet; `facecaptionhq review RUN`"),
         ("file,label,sha256\na,single," + "a" * 64 + "\nb,,abc\n", "line 3: label"),
         ("file,label,sha256\nc,single,\n", "line 2: label"),
     ],

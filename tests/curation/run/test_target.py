@@ -10,7 +10,8 @@ import pytest
 
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, write_report
 from curation.dataset.stages import CURATE, PACK, RANK
-from curation.errors import LeaseError, UsageError
+from curation.errors import LeaseError, SafetyError, UsageError
+from curation.run.folders import stages_of
 from curation.run.runner import ShardFailure
 from curation.run.target import claimed, finish, work_of
 from tests.curation.shards import recipe_from
@@ -86,6 +87,20 @@ def test_a_folder_in_which_nothing_was_committed_is_free_for_other_work(tmp_path
     with claimed(tmp_path / "run", *other):
         pass
     assert work_of(tmp_path / "run") == {"stage": other[0].name, "work_digest": other[1]}
+
+
+@pytest.mark.parametrize("error", [SafetyError, UsageError])
+def test_what_is_refused_claims_nothing_and_is_no_stage_of_the_run(tmp_path: Path, error: type[Exception]) -> None:
+    folder = tmp_path / "run" / "rank"
+    with pytest.raises(error), claimed(folder, RANK, "work"):
+        raise error("a gate has no column")
+    assert work_of(folder) is None
+    with pytest.raises(UsageError, match="holds none of the folders"):
+        stages_of(tmp_path / "run")
+    with pytest.raises(error), claimed(folder, RANK, "work"):
+        write_report(folder, DONE)
+        raise error("too late")
+    assert [place.stage for place in stages_of(tmp_path / "run")] == ["rank"], "what is committed stays claimed"
 
 
 def test_so_is_one_whose_manifest_names_failures_alone_and_that_manifest_goes(tmp_path: Path) -> None:

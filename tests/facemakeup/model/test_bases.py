@@ -25,7 +25,7 @@ from facemakeup.model.bases import BASES, base_of
 from facemakeup.model.denoise import Sampling, Scales
 from facemakeup.model.encoders import Encoders
 from facemakeup.model.facemakeup import FaceMakeUp
-from facemakeup.model.pretrained import hub_answers
+from facemakeup.model.pretrained import hub_answers, load_part
 from facemakeup.model.sd1 import StableDiffusion
 from facemakeup.train_config import TrainConfig
 from facemakeup.training.export_checkpoint import export_checkpoint
@@ -210,3 +210,12 @@ def test_without_a_network_a_base_of_the_hub_is_refused_at_once_and_the_reason_i
             base_of(model_config.model_copy(update={"base": "nobody/nothing"}))
     finally:
         hub_answers.cache_clear()
+
+
+def test_parts_are_loaded_without_a_bar_for_each(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers import CLIPTextModel
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    load_part(CLIPTextModel, str(base), "text_encoder", None)
+    assert "%" not in capfd.readouterr().err

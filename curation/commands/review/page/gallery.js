@@ -1,6 +1,6 @@
 // The gallery: tiles of what a query finds, more of them as the page is scrolled, and a selection.
 
-import { breakable, by, count, el, fill, later, short, tell } from "./dom.js";
+import { breakable, by, count, counted, el, fill, later, short, tell } from "./dom.js";
 import { infoOf, showCaptions, showPicture, verdictOf } from "./picture.js";
 import { desk, labelButtons, refresh } from "./queue.js";
 import * as server from "./server.js";
@@ -151,7 +151,7 @@ async function save(event) {
   event.preventDefault();
   try {
     const done = await server.select(by("selection-name").value, whole, whole ? [] : [...selected]);
-    tell(`${count(done.num)} uids are in ${done.path}`, true);
+    tell(`${counted(done.num, "uid")} in ${done.path}`, true);
   } catch (error) {
     tell(error.message, true);
   }
@@ -170,7 +170,7 @@ async function labelSelected(event) {
   try {
     for (let first = 0; word && first < chosen.length; first += 1000) await server.give(chosen.slice(first, first + 1000), word, desk.reviewer, false);
     await refresh();
-    tell(`${count(chosen.length)} pictures are labelled ${word}`);
+    tell(`labelled ${word}: ${counted(chosen.length, "picture")}`);
     await search();
   } catch (error) {
     tell(error.message, true);

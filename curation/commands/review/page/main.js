@@ -1,7 +1,7 @@
 // The page: four views, the keyboard, and who is at work.
 
 import * as agreement from "./agreement.js";
-import { by, tell } from "./dom.js";
+import { by, counted, tell } from "./dom.js";
 import * as gallery from "./gallery.js";
 import * as map from "./map.js";
 import { LAYERS, toggleLayer } from "./picture.js";
@@ -45,7 +45,7 @@ async function begin() {
   const facts = await server.facts();
   document.title = `Review: ${facts.run}`;
   by("run").textContent = facts.run;
-  by("recipe").textContent = `${facts.recipe}; ${facts.num_rows.toLocaleString("en")} pictures`;
+  by("recipe").textContent = `${facts.recipe}; ${counted(facts.num_rows, "picture")}`;
   reveal(sessionStorage.getItem("reveal") === "on");
   for (const button of document.querySelectorAll("header nav button")) button.addEventListener("click", () => view(button.dataset.view));
   by("reveal").addEventListener("change", (event) => reveal(event.target.checked));

@@ -1,6 +1,6 @@
 // The queue: one picture at a time, one key per label.
 
-import { by, count, el, fill, tell } from "./dom.js";
+import { by, count, counted, el, fill, tell } from "./dom.js";
 import { infoOf, layerBoxes, showCaptions, showPicture } from "./picture.js";
 import * as server from "./server.js";
 
@@ -50,7 +50,7 @@ async function take(state) {
   by("stage").classList.add("waiting");
   by("progress").max = total || 1;
   by("progress").value = state.num_done;
-  by("progress-text").textContent = `${count(state.num_done)} of ${count(total)} in the queue; ${count(state.num_given)} labels by ${state.reviewer}`;
+  by("progress-text").textContent = `${count(state.num_done)} of ${count(total)} in the queue; ${counted(state.num_given, "label")} by ${state.reviewer}`;
   const open = state.queue.filter((one) => !skipped.includes(one.uid));
   await show(open[0] ?? state.queue[0] ?? null);
 }

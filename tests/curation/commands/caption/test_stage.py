@@ -197,6 +197,9 @@ def test_a_server_that_is_at_fault_fails_shards_and_spends_no_more_than_the_budg
     with model_server(lambda n, before: 404) as server:
         manifest = caption(run / "curate", recipe, ALONE, endpoint=address_of(server))
         assert "look at the address, at caption.model 'tiny'" in manifest.failed["00000"]
+    verified = verify(run, ALONE)
+    assert verified.ok and verified.unfinished == ("caption",), "what it was to add to is whole without it"
+    assert "the same command again asks only for what failed" in str(verified.notes[0])
     with pytest.raises(UsageError, match="caption"):
         pack(run / "curate", run / "pack", recipe, ALONE)
     with model_server() as server:

@@ -161,9 +161,18 @@ def test_a_card_is_stale_once_its_ledgers_are_others_and_the_next_counts_what_wa
     first = own / "run/pack/index.parquet"
     gone = pq.read_table(first).to_pylist()[0]
     forget(own / "run", read_requests([gone["uid"], url_of(999)], "a list"))
-    result = call("card", own / "run", "--out", own / "card", "--check")
+    short = call("card", own / "run", "--out", own / "card", "--check")
+    assert short.exit_code == 5 and len(short.stdout.splitlines()) < 20 and "-v names the other" in short.stdout
+    assert "since somebody was forgotten after it was made" in short.stdout
+    assert "numbers." in short.stdout and "README.md line" in short.stdout
+    result = call("card", own / "run", "--out", own / "card", "--check", "-v")
     assert result.exit_code == 5
-    for told in ("state is", "ledgers.pack/ledger.parquet", "numbers.num_forgotten is 0; right would be: 1"):
+    for told in (
+        "takedowns is",
+        "state is",
+        "ledgers.pack/ledger.parquet",
+        "numbers.num_forgotten is 0; right would be: 1",
+    ):
         assert told in result.stdout, result.stdout
     assert call("card", own / "run", "--out", own / "card", "--date", DAY).exit_code == 0
     now = numbers(own / "card")

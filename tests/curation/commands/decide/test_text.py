@@ -36,6 +36,12 @@ def test_what_the_ledgers_settle_is_told_as_certain() -> None:
     ]
 
 
+def test_where_nothing_would_change_one_line_says_so() -> None:
+    last = tell(replace(SETTLED, num_kept=18, num_shards=0, changes=())).splitlines()[-1]
+    assert last == "nothing would change: every picture keeps its verdict, and no file is written anew"
+    assert "nothing would change" not in tell(replace(SETTLED, changes=()))
+
+
 def test_what_must_be_measured_is_told_with_its_calls_and_the_interval_of_what_stays() -> None:
     told = tell(OPEN).splitlines()
     assert told[7].startswith("(a shadow sample is a rejected picture that was measured in full all the same")

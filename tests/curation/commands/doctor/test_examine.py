@@ -1,6 +1,6 @@
 import pytest
 
-from curation.commands.doctor.examine import look_at_python
+from curation.commands.doctor.examine import _weights, look_at_python
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_a_python_without_a_lock_is_bad_and_the_doctor_names_the_tested_ones(
     assert not found.ok
     assert found.fact.endswith("there is no lock for it")
     assert found.mend == "use CPython 3.11, 3.12 or 3.13"
+
+
+def test_a_recipe_that_is_none_is_answered_with_the_nearest_name_and_where_the_names_are() -> None:
+    (found,) = _weights("facecaptionhq-5m", ())
+    assert not found.ok and "did you mean facecaptionhq-4m?" in found.fact
+    assert "facecaptionhq recipes list" in found.mend
+    (broken,) = _weights("demo", ("curate.measure=some",))
+    assert "--set" in broken.mend and "recipes list" not in broken.mend

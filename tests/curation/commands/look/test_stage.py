@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.decide.stage import decide
-from curation.commands.look.choice import choose, lacking_weights
+from curation.commands.look.choice import choose
 from curation.commands.look.stage import look, run_beside
 from curation.commands.look.text import tell, tell_choice
 from curation.commands.report.write import asked_of, lost_since, write_report
+from curation.dataset.ledger import read_ledger
 from curation.errors import WeightsError
+from curation.measure.filter_set import lacking_weights
 from curation.recipe.recipe import load_recipe
 from curation.run.runner import Spread
 from tests.curation.shards import RECIPE, colourful, grey, mixed_source, recipe_from
@@ -68,7 +70,25 @@ def test_the_page_shows_who_was_kept_and_who_was_not_whatever_the_form_of_the_so
     rejected = [sample for sample in samples_of(looked.page) if sample["reason"] == "mean_channel_std_low"]
     assert len(rejected) >= 3 and {sample["picture"] for sample in rejected} == {"shown"}
     assert "black and white" in rejected[0]["meaning"]
-    assert str(looked.page) in tell(looked)
+    told = tell(looked, "--recipe mine.toml --set curate.measure=all")
+    assert str(looked.page) in told and " --recipe mine.toml --set curate.measure=all --set KEY=VALUE --dry-run" in told
+    text = looked.page.read_text()
+    assert "as they lay in" in text and str(source) in text
+    assert "gathered from the web" not in text and "RUN/fetch" not in text and "1 pictures" not in text
+
+
+def test_a_picture_of_a_rare_kind_is_a_row_that_says_so_and_what_is_no_picture_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = pictures(tmp_path / "photos")
+    rare = {"a.ppm": b"P6 2 2 255 " + bytes(12), "22.05.TGA": bytes(50), "c0.cr2": b"II*\0\x10\0\0\0CR" + bytes(20)}
+    for name, content in {**rare, "notes.md": b"x"}.items():
+        (source / name).write_bytes(content)
+    run = look(source, tmp_path / "run", TWO, recipe=recipe_from(tmp_path, TEXT)).run
+    rows = {row["key"]: row["reason"] for row in read_ledger(run / "curate/00000.parquet").to_pylist()}
+    assert rows["a"] == "format_pnm" and rows["c0.cr2"] == "format_camera_raw" and "22.05" in rows
+    assert rows["c0"] is None and len(rows) == 9, "the JPEG keeps its key beside a raw picture of the same name"
+    assert "left out: notes.md" in caplog.text
 
 
 def test_a_second_look_has_nothing_to_do_and_a_run_that_was_looked_at_can_be_decided_again(tmp_path: Path) -> None:

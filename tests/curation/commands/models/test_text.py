@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from curation.commands.models.text import tell_catalogue, tell_statuses
 from filters.base import WeightsFile
 from filters.weights import WeightsEntry, WeightsStatus
@@ -11,23 +13,28 @@ BY_HAND = WeightsEntry(
 PACKED = WeightsEntry("drawn", "drawn.onnx", "a classifier", "ef" * 32, 12, "MIT", distribution="anime-or-not==0.1")
 
 
-def test_an_entry_is_told_with_its_size_licence_hash_and_whoever_offers_it() -> None:
-    assert tell_catalogue([OFFERED, BY_HAND, PACKED]).splitlines() == [
+def test_an_entry_is_told_with_its_size_licence_hash_whoever_offers_it_and_whether_it_is_here() -> None:
+    places = {"craft": None, "face": Path("/models/face.onnx"), "drawn": None}
+    assert tell_catalogue([OFFERED, BY_HAND, PACKED], places).splitlines() == [
         "craft",
         "  CRAFT, text",
         "  83,152,330 bytes, licence: Apache-2.0",
         f"  sha256 {'ab' * 32}",
         "  offered by https://models.example/craft.zip",
+        "  not here: type `facecaptionhq models pull craft`",
         "face",
         "  YOLOv5-face",
         "  7,140 bytes, licence: GPL-3.0",
         f"  sha256 {'cd' * 32}",
         "  offered by the README of its makers",
+        "  here: /models/face.onnx",
         "drawn",
         "  a classifier",
         "  12 bytes, licence: MIT",
         f"  sha256 {'ef' * 32}",
         "  offered by anime-or-not==0.1",
+        "  not here: type `pip install --no-deps anime-or-not==0.1`",
+        "here: 1 of 3; `models verify` checks their bytes",
     ]
 
 

@@ -141,16 +141,24 @@ def test_only_a_finished_curate_folder_is_packed(run: Path, tmp_path: Path) -> N
         pack(run / "pack", tmp_path / "out", recipe_from(tmp_path), ALONE)
 
 
-def test_a_folder_curated_with_other_filters_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="curated with recipe 'laws', whose filters are not those of 'laws'"):
+def test_a_folder_decided_by_other_limits_is_refused_with_the_key_both_values_and_the_option(
+    run: Path, tmp_path: Path
+) -> None:
+    limit = "filters.colour.keep.mean_channel_std.min"
+    told = rf"{limit} is 2\.0 there and 90\.0 here; to pack it as it is, add --set {limit}=2\.0"
+    with pytest.raises(UsageError, match=told):
         pack(run / "curate", tmp_path / "out", recipe_from(tmp_path, RECIPE.replace("2.0", "90.0")), ALONE)
+    assert not (tmp_path / "out").exists()
+    other = recipe_from(tmp_path, RECIPE.replace("[pack]", "[pack]\nshuffle_seed = 5"))
+    with pytest.raises(UsageError, match=r"holds the output of other work .*shuffle_seed is absent there and 5 here"):
+        pack(run / "curate", run / "pack", other, ALONE)
 
 
 def test_a_curated_folder_with_a_failed_shard_is_not_packed_in_silence(tmp_path: Path) -> None:
     source, recipe = mixed_source(tmp_path / "in", 2), recipe_from(tmp_path)
     (source / "00001.tar").write_bytes(b"torn")
     curate(source, tmp_path / "curate", recipe, ALONE)
-    with pytest.raises(UsageError, match=r"1 shards failed in curate \(first: 00001"):
+    with pytest.raises(UsageError, match=r"1 shard failed in curate \(first: 00001"):
         pack(tmp_path / "curate", tmp_path / "out", recipe, ALONE)
 
 

@@ -153,8 +153,11 @@ def test_a_network_that_is_not_there_is_an_error_and_no_link_rot(
     tmp_path: Path, server: DemoServer, num_dead: int, num_alive: int
 ) -> None:
     source = unreachable(tmp_path, num_dead, num_alive, server)
+    told: list[str] = []
     with pytest.raises(ShardError, match="could not be reached") as caught:
-        plan(source, recipe_of(tmp_path), ALONE, waiver=WAIVER, allow_loopback=True)
+        plan(source, recipe_of(tmp_path), ALONE, waiver=WAIVER, allow_loopback=True, tell=told.append)
+    assert "what does not answer is waited for, up to 15 s and 2 times" in told[0]
+    assert "run plan again" in str(caught.value) and "run fetch again" not in str(caught.value)
     assert str(source) in str(caught.value) and "fchq-plan-" not in str(caught.value)
 
 

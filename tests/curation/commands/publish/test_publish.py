@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,19 +12,24 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cli import app
-from curation.commands.card.numbers import Value
 from curation.commands.card.stage import write_card
 from curation.commands.card.statements import stated
+from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
+from curation.commands.pack.stage import pack
 from curation.commands.publish import hub as hub_module
 from curation.commands.publish.stage import Delivery, publish
-from curation.commands.publish.there import AtTheHub, require_sendable
-from curation.dataset.tombstones import Tombstones, write_tombstones
+from curation.commands.publish.there import AtTheHub, RunRecords, require_sendable
+from curation.dataset.stages import CAPTION
+from curation.dataset.tombstones import Tombstones, tombstones_of, write_tombstones
 from curation.errors import SafetyError, StorageError, UsageError, VerificationError
+from curation.run.publications import still_published
+from curation.run.runner import ShardFailure
+from curation.run.target import claimed, finish
 from curation.storage.publish import sealed_bytes
-from tests.curation.shards import recipe_from
+from tests.curation.shards import colourful, recipe_from
 from tests.curation.whole_run import ALONE, RECIPE, write_run
 from tests.hub_server import NEVER, TOKEN, Fault, HubServer, Stored, hub
 from tests.places import ROOT
@@ -176,9 +182,10 @@ def test_what_goes_wrong_for_a_while_changes_nothing(
     assert len(serve.repositories[REPO].commits) == num_commits  # nothing is new
 
 
-def card_of(repo: object = REPO, tombstones: tuple[tuple[str, int], ...] = ()) -> bytes:
-    numbers = [{"name": "num_forgotten", "value": 0}, {"name": "tombstones", "value": list(tombstones)}]
-    return sealed_bytes({"stated": {"repo": repo, "date": DAY, "form": "ids"}, "numbers": numbers})
+def card_of(repo: object = REPO, tombstones: tuple[tuple[str, int], ...] = (), takedowns: str | None = "then") -> bytes:
+    numbers = [{"name": "tombstones", "value": list(tombstones)}]
+    digest = {} if takedowns is None else {"takedowns": takedowns}
+    return sealed_bytes({"stated": {"repo": repo, "date": DAY, "form": "ids"}, "numbers": numbers, **digest})
 
 
 @pytest.mark.parametrize(
@@ -192,21 +199,59 @@ def card_of(repo: object = REPO, tombstones: tuple[tuple[str, int], ...] = ()) -
         (card_of(None), False, ("card.json",), "of no publication"),
         (None, True, (".gitattributes",), "holds nothing; it is public.*type --public"),
         (card_of(), True, ("card.json",), "publication of 2026-11-30, form ids .card.json.; it is public"),
-        (card_of(), False, ("card.json",), "1 more images are forgotten, 2 more tombstones by uid.*--without-history"),
-        (card_of(tombstones=(("uid", 1),)), False, ("card.json",), "1 more tombstones by uid.*--keep-history"),
-        (card_of(tombstones=(("uid", 2), ("url", 9))), False, ("card.json",), "1 more images are forgotten"),
+        (card_of(), False, ("card.json",), "other images are forgotten .* .2 more by uid.*--without-history"),
+        (card_of(tombstones=(("uid", 2),)), False, ("card.json",), "other images .*not more of them.*--keep-history"),
+        (card_of(takedowns=None), False, ("card.json",), "does not say which images were forgotten.*--keep-history"),
     ],
 )
 def test_what_lies_in_a_repository_is_said_with_what_to_type(
     card: bytes | None, is_public: bool, names: tuple[str, ...], told: str
 ) -> None:
     found = AtTheHub(REPO, is_public, dict.fromkeys(names), card)
-    numbers: dict[str, Value] = {"num_forgotten": 1, "tombstones": [["uid", 2]]}
+    run = RunRecords({"tombstones": [["uid", 2]]}, "now", frozenset([found.card_sha256 or ""]))
     with pytest.raises(UsageError, match=f"(?s)^{REPO} is there already.*{told}") as refused:
-        require_sendable(found, {}, {}, numbers, may_be_public=False, is_history_settled=False)
+        require_sendable(found, {}, {}, run)
     assert "Nothing was sent" in str(refused.value)
     if "of no publication" not in told and "name a new" not in told:
-        require_sendable(found, {}, {}, numbers, may_be_public=True, is_history_settled=True)
+        require_sendable(found, {}, {}, run, may_be_public=True, is_history_settled=True)
+
+
+def test_a_card_that_the_run_has_no_record_of_is_anothers_until_somebody_says_replace() -> None:
+    found, run = AtTheHub(REPO, False, {"card.json": None}, card_of(takedowns="now")), RunRecords({}, "now")
+    with pytest.raises(UsageError, match=r"no record of having published it.*type --replace"):
+        require_sendable(found, {}, {}, run)
+    require_sendable(found, {}, {}, run, may_replace=True)
+    with pytest.raises(UsageError, match="type --replace"):
+        require_sendable(found, {}, {}, run, is_history_settled=True)
+    require_sendable(found, {}, {}, replace(run, own_cards=frozenset([str(found.card_sha256)])))
+
+
+def test_ids_of_pictures_without_an_address_are_published_with_a_warning(tmp_path: Path) -> None:
+    source, recipe = tmp_path / "photos", recipe_from(tmp_path)
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}.jpg").write_bytes(colourful(number))
+        (source / f"{number}.txt").write_text(f"A person with the number {number}.")
+    curate(source, tmp_path / "run/curate", recipe, ALONE)
+    pack(tmp_path / "run/curate", tmp_path / "run/pack", recipe, ALONE)
+    with claimed(tmp_path / "run/caption", CAPTION, "work") as lease:  # of which every shard failed
+        finish(
+            tmp_path / "run/caption", CAPTION, recipe, "work", [ShardFailure("00000", "nobody answers")], lease=lease
+        )
+    told = call("publish", tmp_path / "run", REPO, "--workers", 0).stdout
+    assert "WARNING: none of 3 samples has an address" in told and "--form pixels" in told
+    pixels = call("publish", tmp_path / "run", REPO, "--workers", 0, "--form", "pixels", "--rights", RIGHTS).stdout
+    assert "WARNING" not in pixels
+    carded = call("card", tmp_path / "run", "--out", tmp_path / "card").stdout
+    text = (tmp_path / "card/README.md").read_text()
+    assert "WARNING: none of" in carded and "found on the web" not in text and "scraped" not in text
+    assert "3 pictures of faces with captions, found in files that the publisher had" in text
+
+
+def held_at(server: HubServer, run: Path) -> list[str]:
+    """Return the publications there that hold somebody who is forgotten, as the run knows them."""
+    held = still_published(run, tombstones_of(run).uids)
+    return [one.place for one in held if one.place.startswith(server.address)]
 
 
 @pytest.mark.slow
@@ -215,7 +260,9 @@ def test_after_a_takedown_nothing_of_it_is_left_there(own: Path, serve: HubServe
     send(own / "run")
     before = contents(serve)
     gone = pq.read_table(own / "run/pack/index.parquet").to_pylist()[0]
-    forget(own / "run", read_requests([gone["uid"]], "a list"))
+    _, receipt = forget(own / "run", read_requests([gone["uid"]], "a list"))
+    assert held_at(serve, own / "run") == [f"{serve.address}/datasets/{REPO}"]
+    assert f"{serve.address}/datasets/{REPO}" in receipt["not_reached"]
     repository = serve.repositories[REPO]
     with pytest.raises(UsageError, match=r"--without-history.*--keep-history"):
         send(own / "run")
@@ -232,6 +279,7 @@ def test_after_a_takedown_nothing_of_it_is_left_there(own: Path, serve: HubServe
     send(own / "run", without_history=True)
     (head,) = repository.commits
     assert not [path for path, stored in head.items() if gone["uid"].encode() in stored.content]
+    assert held_at(serve, own / "run") == []
     send(own / "run", form="ids")  # the takedown is counted by now
     assert not [path for path in contents(serve) if path.startswith("pixels/")]
 
@@ -254,6 +302,9 @@ def test_what_the_hub_refuses_is_said_once_without_the_token(
         repository.commits.append({theirs: Stored(b"# Mine", is_lfs=False)})
         with pytest.raises(UsageError, match=f"holds {theirs}"):
             send(made / "run", "ids")
+    repository.commits = [{"card.json": Stored(card_of(takedowns=None), is_lfs=False)}]
+    with pytest.raises(UsageError, match="type --replace"):
+        send(made / "run", "ids")
     repository.commits, repository.is_private = [{}], False
     with pytest.raises(UsageError, match="type --public"):
         send(made / "run", "ids")

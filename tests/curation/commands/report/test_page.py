@@ -232,7 +232,7 @@ def test_a_failed_shard_is_named_where_it_is_missed(run: Path) -> None:
 
     edit_manifest(run / "curate", edit)
     assert broken_claims(run) == ["fetch kept = curate seen", "curate kept = pack seen"]
-    assert "1 shard(s) of curate failed" in Elements(page_of(run)).text
+    assert "1 shard of curate failed" in Elements(page_of(run)).text
     assert "00002.tar: cut" in Elements(page_of(run)).text
 
 

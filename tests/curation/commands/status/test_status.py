@@ -56,6 +56,7 @@ def test_a_run_says_how_far_it_is_and_who_holds_it_until_it_is_finished(
 
     (ended,) = status(tmp_path / "run")
     assert (ended.state, ended.num_done, ended.num_shards, list(ended.failed)) == (FAILED, 3, 4, ["00003"])
+    assert "\n  turned away by colour: mean_channel_std_low 6\n" in tell([ended])
     assert "failed: 00003: " in tell([ended]) and "held by" not in tell([ended])
     mixed_source(source, 4)
     curate(source, tmp_path / "run" / "curate", recipe, ALONE)

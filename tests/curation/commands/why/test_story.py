@@ -17,6 +17,7 @@ from curation.dataset.tar import members_of
 from curation.errors import UsageError
 from curation.run.folders import stages_of
 from curation.run.lookup import find_images
+from curation.storage.publish import sha256_of
 from tests.curation.shards import colourful, grey, recipe_from, sample_members, write_shard
 from tests.curation.whole_run import ALONE, caption_of, url_of, write_run
 
@@ -132,6 +133,22 @@ def test_an_image_that_came_twice_has_a_row_for_each_time(tmp_path: Path) -> Non
     (rows,) = find_images(stages_of(tmp_path / "run"), "b")
     assert {found.row["uid"] for found in rows} == {uid_of_url(url)}
     assert [found.row["reason"] for found in rows] == [None, "duplicate_uid"]
+
+
+def test_a_picture_of_a_folder_is_found_by_its_path_from_anywhere_and_by_its_bytes(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    files = {"a/one.jpg": 1, "a/two.v2.png": 2, "b/one.jpg": 3, "b/one.png": 4}
+    for name, number in files.items():
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(colourful(number, "PNG" if name.endswith("png") else "JPEG"))
+    curate(photos, tmp_path / "run/curate", recipe_from(tmp_path), ALONE)
+    for name in files:
+        for typed in (str(photos / name), f"./photos/{name}", name):
+            assert story_of(tmp_path / "run", typed).stages[0].facts["sha256"] == sha256_of(photos / name), typed
+    (tmp_path / "renamed.jpg").write_bytes((photos / "a/one.jpg").read_bytes())
+    assert story_of(tmp_path / "run", str(tmp_path / "renamed.jpg")).uid == story_of(tmp_path / "run", "a/one").uid
+    with pytest.raises(UsageError, match="path of its file"):
+        why(tmp_path / "run", "c/three.jpg")
 
 
 @pytest.mark.slow

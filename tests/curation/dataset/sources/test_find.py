@@ -65,12 +65,12 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, caplog: pytest.Log
     write(tmp_path / "in", {"a.jpg": b"1", "notes.md": b"", "c.txt": b"", ".DS_Store": b"", "__MACOSX/._a.jpg": b""})
     with caplog.at_level(logging.WARNING):
         assert len(samples(tmp_path / "in")) == 1
-    assert "2 files are neither pictures nor a picture's text, and are left out (first: c.txt)" in caplog.text
+    assert "2 files are neither pictures nor a picture's text, and are left out: c.txt, " in caplog.text
     (tmp_path / "in" / "notes.md").unlink()
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             samples(tmp_path / "in")
-    once = "1 file is neither a picture nor a picture's text, and is left out (first: c.txt)"
+    once = "1 file is neither a picture nor a picture's text, and is left out: c.txt"
     assert caplog.text.count(once) == 1
 
 
