@@ -196,6 +196,24 @@ def test_the_best_validation_and_its_checkpoint_are_known_on_another_machine(
     assert [folder.name for folder in new.iterdir()] == ["step-00000006"]
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_on_another_machine_keeps_the_best_validation_s_checkpoint(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    validation = {"every": 1, "patience": 9, "num_timesteps": 1, "num_samples": 2}
+    optim = {"num_steps": 4, "learning_rate": 5.0, "num_warmup_steps": 0, "ema_decay": 0.0}  # it gets worse
+    config = run_config(base, recogniser, validation=validation, optim=optim, checkpoint={"every": 1})
+    pattern, there = write_tars(tmp_path / "tars", 8), tmp_path / "there"
+    with pytest.raises(StopError):
+        run(config, pattern, tmp_path / "lost", on_step=stop_at(4), checkpoints=there)
+    run(config, pattern, tmp_path / "new", resume=True, checkpoints=there)
+    best = best_awaited(tmp_path / "new" / LOG_NAME, config.validation)
+    assert best is not None and best.step < 3
+    own = sorted(folder.name for folder in (tmp_path / "new" / CHECKPOINTS).iterdir())
+    assert Mirror(there).steps() == [4, 3, best.step] and own[0] == f"step-{best.step:08d}" and len(own) == 3
+    assert [line["step"] for line in lines(tmp_path / "new") if "validation/loss" in line] == [1, 2, 3, 4]
+
+
 def test_processes_that_see_different_checkpoints_do_not_go_on_from_them(tmp_path: Path) -> None:
     require_same_step([4, 4], tmp_path)
     require_same_step([None, None], tmp_path)
