@@ -49,10 +49,10 @@ def cache(
     loaded = load_config(config)
     from facemakeup.data.cache import fill_cache, gpus_per_worker
     from facemakeup.faults import count
-    from facemakeup.model.encoders import Encoders
+    from facemakeup.model.encoders import LatentEncoders
 
     spread = spread_of(workers, ray_address, gpus_per_worker(device, workers, ray_address))
-    encoders = Encoders.load(loaded.model, device)
+    encoders = LatentEncoders.load(loaded.model, device)
     done = fill_cache(loaded, data, encoders, out / "work", lambda shard: say(f"cache {shard}: done", err=True), spread)
     summary = {**done.counts, "faults": count(done.faults)}
     say(to_json(summary) if as_json else f"cache: {summary}")
@@ -125,10 +125,14 @@ def generate(  # long: what it draws by is a line per option
     pose_start: Annotated[float, typer.Option("--pose-start", min=0, max=1, help="Share of steps before it.")] = 0.0,
     pose_end: Annotated[float, typer.Option("--pose-end", min=0, max=1, help="Share of steps after which none.")] = 1.0,
     steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="Steps from noise to picture.")] = 50,
-    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Guidance (FLUX.1: 3.5).")] = 7.5,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", min=0, help="Guidance; else what the base is drawn with.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed draws the same picture.")] = 42,
-    height: Annotated[int, typer.Option("--height", min=8, help="Pixels, a multiple of 8 (FLUX.1: of 16).")] = 512,
-    width: Annotated[int, typer.Option("--width", min=8, help="Pixels, a multiple of 8 (FLUX.1: of 16).")] = 512,
+    height: Annotated[
+        int | None, typer.Option("--height", min=8, help="Pixels, a multiple of 8 (FLUX.1: of 16); else as trained.")
+    ] = None,
+    width: Annotated[int | None, typer.Option("--width", min=8, help="Pixels, likewise.")] = None,
     base: BaseOption = None,
     image_encoder: EncoderOption = None,
     detector: DetectorOption = "yolov5-face",
@@ -167,7 +171,9 @@ def generate(  # long: what it draws by is a line per option
 def studio(
     adapter: AdapterArgument,
     out: Annotated[Path, typer.Option("--out", parser=path, help="Folder; every drawing gets one of its own in it.")],
-    side: Annotated[int, typer.Option("--side", min=8, help="Pixels that the page offers first.")] = 512,
+    side: Annotated[
+        int | None, typer.Option("--side", min=8, help="Pixels that the page offers first; else as trained.")
+    ] = None,
     base: BaseOption = None,
     image_encoder: EncoderOption = None,
     detector: DetectorOption = "yolov5-face",

@@ -189,7 +189,7 @@ class CheckpointSettings(Settings):
 class ValidationSettings(TableSettings):
     """What is looked at on the way."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"patience", "patience_for"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"patience", "patience_for", "guidance_scale", "apart"})
 
     every: int = Field(default=2000, ge=1)
     """Steps between two validations."""
@@ -199,6 +199,9 @@ class ValidationSettings(TableSettings):
     """Patterns of tars that it is taken from; else it is taken from those of the training, which leaves it out."""
     choice: Literal["keyed", "first"] = "keyed"
     """Which samples: spread over the index by a fixed key, or its first, as releases up to 0.2.0 took them."""
+    apart: Literal["people", "photos"] = "people"
+    """What training never sees: these samples and, where `reference.people` tells, all others of the people on them; or
+    these samples alone."""
     num_timesteps: int = Field(default=8, ge=1)
     """Fixed timesteps (i + 0.5) / n, at each of which the loss is taken."""
     num_references: int = Field(default=4, ge=0)
@@ -207,7 +210,8 @@ class ValidationSettings(TableSettings):
     scales: tuple[float, ...] = (0.5, 1.0)
     """Strengths of the face, one column per prompt and scale."""
     num_inference_steps: int = Field(default=30, ge=1)
-    guidance_scale: float = Field(default=7.5, ge=0)
+    guidance_scale: float | None = Field(default=None, ge=0)
+    """None takes what the base is drawn with."""
     facesim: bool = True
     """Whether faces are looked for in the pictures of the grid, and compared with the reference's."""
     detector: faces.Measure = faces.Measure(detector="centerface", weights="centerface")

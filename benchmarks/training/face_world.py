@@ -141,6 +141,6 @@ def config_of(made: Made, num_steps: int, **tables: Any) -> TrainConfig:
         "cache": {"folder": str(made.folder / "cache"), "latent_dtype": "float32"},
         "optim": {"learning_rate": 2e-3, "num_steps": num_steps, "num_warmup_steps": 10, "ema_decay": 0.0},
         "run": {"precision": "fp32"},
-        "validation": {"num_samples": 12, "num_references": 0},
+        "validation": {"apart": "photos", "num_samples": 12, "num_references": 0},
     }  # fmt: skip
     return TrainConfig.model_validate({**given, **tables})

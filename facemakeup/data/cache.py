@@ -17,7 +17,7 @@ from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.data.takedowns import leave_cards
 from facemakeup.faces.recognisers import find_recogniser
 from facemakeup.faults import FaultLimit, SampleFault, count
-from facemakeup.model.encoders import Encoders
+from facemakeup.model.encoders import CacheEncoders
 from facemakeup.train_config import GIB, TrainConfig
 
 HERE = Spread(num_workers=0)
@@ -37,15 +37,15 @@ class CacheReport:
 def fill_cache(
     config: TrainConfig,
     patterns: Sequence[str],
-    encoders: Encoders,
+    encoders: CacheEncoders,
     work: Path,
     on_shard: Callable[[str], None],
     spread: Spread = HERE,
 ) -> CacheReport:
     """Compute what the caches lack, shard by shard, and keep what they hold; stopping and going on loses one shard.
 
-    `on_shard` hears the name of each that is done. With workers, each loads what it needs on a device of the kind that
-    `encoders` are on. Under `accelerate launch` every process takes its share of the shards.
+    `on_shard` hears the name of each that is done. `LatentEncoders` hold what is needed, `Encoders` more. With workers,
+    each loads its own on a device of that kind. Under `accelerate launch` every process takes its share of the shards.
 
     Example:
         config = load_config(Path("mine.toml"))
@@ -113,7 +113,7 @@ class _Jobs(Sequence[FillJob]):
     """A job for each shard of one process, made when it is asked for: millions of rows are not held twice."""
 
     def __init__(
-        self, index: TarIndex, config: TrainConfig, work: Path, encoders: Encoders, rank: int, world: int
+        self, index: TarIndex, config: TrainConfig, work: Path, encoders: CacheEncoders, rank: int, world: int
     ) -> None:
         self._index, self._config, self._work, self._clip_side = index, config, work, encoders.clip_side
         self._device = encoders.device.type

@@ -2,14 +2,17 @@
 
 import atexit
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +24,7 @@ from facemakeup.data.held_out import Among, Rows, Without, held_out_rows, others
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.order import BucketOrder, Order, Place, StreamOrder
+from facemakeup.data.people import PeopleTable, read_people
 from facemakeup.data.prepare import Appearance, Plan, Prepared, Preparer, sizes_of
 from facemakeup.data.raw_sample import Opened, raw_sample
 from facemakeup.data.references import References, references_of
@@ -32,6 +36,7 @@ from filters.base import FaceCaptionError
 from filters.loading import single_thread
 
 MAX_SUBSTITUTES = 50
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,15 +135,11 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         candidate = place
         for attempt in range(MAX_SUBSTITUTES):
             try:
-                return self.sample(candidate, faults)
+                with self._naming(candidate.row):
+                    return self.sample(candidate, faults)
             except SampleFaultError as error:
-                shard, _, _ = self.index.where(candidate.row)
-                faults.append(error.at(shard.address, self.index.key(candidate.row)))
+                faults.append(error.at(*self._name(candidate.row)))
                 candidate = self.order.substitute(place, attempt)
-            except Exception as error:  # whatever it is, it came up at this sample
-                shard, _, _ = self.index.where(candidate.row)
-                where, exit_code = f"{shard.address}: {self.index.key(candidate.row)}", getattr(error, "exit_code", 1)
-                raise ReadingError(f"{where}: {told(error)}", exit_code) from error
         named = "; ".join(str(fault) for fault in faults[-3:])
         raise DataError(
             f"{MAX_SUBSTITUTES} samples in a row cannot be used, the last: {named}. "
@@ -157,6 +158,21 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
         look = self._look(place, opened, shard, flipped, [] if faults is None else faults)
         return self._preparer.prepare(opened, shard.name, flipped, look)
 
+    def _name(self, row: int) -> tuple[str, str]:
+        """Return what a row is called: the address of its tar, and its key."""
+        return self.index.where(row)[0].address, self.index.key(row)
+
+    @contextmanager
+    def _naming(self, row: int, how: str = "") -> Iterator[None]:
+        """Name whatever comes up while a row is read, but the row's own fault, with its tar and key, once."""
+        try:
+            yield
+        except (SampleFaultError, ReadingError):
+            raise
+        except Exception as error:
+            named = f"{': '.join(self._name(row))}: {how}{told(error)}"
+            raise ReadingError(named, getattr(error, "exit_code", 1)) from error
+
     def _opened(self, row: int) -> tuple[Opened, Shard]:
         key = self.index.key(row)
         shard, offset, num_bytes = self.index.where(row)
@@ -171,10 +187,11 @@ class TarDataset(torch.utils.data.Dataset[Loaded]):
             return None
         for row in self._references.others(place):
             try:
-                opened, other = self._opened(row)
-                return self._references.paired(self._preparer.look(opened, other.name), place)
+                with self._naming(row, "as the reference of another sample: "):
+                    opened, other = self._opened(row)
+                    return self._references.paired(self._preparer.look(opened, other.name), place)
             except SampleFaultError as error:
-                faults.append(error.at(self.index.where(row)[0].address, self.index.key(row)))
+                faults.append(error.at(*self._name(row)))
         return self._references.own(self._preparer.look(own, shard.name), place, flipped)
 
 
@@ -182,13 +199,16 @@ def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work:
     """Return the training set and the validation set of the tars that the patterns name; caches lie in `work`.
 
     Where the configuration names no tars for validation, `validation.num_samples` rows of the index are set aside, and
-    training never sees them, as pictures or as references.
+    training never sees them, as pictures or as references. With a table of people it sees no other photo of anybody who
+    is in the validation set either, wherever that comes from.
 
     Raises:
         UsageError: a pattern names nothing, nothing is left to train on, a sample would be in both sets, or
             `reference.people` names no pair of photos.
         DataError: too many samples are known to be unusable.
     """
+    import pyarrow as pa
+
     store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
     index = build_index(find_shards(patterns), store, work / "scans")
     num, choice = config.validation.num_samples, config.validation.choice
@@ -201,9 +221,28 @@ def open_dataset(patterns: Sequence[str], config: TrainConfig, plan: Plan, work:
         left_out = looked_at
     else:
         raise UsageError(f"validation.num_samples {num} leaves none of {len(index)} samples to train on")
+    people = read_people(config.reference.people) if config.reference.people is not None else None
+    if people is not None and config.validation.apart == "people":
+        left_out = _with_their_people(people, index, left_out, other.rows.key.take(pa.array(looked_at)))
     held_out = TarDataset(other, store, _held_out_order(looked_at, config), config, plan)
     dataset = TarDataset(index, store, _order(index, left_out, config), config, plan)
-    return dataset.referring(references_of(config, index.rows.key, left_out)), held_out
+    return dataset.referring(references_of(config, people, index.rows.key, left_out)), held_out
+
+
+def _with_their_people(people: PeopleTable, index: TarIndex, left_out: Rows, looked_at: Any) -> Rows:
+    """Return the rows of an index that are left out, and those of everybody whose photos, by their keys, are looked at.
+
+    Raises:
+        UsageError: nothing is left to train on.
+    """
+    persons_N, shown_K = people.persons(index.rows.key), people.persons(looked_at)
+    whole = np.union1d(left_out, np.flatnonzero(np.isin(persons_N, shown_K[shown_K >= 0]))).astype(np.int64)
+    if len(whole) == len(index):
+        raise UsageError(f"{people.address}: everybody is in the validation set, too: nothing is left to train on")
+    if len(whole) > len(left_out):
+        num = len(whole) - len(left_out)
+        log.warning("%d photos are not trained on: the validation set has others of these people", num)
+    return whole
 
 
 def _require_apart(index: TarIndex, held_out: TarIndex, num_samples: int) -> None:
@@ -316,6 +355,10 @@ def _order(index: TarIndex, held_out: Rows, config: TrainConfig) -> Order:
     nearest = np.array([nearest_bucket(int(width), int(height), sizes) for width, height in kinds])
     bucket_of_row = nearest[kind_of_row.reshape(-1)]
     buckets = tuple(rows[bucket_of_row == bucket] for bucket in np.unique(nearest))
+    for size, bucket in zip((sizes[number] for number in np.unique(nearest)), buckets, strict=True):
+        if len(bucket) < data.global_batch:
+            told = (size.width, size.height, len(bucket), data.global_batch, data.global_batch / len(bucket))
+            log.warning("bucket %dx%d: %d pictures fill a batch of %d, so each is met %.1f times an epoch", *told)
     return BucketOrder(buckets, data.global_batch, data.block, data.window, config.seed)
 
 

@@ -24,8 +24,9 @@ from facemakeup.data.shards import Shard, ShardStore
 from facemakeup.data.sidecar import Array, Name, Sidecar
 from facemakeup.data.takedowns import remembering
 from facemakeup.faults import SampleFault, SampleFaultError, count
-from facemakeup.model.base import BaseEncoders
+from facemakeup.model.base import BaseLatents
 from facemakeup.model.bases import base_of
+from facemakeup.model.finite import NonFiniteError
 from facemakeup.train_config import GIB, TrainConfig
 from filters.base import RgbImage
 from filters.loading import single_thread, single_thread_torch, torch_device
@@ -58,14 +59,13 @@ def _filler(config_json: str, work: Path, device: str, clip_side: int) -> "Fille
     single_thread()
     single_thread_torch()
     config = TrainConfig.model_validate_json(config_json)
-    base = base_of(config.model).encoders(torch_device(device), torch.float32)
-    return Filler(config, work, base, clip_side)
+    return Filler(config, work, base_of(config.model).latents(torch_device(device)), clip_side)
 
 
 class Filler:
     """Fills the caches of one shard after the other."""
 
-    def __init__(self, config: TrainConfig, work: Path, base: BaseEncoders, clip_side: int) -> None:
+    def __init__(self, config: TrainConfig, work: Path, base: BaseLatents, clip_side: int) -> None:
         """Keep what computes; the recogniser is loaded when a vector is first missing."""
         model = config.model
         self._config, self._base = config, base
@@ -162,7 +162,7 @@ class _Arrays:
 class _Waiting:
     """Views whose latents are to be computed, until there are as many of one size as the VAE takes at once."""
 
-    def __init__(self, base: BaseEncoders, latents: _Arrays, config: TrainConfig) -> None:
+    def __init__(self, base: BaseLatents, latents: _Arrays, config: TrainConfig) -> None:
         self._base, self._latents = base, latents
         self._most, self._dtype = config.cache.batch, config.cache.latent_dtype
         self._views: dict[tuple[int, ...], list[tuple[Name, str, RgbImage]]] = {}
@@ -186,6 +186,17 @@ class _Waiting:
     def _encode(self, alike: list[tuple[Name, str, RgbImage]]) -> None:
         bytes_BHWC = torch.from_numpy(np.stack([shown for _, _, shown in alike]))
         mean, logvar = self._base.moments(floats.signed(bytes_BHWC))
-        stacked = torch.cat([mean, logvar], dim=1).cpu().numpy().astype(self._dtype)
+        exact = torch.cat([mean, logvar], dim=1).cpu().numpy()
+        with np.errstate(over="ignore"):  # told below
+            stacked = exact.astype(self._dtype)
+        _require_finite(stacked, exact, [name for name, _, _ in alike])
         for (name, key, _), moments_CHW in zip(alike, stacked, strict=True):
             self._latents.add(name, key, moments_CHW)
+
+
+def _require_finite(kept_BCHW: Array, exact_BCHW: Array, names: list[Name]) -> None:
+    """Refuse latents that would make every step with them one that is left out."""
+    for kept, exact, name in zip(kept_BCHW, exact_BCHW, names, strict=True):
+        if not np.isfinite(kept).all():
+            why = "look at the VAE" if not np.isfinite(exact).all() else "set cache.latent_dtype to float32"
+            raise NonFiniteError(f"{name.uid}: its latents are not finite in {kept.dtype}; {why}")

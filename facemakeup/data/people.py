@@ -56,25 +56,50 @@ class People:
             yield int(self.rows_M[first + other + (other >= own)])
 
 
+@dataclass(frozen=True, eq=False)
+class PeopleTable:
+    """What a table says: who is on which sample."""
+
+    address: str
+    table: Any
+    """An Arrow table of `uid`, each once, and `person`, both text."""
+
+    def persons(self, keys: Any) -> Rows:
+        """Return a number for who is on each sample of an Arrow array of keys, int64 (N,); -1 where nobody is named."""
+        import pyarrow.compute as pc
+
+        found = pc.index_in(keys, value_set=self.table["uid"].cast(keys.type))
+        places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+        numbers = self.table["person"].dictionary_encode().combine_chunks().indices.to_numpy(zero_copy_only=False)
+        persons_N: Rows = np.append(numbers.astype(np.int64), -1)[places.astype(np.int64)]
+        return persons_N
+
+    def among(self, keys: Any, left_out: Rows) -> People:
+        """Return who is on the samples of an index, whose keys are an Arrow array; `left_out` are rows not trained on.
+
+        Raises:
+            UsageError: no two photos are of one person.
+        """
+        persons_N = self.persons(keys)
+        persons_N[left_out] = -1
+        rows = np.flatnonzero(persons_N >= 0).astype(np.int64)
+        made = grouped(rows, persons_N[rows])
+        if not len(made.rows_M):
+            raise UsageError(
+                f"{self.address}: of {len(self.table)} lines {len(rows)} name a sample that is trained on, and no two "
+                f"of them one person; `uid` is the name of a sample in the tars, `person` anything that tells people "
+                f"apart"
+            )
+        return made
+
+
 def people_of(address: str, keys: Any, left_out: Rows) -> People:
-    """Return who is on the samples of an index, whose keys are an Arrow array; `left_out` are rows not trained on.
+    """Return who is on the samples of an index by a table of people; see `PeopleTable.among`.
 
     Raises:
         UsageError: the table is not there, is not what it should be, or names no two photos of anybody.
     """
-    import pyarrow.compute as pc
-
-    table = _read(address)
-    rows = pc.index_in(table["uid"], value_set=keys).to_numpy(zero_copy_only=False)
-    persons = table["person"].dictionary_encode().combine_chunks().indices.to_numpy(zero_copy_only=False)
-    usable = ~np.isnan(rows.astype(np.float64)) & ~np.isin(rows, left_out)
-    made = grouped(rows[usable].astype(np.int64), persons[usable].astype(np.int64))
-    if not len(made.rows_M):
-        raise UsageError(
-            f"{address}: of {len(table)} lines {int(usable.sum())} name a sample that is trained on, and no two of "
-            f"them one person; `uid` is the name of a sample in the tars, `person` anything that tells people apart"
-        )
-    return made
+    return read_people(address).among(keys, left_out)
 
 
 def grouped(rows_N: npt.NDArray[np.int64], persons_N: npt.NDArray[np.int64]) -> People:
@@ -91,8 +116,12 @@ def grouped(rows_N: npt.NDArray[np.int64], persons_N: npt.NDArray[np.int64]) -> 
     return People(rows, firsts, rows[places], places)
 
 
-def _read(address: str) -> Any:
-    """Return the table, `uid` and `person` as text, without lines that name nobody."""
+def read_people(address: str) -> PeopleTable:
+    """Read a table of people, without lines that name nobody.
+
+    Raises:
+        UsageError: it is not there, or is not what it should be.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -106,7 +135,7 @@ def _read(address: str) -> Any:
     twice = counts.filter(pc.greater(pc.struct_field(counts, "counts"), 1))
     if len(twice):
         raise UsageError(f"{address}: {twice[0]['values'].as_py()} is said to be several people; give it one, or none")
-    return table
+    return PeopleTable(address, table.combine_chunks())
 
 
 def _columns(address: str) -> Any:

@@ -31,6 +31,8 @@ class View:
     window: Window
     size: Size
     flipped: bool
+    is_photo: bool = False
+    """Whether the window is taken for a photo of its own: one around a face is no photo of which much was cut off."""
 
     def landmarks(self, raw: RawSample) -> Landmarks:
         """Return the landmarks in pixels of the view, left and right as the viewer sees them there."""
@@ -45,8 +47,10 @@ class View:
         return np.asarray(image)[:, ::-1] if self.flipped else np.asarray(image)
 
     def frame(self, raw: RawSample) -> Frame:
-        """Return what the view is of the whole picture."""
+        """Return what the view is of the whole picture, or of the window where that is taken for a photo."""
         window, size = self.window, self.size
+        if self.is_photo:
+            return Frame(size.height, size.width, window.height, window.width)
         left = raw.width - window.left - window.width if self.flipped else window.left
         across, down = size.width / window.width, size.height / window.height
         return Frame(size.height, size.width, raw.height, raw.width, round(window.top * down), round(left * across))
@@ -101,7 +105,8 @@ def view_of(raw: RawSample, crop: CropSettings, flipped: bool) -> View:
     """Return what of a picture is trained on."""
     sizes = sizes_of(crop)
     if crop.mode == "face":
-        return View(face_window(raw.face_box, raw.width, raw.height, crop.factor, sizes[0]), sizes[0], flipped)
+        window = face_window(raw.face_box, raw.width, raw.height, crop.factor, sizes[0])
+        return View(window, sizes[0], flipped, is_photo=True)
     size = sizes[nearest_bucket(raw.width, raw.height, sizes)]
     return View(full_window(raw.width, raw.height, size), size, flipped)
 

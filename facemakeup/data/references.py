@@ -1,14 +1,17 @@
 """Which photo, or which view of one, tells the network who is on a picture: a pure function of (seed, position)."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from facemakeup.data.draws import generator
 from facemakeup.data.held_out import Rows
 from facemakeup.data.order import Place
-from facemakeup.data.people import People, people_of
+from facemakeup.data.people import People, PeopleTable
 from facemakeup.data.prepare import Appearance
 from facemakeup.faces.augment import augmented
 from facemakeup.train_config import TrainConfig
@@ -29,11 +32,15 @@ class References:
     flip_probability: float
     """How many of these other photos are mirrored, whatever the sample is."""
     seed: int
+    left_out: Rows
+    """Which rows are not trained on."""
 
     @property
     def digest(self) -> str:
-        """What a place in the stream depends on besides the samples: who belongs together."""
-        return "" if self.people is None else self.people.digest
+        """What a place in the stream depends on besides the samples: who belongs together, and who is left out."""
+        if self.people is None:
+            return ""
+        return hashlib.sha256(self.people.digest.encode() + self.left_out.astype(np.int64).tobytes()).hexdigest()
 
     def others(self, place: Place) -> Iterator[int]:
         """Yield rows that may stand for a sample, in the order in which they are to be tried."""
@@ -58,16 +65,17 @@ def _noted(look: Appearance, face_SSC: Any, note: str) -> Appearance:
     return replace(look, face_SSC=face_SSC, notes=(*look.notes, note))
 
 
-def references_of(config: TrainConfig, keys: Any, left_out: Rows) -> References | None:
+def references_of(config: TrainConfig, table: PeopleTable | None, keys: Any, left_out: Rows) -> References | None:
     """Return what stands for the samples of an index, whose keys are an Arrow array; None where all are themselves.
 
     `left_out` are rows that are not trained on.
 
     Raises:
-        UsageError: the table of people is not there, is none, or names no pair.
+        UsageError: the table of people names no pair.
     """
     settings = config.reference
-    if settings.people is None and not settings.augment:
+    if table is None and not settings.augment:
         return None
-    people = people_of(settings.people, keys, left_out) if settings.people is not None else None
-    return References(people, settings.augment, settings.share, config.crop.flip_probability, config.seed)
+    people = None if table is None else table.among(keys, left_out)
+    chance = config.crop.flip_probability
+    return References(people, settings.augment, settings.share, chance, config.seed, left_out)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from curation.errors import UsageError, VerificationError
@@ -124,10 +125,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def read_export(folder: Path, base: str | None = None, image_encoder: str | None = None) -> FaceMakeUp:
-    """Return the exported model, on the CPU in float32.
+def read_export(
+    folder: Path, base: str | None = None, image_encoder: str | None = None, dtype: torch.dtype = torch.float32
+) -> FaceMakeUp:
+    """Return the exported model, on the CPU; what was trained is in float32.
 
-    `base` names another base model of the same sizes, `image_encoder` another place of the same image encoder.
+    `base` names another base model of the same sizes, `image_encoder` another place of the same image encoder. `dtype`
+    is what the rest will be in (`FaceMakeUp.from_config`).
 
     Example:
         model = read_export(Path("adapter"))
@@ -143,7 +147,7 @@ def read_export(folder: Path, base: str | None = None, image_encoder: str | None
         config = config.model_copy(update={"base": base, "base_revision": None})
     if image_encoder:
         config = config.model_copy(update={"image_encoder": image_encoder, "image_encoder_revision": None})
-    model = FaceMakeUp.from_config(config)
+    model = FaceMakeUp.from_config(config, dtype=dtype)
     if record["processors"] != model.base.layout(model.network):
         raise VerificationError(f"{folder / RECORD_NAME}: the adapter counts attentions in another order than the base")
     try:

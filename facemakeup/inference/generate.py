@@ -19,7 +19,7 @@ from facemakeup.faces.crop import Size
 from facemakeup.faces.recognisers import FaceRecogniser, load_recogniser
 from facemakeup.inference.export import RECORD_NAME, read_record
 from facemakeup.inference.marking import mark
-from facemakeup.inference.pipeline import FaceMakeUpPipeline
+from facemakeup.inference.pipeline import DEFAULT_SIZE, FaceMakeUpPipeline
 from facemakeup.inference.screening import require_decent
 from facemakeup.model.denoise import Sampling, Scales
 from filters.base import Filter, RgbImage, Settings
@@ -57,9 +57,9 @@ class DrawRequest(Settings):
     sampling: Sampling = Sampling()
     seed: int = Field(default=42, ge=0)
     """Where the noise of every picture comes from."""
-    height: int = Field(default=512, ge=8)
-    width: int = Field(default=512, ge=8)
-    """Pixels, multiples of 8."""
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    """Pixels, multiples of 8; None takes the side that the adapter was trained at."""
     adapter: bool = True
     """False draws what the base model draws."""
     consent: str | None = None
@@ -68,7 +68,19 @@ class DrawRequest(Settings):
     @property
     def drawn_words(self) -> tuple[str, ...]:
         """All that pictures are drawn towards: below a guidance of 1 that is the negative prompt, too."""
-        return (*self.prompts, self.negative_prompt) if self.sampling.guidance_scale < 1 else self.prompts
+        guidance = self.sampling.guidance_scale  # no base is drawn with less than 1
+        return (*self.prompts, self.negative_prompt) if guidance is not None and guidance < 1 else self.prompts
+
+    @property
+    def size(self) -> Size:
+        """How large pictures are."""
+        return Size(self.height or DEFAULT_SIZE.height, self.width or DEFAULT_SIZE.width)
+
+    def on(self, pipe: FaceMakeUpPipeline, facts: Mapping[str, Any]) -> "DrawRequest":
+        """Return the same with what it leaves to the base and to how the adapter was trained, which `facts` tell."""
+        side = trained_side(facts)
+        said = {"height": self.height or side, "width": self.width or side, "sampling": pipe.settled(self.sampling)}
+        return self.model_copy(update=said)
 
 
 def generate(
@@ -103,9 +115,8 @@ def generate(
     record = read_record(adapter)
     pipe = FaceMakeUpPipeline.from_pretrained(adapter, base, image_encoder, device)
     read = FaceReader(pipe, finder)
-    conditions = [read.condition(path) for path in faces]
-    size, factor = Size(request.height, request.width), crop_factor(record["facts"])
-    pose_map = read.condition(pose).pose(size, factor) if pose else None
+    conditions, request = [read.condition(path) for path in faces], request.on(pipe, record["facts"])
+    pose_map = read.condition(pose).pose(request.size, crop_factor(record["facts"])) if pose else None
     if not request.adapter:
         pipe.disable_adapter()
     pictures = [drawn(pipe, prompt, conditions, pose_map, request) for prompt in request.prompts]
@@ -125,7 +136,7 @@ def drawn(
         request.sampling,
         request.negative_prompt,
         (request.seed,),
-        Size(request.height, request.width),
+        request.size,
     )
     return picture
 
@@ -133,6 +144,11 @@ def drawn(
 def crop_factor(facts: Mapping[str, Any]) -> float | None:
     """Return how tightly the adapter saw faces in training; None where it saw whole pictures."""
     return None if facts.get("crop_mode") == "full" else float(facts.get("crop_factor", 1.5))
+
+
+def trained_side(facts: Mapping[str, Any]) -> int:
+    """Return the side in pixels of the pictures that an adapter was trained on, or of squares as large as they."""
+    return int(facts.get("crop_size", DEFAULT_SIZE.height))
 
 
 class FaceReader:

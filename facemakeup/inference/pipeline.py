@@ -51,8 +51,8 @@ class FaceMakeUpPipeline:
             DeviceError: torch sees no such device.
         """
         place = torch_device(device)
-        model = read_export(adapter, base, image_encoder)
         dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+        model = read_export(adapter, base, image_encoder, dtype)
         model.freeze_in(dtype)
         return cls(model.to(place).eval(), Encoders.load(model.config, device, dtype))
 
@@ -91,12 +91,13 @@ class FaceMakeUpPipeline:
         seeds = tuple(seeds) * len(prompts) if len(seeds) == 1 else tuple(seeds)
         if len(seeds) != len(prompts) or not prompts:
             raise UsageError(f"{len(prompts)} prompts need one seed or as many, not {len(seeds)}")
-        base, guidance = self.encoders.base, sampling.guidance_scale
-        _require_taken(base, size, negative_prompt)
+        base, sampling = self.encoders.base, self.settled(sampling)
+        guidance = base.guidance_scale if sampling.guidance_scale is None else sampling.guidance_scale
+        is_one_branch = guidance == 1 or base.is_told_guidance
+        _require_taken(base, size, negative_prompt, is_one_branch)
         frame = Frame.whole(size.height, size.width)
         told = base.prompt(prompts, [frame] * len(prompts), guidance)
         positive = self._positive(told, faces, mix, self._pose_tensor(pose, size))
-        is_one_branch = guidance == 1 or base.is_told_guidance
         negative = None
         if not is_one_branch:
             negative = self._negative(base.prompt([negative_prompt], [frame], guidance), positive)
@@ -104,6 +105,10 @@ class FaceMakeUpPipeline:
         used = scales if self._enabled else BASE_MODEL
         latents = denoise(self.model, sampler, self.start(seeds, size), positive, negative, used, sampling)
         return self._pictures(latents)
+
+    def settled(self, sampling: Sampling) -> Sampling:
+        """Return how pictures are drawn, with the base's own guidance where nobody says another."""
+        return sampling.on(self.encoders.base.guidance_scale)
 
     def start(self, seeds: Sequence[int], size: Size) -> Tensor:
         """Return the noise (B, C, H, W) that each seed stands for, drawn on the CPU: the same on every device."""
@@ -159,14 +164,18 @@ class FaceMakeUpPipeline:
         return [np.ascontiguousarray(picture) for picture in pixels.permute(0, 2, 3, 1).cpu().numpy()]
 
 
-def _require_taken(base: BaseEncoders, size: Size, negative_prompt: str) -> None:
-    """Refuse what a base cannot draw.
+def _require_taken(base: BaseEncoders, size: Size, negative_prompt: str, is_one_branch: bool) -> None:
+    """Refuse what cannot be drawn.
 
     Raises:
-        UsageError: its sides, or a negative prompt where there is no branch for one.
+        UsageError: sides that the base does not take, or a negative prompt where no branch is drawn for one.
     """
     step = base.side_step
     if size.height % step or size.width % step:
         raise UsageError(f"sides must be multiples of {step}, not {size.width}x{size.height}")
     if negative_prompt and base.is_told_guidance:
         raise UsageError("negative_prompt: this base is told guidance and draws no negative branch; leave it out")
+    if negative_prompt and is_one_branch:
+        raise UsageError(
+            "negative_prompt: at a guidance of 1 no negative branch is drawn; leave it out, or guide by more"
+        )

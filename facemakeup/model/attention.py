@@ -7,7 +7,8 @@ that of k and v acts on the text alone. After IP-Adapter (arXiv 2308.06721) and 
 Shapes: B batch, S queries, L text tokens, T face tokens, E width of tokens, W width of the attention.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ class FaceAttention(nn.Module):
         self.to_v_ip = nn.Linear(context_width, width, bias=False)
         self.scale = 1.0
         self.listens = False
-        """Whether passes with a gradient keep how attention to the text is spread."""
+        """Whether passes with a gradient compute how attention to the text is spread."""
+        self.keeps = False
+        """Whether they keep it: not where activations are computed once more, after it was heard."""
         self.spread_BHSL: Tensor | None = None
 
     def forward(
@@ -52,7 +55,8 @@ class FaceAttention(nn.Module):
         query = _split(attn.to_q(hidden_states), attn.heads)
         key = attn.to_k(text_BLE)
         if self.listens and torch.is_grad_enabled():
-            self.spread_BHSL = _spread(query, key)
+            spread_BHSL = _spread(query, key)  # again, too: what is computed again must be the same
+            self.spread_BHSL = spread_BHSL if self.keeps else None
         out_BSW = _attend(query, key, attn.to_v(text_BLE))
         if self.scale != 0:
             out_BSW = out_BSW + self.scale * _attend(query, self.to_k_ip(face_BTE), self.to_v_ip(face_BTE))
@@ -78,16 +82,21 @@ def _spread(query: Tensor, key: Tensor) -> Tensor:
 
 
 def listen(unet: Any) -> None:
-    """From now on keep how attention to the text is spread, in passes with a gradient."""
-    for processor in face_attentions(unet).values():
-        processor.listens = True
+    """From now on keep how attention to the text is spread, in passes with a gradient, until it is heard."""
+    faced = list(face_attentions(unet).values())
+
+    def begin(*_: object) -> None:
+        for processor in faced:
+            processor.listens = processor.keeps = True
+
+    unet.register_forward_pre_hook(begin)  # blocks that are computed again in the backward pass do not come by here
 
 
 def heard(unet: Any) -> list[Tensor]:
     """Return how the attentions of the last pass were spread, (B, heads, S, L) each, and forget it."""
     spread = [each.spread_BHSL for each in face_attentions(unet).values() if each.spread_BHSL is not None]
     for processor in face_attentions(unet).values():
-        processor.spread_BHSL = None
+        processor.spread_BHSL, processor.keeps = None, False
     return spread
 
 
@@ -111,13 +120,33 @@ def install(unet: Any, sees_text: Callable[[str], bool], lora_rank: int) -> None
 
 
 def add_lora(network: Any, rank: int) -> None:
-    """Give every attention of a network of diffusers a low-rank change, which is trained and begins at nothing."""
+    """Give every attention of a network of diffusers a low-rank change, which is trained and begins at nothing.
+
+    It is in float32, whatever the network is in.
+    """
     from peft import LoraConfig
 
-    network.add_adapter(
-        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LORA_TARGETS)),
-        adapter_name=LORA_NAME,
-    )
+    with _shown_in_float32([module for module in network.modules() if isinstance(module, nn.Linear)]):
+        network.add_adapter(
+            LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LORA_TARGETS)),
+            adapter_name=LORA_NAME,
+        )
+
+
+@contextmanager
+def _shown_in_float32(layers: Sequence[nn.Linear]) -> Iterator[None]:
+    """Show PEFT, which rounds what it draws to the precision of the layers that it changes, layers in float32.
+
+    What stands in for their weights holds one number each.
+    """
+    own = [(layer, layer.weight.data) for layer in layers if layer.weight.dtype != torch.float32]
+    for layer, weight in own:
+        layer.weight.data = weight.new_zeros((), dtype=torch.float32).expand(weight.shape)
+    try:
+        yield
+    finally:
+        for layer, weight in own:
+            layer.weight.data = weight
 
 
 def _face_attention(attn: Any, name: str) -> FaceAttention:

@@ -91,16 +91,11 @@ class Sampler(Protocol):
         ...
 
 
-class BaseEncoders(ABC):
-    """What stands frozen around a base's network, on one device; every method but `decode` runs without gradient."""
+class BaseLatents(ABC):
+    """What turns pixels into a base's latents and back, on one device; all that filling caches needs of a base."""
 
     vae: nn.Module
-    """What turns pixels into latents; cached latents are known by its weights."""
-
-    @property
-    def is_told_guidance(self) -> bool:
-        """Whether the network takes guidance as a condition, so that no negative branch is computed beside it."""
-        return False
+    """Cached latents are known by its weights."""
 
     @property
     @abstractmethod
@@ -112,14 +107,9 @@ class BaseEncoders(ABC):
     def latent_stride(self) -> int:
         """Pixels per latent."""
 
-    @property
-    def side_step(self) -> int:
-        """What the sides of pictures are multiples of, pixels."""
-        return self.latent_stride
-
     @abstractmethod
     def moments(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance of the latents, float32, unscaled, of pixels in -1..1."""
+        """Return mean and log variance of the latents, float32, unscaled, of pixels in -1..1, without gradient."""
 
     @abstractmethod
     def sample(self, mean_BCHW: Tensor, logvar_BCHW: Tensor, noise_BCHW: Tensor) -> Tensor:
@@ -128,6 +118,25 @@ class BaseEncoders(ABC):
     @abstractmethod
     def decode(self, latents_BCHW: Tensor) -> Tensor:
         """Return pixels in -1..1, float32, of latents as the network gives them; a gradient flows through."""
+
+
+class BaseEncoders(BaseLatents):
+    """What stands frozen around a base's network, on one device; every method but `decode` runs without gradient."""
+
+    @property
+    def is_told_guidance(self) -> bool:
+        """Whether the network takes guidance as a condition, so that no negative branch is computed beside it."""
+        return False
+
+    @property
+    def guidance_scale(self) -> float:
+        """What pictures are drawn with where nobody says otherwise, at least 1: what the base's makers draw with."""
+        return 7.5
+
+    @property
+    def side_step(self) -> int:
+        """What the sides of pictures are multiples of, pixels."""
+        return self.latent_stride
 
     @abstractmethod
     def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:
@@ -190,6 +199,25 @@ class BaseModel(ABC):
         Raises:
             UsageError: it is not there.
         """
+
+    def load_in(self, dtype: torch.dtype) -> nn.Module:
+        """Return the network as `load` does, for a run whose frozen parts will be in `dtype`.
+
+        It is in `dtype` where the base's weights are published in no more digits; else in float32, since some of what
+        is trained begins as a copy of them.
+
+        Raises:
+            UsageError: it is not there.
+        """
+        return self.load()
+
+    def latents(self, device: torch.device) -> BaseLatents:
+        """Return what turns pixels into latents, and nothing that takes memory beside it.
+
+        Raises:
+            UsageError: a part is not there.
+        """
+        return self.encoders(device, torch.float32)
 
     @abstractmethod
     def encoders(self, device: torch.device, dtype: torch.dtype) -> BaseEncoders:

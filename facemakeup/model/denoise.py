@@ -33,12 +33,18 @@ class Sampling(Settings):
     """How a picture is drawn."""
 
     num_steps: int = Field(default=50, ge=1, le=1000)
-    guidance_scale: float = Field(default=7.5, ge=0)
-    """Weight of the difference between the prompt's branch and the negative one; 1 leaves the negative one out."""
+    guidance_scale: float | None = Field(default=None, ge=0)
+    """Weight of the difference between the prompt's branch and the negative one, or what a network that takes guidance
+    is told; 1 leaves the negative one out, None takes what the base is drawn with (`BaseEncoders.guidance_scale`)."""
     pose_start: float = Field(default=0.0, ge=0, le=1)
     """Share of the steps before PoseNet sets in."""
     pose_end: float = Field(default=1.0, ge=0, le=1)
     """Share of the steps after which PoseNet is silent."""
+
+    def on(self, usual_guidance: float) -> "Sampling":
+        """Return the same on a base that is drawn with `usual_guidance` where nobody says otherwise."""
+        known = self.guidance_scale is not None
+        return self if known else self.model_copy(update={"guidance_scale": usual_guidance})
 
     def is_posed(self, number: int, num_steps: int) -> bool:
         """Whether PoseNet speaks in this step, counted from 0: the step lies wholly within its share."""
@@ -116,16 +122,21 @@ def denoise(
 ) -> Tensor:
     """Return the latents that the noise `latents_BCHW` becomes; the model's scales are 1 again afterwards.
 
-    Without `negative` no step is guided by a second branch.
+    Without `negative` no step is guided by a second branch; with it, `sampling` says how strongly.
+
+    Raises:
+        ValueError: `sampling` leaves that to the base, of which nothing is known here (`Sampling.on`).
     """
-    timesteps = sampler.timesteps
+    timesteps, weight = sampler.timesteps, sampling.guidance_scale
+    if weight is None:
+        raise ValueError("sampling.guidance_scale is left to the base: say it, or take `Sampling.on`")
     model.set_scales(scales.face, scales.lora)
     try:
         for number, timestep in enumerate(timesteps):
             towards, away = positive, negative
             if not sampling.is_posed(number, len(timesteps)):
                 towards, away = towards.without_pose(), away and away.without_pose()
-            predicted = guided(model, latents_BCHW, timestep, towards, away, scales, sampling.guidance_scale)
+            predicted = guided(model, latents_BCHW, timestep, towards, away, scales, weight)
             latents_BCHW = sampler.step(predicted, timestep, latents_BCHW, return_dict=False)[0]
     finally:
         model.set_scales()

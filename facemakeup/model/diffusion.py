@@ -47,12 +47,16 @@ class NoiseSchedule:
         return signal.sqrt() * noise_BCHW - (1 - signal).sqrt() * latents_BCHW
 
     def weights(self, timesteps_B: Tensor) -> Tensor | None:
-        """Return (B,) weights min(snr, gamma) / snr for noise, / (snr + 1) for velocity (arXiv 2303.09556)."""
+        """Return (B,) weights min(snr, gamma) / snr for noise, / (snr + 1) for velocity (arXiv 2303.09556).
+
+        At a step that leaves no signal (snr 0, as in schedules that end in pure noise) they are 1 and 0.
+        """
         if self.gamma is None:
             return None
         signal = self.signal_T.to(timesteps_B.device)[timesteps_B]
         snr = signal / (1 - signal)
-        return snr.clamp(max=self.gamma) / (snr if self.predicts == "noise" else snr + 1)
+        least = snr.clamp(max=self.gamma)
+        return torch.where(snr > 0, least / snr, 1.0) if self.predicts == "noise" else least / (snr + 1)
 
     def _signal(self, timesteps_B: Tensor) -> Tensor:
         return self.signal_T.to(timesteps_B.device)[timesteps_B].reshape(-1, 1, 1, 1)

@@ -4,18 +4,60 @@ Shapes: B batch, C channels, H and W sizes, N CLIP tokens, D their width.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
-from facemakeup.model.base import BaseEncoders
+from facemakeup.model.base import BaseEncoders, BaseLatents
 from facemakeup.model.bases import base_of
 from facemakeup.model.pretrained import load_part, settle
 from facemakeup.model.send import send
 from filters.loading import torch_device
+
+
+class CacheEncoders(Protocol):
+    """What filling caches needs of the encoders: `Encoders` have it, and so have `LatentEncoders`, which are small."""
+
+    @property
+    def base(self) -> BaseLatents:
+        """What turns pixels into latents."""
+        ...
+
+    @property
+    def clip_side(self) -> int:
+        """Side of the square picture that the image encoder takes, pixels."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where latents are computed."""
+        ...
+
+
+@dataclass(frozen=True)
+class LatentEncoders:
+    """The part of the encoders that caches are filled with: no text encoder and no image encoder is in memory."""
+
+    base: BaseLatents
+    clip_side: int
+    device: torch.device
+
+    @classmethod
+    def load(cls, config: ModelConfig, device: str = "cpu") -> "LatentEncoders":
+        """Return what a configuration's caches are filled with.
+
+        Raises:
+            UsageError, DeviceError: as `Encoders.load`.
+        """
+        from transformers import CLIPVisionConfig
+
+        place = torch_device(device)
+        said = _of_image_encoder(CLIPVisionConfig, config)
+        _require_width(said, config)
+        return cls(base_of(config).latents(place), int(said.image_size), place)
 
 
 @dataclass(frozen=True)
@@ -43,17 +85,8 @@ class Encoders:
 
         place = torch_device(device)
         base = base_of(config).encoders(place, dtype)
-        image_encoder = load_part(
-            CLIPVisionModelWithProjection,
-            config.image_encoder,
-            config.image_encoder_subfolder,
-            config.image_encoder_revision,
-        )
-        if image_encoder.config.hidden_size != config.clip_width:
-            raise UsageError(
-                f"{config.image_encoder}: its hidden states are {image_encoder.config.hidden_size} wide; "
-                f"clip_width says {config.clip_width}"
-            )
+        image_encoder = _of_image_encoder(CLIPVisionModelWithProjection, config, dtype)
+        _require_width(image_encoder.config, config)
         return cls(base, settle(image_encoder, place, dtype))
 
     @property
@@ -102,3 +135,16 @@ def penultimate(image_encoder: Any, clip_pixels_BCHW: Tensor) -> Tensor:
     pixels = clip_pixels_BCHW.to(image_encoder.device, image_encoder.dtype)
     states: Tensor = image_encoder(pixels, output_hidden_states=True).hidden_states[-2]
     return states
+
+
+def _of_image_encoder(kind: Any, config: ModelConfig, dtype: torch.dtype | None = None) -> Any:
+    place = (config.image_encoder, config.image_encoder_subfolder, config.image_encoder_revision)
+    return load_part(kind, *place, dtype)
+
+
+def _require_width(said: Any, config: ModelConfig) -> None:
+    if said.hidden_size != config.clip_width:
+        raise UsageError(
+            f"{config.image_encoder}: its hidden states are {said.hidden_size} wide; "
+            f"clip_width says {config.clip_width}"
+        )

@@ -40,17 +40,20 @@ class FaceMakeUp(nn.Module):
         self._autocast_dtype = torch.float32
 
     @classmethod
-    def from_config(cls, config: ModelConfig, network: nn.Module | None = None) -> Self:
+    def from_config(
+        cls, config: ModelConfig, network: nn.Module | None = None, dtype: torch.dtype = torch.float32
+    ) -> Self:
         """Return a model on the configuration's base, on the CPU, ready to be trained.
 
-        `network` stands in for the base's own, and is changed: frozen, with face attentions and LoRA inside.
+        `network` stands in for the base's own, and is changed: frozen, with face attentions and LoRA inside. `dtype` is
+        what frozen weights will be in (`freeze_in`): no more of them is read than that, where the base allows it.
 
         Raises:
             UsageError: the base is not there, or of no known kind.
             ValueError: the network is not one that an adapter of this kind fits.
         """
         base = base_of(config)
-        network = base.load() if network is None else network
+        network = base.load_in(dtype) if network is None else network
         device = next(network.parameters()).device
         base.width(network)  # refuses what no adapter fits before anything is changed
         pose = base.adapt(network)
@@ -58,6 +61,16 @@ class FaceMakeUp(nn.Module):
         for parameter in made.trainable_named_parameters().values():
             parameter.data = parameter.data.float()
         return made
+
+    @classmethod
+    def skeleton(cls, config: ModelConfig) -> Self:
+        """Return the model on the meta device, made of JSON files alone: to be counted, or to hold a trained state.
+
+        Raises:
+            UsageError, ValueError: as `from_config`.
+        """
+        with torch.device("meta"):
+            return cls.from_config(config, base_of(config).skeleton())
 
     @property
     def network(self) -> Any:
@@ -104,7 +117,7 @@ class FaceMakeUp(nn.Module):
         return {name: parameter.detach() for name, parameter in self.trainable_named_parameters().items()}
 
     def load_trainable(self, state: Mapping[str, Tensor]) -> None:
-        """Copy a state into the trainable parameters.
+        """Copy a state into the trainable parameters; on the meta device it takes their place.
 
         Raises:
             ValueError: a name is missing, unknown or of another shape; nothing is changed then.
@@ -116,6 +129,9 @@ class FaceMakeUp(nn.Module):
         for name, parameter in own.items():
             if parameter.shape != state[name].shape:
                 raise ValueError(f"{name}: shape {tuple(state[name].shape)}, the model's is {tuple(parameter.shape)}")
+        if any(parameter.is_meta for parameter in own.values()):
+            self.load_state_dict({name: state[name] for name in own}, strict=False, assign=True)
+            return
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(state[name])
@@ -123,12 +139,13 @@ class FaceMakeUp(nn.Module):
     def freeze_in(self, dtype: torch.dtype) -> None:
         """Put the frozen weights in `dtype` and compute under autocast to it.
 
-        Norms stay in float32, but for RMS norms, which are computed in the type of what comes in.
+        Norms are in float32, but for RMS norms, which are computed in the type of what comes in.
         """
         for module in self.network.modules():
             for parameter in module.parameters(recurse=False):
-                if not parameter.requires_grad and (parameter.ndim > 1 or isinstance(module, nn.RMSNorm)):
-                    parameter.data = parameter.data.to(dtype)
+                if not parameter.requires_grad:
+                    is_narrow = parameter.ndim > 1 or isinstance(module, nn.RMSNorm)
+                    parameter.data = parameter.data.to(dtype if is_narrow else torch.float32)
         self._autocast_dtype = dtype
 
     def require_fp32_trainables(self) -> None:

@@ -22,12 +22,12 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from facemakeup.config import HEAD_WIDTH, ModelConfig
 from facemakeup.model import flux_ip_adapter
 from facemakeup.model.attention import PROCESSOR_SUFFIX, add_lora, set_lora_scale
-from facemakeup.model.base import BaseModel, ConfigReader, Frame, Prompt
+from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.flow import RectifiedFlow, euler, flow
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.model.projector import TokenProjector
 from facemakeup.model.token_ids import token_ids
-from facemakeup.model.vae import VaeEncoders, load_vae
+from facemakeup.model.vae import VaeLatents, vae_latents
 from facemakeup.train_config import OptimSettings
 
 TRANSFORMER_CLASS = "FluxTransformer2DModel"
@@ -58,12 +58,15 @@ class Flux(BaseModel):
 
     def load(self) -> nn.Module:
         """Return the transformer."""
+        return self.load_in(torch.float32)
+
+    def load_in(self, dtype: torch.dtype) -> nn.Module:
+        """Return the transformer in `dtype`: its weights are published in bfloat16."""
         from diffusers import FluxTransformer2DModel
 
-        network: nn.Module = load_part(
-            FluxTransformer2DModel, self.config.base, "transformer", self.config.base_revision
-        )
-        return network.float().eval()
+        base, revision = self.config.base, self.config.base_revision
+        network: nn.Module = load_part(FluxTransformer2DModel, base, "transformer", revision, dtype)
+        return network.eval()
 
     def encoders(self, device: torch.device, dtype: torch.dtype) -> "FluxEncoders":
         """Return VAE, text encoders and schedule; the VAE stays in float32."""
@@ -72,14 +75,18 @@ class Flux(BaseModel):
 
         base, revision = self.config.base, self.config.base_revision
         return FluxEncoders(
-            vae=settle(load_vae(self.config), device, torch.float32),
-            text_encoder=settle(load_part(CLIPTextModel, base, "text_encoder", revision), device, dtype),
+            vae=self.latents(device).vae,
+            text_encoder=settle(load_part(CLIPTextModel, base, "text_encoder", revision, dtype), device, dtype),
             tokenizer=load_part(CLIPTokenizer, base, "tokenizer", revision),
-            text_encoder_2=settle(load_part(T5EncoderModel, base, "text_encoder_2", revision), device, dtype),
+            text_encoder_2=settle(load_part(T5EncoderModel, base, "text_encoder_2", revision, dtype), device, dtype),
             tokenizer_2=load_part(T5TokenizerFast, base, "tokenizer_2", revision),
             scheduler=load_part(FlowMatchEulerDiscreteScheduler, base, "scheduler", revision),
             guidance_embeds=bool(self._says("transformer").get("guidance_embeds", False)),
         )
+
+    def latents(self, device: torch.device) -> VaeLatents:
+        """Return the VAE's: no text encoder is read."""
+        return vae_latents(self.config, device)
 
     def skeleton(self) -> nn.Module:
         """Return the transformer on the meta device."""
@@ -182,7 +189,7 @@ class Flux(BaseModel):
 
 
 @dataclass(frozen=True)
-class FluxEncoders(VaeEncoders):
+class FluxEncoders(VaeLatents, BaseEncoders):
     """The VAE, the text encoders and the schedule around the transformer."""
 
     text_encoder: Any
@@ -196,6 +203,11 @@ class FluxEncoders(VaeEncoders):
     def is_told_guidance(self) -> bool:
         """Whether the transformer has an embedding for guidance, as dev has and schnell has not."""
         return self.guidance_embeds
+
+    @property
+    def guidance_scale(self) -> float:
+        """What FLUX.1 dev is told where nobody says otherwise; schnell is told nothing, and drawn without guidance."""
+        return 3.5 if self.guidance_embeds else 1.0
 
     @property
     def side_step(self) -> int:

@@ -21,14 +21,17 @@ PATIENCE_S = 5.0
 """How long the hub may take to answer at all, seconds."""
 
 
-def load_part(kind: Any, source: str, subfolder: str, revision: str | None) -> Any:
+def load_part(kind: Any, source: str, subfolder: str, revision: str | None, dtype: torch.dtype | None = None) -> Any:
     """Return a pretrained part from a folder or from the hub; `subfolder` may be empty.
+
+    `dtype` is for networks: their weights are in it from the start, and never in another one beside it.
 
     Raises:
         UsageError: it is not there, or not of this kind.
     """
     without_bars()
-    options = {"revision": revision} if revision else {}
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    options |= {"dtype": dtype} if dtype is not None else {}
     is_folder = Path(source).is_dir()
     is_near = is_folder or not hub_answers()
     if is_folder and not (Path(source) / subfolder).is_dir():

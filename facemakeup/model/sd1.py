@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from curation.errors import UsageError
 from facemakeup.config import HEAD_WIDTH
 from facemakeup.model import attention, ip_adapter
-from facemakeup.model.base import BaseModel, ConfigReader, Frame, Prompt
+from facemakeup.model.base import BaseEncoders, BaseModel, ConfigReader, Frame, Prompt
 from facemakeup.model.diffusion import NoiseSchedule, ddim
 from facemakeup.model.pretrained import load_config, load_part, settle
 from facemakeup.model.token_ids import token_ids, token_spans
-from facemakeup.model.vae import VaeEncoders, load_vae
+from facemakeup.model.vae import VaeLatents, vae_latents
 from facemakeup.train_config import OptimSettings
 
 UNET_CLASS = "UNet2DConditionModel"
@@ -63,13 +63,18 @@ class StableDiffusion(BaseModel):
         from transformers import CLIPTextModel, CLIPTokenizer
 
         base, revision = self.config.base, self.config.base_revision
-        vae, text_encoder = load_vae(self.config), load_part(CLIPTextModel, base, "text_encoder", revision)
+        vae = self.latents(device).vae
+        text_encoder = load_part(CLIPTextModel, base, "text_encoder", revision, dtype)
         return StableDiffusionEncoders(
-            vae=settle(vae, device),
+            vae=vae,
             text_encoder=settle(text_encoder, device, dtype),
             tokenizer=load_part(CLIPTokenizer, base, "tokenizer", revision),
             scheduler=load_part(DDPMScheduler, base, "scheduler", revision),
         )
+
+    def latents(self, device: torch.device) -> VaeLatents:
+        """Return the VAE's."""
+        return vae_latents(self.config, device)
 
     def skeleton(self) -> nn.Module:
         """Return the U-Net on the meta device."""
@@ -176,7 +181,7 @@ class StableDiffusion(BaseModel):
 
 
 @dataclass(frozen=True)
-class StableDiffusionEncoders(VaeEncoders):
+class StableDiffusionEncoders(VaeLatents, BaseEncoders):
     """The VAE, the text encoder and the schedule around the U-Net."""
 
     text_encoder: Any

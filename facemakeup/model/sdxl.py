@@ -21,6 +21,7 @@ from facemakeup.model.pretrained import load_part, settle
 from facemakeup.model.sd1 import TEXT, UNET_CLASS, StableDiffusion, StableDiffusionEncoders
 from facemakeup.model.send import send
 from facemakeup.model.token_ids import token_ids
+from facemakeup.model.vae import VaeLatents
 
 POOLED = "pooled_BP"
 SIZES = "sizes_B6"
@@ -49,15 +50,25 @@ class StableDiffusionXL(StableDiffusion):
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
         base, revision = self.config.base, self.config.base_revision
-        shared = super().encoders(device, dtype)
-        if getattr(shared.vae.config, "latents_mean", None) is not None:
-            raise UsageError(f"{base}: its VAE has means of its own for latents, which Stable Diffusion XL has not")
-        text_encoder_2 = load_part(CLIPTextModelWithProjection, base, "text_encoder_2", revision)
+        text_encoder_2 = load_part(CLIPTextModelWithProjection, base, "text_encoder_2", revision, dtype)
         return StableDiffusionXLEncoders(
-            **vars(shared),
+            **vars(super().encoders(device, dtype)),
             text_encoder_2=settle(text_encoder_2, device, dtype),
             tokenizer_2=load_part(CLIPTokenizer, base, "tokenizer_2", revision),
         )
+
+    def latents(self, device: torch.device) -> VaeLatents:
+        """Return the VAE's.
+
+        Raises:
+            UsageError: it is not there, or has means of its own for latents.
+        """
+        made = super().latents(device)
+        if getattr(made.vae.config, "latents_mean", None) is not None:
+            raise UsageError(
+                f"{self.config.base}: its VAE has means of its own for latents, which Stable Diffusion XL has not"
+            )
+        return made
 
     def frozen_skeletons(self) -> dict[str, nn.Module]:
         """Return `vae`, `text_encoder` and `text_encoder_2` on the meta device."""
@@ -84,6 +95,11 @@ class StableDiffusionXLEncoders(StableDiffusionEncoders):
 
     text_encoder_2: Any
     tokenizer_2: Any
+
+    @property
+    def guidance_scale(self) -> float:
+        """What diffusers' pipeline of it takes where nobody says otherwise."""
+        return 5.0
 
     @torch.no_grad()
     def prompt(self, captions: Sequence[str], frames: Sequence[Frame], guidance: float = 1.0) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Networks without weights, on the meta device, from a base's JSON files alone: for counting, not for computing."""
+"""Networks without weights, on the meta device, from a base's JSON files alone: to be counted, or filled."""
 
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,13 @@ def sd15_config(base: Path = SD15) -> ModelConfig:
 
 
 def network(config: ModelConfig) -> Any:
-    """Return the base's network on the meta device; `config.base` is a folder."""
+    """Return the base's network on the meta device."""
     return base_of(config).skeleton()
 
 
 def face_makeup(config: ModelConfig) -> FaceMakeUp:
-    """Return the whole model on the meta device; `config.base` is a folder."""
-    with torch.device("meta"):
-        return FaceMakeUp.from_config(config, network(config))
+    """Return the whole model on the meta device."""
+    return FaceMakeUp.skeleton(config)
 
 
 def encoders(config: ModelConfig) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig
-from facemakeup.model.base import BaseEncoders
-from facemakeup.model.pretrained import load_config, load_part
+from facemakeup.model.base import BaseLatents
+from facemakeup.model.pretrained import load_config, load_part, settle
 
 DECISIVE = {"latent_channels": 4, "scaling_factor": 0.18215, "shift_factor": None}
 """What latents mean -> what diffusers takes where a configuration does not say."""
@@ -27,8 +27,8 @@ def load_vae(config: ModelConfig) -> Any:
     from diffusers import AutoencoderKL
 
     if config.vae is None:
-        return load_part(AutoencoderKL, config.base, "vae", config.base_revision)
-    other = load_part(AutoencoderKL, config.vae, "", None)
+        return load_part(AutoencoderKL, config.base, "vae", config.base_revision, torch.float32)
+    other = load_part(AutoencoderKL, config.vae, "", None, torch.float32)
     try:
         said = load_config(config.base, "vae", config.base_revision)
     except OSError:  # the base has none of its own
@@ -44,8 +44,8 @@ def load_vae(config: ModelConfig) -> Any:
 
 
 @dataclass(frozen=True)
-class VaeEncoders(BaseEncoders):
-    """The part of a base's encoders that knows its VAE, which stays in float32: in half precision some overflow."""
+class VaeLatents(BaseLatents):
+    """Latents of a VAE, which stays in float32: in half precision some overflow."""
 
     vae: Any
 
@@ -79,3 +79,12 @@ class VaeEncoders(BaseEncoders):
     @property
     def _shift(self) -> float:
         return float(self.vae.config.shift_factor or 0.0)
+
+
+def vae_latents(config: ModelConfig, device: torch.device) -> VaeLatents:
+    """Return the latents of a configuration's VAE on a device.
+
+    Raises:
+        UsageError: as `load_vae`.
+    """
+    return VaeLatents(settle(load_vae(config), device))

@@ -54,7 +54,8 @@ class Asked(Settings):
     columns: Axis | None = None
     seed: int = Field(default=42, ge=0, le=2**32 - 1)
     steps: int = Field(default=30, ge=1, le=1000)
-    guidance: float = Field(default=7.5, ge=0, le=50, allow_inf_nan=False)
+    guidance: float | None = Field(default=None, ge=0, le=50, allow_inf_nan=False)
+    """None takes the base's own."""
     height: int = Field(default=512, ge=8, le=MAX_SIDE)
     width: int = Field(default=512, ge=8, le=MAX_SIDE)
     consent: Text = Field(min_length=1)

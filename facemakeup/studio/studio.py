@@ -15,7 +15,7 @@ from curation.version import CODE_VERSION
 from facemakeup.faces.align import ARCFACE_SIDE, ARCFACE_TEMPLATE
 from facemakeup.faces.posemap import COLOURS, LIMB_COLOURS, draw
 from facemakeup.inference.export import read_record
-from facemakeup.inference.generate import RECORD, FaceFinder, FaceReader, crop_factor, drawn, write_marked
+from facemakeup.inference.generate import RECORD, FaceFinder, FaceReader, crop_factor, drawn, trained_side, write_marked
 from facemakeup.inference.marking import labelled
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.inference.screening import require_decent
@@ -58,14 +58,16 @@ class Drawing:
 class StudioDesk:
     """An adapter that draws for one page."""
 
-    def __init__(self, adapter: Path, pipe: FaceMakeUpPipeline, finder: FaceFinder, out: Path, side: int) -> None:
-        """Keep them; `side` is that of the pictures which the page offers first.
+    def __init__(
+        self, adapter: Path, pipe: FaceMakeUpPipeline, finder: FaceFinder, out: Path, side: int | None = None
+    ) -> None:
+        """Keep them; `side` is that of the pictures which the page offers first, None takes the adapter's own.
 
         Raises:
             UsageError: there is no adapter.
         """
-        self._adapter, self._pipe, self._out, self._side = adapter, pipe, out, side
-        self._record = read_record(adapter)
+        self._adapter, self._pipe, self._out, self._record = adapter, pipe, out, read_record(adapter)
+        self._side = trained_side(self._record["facts"]) if side is None else side
         self.faces = KnownFaces(FaceReader(pipe, finder))
         self._drawings: dict[str, Drawing] = {}
         self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="studio")
@@ -77,6 +79,7 @@ class StudioDesk:
         frontal = (ARCFACE_TEMPLATE / ARCFACE_SIDE - 0.5) / (self._factor or 3.0) + 0.5
         return {
             "adapter": self._adapter.name, "base": Path(config.base).name, "recogniser": config.recogniser.name,
+            "guidance": self._pipe.encoders.base.guidance_scale,
             "step": trained.get("step"), "weights": trained.get("weights"), "side": self._side,
             "stride": self._pipe.encoders.base.side_step, "styles": list(STYLES), "folder": str(self._out),
             "frontal": frontal.round(4).tolist(), "colours": COLOURS, "limb_colours": LIMB_COLOURS,
@@ -169,7 +172,10 @@ class StudioDesk:
             "adapter_files": self._record["files"],
             "faces": [{**face.record, "weight": weight} for face, weight in zip(drawing.faces, weights, strict=True)],
             "pose": drawing.asked.pose,
-            "requests": [request.model_dump(mode="json") for request in drawing.asked.requests()],
+            "requests": [
+                request.on(self._pipe, self._record["facts"]).model_dump(mode="json")
+                for request in drawing.asked.requests()
+            ],
             "files": drawing.files,
         }
         publish_json(drawing.folder / RECORD, record)
@@ -190,7 +196,7 @@ def open_studio(
     adapter: Path,
     finder: FaceFinder,
     out: Path,
-    side: int,
+    side: int | None = None,
     base: str | None = None,
     image_encoder: str | None = None,
     device: str = "cpu",

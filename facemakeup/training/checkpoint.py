@@ -61,6 +61,8 @@ class Snapshot:
     """The tar index's digest: the cursor means something for this data alone."""
     num_skipped: int = 0
     """Steps so far that were left out since their gradient was not finite."""
+    frozen_digest: str = ""
+    """Of what stood frozen beside it (`facemakeup.training.frozen`); empty where an earlier release did not say."""
 
     def require_finite(self, where: Path) -> None:
         """Refuse a state that holds a number which is not finite.
@@ -108,6 +110,7 @@ class Checkpoint:
             num_seen=int(record["num_seen"]),
             data_digest=record["data_digest"],
             num_skipped=int(record.get("num_skipped", 0)),
+            frozen_digest=record.get("frozen_digest", ""),
         )
 
     def restore_rng(self, rank: int) -> None:
@@ -150,7 +153,10 @@ def save(
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-    whole = [other for other in _folders(folder) if (other / RECORD_NAME).is_file() and other.name <= target.name]
+    whole = [
+        other for other in _folders(folder)
+        if (other / RECORD_NAME).is_file() and (step_of(other) or 0) <= snapshot.step
+    ]  # fmt: skip
     spared = {*whole[:keep], *([] if best is None else [folder_of(folder, best)])}
     for other in set(_folders(folder)) - spared:
         shutil.rmtree(other)
@@ -176,6 +182,7 @@ def _written(target: Path, snapshot: Snapshot, config: TrainConfig, num_ranks: i
         "faults": dict(snapshot.faults),
         "num_seen": snapshot.num_seen,
         "num_skipped": snapshot.num_skipped,
+        "frozen_digest": snapshot.frozen_digest,
         "files": {name: asdict(file) for name, file in sorted(files.items())},
     }
     publish_json(target / RECORD_NAME, {**record, "digest": digest(record)})
@@ -279,9 +286,16 @@ def folder_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
+def step_of(folder: Path) -> int | None:
+    """Return the step of a checkpoint's folder by its name; None where it is none of ours."""
+    step = folder.name.removeprefix("step-")
+    return int(step) if step.isascii() and step.isdigit() and folder_of(folder.parent, int(step)) == folder else None
+
+
 def _folders(folder: Path) -> list[Path]:
-    """Return the folders of checkpoints, newest first, finished or not."""
-    return sorted(folder.glob("step-*"), reverse=True)
+    """Return the folders of checkpoints, newest first, finished or not; somebody's copies are none."""
+    ours = [(step, found) for found in folder.glob("step-*") if (step := step_of(found)) is not None]
+    return [found for _, found in sorted(ours, reverse=True)]
 
 
 def _rng_name(rank: int) -> str:

@@ -14,13 +14,13 @@ def export_checkpoint(checkpoint: Path, folder: Path, average: bool = True) -> N
         export_checkpoint(Path("runs/mine/checkpoints/step-00530000"), Path("adapter"))
 
     Raises:
-        UsageError: the target folder is there, or the base model is not.
+        UsageError: the target folder is there, or the base model's configuration is not.
         VerificationError: the checkpoint is not whole.
         NonFiniteError: one of its weights is not finite.
     """
     saved = read(checkpoint)
     config, weights = saved.config, saved.weights(average)
-    model = FaceMakeUp.from_config(config.model)
+    model = FaceMakeUp.skeleton(config.model)  # what is frozen is not exported
     model.load_trainable(weights)
     crop = {"crop_mode": config.crop.mode, "crop_factor": config.crop.factor, "crop_size": config.crop.size}
     known = {key: saved.record[key] for key in ("step", "config_digest", "data_digest", "num_seen")}

@@ -21,7 +21,7 @@ from facemakeup.training import checkpoint
 from facemakeup.training.interruption import Interrupted, interruptible
 from facemakeup.training.mirror import Mirror
 from facemakeup.training.monitor import Monitor
-from facemakeup.training.patience import VALIDATED, Best, best_of
+from facemakeup.training.patience import VALIDATED, Best, best_awaited
 from facemakeup.training.ranks import Ranks
 from facemakeup.training.schedule import learning_rate
 from facemakeup.training.tracking import LOG_NAME, Tracker, holds
@@ -133,14 +133,14 @@ class Run:
             kept = best.step if best is not None else None
             checkpoint.save(folder, snapshot, self.config, self.ranks.world, keep, kept)
             if self.mirror is not None:
+                self.mirror.send_log(self.out / LOG_NAME)
                 self.mirror.send(folder, step, keep, kept)
 
         self.ranks.together(lambda: write() if self.is_first else None)
 
     def _best(self) -> Best | None:
         """Return the best validation, where the run waits for a better one; the first rank alone knows."""
-        settings = self.config.validation
-        return best_of(self.out / LOG_NAME, settings.patience_for) if settings.patience else None
+        return best_awaited(self.out / LOG_NAME, self.config.validation)
 
     def _has_stalled(self) -> bool:
         """Whether so many validations have brought nothing better that the run ends; all ranks hear the same."""
@@ -202,6 +202,8 @@ class Run:
             values |= {f"validation/{name}": value for name, value in shown.numbers.items()}
             self.tracker.image(step, "validation/grid", shown.grid)
         self.tracker.scalars(step, values)
+        if self.mirror is not None and self.is_first:
+            self.mirror.send_log(self.out / LOG_NAME)
 
     def _shown(self) -> Shown:
         shown = replace(self, held_out=self.held_out.with_pixels())

@@ -3,9 +3,11 @@
 A pure function of the log, so that a run that is resumed knows as much as one that was not stopped.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from facemakeup.train_config import ValidationSettings
+from facemakeup.training.tracking import lines_of
 
 VALIDATED = "validation/loss"
 """In the log where a validation was finished."""
@@ -21,16 +23,23 @@ class Best:
     """Validations after it."""
 
 
-def best_of(log: Path, name: str) -> Best | None:
+def best_awaited(log: Path, settings: ValidationSettings, last: int | None = None) -> Best | None:
+    """Return the best validation in a log up to a step, where the run waits for a better one; its checkpoint stays."""
+    return best_of(log, settings.patience_for, last) if settings.patience else None
+
+
+def best_of(log: Path, name: str, last: int | None = None) -> Best | None:
     """Return the first of the best validations in a log by one of its numbers; None where none has that number.
+
+    Steps after `last` do not count.
 
     A loss is better where it is lower, all else where it is higher; a validation without the number (no face was
     found) is not better than any.
     """
     sign = -1 if "loss" in name else 1
     best: Best | None = None
-    for line in map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.is_file() else []):
-        if VALIDATED not in line:
+    for _, line in lines_of(log):
+        if VALIDATED not in line or (last is not None and line["step"] > last):
             continue
         value = line.get(name)
         if value is not None and (best is None or sign * value > sign * best.value):

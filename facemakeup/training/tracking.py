@@ -3,10 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from curation.storage.publish import publish_alone
 from filters.base import RgbImage
 
 LOG_NAME = "log.jsonl"
@@ -96,22 +98,28 @@ class Several:
             tracker.close()
 
 
+def lines_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each line of a file of JSON lines, as `JsonLinesTracker` keeps it, and what it says.
+
+    One that a kill cut short is passed over; a file that is not there has none.
+    """
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with suppress(ValueError):
+            yield line, json.loads(line)
+
+
 def holds(path: Path, step: int, name: str) -> bool:
-    """Whether a file of JSON lines, as `JsonLinesTracker` keeps it, has this number of this step."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return any(line["step"] == step and name in line for line in map(json.loads, lines))
+    """Whether a file of JSON lines has this number of this step."""
+    return any(said["step"] == step and name in said for _, said in lines_of(path))
 
 
 def keep_lines_before(path: Path, first_step: int) -> None:
-    """Remove from a file of JSON lines those of steps from `first_step` on, and a line that a kill cut short."""
+    """Remove from a file of JSON lines those of steps from `first_step` on, and a line that a kill cut short.
+
+    A kill meanwhile leaves the file as it was.
+    """
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] < first_step:
-                kept.append(line)
-        except ValueError:
-            continue
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    kept = "".join(f"{line}\n" for line, said in lines_of(path) if said["step"] < first_step)
+    publish_alone(path, lambda temp: temp.write_text(kept, encoding="utf-8"))

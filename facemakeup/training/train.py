@@ -24,6 +24,7 @@ from facemakeup.training.checkpoint import Checkpoint
 from facemakeup.training.loop import CHECKPOINTS, OnStep, Run
 from facemakeup.training.mirror import Mirror
 from facemakeup.training.monitor import Monitor
+from facemakeup.training.patience import best_awaited
 from facemakeup.training.ranks import Ranks
 from facemakeup.training.tracking import LOG_NAME, JsonLinesTracker, Several, TensorBoard, Tracker
 from facemakeup.training.trainer import Trainer
@@ -119,13 +120,15 @@ def _loaded(
     ranks: Ranks,
 ) -> tuple[Encoders, Judges | None, TarDataset, TarDataset, FaceMakeUp]:
     """Load what each rank loads for itself, and refuse what does not go together."""
-    encoders = _encoders(config, accelerator.device)
+    place = accelerator.device
+    # accelerate numbers CPUs, nobody else does
+    encoders = Encoders.load(config.model, "cpu" if place.type == "cpu" else str(place), _dtype(config, place))
     require_known(config, encoders.base)
     judges = _judges(config)
     dataset, held_out = open_dataset(patterns, config, plan_of(config, encoders), out / WORK)
     dataset = dataset.for_rank(ranks.rank, ranks.world)
     _require_fit(dataset, saved, config)
-    return encoders, judges, dataset, held_out, FaceMakeUp.from_config(config.model)
+    return encoders, judges, dataset, held_out, FaceMakeUp.from_config(config.model, dtype=_dtype(config, place))
 
 
 def _left_off(
@@ -141,9 +144,14 @@ def _left_off(
             f"{out}: holds a run at step {saved.step}; add --resume to go on with it, or give another --out"
         )
     if mirror is not None and saved is not None:
-        step = saved.step
-        ranks.together(lambda: mirror.send(own, step) if ranks.rank == 0 else None)
+        send = partial(_send, mirror, own, saved.step, config)
+        ranks.together(lambda: send() if ranks.rank == 0 else None)
     return saved
+
+
+def _send(mirror: Mirror, own: Path, step: int, config: TrainConfig) -> None:
+    best = best_awaited(own.parent / LOG_NAME, config.validation, step)
+    mirror.send(own, step, best=None if best is None else best.step)
 
 
 def require_same_step(steps: Sequence[int | None], own: Path) -> None:
@@ -166,14 +174,12 @@ def _fetch(mirror: Mirror, own: Path, resume: bool, config: TrainConfig) -> None
         raise UsageError(
             f"{mirror.folder}: holds a run at step {steps[0]}; add --resume to go on with it, or give others"
         )
-    mirror.fetch(own, config)
+    mirror.fetch(own, config, own.parent / LOG_NAME)
 
 
-def _encoders(config: TrainConfig, device: torch.device) -> Encoders:
-    """Return the encoders on a device, in the precision of the run."""
-    on_cpu = device.type == "cpu"  # accelerate numbers CPUs, nobody else does
-    dtype = torch.bfloat16 if config.run.precision == "bf16" and not on_cpu else torch.float32
-    return Encoders.load(config.model, "cpu" if on_cpu else str(device), dtype)
+def _dtype(config: TrainConfig, place: torch.device) -> torch.dtype:
+    """Return what frozen parts are in."""
+    return torch.bfloat16 if config.run.precision == "bf16" and place.type != "cpu" else torch.float32
 
 
 def require_known(config: TrainConfig, base: BaseEncoders) -> None:

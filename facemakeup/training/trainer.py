@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from curation.errors import UsageError, VerificationError
 from facemakeup.data.batch import Batch
 from facemakeup.data.draws import draws_of
 from facemakeup.model.base import Prompt
@@ -24,6 +25,7 @@ from facemakeup.training import device, sharding
 from facemakeup.training.checkpoint import Snapshot
 from facemakeup.training.ema import MovingAverage
 from facemakeup.training.face_losses import FaceLosses, Said
+from facemakeup.training.frozen import frozen_digest
 from facemakeup.training.schedule import ema_decay, learning_rate
 from facemakeup.training.soundness import change_if
 
@@ -54,6 +56,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, model: FaceMakeUp, encoders: Encoders, accelerator: Any) -> None:
         """Put the model where it trains; the wrapped model shares its parameters with `model`."""
         self._config, self.encoders, self._accelerator = config, encoders, accelerator
+        self._frozen_digest = frozen_digest(model, encoders)
         device.set_up(config.run, accelerator.device)
         device.lay_out(config.run, model, encoders.base, accelerator.device)
         self.model = model.to(accelerator.device)  # laid out before: a large base may fit in its smaller precision only
@@ -191,6 +194,7 @@ class Trainer:
             num_seen=num_seen,
             data_digest=data_digest,
             num_skipped=num_skipped,
+            frozen_digest=self._frozen_digest,
         )
 
     def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -204,7 +208,13 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """Take up a snapshot's state."""
+        """Take up a snapshot's state.
+
+        Raises:
+            UsageError: what stands frozen is another than it was trained beside.
+            VerificationError: it is not the state of this model: a name is missing or unknown, or of another shape.
+        """
+        self._require_same(snapshot)
         for name, parameter in self.parameters.items():
             sharding.copy_into(parameter, snapshot.trainable[name])
             if self.ema is not None:
@@ -216,6 +226,24 @@ class Trainer:
                     for moment, value in moments.items()
                     if value is not None
                 }
+
+    def _require_same(self, snapshot: Snapshot) -> None:
+        if snapshot.frozen_digest not in ("", self._frozen_digest):
+            base = self._config.model.base
+            raise UsageError(
+                f"{base}: the weights of the base, its encoders or the image encoder are others than step "
+                f"{snapshot.step} was trained beside; bring those back (model.base_revision names a commit of the hub)"
+            )
+        shapes = {name: tuple(value.shape) for name, value in self.parameters.items()}
+        shown = {"weights": snapshot.trainable, **({"average": snapshot.ema} if self.ema is not None else {})}
+        for what, state in shown.items():
+            found = {name: tuple(value.shape) for name, value in state.items()}
+            odd = sorted(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+            if odd:
+                raise VerificationError(f"step {snapshot.step}: its {what} are not those of this model: {odd[:3]}")
+        strangers = sorted({name.partition("/")[2] for name in snapshot.optimizer} - shapes.keys())
+        if strangers:
+            raise VerificationError(f"step {snapshot.step}: has moments of {strangers[:3]}, not trained here")
 
     def _counter(self, parameter: Tensor, steps: Tensor) -> Tensor:
         """Return a parameter's number of steps where the optimiser wants it: a fused one beside the parameter."""

@@ -1,6 +1,7 @@
 """An ONNX network as a module of torch, operator by operator, so that gradients flow through it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from filters.conversion.graph import read
+from filters.conversion.graph import OnnxNode, read
 
 Values = list[Tensor]
 
@@ -20,16 +21,19 @@ class TorchNetwork(nn.Module):
         """Take over an ONNX model.
 
         Raises:
-            ValueError: it has an operator that is not known here.
+            ValueError: it has an operator that is not known here, or one with an attribute that would be left out.
         """
         super().__init__()
         network = read(model)
         self._nodes = network.in_order() if network is not None else []
         unknown = sorted({node.kind for node in self._nodes} - OPERATORS.keys())
+        odd = sorted({told for node in self._nodes for told in _odd(node)})
         if network is None or unknown:
             raise ValueError(
                 f"{', '.join(unknown) or 'no plain ONNX network'}; known are networks of {', '.join(sorted(OPERATORS))}"
             )
+        if odd:
+            raise ValueError(f"{', '.join(odd)}, which is not computed here")
         self._output = network.outputs[0]
         (self._input,) = (entry.name for entry in model.graph.input if entry.name not in network.constants)
         self._places = {name: f"constant_{number}" for number, name in enumerate(network.constants)}
@@ -46,9 +50,22 @@ class TorchNetwork(nn.Module):
         return values[self._output]
 
 
-def _conv(given: Values, said: Mapping[str, Any]) -> Tensor:
+def _odd(node: OnnxNode) -> Iterator[str]:
+    """Say which attributes of an operator decide what it computes, and would be left out here."""
+    for name, value in node.attributes.items():
+        is_plain = value in PLAIN.get(name, ()) or (name == "dilations" and set(value) == {1})
+        is_flat = name != "kernel_shape" or len(value) == 2
+        if not is_plain and not (is_flat and name in HEEDED.get(node.kind, ())):
+            yield f"{node.kind} with {name} {value!r}"
+
+
+def _padded(x: Tensor, said: Mapping[str, Any]) -> Tensor:
     top, left, bottom, right = said.get("pads", [0, 0, 0, 0])
-    padded = given[0] if not any((top, left, bottom, right)) else functional.pad(given[0], (left, right, top, bottom))
+    return x if not any((top, left, bottom, right)) else functional.pad(x, (left, right, top, bottom))
+
+
+def _conv(given: Values, said: Mapping[str, Any]) -> Tensor:
+    padded = _padded(given[0], said)
     how = {"stride": said.get("strides", 1), "dilation": said.get("dilations", 1), "groups": said.get("group", 1)}
     out: Tensor = functional.conv2d(padded, given[1], given[2] if len(given) > 2 else None, **how)
     return out
@@ -68,7 +85,11 @@ def _gemm(given: Values, said: Mapping[str, Any]) -> Tensor:
 
 def _average(given: Values, said: Mapping[str, Any]) -> Tensor:
     side = said["kernel_shape"]
-    return functional.avg_pool2d(given[0], side, said.get("strides", [1] * len(side)))
+    pool = partial(functional.avg_pool2d, kernel_size=side, stride=said.get("strides", [1] * len(side)))
+    means: Tensor = pool(_padded(given[0], said))
+    if said.get("count_include_pad", 0) or not any(said.get("pads", ())):
+        return means
+    return means / pool(_padded(torch.ones_like(given[0][:1, :1]), said))
 
 
 def _prelu(given: Values, _: Mapping[str, Any]) -> Tensor:
@@ -95,3 +116,19 @@ OPERATORS: Mapping[str, Callable[[Values, Mapping[str, Any]], Tensor]] = Mapping
     }
 )
 """Operator of ONNX -> what it computes."""
+SPATIAL = frozenset({"kernel_shape", "pads", "strides"})
+HEEDED: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "AveragePool": SPATIAL | {"count_include_pad"},
+        "BatchNormalization": frozenset({"epsilon", "momentum"}),
+        "Conv": SPATIAL | {"dilations", "group"},
+        "Dropout": frozenset({"ratio", "seed", "is_test"}),
+        "Flatten": frozenset({"axis"}),
+        "Gemm": frozenset({"alpha", "beta", "transA", "transB"}),
+    }
+)
+"""Operator -> attributes that are computed with, or that mean nothing where nothing is learned."""
+PLAIN: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {"auto_pad": (b"NOTSET", "NOTSET", b"VALID", "VALID"), "ceil_mode": (0,), "spatial": (1,), "training_mode": (0,)}
+)
+"""Attribute -> values of it that change nothing."""

@@ -24,6 +24,7 @@ async function begin() {
     by(id).step = facts.stride;
     by(id).addEventListener("change", () => skeleton.shape(number("width"), number("height")));
   }
+  by("guidance").value = facts.guidance;
   faces.start();
   skeleton.start(facts);
   by("another").addEventListener("click", () => { by("seed").value = crypto.getRandomValues(new Uint32Array(1))[0]; });

@@ -32,7 +32,7 @@ from facemakeup.data.order import Place
 from facemakeup.data.sidecar import Name, Sidecar
 from facemakeup.data.takedowns import remembering
 from facemakeup.faults import DataError, ReadingError
-from facemakeup.model.encoders import Encoders
+from facemakeup.model.encoders import CacheEncoders, Encoders, LatentEncoders
 from facemakeup.train_config import TrainConfig
 from tests.curation.cluster import processes_of
 from tests.facemakeup import processes, tiny
@@ -55,7 +55,7 @@ def tars(tmp_path: Path) -> Path:
 ALL_HIT = {"face_hit": 8, "identity_hit": 8, "latents_hit": 8}
 
 
-def filled(tars: Path, config: TrainConfig, encoders: Encoders, shards: str = "*.tar") -> CacheReport:
+def filled(tars: Path, config: TrainConfig, encoders: CacheEncoders, shards: str = "*.tar") -> CacheReport:
     return fill_cache(config, [f"{tars}/{shards}"], encoders, tars / "work", lambda _: None)
 
 
@@ -361,3 +361,17 @@ def test_two_workers_that_are_killed_and_started_again_fill_the_same_caches_as_t
         "jpg-00000:", "jpg-00001:", "more-00000:", "more-00001:",
     ]  # fmt: skip
     assert same_tars(tars / "cache", tars / "spread", num=12)
+
+
+@pytest.mark.parametrize(("large", "message"), [(1e6, "set cache.latent_dtype"), (np.inf, "look at the VAE")])
+def test_latents_that_are_no_numbers_are_named_and_not_kept(
+    tars: Path, base: Path, recogniser: Recogniser, large: float, message: str
+) -> None:
+    encoders = LatentEncoders.load(tiny.tiny_config(base))
+    with torch.no_grad():
+        vae: Any = encoders.base.vae
+        vae.quant_conv.bias.fill_(large)
+    config = config_for(base, recogniser, cache={"folder": str(tars / "cache")})
+    failed = filled(tars, config, encoders).failed
+    assert len(failed) == 2 and all(f"its latents are not finite in float16; {message}" in one.error for one in failed)
+    assert not list((tars / "cache").glob("latents-*/*.tar"))

@@ -317,8 +317,8 @@ def test_a_dataset_of_nothing_but_broken_samples_ends_in_an_error(
         _ = opened(tmp_path, config_for(base, recogniser), encoders)[0]
 
 
-def test_the_whole_picture_comes_in_buckets_that_never_mix_within_a_batch(
-    tmp_path: Path, base: Path, recogniser: Recogniser, encoders: Encoders
+def test_the_whole_picture_comes_in_buckets_that_never_mix_within_a_batch_and_small_ones_are_told_of(
+    tmp_path: Path, base: Path, recogniser: Recogniser, encoders: Encoders, caplog: pytest.LogCaptureFixture
 ) -> None:
     shapes = ((128, 80), (80, 128), (80, 80))
     samples = [packed_sample(n, width=shapes[n % 3][0], height=shapes[n % 3][1]) for n in range(34)]
@@ -332,6 +332,9 @@ def test_the_whole_picture_comes_in_buckets_that_never_mix_within_a_batch(
     for number in range(6):
         assert len({one.batch.size for one in loaded[4 * number : 4 * number + 4]}) == 1
     assert len({uid for one in loaded for uid in one.batch.uids}) == 30
+    assert "fill a batch" not in caplog.text
+    opened(tmp_path, config.model_copy(update={"data": config.data.model_copy(update={"global_batch": 12})}), encoders)
+    assert "pictures fill a batch of 12, so each is met" in caplog.text
 
 
 def test_validation_samples_are_never_trained_on(

@@ -15,8 +15,10 @@ from curation.errors import UsageError
 from facemakeup.config import Recogniser
 from facemakeup.data.caches import plan_of
 from facemakeup.data.dataset import TarDataset, open_dataset
+from facemakeup.data.order import batch
 from facemakeup.data.people import grouped, people_of
 from facemakeup.faces.augment import augmented
+from facemakeup.faults import ReadingError
 from facemakeup.model.encoders import Encoders
 from tests.facemakeup import tiny
 from tests.facemakeup.data.test_dataset import config_for, taken
@@ -88,7 +90,7 @@ def opened(tmp_path: Path, base: Path, recogniser: Recogniser) -> Any:
 def test_another_photo_stands_for_a_sample_whichever_way_the_stream_is_cut_and_only_one_that_is_trained_on(
     tmp_path: Path, opened: Any
 ) -> None:
-    persons = {n: "ab"[n % 2] if n < 8 else f"alone {n}" for n in range(NUM)}
+    persons = {n: "ab"[n % 2] if 1 < n < 8 else f"alone {n}" for n in range(NUM)}
     people = write_people(tmp_path / "people.csv", persons)
     plain, paired = opened(), opened(people=people)
     assert paired.digest != plain.digest and opened(augment=True).digest == plain.digest
@@ -111,7 +113,7 @@ def test_another_photo_stands_for_a_sample_whichever_way_the_stream_is_cut_and_o
 
 
 def test_a_photo_that_cannot_stand_for_another_is_named_and_the_next_one_does(tmp_path: Path, opened: Any) -> None:
-    dataset = opened(people=write_people(tmp_path / "people.csv", dict.fromkeys(range(NUM), "a")))
+    dataset = opened(people=write_people(tmp_path / "people.csv", dict.fromkeys(range(2, NUM), "a")))
     first = tmp_path / "tars/jpg-00001.tar"
     content = first.read_bytes()
     first.write_bytes(content[: len(content) // 2])
@@ -119,6 +121,45 @@ def test_a_photo_that_cannot_stand_for_another_is_named_and_the_next_one_does(tm
     faults = [fault for one in loaded for fault in one.faults]
     assert {fault.reason for fault in faults} == {"torn_tar"}
     assert sum((Counter(one.notes) for one in loaded), Counter[str]())["reference_paired"] == 64
+
+
+def test_what_comes_up_while_a_reference_is_read_names_the_reference(tmp_path: Path, opened: Any) -> None:
+    dataset = opened(people=write_people(tmp_path / "people.csv", {4: "a", 15: "a"}))
+    places = [place for n in range(2) for place in batch(dataset.order, n) if dataset.index.key(place.row) == uid_of(4)]
+    (tmp_path / "tars/jpg-00002.tar").unlink()  # where the other photo of this person lies
+    with pytest.raises(ReadingError) as raised:
+        dataset.load(places[:1])
+    told = str(raised.value)
+    assert "jpg-00002.tar" in told and uid_of(15) in told and "reference" in told and uid_of(4) not in told
+
+
+@pytest.mark.parametrize("apart", ["people", "photos"])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_who_is_in_the_validation_set_is_not_trained_on(
+    tmp_path: Path, base: Path, recogniser: Recogniser, apart: str, elsewhere: bool
+) -> None:
+    write_packed(tmp_path / "tars", [packed_sample(n) for n in range(12)], per_shard=6)
+    write_packed(tmp_path / "other", [packed_sample(n) for n in (20, 21)])
+    of_validation = [20, 21] if elsewhere else [0, 1]
+    people = {**dict.fromkeys([of_validation[0], 5, 9], "in both"), 2: "a", 3: "a", of_validation[1]: "alone"}
+    reference = {"people": write_people(tmp_path / "people.csv", people)}
+    validation: dict[str, Any] = {"choice": "first", "num_samples": 2, "apart": apart}
+    validation |= {"data": [f"{tmp_path}/other/*.tar"]} if elsewhere else {}
+    config = config_for(base, recogniser, reference=reference, validation=validation)
+    plan, patterns = plan_of(config, Encoders.load(config.model)), [f"{tmp_path}/tars/*.tar"]
+    trained, held_out = open_dataset(patterns, config, plan, tmp_path / "work")
+    rows = {place.row for n in range(4) for place in batch(trained.order, n)}
+    left_out = (set() if elsewhere else {0, 1}) | ({5, 9} if apart == "people" else set())
+    assert {trained.index.key(row) for row in rows} == {uid_of(n) for n in range(12) if n not in left_out}
+    assert {held_out.index.key(place.row) for place in batch(held_out.order, 0)} == {uid_of(n) for n in of_validation}
+    everybody = {"people": write_people(tmp_path / "all.csv", dict.fromkeys([*range(12), 20, 21], "one"))}
+    alike = config_for(base, recogniser, reference=everybody, validation=validation)
+    if apart == "people":
+        with pytest.raises(UsageError, match=r"all\.csv: everybody is in the validation set, too"):
+            open_dataset(patterns, alike, plan, tmp_path / "work")
+        more = {**people, 7: "alone"}  # nobody with two photos to train on is another, and yet the order is
+        write_people(tmp_path / "people.csv", more)
+        assert open_dataset(patterns, config, plan, tmp_path / "work")[0].digest != trained.digest
 
 
 def test_a_view_is_another_face_each_time_it_is_met_and_leaves_identity_and_picture_alone(opened: Any) -> None:

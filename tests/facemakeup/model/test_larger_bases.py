@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,17 @@ from typer.testing import CliRunner
 from cli import app
 from curation.errors import UsageError
 from facemakeup.config import ModelConfig, Recogniser
-from facemakeup.data.prepare import View
+from facemakeup.data.prepare import View, view_of
 from facemakeup.data.raw_sample import RawSample
 from facemakeup.faces.crop import Size, Window
 from facemakeup.inference.export import export, load_into_stock, read_export
-from facemakeup.inference.generate import FaceFinder
+from facemakeup.inference.generate import DrawRequest, FaceFinder
 from facemakeup.inference.pipeline import FaceMakeUpPipeline
 from facemakeup.model.base import Frame
 from facemakeup.model.bases import base_of
+from facemakeup.model.denoise import Sampling
 from facemakeup.model.diffusion import ddim
-from facemakeup.model.encoders import Encoders
+from facemakeup.model.encoders import Encoders, LatentEncoders
 from facemakeup.model.facemakeup import FaceMakeUp
 from facemakeup.model.flow import flow
 from facemakeup.model.flux import Flux
@@ -37,7 +39,7 @@ from facemakeup.model.tiny_flux import SCHEDULE, TEXT_LENGTH, write_flux
 from facemakeup.model.tiny_sdxl import write_sdxl
 from facemakeup.studio.asked import Asked
 from facemakeup.studio.studio import open_studio
-from facemakeup.train_config import OptimSettings
+from facemakeup.train_config import CropSettings, OptimSettings
 from facemakeup.training.train import require_known
 from tests.facemakeup import tiny
 from tests.facemakeup.inference.test_pipeline import RECOGNISER, SIZE, STEPS, face
@@ -402,3 +404,77 @@ def test_a_flux_that_is_not_told_guidance_is_guided_by_a_negative_branch(tmp_pat
     pipe.model.projector.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     pipe(["a red hat"], [face(1)], sampling=STEPS, size=SIZE)
     assert sizes == [2] * STEPS.num_steps
+
+
+def test_guidance_that_nobody_says_is_the_base_s_own(kind: Kind, tmp_path: Path) -> None:
+    own = {"sdxl": 5.0, "flux": 3.5}[kind.name]
+    pipe = FaceMakeUpPipeline(kind.model, kind.encoders)
+    asked = {"faces": [{"face": "a", "weight": 1}], "prompt": "a hat", "consent": "signed"}
+    (request,) = Asked.model_validate(asked).requests()
+    assert request.on(pipe, {"crop_size": 64}).sampling.guidance_scale == own
+    assert DrawRequest(prompts=("a",)).on(pipe, {"crop_size": 64}).size == Size(64, 64)
+    said, left = (
+        pipe(["a hat"], [face(1)], sampling=Sampling(num_steps=1, guidance_scale=scale), size=SIZE)[0]
+        for scale in (own, None)
+    )
+    assert np.array_equal(said, left)
+    desk = open_studio(kind.adapter_folder, FaceFinder(), tmp_path)
+    assert (desk.facts["guidance"], desk.facts["side"]) == (own, 512)
+    desk.close()
+    with pytest.raises(UsageError, match="negative_prompt: "):
+        pipe(["a"], [face(1)], sampling=Sampling(guidance_scale=1), size=SIZE, negative_prompt="blurry")
+
+
+def test_frozen_weights_that_are_published_in_bfloat16_are_never_in_float32_and_nothing_else_changes(
+    tmp_path: Path,
+) -> None:
+    from diffusers import FluxTransformer2DModel
+
+    base = write_flux(tmp_path)
+    FluxTransformer2DModel.from_pretrained(base / "transformer", dtype=torch.bfloat16).save_pretrained(
+        base / "transformer"
+    )
+    config = tiny.tiny_config(base, pose_channels=(16, 16, 16, 16))
+    with tiny.seeded(1):
+        narrow = FaceMakeUp.from_config(config, dtype=torch.bfloat16)
+        after = torch.rand(1)
+    wide = tiny_model(config)
+    frozen = {n: p for n, p in narrow.named_parameters() if not p.requires_grad}
+    assert {parameter.dtype for parameter in frozen.values()} == {torch.bfloat16}
+    num_bytes = [sum(p.nbytes for n, p in made.named_parameters() if n in frozen) for made in (narrow, wide)]
+    assert num_bytes[1] == 2 * num_bytes[0]
+    assert same_bits(narrow.trainable_state(), wide.trainable_state())
+    narrow.require_fp32_trainables()
+    for made in (narrow, wide):
+        made.freeze_in(torch.bfloat16)
+    assert {n: p.dtype for n, p in narrow.named_parameters()} == {n: p.dtype for n, p in wide.named_parameters()}
+    assert same_bits(dict(narrow.state_dict()), dict(wide.state_dict()))
+    with tiny.seeded(1):
+        FaceMakeUp.from_config(config)
+        assert torch.equal(torch.rand(1), after)
+
+
+def test_caches_are_filled_without_text_encoder_and_image_encoder(kind: Kind, tmp_path: Path) -> None:
+    for part in ("vae", "transformer", "unet", "image_encoder"):
+        if (kind.base / part).is_dir():
+            shutil.copytree(kind.base / part, tmp_path / part)
+    if kind.name == "sdxl":  # its kind is known by there being two
+        for part in ("text_encoder", "text_encoder_2"):
+            shutil.copytree(kind.base / part, tmp_path / part)
+    for weights in (file for file in tmp_path.rglob("*.safetensors") if file.parent.name != "vae"):
+        weights.unlink()
+    config = kind.config.model_copy(update={"base": str(tmp_path), "image_encoder": str(tmp_path)})
+    small = LatentEncoders.load(config)
+    assert small.clip_side == kind.encoders.clip_side
+    pixels = torch.rand(1, 3, tiny.SIDE, tiny.SIDE) * 2 - 1
+    assert torch.equal(small.base.moments(pixels)[0], kind.encoders.base.moments(pixels)[0])
+    with pytest.raises(UsageError, match="48 wide; clip_width says 1280"):
+        LatentEncoders.load(config.model_copy(update={"clip_width": 1280}))
+
+
+def test_a_window_around_a_face_is_told_as_a_photo_of_its_own_and_a_whole_picture_as_what_it_is() -> None:
+    raw = RawSample("u", "c", b"", "", 4000, 3000, (1900.0, 2500.0, 2000.0, 2600.0), np.zeros((5, 2)))
+    for flipped in (False, True):
+        assert view_of(raw, CropSettings(size=64, factor=1.5), flipped).frame(raw) == Frame(64, 64, 150, 150)
+        whole = view_of(raw, CropSettings(mode="full", size=512), flipped).frame(raw)
+        assert (whole.original_height, whole.original_width) == (3000, 4000)

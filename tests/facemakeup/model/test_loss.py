@@ -106,6 +106,14 @@ def test_min_snr_weighs_by_the_clipped_ratio_of_signal_to_noise(kind: str) -> No
     torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_schedule_that_ends_in_pure_noise_is_weighed_by_numbers() -> None:
+    signal, times = torch.tensor([0.999, 0.5, 1e-8, 0.0]), torch.arange(4)
+    noise, velocity = (NoiseSchedule(signal, kind, 5.0).weights(times) for kind in ("noise", "velocity"))
+    assert noise is not None and velocity is not None
+    assert noise[1:].tolist() == [1, 1, 1] and 0 < float(noise[0]) < 0.01
+    assert velocity.tolist() == pytest.approx([5 / 1000, 0.5, 1e-8, 0], rel=1e-3)
+
+
 def test_losses_per_bucket_of_timesteps_add_up_to_the_whole() -> None:
     losses, timesteps = torch.arange(1.0, 9.0), torch.tensor([0, 99, 100, 250, 250, 500, 998, 999])
     sums, counts = bucket_losses(losses, timesteps, 1000)

@@ -27,6 +27,7 @@ from facemakeup.training.checkpoint import (
     require_resumable,
     save,
     save_tensors,
+    step_of,
 )
 from facemakeup.training.checkpoint import save_rng as save_generators
 from facemakeup.training.loop import CHECKPOINTS
@@ -285,3 +286,16 @@ def test_twelve_kills_at_any_moment_change_no_bit(tmp_path: Path, base: Path, co
     assert found is not None
     assert same_bits(dict(found.snapshot().trainable), dict(whole.snapshot().trainable))
     assert same_bits(dict(found.snapshot().optimizer), dict(whole.snapshot().optimizer))
+
+
+def test_a_copy_that_somebody_made_beside_the_checkpoints_is_neither_taken_for_one_nor_removed(
+    tmp_path: Path, config: TrainConfig
+) -> None:
+    saved(tmp_path, config, 2)
+    for name in ("step-00000002-best", "step-notes", "step-2"):
+        shutil.copytree(tmp_path / "step-00000002", tmp_path / name)
+    found = newest(saved(tmp_path, config, 4, 6, 8, keep=2))
+    assert found is not None and found.step == 8
+    kept = sorted(folder.name for folder in tmp_path.glob("step-*"))
+    assert kept == ["step-00000002-best", "step-00000006", "step-00000008", "step-2", "step-notes"]
+    assert [step_of(tmp_path / name) for name in ("step-00000008", "step-123456789", "step-8")] == [8, 123456789, None]

@@ -19,6 +19,8 @@ from facemakeup.train_config import TrainConfig
 from facemakeup.training.checkpoint import RECORD_NAME, TRAINABLE_NAME, newest
 from facemakeup.training.loop import CHECKPOINTS
 from facemakeup.training.mirror import Mirror
+from facemakeup.training.patience import best_awaited
+from facemakeup.training.tracking import LOG_NAME
 from facemakeup.training.train import require_same_step
 from tests.curation.buckets import s3_bucket
 from tests.facemakeup import processes
@@ -149,6 +151,67 @@ def test_the_second_place_of_another_run_is_refused_and_nothing_changes_there(
     (tmp_path / "there/step-00000004" / RECORD_NAME).write_text("{torn")
     mirror.fetch(tmp_path / "of another machine", config)
     assert newest(tmp_path / "of another machine").step == 2  # type: ignore[union-attr]
+
+
+def test_a_torn_record_in_the_second_place_counts_as_none(tmp_path: Path, base: Path, recogniser: Recogniser) -> None:
+    config = TrainConfig(name="short", model=tiny_config(base, recogniser=recogniser))
+    own, mirror = saved(tmp_path / "own", config, 2, 4, 6, keep=9), Mirror(tmp_path / "there")
+    for step in (2, 4, 6):
+        mirror.send(own, step)
+    (tmp_path / "there/step-00000006" / RECORD_NAME).write_text("{torn")
+    mirror.send(own, 6)
+    mirror.fetch(tmp_path / "new", config)
+    assert newest(tmp_path / "new").step == 6  # type: ignore[union-attr]
+    for step, torn in ((2, "{"), (4, "[]")):  # a torn one does not take the place of a whole one
+        (tmp_path / f"there/step-{step:08d}" / RECORD_NAME).write_text(torn)
+    (tmp_path / "there/step-00000004-mine").mkdir()
+    (tmp_path / "there/step-00000004-mine" / RECORD_NAME).write_text("{}")
+    saved(own, config, 8, keep=9)
+    mirror.send(own, 8, keep=2, best=2)
+    assert mirror.steps() == [8, 6, 2] and (tmp_path / "there/step-00000004-mine").is_dir()
+    mirror.fetch(tmp_path / "third", config)
+    assert json.loads((tmp_path / "there/step-00000002" / RECORD_NAME).read_text())["step"] == 2
+
+
+def test_the_best_validation_and_its_checkpoint_are_known_on_another_machine(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    waiting: dict[str, Any] = {"validation": {"every": 1, "patience": 9}, "checkpoint": {"every": 1}}
+    config, log = run_config(base, recogniser, **waiting), tmp_path / "own" / LOG_NAME
+    own, mirror = saved(tmp_path / "own" / CHECKPOINTS, config, 2, 4, 6, keep=9), Mirror(tmp_path / "there")
+    told = [{"step": step, "validation/loss": loss} for step, loss in ((2, 1.0), (4, 2.0), (6, 3.0), (8, 0.5))]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in told) + '{"step": 9, "validat')
+    mirror.send_log(log)
+    mirror.send(own, 6, keep=1, best=2)  # a mirror that is new has the best, too
+    assert mirror.steps() == [6, 2]
+    new = tmp_path / "new" / CHECKPOINTS
+    mirror.fetch(new, config, new.parent / LOG_NAME)
+    assert sorted(folder.name for folder in new.iterdir()) == ["step-00000002", "step-00000006"]
+    best = best_awaited(new.parent / LOG_NAME, config.validation, 6)
+    assert best is not None and (best.step, best.num_since) == (2, 2)
+    shutil.rmtree(new / "step-00000002")
+    shutil.rmtree(new / "step-00000006")
+    (tmp_path / "there/step-00000002" / TRAINABLE_NAME).write_bytes(b"")
+    mirror.fetch(new, config, new.parent / LOG_NAME)  # a best one that is damaged keeps nobody from going on
+    assert [folder.name for folder in new.iterdir()] == ["step-00000006"]
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_on_another_machine_keeps_the_best_validation_s_checkpoint(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    validation = {"every": 1, "patience": 9, "num_timesteps": 1, "num_samples": 2}
+    optim = {"num_steps": 4, "learning_rate": 5.0, "num_warmup_steps": 0, "ema_decay": 0.0}  # it gets worse
+    config = run_config(base, recogniser, validation=validation, optim=optim, checkpoint={"every": 1})
+    pattern, there = write_tars(tmp_path / "tars", 8), tmp_path / "there"
+    with pytest.raises(StopError):
+        run(config, pattern, tmp_path / "lost", on_step=stop_at(4), checkpoints=there)
+    run(config, pattern, tmp_path / "new", resume=True, checkpoints=there)
+    best = best_awaited(tmp_path / "new" / LOG_NAME, config.validation)
+    assert best is not None and best.step < 3
+    own = sorted(folder.name for folder in (tmp_path / "new" / CHECKPOINTS).iterdir())
+    assert Mirror(there).steps() == [4, 3, best.step] and own[0] == f"step-{best.step:08d}" and len(own) == 3
+    assert [line["step"] for line in lines(tmp_path / "new") if "validation/loss" in line] == [1, 2, 3, 4]
 
 
 def test_processes_that_see_different_checkpoints_do_not_go_on_from_them(tmp_path: Path) -> None:

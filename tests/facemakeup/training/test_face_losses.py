@@ -17,6 +17,7 @@ from facemakeup.faces.align import ARCFACE_TEMPLATE, align, similarity
 from facemakeup.faces.recognisers import DLIB, INSIGHTFACE, MOBILEFACENET, RecogniserError, load_recogniser
 from facemakeup.faces.torch_recogniser import TorchRecogniser, aligned_faces, load_torch_recogniser
 from facemakeup.faults import SampleFaultError
+from facemakeup.model.attention import face_attentions
 from facemakeup.model.attention_loss import attention_loss
 from facemakeup.model.base import Frame
 from facemakeup.model.diffusion import NoiseSchedule
@@ -32,13 +33,24 @@ from facemakeup.model.loss import clean_latents, place_weights, training_loss
 from facemakeup.train_config import TrainConfig, config_of
 from facemakeup.training.face_losses import FaceLosses
 from facemakeup.training.trainer import Trainer
+from filters.conversion.in_torch import TorchNetwork
 from filters.weights import catalogue, find_weights
 from tests.facemakeup.model.test_larger_bases import KINDS
 from tests.facemakeup.patches import Flow, Patches, write_patches
-from tests.facemakeup.runs import run_config, trainer_of
+from tests.facemakeup.runs import largest_difference, run_config, trainer_of
 from tests.facemakeup.tars import packed_sample, write_packed
 from tests.facemakeup.tiny import tiny_model
 from tests.pictures import scene
+
+
+def session_of(model: Any) -> Any:
+    """Return a model where ONNX is computed as it is defined."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
 
 ON_CPU = torch.device("cpu")
 REAL = next(entry for entry in catalogue() if entry.name == MOBILEFACENET)
@@ -194,6 +206,44 @@ def _png(values: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")
     return file.getvalue()
+
+
+def test_attention_that_was_heard_is_not_kept_where_activations_are_computed_once_more(
+    tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
+) -> None:
+    losses: dict[str, Any] = {"attention": {"weight": 1.0}}
+    gradients = []
+    for again in (False, True):
+        config = with_losses(base, recogniser, losses, run={"gradient_checkpointing": again})
+        trainer, dataset = trainer_of(config, pattern, tmp_path / "work")
+        one = dataset[0].batch
+        result = trainer.step(0, lambda one=one: one, 1)  # type: ignore[misc]
+        assert float(result.terms["attention"][0]) > 0
+        kept = [each.spread_BHSL for each in face_attentions(trainer.model.network).values()]
+        assert kept and all(spread is None for spread in kept)
+        gradients.append({n: value.grad for n, value in trainer.parameters.items() if value.grad is not None})
+    assert largest_difference(gradients[0], gradients[1]) < 1e-4
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+def test_averages_at_the_rim_are_those_of_onnx(counted: int) -> None:
+    from onnx import TensorProto, helper
+
+    def pooling(**said: Any) -> Any:
+        node = helper.make_node("AveragePool", ["in"], ["out"], **{"kernel_shape": [3, 2], **said})
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, None, None]) for name in ("in", "out")]
+        graph = helper.make_graph([node], "pool", ends[:1], ends[1:])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+    taken = np.random.default_rng(0).standard_normal((1, 2, 7, 9)).astype(np.float32)
+    for pads in ([0, 0, 0, 0], [1, 0, 2, 1]):
+        model = pooling(strides=[2, 1], pads=pads, count_include_pad=counted, auto_pad="NOTSET", dilations=[1, 1])
+        (expected,) = session_of(model).run(None, {"in": taken})
+        found = TorchNetwork(model)(torch.from_numpy(taken)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    for odd in ({"ceil_mode": 1}, {"auto_pad": "SAME_UPPER"}, {"dilations": [2, 1]}, {"kernel_shape": [3]}):
+        with pytest.raises(ValueError, match=f"AveragePool with {next(iter(odd))} .*, which is not computed here"):
+            TorchNetwork(pooling(**odd))
 
 
 def test_words_that_name_parts_of_a_face_are_found_in_their_tokens(base: Path, model_config: ModelConfig) -> None:

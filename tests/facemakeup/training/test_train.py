@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import cli
-from curation.errors import LeaseError, UsageError
+from curation.errors import LeaseError, UsageError, VerificationError
 from curation.storage.lease import hold
 from facemakeup.config import DropTable, Recogniser
 from facemakeup.faces.recognisers import RecogniserError
@@ -23,6 +23,7 @@ from facemakeup.training.interruption import Interrupted
 from facemakeup.training.loop import CHECKPOINTS, Progress
 from facemakeup.training.schedule import learning_rate
 from facemakeup.training.tracking import LOG_NAME
+from tests.facemakeup import tiny
 from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, stepped, trainer_of, write_tars
 from tests.facemakeup.tars import add_tiny_recogniser, packed_sample, write_packed
 from tests.facemakeup.training.test_checkpoint import write_toml
@@ -331,3 +332,34 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, base: Path, recogniser: Recogn
     assert left is not None
     said = f"SIGINT after step {left.step}, which is saved; type the same command with --resume to go on"
     assert said in " ".join(done.stderr.split())
+
+
+def test_a_state_of_another_base_or_of_another_model_is_not_taken_up(
+    tmp_path: Path, base: Path, recogniser: Recogniser
+) -> None:
+    pattern = write_tars(tmp_path / "tars")
+    trainer, dataset = trainer_of(run_config(base, recogniser), pattern, tmp_path / "work")
+    stepped(trainer, dataset, 1)
+    snapshot = trainer.snapshot(1, {}, 4, "d")
+    trainer.restore(snapshot)
+    other, _ = trainer_of(run_config(tiny.write_base(tmp_path / "other", seed=9), recogniser), pattern, tmp_path / "w")
+    with pytest.raises(UsageError, match="are others than step 1 was trained beside"):
+        other.restore(snapshot)
+    other.restore(replace(snapshot, frozen_digest=""))  # of an earlier release
+    name = next(iter(snapshot.trainable))
+    for change, message in (
+        (
+            {"trainable": {**snapshot.trainable, name: torch.zeros(1)}},
+            f"its weights are not those .*'{name}'",
+        ),
+        (
+            {"ema": {n: v for n, v in snapshot.ema.items() if n != name}},
+            f"its average are not those .*'{name}'",
+        ),
+        (
+            {"optimizer": {**snapshot.optimizer, "exp_avg/renamed": torch.zeros(1)}},
+            "has moments of .*renamed",
+        ),
+    ):
+        with pytest.raises(VerificationError, match=message):
+            trainer.restore(replace(snapshot, **change))  # type: ignore[arg-type]
