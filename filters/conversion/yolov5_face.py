@@ -101,8 +101,7 @@ def boxes_of(graph: Graph, index: int, grid: str, values: str, axis: int, anchor
 
     centre = graph.node("Sigmoid", [part("xy0", 0, 2)], named("xys"))
     centre = graph.node("Mul", [centre, two], named("xy2"))
-    centre = graph.node("Sub", [centre, half], named("xy3"))
-    centre = graph.node("Add", [centre, grid], named("xy4"))
+    centre = graph.node("Add", [graph.node("Sub", [centre, half], named("xy3")), grid], named("xy4"))
     centre = graph.node("Mul", [centre, stride], named("xy"))
     size = graph.node("Sigmoid", [part("wh0", 2, 4)], named("whs"))
     size = graph.node("Mul", [size, two], named("wh2"))
@@ -110,11 +109,11 @@ def boxes_of(graph: Graph, index: int, grid: str, values: str, axis: int, anchor
     size = graph.node("Mul", [size, sizes], named("wh"))
     objectness = graph.node("Sigmoid", [part("ob0", OBJECTNESS, OBJECTNESS + 1)], named("ob"))
     face = graph.node("Sigmoid", [part("cl0", 15, NUM_VALUES)], named("cl"))
-    corner = graph.node("Mul", [grid, stride], named("gs"))
-    corners = graph.node("Concat", [corner] * NUM_LANDMARKS, named("gs5"), axis=axis)
+    corners = [graph.node("Mul", [grid, stride], named("gs"))] * NUM_LANDMARKS
+    corners_of_all = graph.node("Concat", corners, named("gs5"), axis=axis)
     reach = started_from("anc5", np.tile(anchors, NUM_LANDMARKS))
     landmarks = graph.node("Mul", [part("lm0", 5, 15), reach], named("lm1"))
-    landmarks = graph.node("Add", [landmarks, corners], named("lm"))
+    landmarks = graph.node("Add", [landmarks, corners_of_all], named("lm"))
     return graph.node("Concat", [centre, size, objectness, landmarks, face], named("y"), axis=axis)
 
 
