@@ -33,8 +33,9 @@ from curation.measure.filter_set import FilterBank
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe, load_recipe, recipe_of
 from curation.recipe.settings import DecodeLimits
-from filters.base import Filter, WeightsFile
-from filters.detectors.ppocr import ProbabilityMaps
+from filters.base import Filter, RgbImage, WeightsFile
+from filters.detectors import ppocr
+from filters.detectors.ppocr import Floats
 from filters.loading import single_thread
 
 RECIPE = "facecaptionhq-4m"
@@ -45,6 +46,15 @@ BEFORE, TOGETHER, AND_EIGHT_BITS = "before", "together", f"together and {EIGHT_B
 TOUCHED = {"text_map": {FOLDED, SHARED}, "text": {FOLDED, SHARED}, "faces": {CANDIDATES}}
 """Filter -> the steps that change how it is built."""
 NUM_BOOTSTRAPS = 2000
+
+
+class _Forgetful(ppocr.ProbabilityMaps):
+    """Maps that are computed whenever they are asked for."""
+
+    def of(self, canvases: Sequence[RgbImage]) -> list[Floats]:
+        """Return the map of each canvas."""
+        self._recent.clear()
+        return super().of(canvases)
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,9 @@ class Way:
     decode: Decode
 
     def judged(self, image_bytes: bytes) -> Judged:
-        """Return the verdict on a picture and what it took."""
+        """Return the verdict on a picture and what it took, as if no other way had seen it before."""
+        for maps in ppocr._LOADED.values():
+            maps._recent.clear()
         started = time.process_time()
         (measured,) = measure([Entry("0" * 32, image_bytes)], self.bank, self.recipe, self.decode)
         verdict = measured.refused or judge(measured.evidence, self.recipe.criteria)
@@ -124,7 +136,7 @@ def _networks(steps: set[str]) -> Iterator[None]:
         if CANDIDATES not in steps:
             stack.enter_context(patch("filters.detectors.yolov5_face.exported", published))
         if SHARED not in steps:
-            stack.enter_context(patch("filters.detectors.ppocr.probability_maps", ProbabilityMaps))
+            stack.enter_context(patch("filters.detectors.ppocr.probability_maps", _Forgetful))
         yield
 
 

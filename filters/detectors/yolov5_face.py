@@ -46,8 +46,7 @@ class Yolov5Face(FaceDetector):
         ]
 
     def _load(self, weights: str, device: str) -> Network:
-        path = str(exported(WeightsFile(Path(weights).name, weights, sha256_of(Path(weights))), "yolov5_face"))
-        session = onnx_session(path, device)
+        session = onnx_session(_decoding_candidates(weights), device)
         pixels, *others = (value.name for value in session.get_inputs())
         given = dict.fromkeys(others, np.array(_NEARLY * self._confidence_floor, np.float32))
         return lambda pixels_NCHW: np.asarray(session.run(None, {pixels: pixels_NCHW, **given})[0], dtype=np.float32)
@@ -61,6 +60,14 @@ class Yolov5Face(FaceDetector):
         half = rows[:, 2:4] / 2
         boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
         return faces_on_canvas(boxes, scores, rows[:, 5:15], canvas, image, self._max_iou)
+
+
+def _decoding_candidates(weights: str) -> str:
+    """Return where the network lies that decodes candidates alone; where nothing can be kept, that of all boxes."""
+    try:
+        return str(exported(WeightsFile(Path(weights).name, weights, sha256_of(Path(weights))), "yolov5_face"))
+    except OSError:
+        return weights
 
 
 def _network_input(image: RgbImage, canvas: Letterbox) -> Floats:

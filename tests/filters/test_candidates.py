@@ -1,5 +1,8 @@
 """Decoding candidates alone gives what the whole decoding gives of them: the same rows, in the same order and bits."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -79,3 +82,13 @@ def test_the_published_networks_find_the_same_faces_with_a_few_rows(name: str) -
     pictures = [astronaut(), pair, np.zeros((90, 70, 3), np.uint8)]
     assert detector.detect_all(pictures) == whole.detect_all(pictures)
     assert detector._network(np.zeros((1, 3, 64, 96), np.float32)).shape == (1, 0, NUM_VALUES)
+
+
+@with_models
+def test_where_no_network_can_be_kept_every_box_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"side": 192, "confidence_floor": 0.1, "max_iou": 0.5, "device": "cpu"}
+    path = find_weights("yolov5n-0.5-face").path
+    expected = Yolov5Face(path, **options).detect_all([astronaut()])
+    (tmp_path / "cache").write_bytes(b"a file where a folder would be made")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert Yolov5Face(path, **options).detect_all([astronaut()]) == expected
