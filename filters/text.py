@@ -61,17 +61,25 @@ class Measure(Settings):
     """Text map above which pixels belong to a region."""
     runtime: Literal["onnxruntime", "openvino", "torch"] = "onnxruntime"
     """What runs the network; all but torch run an export that is made once and kept in the user's cache."""
-    dtype: Dtype = "float32"
-    """Arithmetic of the network, and of the one that finds spots; onnxruntime has float32 alone."""
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    """Arithmetic of the network, and of the one that finds spots, which int8 leaves in float32; onnxruntime has float32
+    and int8."""
     spots: Spots | None = None
     """Where to look, at a part of the cost; everywhere where it is left out. Torch cannot run what finds them."""
 
     @model_validator(mode="after")
     def _runtime_has_dtype(self) -> Self:
-        require_dtype(self.runtime, self.dtype)
+        if self.dtype == "int8" and self.runtime != "onnxruntime":
+            raise ValueError(f"runtime {self.runtime} does not compute in int8; onnxruntime does")
+        require_dtype(self.runtime, self.dtype_of_finder)
         if self.runtime == "torch" and self.spots is not None:
             raise ValueError("runtime torch cannot run what finds spots; onnxruntime and openvino can")
         return self
+
+    @property
+    def dtype_of_finder(self) -> Dtype:
+        """Arithmetic of what finds spots."""
+        return "float32" if self.dtype == "int8" else self.dtype
 
 
 class Score(Settings):
@@ -145,7 +153,7 @@ def _finder(measure: Measure, device: str) -> PpOcr | None:
         floor=measure.spots.floor,
         min_region_px=measure.spots.min_region_px,
         runtime=measure.runtime,
-        dtype=measure.dtype,
+        dtype=measure.dtype_of_finder,
         device=device,
     )
 

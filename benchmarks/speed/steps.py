@@ -1,4 +1,4 @@
-"""What each change of decisions 0078 and 0079 takes off a picture, alone and together, and whether verdicts are equal.
+"""What each change of decisions 0078, 0079 and 0100 takes off a picture, alone and together; are verdicts equal?
 
     FACECAPTIONHQ_GOLD=... FACECAPTIONHQ_GOLD2=... FACECAPTIONHQ_MODELS=... python -m benchmarks.speed.steps
         [--num-photos 63] [--rounds 3] [--every-verdict]
@@ -16,7 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,28 @@ from curation.measure.filter_set import FilterBank
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe, load_recipe, recipe_of
 from curation.recipe.settings import DecodeLimits
-from filters.base import Filter, WeightsFile
+from filters.base import Filter, RgbImage, WeightsFile
+from filters.detectors import ppocr
+from filters.detectors.ppocr import Floats
 from filters.loading import single_thread
 
 RECIPE = "facecaptionhq-4m"
 FOLDED, JPEG, BLOCKS, CASCADE = "folded text network", "JPEG by libjpeg-turbo", "colour by blocks", "cascade from 40 px"
-STEPS = (FOLDED, JPEG, BLOCKS, CASCADE)
-BEFORE, TOGETHER = "before", "together"
+CANDIDATES, SHARED, EIGHT_BITS = "face candidates alone decoded", "maps of text shared", "spots in int8"
+STEPS = (FOLDED, JPEG, BLOCKS, CASCADE, CANDIDATES, SHARED)
+BEFORE, TOGETHER, AND_EIGHT_BITS = "before", "together", f"together and {EIGHT_BITS}"
+TOUCHED = {"text_map": {FOLDED, SHARED}, "text": {FOLDED, SHARED}, "faces": {CANDIDATES}}
+"""Filter -> the steps that change how it is built."""
 NUM_BOOTSTRAPS = 2000
+
+
+class _Forgetful(ppocr.ProbabilityMaps):
+    """Maps that are computed whenever they are asked for."""
+
+    def of(self, canvases: Sequence[RgbImage]) -> list[Floats]:
+        """Return the map of each canvas."""
+        self._recent.clear()
+        return super().of(canvases)
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,9 @@ class Way:
     decode: Decode
 
     def judged(self, image_bytes: bytes) -> Judged:
-        """Return the verdict on a picture and what it took."""
+        """Return the verdict on a picture and what it took, as if no other way had seen it before."""
+        for maps in ppocr._LOADED.values():
+            maps._recent.clear()
         started = time.process_time()
         (measured,) = measure([Entry("0" * 32, image_bytes)], self.bank, self.recipe, self.decode)
         verdict = measured.refused or judge(measured.evidence, self.recipe.criteria)
@@ -74,19 +90,20 @@ class Way:
 
 
 def ways() -> dict[str, Way]:
-    """Return the recipe before, with each step alone, and with all; equal filters are loaded once."""
-    built: dict[tuple[str, str, bool], Filter] = {}
+    """Return the recipe before, with each step alone, and with all that it has; equal filters are loaded once."""
+    built: dict[tuple[str, str, frozenset[str]], Filter] = {}
     taken = {BEFORE: set[str](), **{step: {step} for step in STEPS}, TOGETHER: set(STEPS)}
+    taken[AND_EIGHT_BITS] = {*STEPS, EIGHT_BITS}
     return {name: _way(steps, built) for name, steps in taken.items()}
 
 
-def _way(steps: set[str], built: dict[tuple[str, str, bool], Filter]) -> Way:
+def _way(steps: set[str], built: dict[tuple[str, str, frozenset[str]], Filter]) -> Way:
     recipe = _recipe(steps)
     filters: dict[str, Filter] = {}
     for plan in recipe.measurers:
-        key = plan.filter, plan.measure.model_dump_json(), FOLDED in steps
+        key = plan.filter, plan.measure.model_dump_json(), frozenset(steps & TOUCHED.get(plan.filter, set()))
         if key not in built:
-            with _networks(FOLDED in steps):
+            with _networks(steps):
                 built[key] = plan.module.build(plan.measure, "cpu")
         filters[plan.name] = built[key]
     bank = FilterBank(filters, {plan.name: plan.inputs for plan in recipe.measurers})
@@ -101,21 +118,26 @@ def _recipe(steps: set[str]) -> Recipe:
             del stanza["screens"]
         if stanza["name"] == "anime" and CASCADE not in steps:
             del stanza["measure"]["min_side_px"]
+        if stanza["name"] == "text" and EIGHT_BITS in steps:
+            stanza["screens"][2]["measure"]["dtype"] = "int8"
     return recipe_of(values, f"{RECIPE} with {', '.join(sorted(steps)) or 'no step'}")
 
 
 @contextmanager
-def _networks(are_folded: bool) -> Iterator[None]:
-    """Let PP-OCR's network be built as it is published, unless it is to be folded."""
+def _networks(steps: set[str]) -> Iterator[None]:
+    """Let networks be built as they are published, and each filter have its own, unless a step says otherwise."""
 
     def published(weights: WeightsFile, network: str) -> Path:
         return Path(weights.path)
 
-    if are_folded:
+    with ExitStack() as stack:
+        if FOLDED not in steps:
+            stack.enter_context(patch("filters.detectors.ppocr.exported", published))
+        if CANDIDATES not in steps:
+            stack.enter_context(patch("filters.detectors.yolov5_face.exported", published))
+        if SHARED not in steps:
+            stack.enter_context(patch("filters.detectors.ppocr.probability_maps", _Forgetful))
         yield
-    else:
-        with patch("filters.detectors.ppocr.exported", published):
-            yield
 
 
 def _decode_by_pillow(image_bytes: bytes, limits: DecodeLimits) -> Picture:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from filters.conversion.ncnn import ConversionError, Layer, WeightsReader, read_layers
 from filters.conversion.network import Graph, translate
+
+Floats = npt.NDArray[np.float32]
 
 STRIDES = (8, 16, 32)
 ANCHORS = (
@@ -21,6 +24,8 @@ ANCHORS = (
 """Width and height in pixels of the three boxes that each cell starts from, for each stride."""
 NUM_VALUES = 16
 """Of one box: centre x, y, width, height, objectness, five landmarks x, y, class."""
+OBJECTNESS = 4
+"""Which of them says how surely there is anything."""
 NUM_LANDMARKS = 5
 TAIL = (("Reshape", {0: -1, 1: NUM_VALUES, 2: 3}), ("Permute", {0: 1}))
 """What ncnn's network does to each map at its end, which the decoding here has no need of."""
@@ -41,9 +46,14 @@ def convert(param: bytes, weights: bytes) -> bytes:
     wrong = [name for name in maps if graph.num_channels.get(name) != len(ANCHORS[0]) * NUM_VALUES]
     if wrong or len(maps) != len(STRIDES):
         raise ConversionError(f"the maps {', '.join(maps)} are not those of YOLOv5-face: {len(STRIDES)} of 48 channels")
+    return graph.serialised(decoding(graph, maps), NUM_VALUES)
+
+
+def decoding(graph: Graph, maps: Sequence[str]) -> str:
+    """Append the decoding of raw maps (N, 3 x 16, rows, columns), one per stride; return all boxes, (N, boxes, 16)."""
     zero, one = graph.constant("i0", 0), graph.constant("i1", 1)
     rows = [_decode(graph, index, name, (zero, one)) for index, name in enumerate(maps)]
-    return graph.serialised(graph.node("Concat", rows, "output", axis=1), NUM_VALUES)
+    return graph.node("Concat", rows, "output", axis=1)
 
 
 def _without_tails(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
@@ -60,38 +70,51 @@ def _without_tails(layers: Sequence[Layer]) -> tuple[list[Layer], list[str]]:
 
 def _decode(graph: Graph, index: int, raw: str, range_from_by: tuple[str, str]) -> str:
     """Append the decoding of one map (N, 3 x 16, rows, columns), and return its boxes (N, any number, 16) in pixels."""
+    grid, values = _grid_and_values(graph, index, raw, range_from_by)
+    boxes = boxes_of(graph, index, grid, values, axis=4)
+    return graph.node("Reshape", [boxes, graph.constant(f"d{index}_yr", [0, -1, NUM_VALUES])], f"d{index}_z")
+
+
+def boxes_of(graph: Graph, index: int, grid: str, values: str, axis: int, anchor: str = "") -> str:
+    """Append what makes boxes in pixels of raw values, 16 along the last axis, number `axis`; return their name.
+
+    `grid` is each cell's column and row, with as many axes. Where `anchor` names which of the stride's three boxes
+    each row starts from, rows are any boxes; else the values are (N, 3, rows, columns, 16).
+    """
 
     def named(word: str) -> str:
         return f"d{index}_{word}"
 
-    def part(values: str, word: str, first: int, last: int) -> str:
-        ends = [graph.constant(named(f"{word}_{end}"), [at]) for end, at in (("s", first), ("e", last), ("a", 4))]
+    def part(word: str, first: int, last: int) -> str:
+        ends = [graph.constant(named(f"{word}_{end}"), [at]) for end, at in (("s", first), ("e", last), ("a", axis))]
         return graph.node("Slice", [values, *ends], named(word))
 
-    grid, values = _grid_and_values(graph, index, raw, range_from_by)
-    anchors = np.array(ANCHORS[index], np.float32).reshape(1, 3, 1, 1, 2)
+    def started_from(word: str, sizes: Floats) -> str:
+        if not anchor:
+            return graph.constant(named(word), sizes.reshape(1, len(sizes), 1, 1, -1), np.float32)
+        return graph.node("Gather", [graph.constant(named(word), sizes, np.float32), anchor], named(f"{word}_of"))
+
+    anchors = np.array(ANCHORS[index], np.float32)
     stride = graph.constant(named("stride"), float(STRIDES[index]), np.float32)
-    sizes = graph.constant(named("anc"), anchors, np.float32)
+    sizes = started_from("anc", anchors)
     two, half = graph.constant(named("k2"), 2.0, np.float32), graph.constant(named("kh"), 0.5, np.float32)
 
-    centre = graph.node("Sigmoid", [part(values, "xy0", 0, 2)], named("xys"))
+    centre = graph.node("Sigmoid", [part("xy0", 0, 2)], named("xys"))
     centre = graph.node("Mul", [centre, two], named("xy2"))
-    centre = graph.node("Sub", [centre, half], named("xy3"))
-    centre = graph.node("Add", [centre, grid], named("xy4"))
+    centre = graph.node("Add", [graph.node("Sub", [centre, half], named("xy3")), grid], named("xy4"))
     centre = graph.node("Mul", [centre, stride], named("xy"))
-    size = graph.node("Sigmoid", [part(values, "wh0", 2, 4)], named("whs"))
+    size = graph.node("Sigmoid", [part("wh0", 2, 4)], named("whs"))
     size = graph.node("Mul", [size, two], named("wh2"))
     size = graph.node("Mul", [size, size], named("wh3"))
     size = graph.node("Mul", [size, sizes], named("wh"))
-    objectness = graph.node("Sigmoid", [part(values, "ob0", 4, 5)], named("ob"))
-    face = graph.node("Sigmoid", [part(values, "cl0", 15, NUM_VALUES)], named("cl"))
-    corner = graph.node("Mul", [grid, stride], named("gs"))
-    corners = graph.node("Concat", [corner] * NUM_LANDMARKS, named("gs5"), axis=4)
-    reach = graph.constant(named("anc5"), np.tile(anchors, NUM_LANDMARKS), np.float32)
-    landmarks = graph.node("Mul", [part(values, "lm0", 5, 15), reach], named("lm1"))
-    landmarks = graph.node("Add", [landmarks, corners], named("lm"))
-    boxes = graph.node("Concat", [centre, size, objectness, landmarks, face], named("y"), axis=4)
-    return graph.node("Reshape", [boxes, graph.constant(named("yr"), [0, -1, NUM_VALUES])], named("z"))
+    objectness = graph.node("Sigmoid", [part("ob0", OBJECTNESS, OBJECTNESS + 1)], named("ob"))
+    face = graph.node("Sigmoid", [part("cl0", 15, NUM_VALUES)], named("cl"))
+    corners = [graph.node("Mul", [grid, stride], named("gs"))] * NUM_LANDMARKS
+    corners_of_all = graph.node("Concat", corners, named("gs5"), axis=axis)
+    reach = started_from("anc5", np.tile(anchors, NUM_LANDMARKS))
+    landmarks = graph.node("Mul", [part("lm0", 5, 15), reach], named("lm1"))
+    landmarks = graph.node("Add", [landmarks, corners_of_all], named("lm"))
+    return graph.node("Concat", [centre, size, objectness, landmarks, face], named("y"), axis=axis)
 
 
 def _grid_and_values(graph: Graph, index: int, raw: str, range_from_by: tuple[str, str]) -> tuple[str, str]:

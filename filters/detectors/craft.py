@@ -62,6 +62,8 @@ class Craft:
         single_thread()
         if runtime == "torch":
             self._network = _torch_network(weights.path, device, dtype)
+        elif dtype == "int8":
+            self._network = onnx_network(str(exported(weights, "craft_int8")), device, runtime, "float32")
         else:
             self._network = onnx_network(str(exported(weights, "craft")), device, runtime, dtype)
         self._canvas_side = canvas_side

@@ -4,8 +4,10 @@ The network shrinks every text line by 0.4 of its offset and marks what is left;
 PaddleOCR box the same map; boxes are formed here without their packages, and the map itself is kept as evidence.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,8 @@ _LEVELS_BGR = [
 ]
 """What the network gets for each of the 256 levels of a channel, (3, 256)."""
 
+NUM_REMEMBERED = 8
+"""Maps, the last ones: a batch of `curate` has four pictures, and two sides are asked for."""
 _NUM_BINS = 20
 _MAX_REGIONS = 1000
 """PaddleOCR's own limit; the largest stay."""
@@ -56,12 +60,45 @@ class TextMap:
     """Largest first."""
 
 
-class PpOcr:
-    """Probability of text for every pixel, from the picture at a fixed longer side.
+class ProbabilityMaps:
+    """The network, and the maps that it gave last: a filter that asks for the same as the one before it gets that.
 
     The network's input is float32 NCHW, BGR, ImageNet's normalisation, sides multiples of 32; its output, (1, 1, H, W),
     has the input's size.
     """
+
+    def __init__(self, path: str, device: str, runtime: str, dtype: str) -> None:
+        """Load an ONNX file."""
+        self._network = onnx_network(path, device, runtime, dtype)
+        self._max_pixels = pixels_at_once(device)
+        self._recent: dict[tuple[tuple[int, ...], bytes], Floats] = {}
+
+    def of(self, canvases: Sequence[RgbImage]) -> list[Floats]:
+        """Return the map (H, W), 0..1, of each canvas."""
+        keys = [(canvas.shape, hashlib.sha256(canvas.data).digest()) for canvas in canvases]
+        new = {key: canvas for key, canvas in zip(keys, canvases, strict=True) if key not in self._recent}
+        outputs = run_by_shape([_network_input(canvas) for canvas in new.values()], self._run, self._max_pixels)
+        known = self._recent | {key: maps[0] for key, (maps,) in zip(new, outputs, strict=True)}
+        self._recent = {key: known[key] for key in list(known)[len(known) - NUM_REMEMBERED :]}
+        return [known[key] for key in keys]
+
+    def _run(self, pixels_NCHW: Floats) -> Outputs:
+        return (self._network(pixels_NCHW),)
+
+
+_LOADED: WeakValueDictionary[tuple[str, ...], ProbabilityMaps] = WeakValueDictionary()
+
+
+def probability_maps(*named: str) -> ProbabilityMaps:
+    """Return the network of a file, device, runtime and dtype, the same one to all who ask while any of them has it."""
+    maps = _LOADED.get(named)
+    if maps is None:
+        maps = _LOADED[named] = ProbabilityMaps(*named)
+    return maps
+
+
+class PpOcr:
+    """Where text may be, from the picture at a fixed longer side."""
 
     def __init__(
         self,
@@ -79,24 +116,18 @@ class PpOcr:
         `filters.text_map.Measure` says what the parameters mean.
         """
         single_thread()
-        self._network = onnx_network(str(exported(weights, "ppocr")), device, runtime, dtype)
+        self._maps = probability_maps(str(exported(weights, "ppocr")), device, runtime, dtype)
         self._side = side
         self._floor = floor
         self._min_region_px = min_region_px
-        self._max_pixels = pixels_at_once(device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[TextMap]:
         """Return histogram and regions of each picture's map."""
         canvases = [letterbox(image.shape[1], image.shape[0], self._side, centred=False) for image in images]
-        inputs = [_network_input(lay_out(image, canvas, 0)) for image, canvas in zip(images, canvases, strict=True)]
-        outputs = run_by_shape(inputs, self._run, self._max_pixels)
+        maps = self._maps.of([lay_out(image, canvas, 0) for image, canvas in zip(images, canvases, strict=True)])
         return [
-            self._text_map(maps[0], canvas, image)
-            for (maps,), canvas, image in zip(outputs, canvases, images, strict=True)
+            self._text_map(map_HW, canvas, image) for map_HW, canvas, image in zip(maps, canvases, images, strict=True)
         ]
-
-    def _run(self, pixels_NCHW: Floats) -> Outputs:
-        return (self._network(pixels_NCHW),)
 
     def _text_map(self, map_HW: Floats, canvas: Letterbox, image: RgbImage) -> TextMap:
         height, width = image.shape[:2]

@@ -1,32 +1,38 @@
 """YOLOv5-face (Qi et al., arXiv 2105.12931) as ONNX on onnxruntime: the face detector that the method names."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from filters.base import RgbImage
+from filters.base import RgbImage, WeightsFile
 from filters.batching import Floats, Outputs, pixels_at_once, run_by_shape
 from filters.boxes import Letterbox, letterbox
 from filters.detectors.base import Face, FaceDetector, faces_on_canvas
-from filters.loading import Network, lay_out, onnx_network, single_thread
+from filters.detectors.export import exported
+from filters.loading import Network, lay_out, onnx_session, single_thread
+from filters.weights import sha256_of
 
 _GREY = 114
 """The margin that the network was trained with."""
+_NEARLY = 0.99
+"""How much of the confidence floor objectness must pass: less than all, so that no rounding loses a face."""
 
 
 class Yolov5Face(FaceDetector):
     """Face boxes with five landmarks from a network in deepcam's export layout.
 
     Its input is float32 NCHW, RGB / 255, sides multiples of 32; its output is (1, anchors, 16): centre x, centre y,
-    width, height, objectness, five landmarks x, y, class score, all in input pixels.
+    width, height, objectness, five landmarks x, y, class score, all in input pixels. Of networks that
+    `filters.conversion` wrote only rows that may pass the confidence floor are computed (decision 0079).
     """
 
     def __init__(self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str) -> None:
         """Load the network; `side` is the longer side of the canvas in pixels."""
         single_thread()
-        self._network = self._load(weights, device)
         self._side = side
         self._confidence_floor = confidence_floor
+        self._network = self._load(weights, device)
         self._max_iou = max_iou
         self._max_pixels = pixels_at_once(device)
 
@@ -40,7 +46,10 @@ class Yolov5Face(FaceDetector):
         ]
 
     def _load(self, weights: str, device: str) -> Network:
-        return onnx_network(weights, device, "onnxruntime", "float32")
+        session = onnx_session(_decoding_candidates(weights), device)
+        pixels, *others = (value.name for value in session.get_inputs())
+        given = dict.fromkeys(others, np.array(_NEARLY * self._confidence_floor, np.float32))
+        return lambda pixels_NCHW: np.asarray(session.run(None, {pixels: pixels_NCHW, **given})[0], dtype=np.float32)
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
         return (self._network(pixels_NCHW),)
@@ -51,6 +60,14 @@ class Yolov5Face(FaceDetector):
         half = rows[:, 2:4] / 2
         boxes = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
         return faces_on_canvas(boxes, scores, rows[:, 5:15], canvas, image, self._max_iou)
+
+
+def _decoding_candidates(weights: str) -> str:
+    """Return where the network lies that decodes candidates alone; where nothing can be kept, that of all boxes."""
+    try:
+        return str(exported(WeightsFile(Path(weights).name, weights, sha256_of(Path(weights))), "yolov5_face"))
+    except OSError:
+        return weights
 
 
 def _network_input(image: RgbImage, canvas: Letterbox) -> Floats:

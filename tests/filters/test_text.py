@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from filters import text
 from filters.base import RgbImage
 from filters.boxes import area, clip, intersection_area
+from filters.detectors import craft_int8_export
 from filters.detectors.craft import Craft, windows
 from filters.detectors.craft_export import EXPORTER_VERSION
 from filters.loading import DeviceError
 from filters.text import TextEvidence
-from filters.weights import cache_folder, find_weights
+from filters.weights import WeightsError, cache_folder, find_weights
 from tests.filters.marks import gold, with_craft, with_gold, with_openvino, with_ppocr
 from tests.pictures import noise, solid
 
@@ -105,6 +106,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
     ("runtime", "dtype", "pixels"),
     [
         ("torch", "float32", 0.01),
+        ("onnxruntime", "int8", 4),
         pytest.param("openvino", "float32", 0.01, marks=with_openvino),
         pytest.param("openvino", "bfloat16", 4, marks=with_openvino),
     ],
@@ -129,7 +131,17 @@ def _has_bfloat16() -> bool:
 def test_a_dtype_that_the_runtime_has_not_is_an_error_of_the_recipe() -> None:
     with pytest.raises(ValidationError, match="onnxruntime computes in float32, not in bfloat16"):
         text.Measure(dtype="bfloat16")
-    assert text.Measure(runtime="openvino", dtype="bfloat16").dtype == "bfloat16"
+    with pytest.raises(ValidationError, match="openvino does not compute in int8; onnxruntime does"):
+        text.Measure(runtime="openvino", dtype="int8")
+    assert text.Measure(runtime="openvino", dtype="bfloat16").dtype_of_finder == "bfloat16"
+    assert text.Measure(dtype="int8", spots=text.Spots()).dtype_of_finder == "float32"
+
+
+def test_weights_whose_ranges_are_not_known_do_not_run_in_eight_bits(tmp_path: Path) -> None:
+    other = tmp_path / "finetuned.pth"
+    other.write_bytes(b"other weights")
+    with pytest.raises(WeightsError, match="choose dtype float32 for other weights"):
+        craft_int8_export.write(str(other), str(tmp_path / "eight.onnx"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ from PIL import Image, ImageDraw, ImageFont
 from curation.measure.arrow import from_struct, to_struct
 from filters import boxes, text_map
 from filters.base import RgbImage
-from filters.detectors.ppocr import MapRegion, grown, regions
+from filters.batching import Floats
+from filters.detectors.ppocr import NUM_REMEMBERED, MapRegion, PpOcr, grown, regions
+from filters.loading import Network
 from filters.text_map import TextMapEvidence
+from filters.weights import find_weights
 from tests.filters.marks import gold, with_gold, with_ppocr
 from tests.pictures import noise, solid
 
@@ -156,6 +160,36 @@ def test_evidence_does_not_depend_on_the_rest_of_the_batch() -> None:
     built = text_map.build(text_map.Measure(), "cpu")
     pictures = [written("FIRST"), solid((9, 9, 9), 64, 48), written("SECOND", height=200, width=300)]
     assert built.measure(pictures) == [built.measure([picture])[0] for picture in pictures]
+
+
+@with_ppocr
+def test_a_map_that_another_look_has_seen_costs_no_second_run_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {
+        "side": 96,
+        "min_region_px": 4,
+        "runtime": "onnxruntime",
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    first, second = (PpOcr(find_weights("ppocr_v4_det"), floor=floor, **asked) for floor in (0.2, 0.1))
+    maps, num_runs = first._maps, 0
+    assert second._maps is maps
+    network: Network = maps._network
+
+    def counted(pixels_NCHW: Floats) -> Floats:
+        nonlocal num_runs
+        num_runs += 1
+        return network(pixels_NCHW)
+
+    monkeypatch.setattr(maps, "_network", counted)
+    page, wall = written("A CREDIT LINE"), solid((90, 90, 90), 320, 256)
+    expected = first.detect_all([page, wall, page])
+    assert num_runs == 2 and expected[0] == expected[2] != expected[1]
+    assert second.detect_all([wall])[0].histogram == expected[1].histogram and num_runs == 2
+    page[:] = 0
+    assert first.detect_all([page])[0].regions == () and num_runs == 3  # by its pixels, not by where it lies
+    first.detect_all([solid((shade, 0, 0), 64, 96) for shade in range(NUM_REMEMBERED)])
+    assert num_runs == 3 + NUM_REMEMBERED == 3 + len(maps._recent)
 
 
 @with_ppocr
