@@ -105,7 +105,7 @@ def _placeholder() -> bytes:
     return file.getvalue()
 
 
-def _picture(number: int) -> bytes:
+def picture(number: int) -> bytes:
     """Return a picture of its own bytes: a look with a comment after its first marker."""
     whole, remark = _look(number % NUM_LOOKS), b"%012d" % number
     return whole[:2] + b"\xff\xfe" + (2 + len(remark)).to_bytes(2, "big") + remark + whole[2:]
@@ -159,8 +159,8 @@ class Web:
                 await writer.drain()
                 await asyncio.sleep(0 if route == "endless" else DRIP_S)
             return None
-        picture = _placeholder() if route == "placeholder" else _picture(number)
-        body = b"<!DOCTYPE html><h1>%d has moved</h1>" % number if route == "page" else picture
+        sent = _placeholder() if route == "placeholder" else picture(number)
+        body = b"<!DOCTYPE html><h1>%d has moved</h1>" % number if route == "page" else sent
         more = ("X-Robots-Tag: noai",) if route == "refused" else ()
         return _send(writer, "200 OK", body, *more, cut=route == "short")
 

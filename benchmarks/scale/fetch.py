@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.folder / "twins").mkdir(parents=True)
     with _web() as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
-        _rank(options.folder, addresses, options.num_urls // options.num_parts)
+        rank_urls(options.folder, addresses, options.num_urls // options.num_parts)
         download = _in_child("ours", options.folder, addresses)
         _reset(port)
         plain = _in_child("plain", options.folder, addresses)
@@ -121,7 +121,8 @@ def _reset(port: int) -> None:
     opener.open(f"http://127.0.0.1:{port}/-/reset", timeout=10).close()
 
 
-def _rank(folder: Path, addresses: Sequence[str], rows_per_part: int) -> None:
+def rank_urls(folder: Path, addresses: Sequence[str], rows_per_part: int) -> None:
+    """Select all addresses, in their order, in parts of so many rows; the recipe lies beside."""
     from curation.commands.rank.stage import rank
     from curation.recipe.recipe import load_recipe
 
@@ -192,7 +193,7 @@ def _killed(folder: Path, workers: int, num_parts: int, port: int) -> dict[str, 
 
 def _twins(folder: Path, addresses: Sequence[str], port: int) -> dict[str, Any]:
     """Fetch some of the web twice, once killed and once not, and compare every byte."""
-    _rank(folder, addresses, len(addresses) // 4)
+    rank_urls(folder, addresses, len(addresses) // 4)
     killed = _killed(folder, 0, 2, port)
     (folder / "fetch").rename(folder / "killed")
     _reset(port)
