@@ -66,8 +66,6 @@ REASONS: dict[str, set[str | None]] = {
     "endless": {"too_many_bytes"},
 }
 """Route -> what `fetch` must say of it; None where something arrives."""
-UNBOUNDED = frozenset({"drip", "endless", "silent", "private"})
-"""Routes that plain img2dataset cannot leave, or must not enter."""
 
 
 def urls(port: int, num_urls: int, num_hosts: int, seed: int = 0) -> list[str]:

@@ -1,6 +1,6 @@
 """Fetches from a hostile web: every row has the reason it deserves, killed and resumed, beside plain img2dataset.
 
-    python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2]
+    FACECAPTIONHQ_GOLD=... python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2]
 
 Exit code 0 where every row of every run has the reason that its route deserves, the run that was killed gives the bytes
 of the one that was not, and the forecast of a 2 % sample holds what came.
@@ -27,9 +27,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, UNBOUNDED, route_of, urls
+from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, route_of, urls
 from benchmarks.process_tree import ROLES, Tree
 from benchmarks.provenance import RESULTS, commit, machine
+from benchmarks.scale.fetch_engines import compared, measure
 
 RECIPE = """
 schema_version = 1
@@ -50,6 +51,7 @@ keep.mean_channel_std = {{ min = 2.0 }}
 """
 WAIVER = "a web of drawn pictures on this machine"
 POLL_S = 0.1
+NUM_ROUNDS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,14 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _web() as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
         rank_urls(options.folder, addresses, options.num_urls // options.num_parts)
-        download = _in_child("ours", options.folder, addresses)
-        _reset(port)
-        plain = _in_child("plain", options.folder, addresses)
-        _reset(port)
         forecast = _forecast(options.folder, options.num_urls // 50)
         _reset(port)
         whole = _killed(options.folder, options.workers, options.num_parts // 2, port)
         twins = _twins(options.folder / "twins", addresses[: options.num_urls // 20], port)
+    (options.folder / "engines").mkdir()
+    engines = compared(measure(options.folder / "engines", NUM_ROUNDS))
     accounted = _account(options.folder / "fetch", addresses)
     scores = _score(options.folder, forecast)
     is_good = (
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "accounted": accounted,
         "killed_and_resumed": whole | {"workers": options.workers},
         "killed_beside_whole": twins,
-        "one_process_bounded_routes": {"ours": download, "plain_img2dataset": plain},
+        "engines": {"rounds": NUM_ROUNDS, "kinds": engines},
         "forecast": {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": machine(),
@@ -247,41 +247,6 @@ def _score(folder: Path, forecast: dict[str, Any]) -> dict[str, Any]:
     _run(_command(folder, "pack", str(folder / "curate"), str(folder / "pack"), "--workers", "0"))
     manifests = {stage: read_manifest(folder / stage, stage) for stage in ("fetch", "pack")}
     return score(forecast, manifests)
-
-
-def _in_child(which: str, folder: Path, addresses: Sequence[str]) -> dict[str, Any]:
-    """Download the routes that end by themselves, in one process: our reader or img2dataset's own, same threads."""
-    wanted = [url for url in addresses if route_of(url) not in UNBOUNDED][: len(addresses) // 8]
-    (folder / "urls.json").write_text(json.dumps(wanted))
-    code = "import sys; from benchmarks.scale.fetch import child; child(*sys.argv[1:])"
-    figures: dict[str, Any] = dict(_run([sys.executable, "-c", code, which, str(folder)]))
-    figures |= json.loads((folder / f"{which}.json").read_text())
-    figures["images_per_second"] = round(figures["num_arrived"] / figures["seconds"], 1)
-    figures["images_per_cpu_second"] = round(figures["num_arrived"] / figures["cpu"], 1)
-    return figures
-
-
-def child(which: str, name: str) -> None:
-    """Do the work of `_in_child`; imports are not measured."""
-    from curation.commands.fetch.download import _import_img2dataset, _run_img2dataset, download
-    from curation.recipe.settings import FetchSettings
-
-    folder = Path(name)
-    wanted = json.loads((folder / "urls.json").read_text())
-    settings = FetchSettings(timeout_s=3, deadline_s=6, num_retries=0, num_threads=32, retry_wait_s=0)
-    module, *_ = _import_img2dataset()
-    target = folder / f"download-{which}"
-    target.mkdir()
-    started, cpu = time.monotonic(), time.process_time()
-    if which == "ours":
-        with download(wanted, target / "out", settings, allow_loopback=True) as downloads:
-            num_arrived = sum(outcome.reason is None for outcome in downloads.outcomes)
-    else:
-        _run_img2dataset(wanted, target, settings, module.download_image)
-        table = pq.read_table(target / "00000.parquet", columns=["status"])
-        num_arrived = table["status"].to_pylist().count("success")
-    figures = {"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu, "num_arrived": num_arrived}
-    (folder / f"{which}.json").write_text(json.dumps(figures | {"num_urls": len(wanted)}))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

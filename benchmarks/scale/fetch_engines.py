@@ -2,7 +2,8 @@
 
     FACECAPTIONHQ_GOLD=... python -m benchmarks.scale.fetch_engines FOLDER [--rounds 3] [--sides part plain]
 
-Pictures lie on a server of its own process, small ones of 320 pixels and labelled photos as they are, ten a site.
+Pictures lie on a server of its own process: small ones of 320 pixels and labelled photos as they are, ten a site, and
+the small ones once more with a site for each, which is asked for robots.txt and tdmrep.json, too.
 `plain` is img2dataset as it comes, but that it does not encode anew: its own reader, tar, table and counts. `download`
 is what `fetch` does until every URL has its outcome, with robots.txt and tdmrep.json of every site, `part` all of it:
 look, ledger, tar. CPU time is that of the fetching process; what the cell takes, in which pictures are decoded, stands
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,8 +34,11 @@ import pyarrow.parquet as pq
 from benchmarks.faults.hostile_web import picture
 from benchmarks.process_tree import TICKS_PER_S
 
-NUM_PER_SITE = 10
+NUM_PER_SITE = {"small": 10, "photos": 10, "alone": 1}
+"""Kind of pictures -> how many of them a site has."""
 NUM_SMALL = 1000
+NUM_TIMES = 3
+"""How often each photo is asked for, each time at another address."""
 SIDES = ("plain", "download", "part")
 HEAD = (
     "HTTP/1.1 {status}\r\nDate: Mon, 05 Jan 2026 10:00:00 GMT\r\nServer: nginx\r\nContent-Type: image/jpeg\r\n"
@@ -59,7 +64,7 @@ class Kind:
 def measure(folder: Path, num_rounds: int, sides: Sequence[str] = SIDES) -> dict[str, Any]:
     """Return what a picture costs each side, by kind; the work lies in `folder`."""
     with _server() as port:
-        kinds = [_kind(folder, port, name, len(pictures)) for name, pictures in _pictures().items()]
+        kinds = [_kind(folder, port, name) for name in NUM_PER_SITE]
         seen: dict[str, dict[str, list[dict[str, float]]]] = {kind.name: {side: [] for side in sides} for kind in kinds}
         for number in range(num_rounds + 1):  # the first is not counted: imports, caches, the cell
             for kind in kinds:
@@ -147,17 +152,19 @@ def _cpu_of(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
+@cache
 def _pictures() -> dict[str, list[bytes]]:
     """Return the pictures of each kind: small ones that were drawn, and every labelled photo."""
     photos = sorted(path for path in Path(os.environ["FACECAPTIONHQ_GOLD"], "images").rglob("*") if path.is_file())
-    return {"small": [picture(n) for n in range(NUM_SMALL)], "photos": [path.read_bytes() for path in photos]}
+    small = [picture(n) for n in range(NUM_SMALL)]
+    return {"small": small, "photos": [path.read_bytes() for path in photos] * NUM_TIMES, "alone": small}
 
 
-def _kind(folder: Path, port: int, name: str, num: int) -> Kind:
+def _kind(folder: Path, port: int, name: str) -> Kind:
     from benchmarks.scale.fetch import rank_urls
 
-    sites = [f"127.{1 + n // 250}.{n % 250}.1:{port}" for n in range(num // NUM_PER_SITE + 1)]
-    urls = [f"http://{sites[n // NUM_PER_SITE]}/{name}/{n}.jpg" for n in range(num)]
+    num, num_sites = len(_pictures()[name]), len(_pictures()[name]) // NUM_PER_SITE[name]
+    urls = [f"http://127.{1 + n % num_sites // 250}.{n % num_sites % 250}.1:{port}/{name}/{n}.jpg" for n in range(num)]
     (folder / name).mkdir()
     rank_urls(folder / name, urls, num)
     return Kind(name, urls, folder / name / "rank")

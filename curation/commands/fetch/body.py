@@ -35,21 +35,33 @@ def receive(response: Response, settings: FetchSettings, folder: Path | None) ->
     if promised is not None and promised > settings.max_bytes:
         raise RefusedError("too_many_bytes", f"{promised} bytes promised; at most {settings.max_bytes}")
     decoder = _decoder(", ".join(response.headers.get_all("content-encoding")), settings.max_bytes)
-    is_small = promised is not None and promised <= SPOOL_BYTES and type(decoder) is _Plain and not response.chunked
+    if promised is not None and promised <= SPOOL_BYTES and not response.chunked and type(decoder) is _Plain:
+        content = response.read(promised)
+        _require_whole(len(content), promised)
+        _require_any(len(content))
+        return io.BytesIO(content)
     where = None if folder is None else str(folder)
-    kept: IO[bytes] = io.BytesIO() if is_small else tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=where)  # noqa: SIM115
+    kept: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=where)  # noqa: SIM115  handed on
     try:
         num_read = _pour(response, decoder, kept, settings.max_bytes)
-        if promised is not None and num_read != promised:
-            raise RefusedError("truncated_body", f"{num_read} of {promised} bytes")
+        _require_whole(num_read, promised)
         decoder.finish()
-        if kept.tell() == 0:
-            raise RefusedError("empty_body", "no bytes")
+        _require_any(kept.tell())
         kept.seek(0)
     except BaseException:
         kept.close()
         raise
     return kept
+
+
+def _require_whole(num_read: int, promised: int | None) -> None:
+    if promised is not None and num_read != promised:
+        raise RefusedError("truncated_body", f"{num_read} of {promised} bytes")
+
+
+def _require_any(num_kept: int) -> None:
+    if num_kept == 0:
+        raise RefusedError("empty_body", "no bytes")
 
 
 def _pour(response: Response, decoder: "_Plain", kept: IO[bytes], max_bytes: int) -> int:

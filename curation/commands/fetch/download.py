@@ -118,13 +118,11 @@ def _worth_asking(urls: Sequence[str], downloads: Downloads, hosts: Hosts, setti
     Those that were asked for least come first; within a host, neighbours in a folder lie apart, so that one tenant's
     trouble is not met in a row; and those of one host lie far apart.
     """
-    rows = [
-        row
-        for row in downloads.pending(settings.num_retries + 1)
-        if not hosts.has_given_up(host_of(downloads.outcomes[row].final_url or urls[row]))
-    ]
+    known = {row: host_of(urls[row]) for row in downloads.pending(settings.num_retries + 1)}
+    led = {row: host_of(to) for row in known if (to := downloads.outcomes[row].final_url) is not None}
+    rows = [row for row in known if not hosts.has_given_up(led.get(row, known[row]))]
     rows = sorted(scattered(urls, rows), key=downloads.num_attempts)
-    return [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
+    return [rows[place] for place in interleaved([known[row] for row in rows])]
 
 
 def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:

@@ -1,4 +1,4 @@
-"""The head of a response: usual ones by one expression a line, all others by the standard library, with one outcome."""
+"""The head of a response: usual ones by one expression, all others by the standard library, with one outcome."""
 
 import http.client
 import io
@@ -9,8 +9,8 @@ from typing import IO
 MAX_LINE_BYTES = 65536
 MAX_FIELDS = 100
 """Limits of `http.client`, which hold here too; what passes them is no answer."""
-FIELD = re.compile(rb"([0-9A-Za-z!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r?\n")
-"""A field of a usual head (RFC 9112, 5), which `email.parser` reads the same way."""
+FIELD = re.compile(r"^([0-9A-Za-z!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r?\n", re.MULTILINE)
+"""A line of a usual head (RFC 9112, 5), which `email.parser` reads the same way."""
 
 
 class Headers:
@@ -54,9 +54,8 @@ def read_headers(file: IO[bytes]) -> Headers:
 
 def parsed(lines: Sequence[bytes]) -> Headers:
     """Return what the lines of a head say, the empty one left out: what `http.client` would have read there."""
-    fields: list[tuple[str, str]] = []
-    for line in lines:
-        if (match := FIELD.fullmatch(line)) is None:
-            return Headers(http.client.parse_headers(io.BytesIO(b"".join(lines))).items())
-        fields.append((match[1].decode("ascii"), match[2].decode("iso-8859-1")))
-    return Headers(fields)
+    head = b"".join(lines)
+    fields = FIELD.findall(head.decode("iso-8859-1"))
+    if len(fields) == len(lines):
+        return Headers(fields)
+    return Headers(http.client.parse_headers(io.BytesIO(head)).items())

@@ -159,11 +159,13 @@ class _Reading:
             if obstacle is not None:
                 raise RefusedError(obstacle, f"{host} is not asked now")
             try:
-                answer = replace(self._ask(url, parts, host), final_url=before.final_url)
+                answer = self._ask(url, parts, host)
             except (TimeoutError, socket.gaierror):
                 self._hosts.failed(known_as)
                 raise
             self._note(known_as, answer)
+        if before.final_url is not None:
+            answer = replace(answer, final_url=before.final_url)
         if answer.status in REDIRECTS and answer.reason is None:
             return replace(answer, final_url=urljoin(url, _utf8(answer.headers.get("location", ""))))
         return answer
