@@ -51,7 +51,7 @@ keep.mean_channel_std = {{ min = 2.0 }}
 """
 WAIVER = "a web of drawn pictures on this machine"
 POLL_S = 0.1
-NUM_ROUNDS = 3
+NUM_ROUNDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

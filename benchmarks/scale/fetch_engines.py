@@ -1,6 +1,6 @@
 """What a picture costs to fetch, guards and all, beside plain img2dataset: alternating rounds in one process.
 
-    FACECAPTIONHQ_GOLD=... python -m benchmarks.scale.fetch_engines FOLDER [--rounds 3] [--sides part plain]
+    FACECAPTIONHQ_GOLD=... python -m benchmarks.scale.fetch_engines FOLDER [--rounds 5] [--sides part plain]
 
 Pictures lie on a server of its own process: small ones of 320 pixels and labelled photos as they are, ten a site, and
 the small ones once more with a site for each, which is asked for robots.txt and tdmrep.json, too.
@@ -36,9 +36,7 @@ from benchmarks.process_tree import TICKS_PER_S
 
 NUM_PER_SITE = {"small": 10, "photos": 10, "alone": 1}
 """Kind of pictures -> how many of them a site has."""
-NUM_SMALL = 1000
-NUM_TIMES = 3
-"""How often each photo is asked for, each time at another address."""
+NUM_SMALL, NUM_ALONE = 600, 300
 SIDES = ("plain", "download", "part")
 HEAD = (
     "HTTP/1.1 {status}\r\nDate: Mon, 05 Jan 2026 10:00:00 GMT\r\nServer: nginx\r\nContent-Type: image/jpeg\r\n"
@@ -157,7 +155,7 @@ def _pictures() -> dict[str, list[bytes]]:
     """Return the pictures of each kind: small ones that were drawn, and every labelled photo."""
     photos = sorted(path for path in Path(os.environ["FACECAPTIONHQ_GOLD"], "images").rglob("*") if path.is_file())
     small = [picture(n) for n in range(NUM_SMALL)]
-    return {"small": small, "photos": [path.read_bytes() for path in photos] * NUM_TIMES, "alone": small}
+    return {"small": small, "photos": [path.read_bytes() for path in photos], "alone": small[:NUM_ALONE]}
 
 
 def _kind(folder: Path, port: int, name: str) -> Kind:
@@ -229,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale.fetch_engines")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     options = parser.parse_args(arguments)
     shutil.rmtree(options.folder, ignore_errors=True)
