@@ -1,6 +1,6 @@
-"""Fetches from a hostile web: every row has the reason it deserves, killed and resumed, beside plain img2dataset.
+"""Fetches from a hostile web: every row has the reason it deserves, killed and resumed.
 
-    FACECAPTIONHQ_GOLD=... python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2]
+    python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2]
 
 Exit code 0 where every row of every run has the reason that its route deserves, the run that was killed gives the bytes
 of the one that was not, and the forecast of a 2 % sample holds what came.
@@ -30,7 +30,6 @@ import pyarrow.parquet as pq
 from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, route_of, urls
 from benchmarks.process_tree import ROLES, Tree
 from benchmarks.provenance import RESULTS, commit, machine
-from benchmarks.scale.fetch_engines import compared, measure
 
 RECIPE = """
 schema_version = 1
@@ -51,7 +50,6 @@ keep.mean_channel_std = {{ min = 2.0 }}
 """
 WAIVER = "a web of drawn pictures on this machine"
 POLL_S = 0.1
-NUM_ROUNDS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _reset(port)
         whole = _killed(options.folder, options.workers, options.num_parts // 2, port)
         twins = _twins(options.folder / "twins", addresses[: options.num_urls // 20], port)
-    (options.folder / "engines").mkdir()
-    engines = compared(measure(options.folder / "engines", NUM_ROUNDS))
     accounted = _account(options.folder / "fetch", addresses)
     scores = _score(options.folder, forecast)
     is_good = (
@@ -87,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "accounted": accounted,
         "killed_and_resumed": whole | {"workers": options.workers},
         "killed_beside_whole": twins,
-        "engines": {"rounds": NUM_ROUNDS, "kinds": engines},
         "forecast": {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": machine(),

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.faults.hostile_web import picture
 from benchmarks.process_tree import TICKS_PER_S
+from benchmarks.provenance import RESULTS, commit, machine
 
 NUM_PER_SITE = {"small": 10, "photos": 10, "alone": 1}
 """Kind of pictures -> how many of them a site has."""
@@ -116,7 +117,8 @@ def _plain(kind: Kind, folder: Path) -> int:
         user_agent_token="facecaptionhq",
         disallowed_header_directives=DISALLOWED,
     ).download_shard((0, str(wanted)))
-    return pq.read_table(folder / "00000.parquet", columns=["status"])["status"].to_pylist().count("success")
+    statuses: list[str] = pq.read_table(folder / "00000.parquet", columns=["status"])["status"].to_pylist()
+    return statuses.count("success")
 
 
 def _download(kind: Kind, folder: Path) -> int:
@@ -224,15 +226,25 @@ def compared(seen: dict[str, dict[str, list[dict[str, float]]]]) -> dict[str, An
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale.fetch_engines")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
+    parser.add_argument("--out", type=Path, default=RESULTS / "fetch_engines.json")
     options = parser.parse_args(arguments)
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
-    print(json.dumps(compared(measure(options.folder, options.rounds, options.sides)), indent=2))
+    figures = {
+        "rounds": options.rounds,
+        "kinds": compared(measure(options.folder, options.rounds, options.sides)),
+        "bytes_per_picture": {name: sum(map(len, found)) // len(found) for name, found in _pictures().items()},
+        "load": [round(load, 1) for load in os.getloadavg()],
+        "machine": machine(),
+        "commit": commit(),
+    }
+    options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=2))
     return 0
 
 
