@@ -1,7 +1,7 @@
 """The one door to img2dataset: its own downloader, run in this process on one list of URLs and then called to account.
 
 Its function that reads a URL is replaced by `curation.commands.fetch.http`, its writer by
-`curation.commands.fetch.spool`. It hands on what arrives without decoding it, in the order in which things arrive; a
+`curation.commands.fetch.bodies`. It hands on what arrives without decoding it, in the order in which things arrive; a
 row that throws inside it is gone without a trace. So what was written is held against what was asked for, and every URL
 gets one outcome. What may succeed later is asked for again in a later pass.
 """
@@ -21,13 +21,13 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from curation.commands.fetch.bodies import Bodies
 from curation.commands.fetch.body import SpoolError
 from curation.commands.fetch.http import Answer, Gate, read_url
 from curation.commands.fetch.outcomes import LOST, Downloads, UrlOutcome, account
 from curation.commands.fetch.politeness import Hosts, interleaved, scattered
 from curation.commands.fetch.robots import robots_txt
 from curation.commands.fetch.site_files import SiteFiles
-from curation.commands.fetch.spool import Spool
 from curation.commands.fetch.tdmrep import TDMREP
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
@@ -133,8 +133,8 @@ def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
     return seconds
 
 
-def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Downloads) -> Spool:
-    """Ask for some rows, settle each of them, and return the spool that holds what arrived."""
+def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Downloads) -> Bodies:
+    """Ask for some rows, settle each of them, and return what holds the bodies that arrived."""
     folder = web.folder
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
@@ -155,32 +155,32 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
         answers[place] = replace(answer, stream=None)
         return place, answer.stream, answer.reason
 
-    started, spool = time.monotonic(), Spool(folder / "bodies")
+    started, bodies = time.monotonic(), Bodies(folder / "bodies")
     with ExitStack() as stack:
-        stack.callback(spool.end)
-        _run_img2dataset([urls[row] for row in rows], spool, folder, web.settings, download_image)
+        stack.callback(bodies.end)
+        _run_img2dataset([urls[row] for row in rows], bodies, folder, web.settings, download_image)
         if trouble:
             raise trouble[0].__cause__ or trouble[0]
-        if spool.trouble is not None:
-            raise spool.trouble
-        if unknown := spool.notes.keys() - set(range(len(rows))):
+        if bodies.trouble is not None:
+            raise bodies.trouble
+        if unknown := bodies.arrivals.keys() - set(range(len(rows))):
             raise ShardError(f"{folder}: img2dataset tells of rows that nobody asked for: {sorted(unknown)[:5]}")
         stack.pop_all()
     downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
     for place, row in enumerate(rows):
-        note = spool.notes.get(place)
-        outcome = account(note, answers.get(place, Answer()))
-        downloads.settle(row, outcome, spool, None if note is None else note.place)
-    return spool
+        arrival = bodies.arrivals.get(place)
+        outcome = account(arrival, answers.get(place, Answer()))
+        downloads.settle(row, outcome, bodies, None if arrival is None else arrival.place)
+    return bodies
 
 
 def _run_img2dataset(
-    urls: Sequence[str], spool: Spool, folder: Path, settings: FetchSettings, download_image: Any
+    urls: Sequence[str], bodies: Bodies, folder: Path, settings: FetchSettings, download_image: Any
 ) -> None:
-    """Let img2dataset's `Downloader` fill a spool; its counts lie in the folder, its prints go where talk belongs."""
+    """Let img2dataset's `Downloader` fill `bodies`; its counts lie in the folder, its prints go where talk belongs."""
     module, resizer_class = _import_img2dataset()
     downloader = module.Downloader(
-        sample_writer_class=spool.writer,
+        sample_writer_class=bodies.writer,
         resizer=resizer_class(256, "no", resize_only_if_bigger=False, disable_all_reencoding=True),
         thread_count=settings.num_threads,
         save_caption=False,
@@ -190,7 +190,7 @@ def _run_img2dataset(
         timeout=settings.timeout_s,
         number_sample_per_shard=MAX_ROWS,
         oom_shard_count=len(SHARD),
-        compute_hash=None,  # the spool hashes what it stores
+        compute_hash=None,  # `Bodies` hashes what it stores
         verify_hash_type=None,
         encode_format="jpg",
         retries=0,

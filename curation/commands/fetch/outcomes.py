@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from curation.commands.fetch.bodies import Arrival, Bodies, BodyPlace
 from curation.commands.fetch.http import Answer
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE
 from curation.commands.fetch.robots import ROBOTS_UNREACHABLE
-from curation.commands.fetch.spool import Note, Place, Spool
 from curation.commands.fetch.tdmrep import TDMREP_UNREACHABLE
 
 LOST = "lost_by_downloader"
@@ -56,17 +56,17 @@ class Downloads:
         """URLs asked for in each pass."""
         self.seconds_waiting = 0.0
         """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
-        self._places: dict[int, tuple[Spool, Place]] = {}
+        self._places: dict[int, tuple[Bodies, BodyPlace]] = {}
         self._num_attempts: Counter[int] = Counter()
 
-    def settle(self, row: int, outcome: UrlOutcome, spool: Spool, place: Place | None) -> None:
+    def settle(self, row: int, outcome: UrlOutcome, bodies: Bodies, place: BodyPlace | None) -> None:
         """Record what became of a row; that it was not asked for again does not replace what came of asking."""
         was_asked = self._num_attempts[row] > 0 and self.outcomes[row].reason not in UNASKED
         if not (was_asked and outcome.reason in UNASKED):
             self.outcomes[row] = outcome
         self._num_attempts[row] += outcome.reason != HOST_BACKOFF
         if place is not None:
-            self._places[row] = (spool, place)
+            self._places[row] = (bodies, place)
 
     def pending(self, max_attempts: int) -> list[int]:
         """Return the rows that are worth asking for again; one that was put off for its host's sake was not asked."""
@@ -91,13 +91,13 @@ class Downloads:
         Raises:
             ShardError: they are not those whose sha256 the outcome names.
         """
-        spool, place = self._places[row]
-        return spool.read(place)
+        bodies, place = self._places[row]
+        return bodies.read(place)
 
 
-def account(note: Note | None, answer: Answer) -> UrlOutcome:
+def account(arrival: Arrival | None, answer: Answer) -> UrlOutcome:
     """Return what became of one URL: what img2dataset noted of it, if anything, and what the server answered."""
-    place = None if note is None else note.place
-    reason = None if place is not None else LOST if note is None else note.error or LOST
+    place = None if arrival is None else arrival.place
+    reason = None if place is not None else LOST if arrival is None else arrival.error or LOST
     evidence = answer.message, answer.status, answer.headers, answer.final_url, answer.opt_out
     return UrlOutcome(None if place is None else place.sha256, reason, *evidence)

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.commands.fetch.bodies import Arrival
 from curation.commands.fetch.download import LOST, UrlOutcome, account, download
 from curation.commands.fetch.http import Answer
-from curation.commands.fetch.spool import Note
 from curation.commands.fetch.stage import fetch
 from curation.commands.importing.convert import import_metadata
 from curation.commands.rank.stage import rank
@@ -274,7 +274,7 @@ def test_equal_inputs_leave_times_in_the_done_record_alone(tmp_path: Path, serve
 
 def test_a_row_that_the_downloader_lost_is_said_to_be_lost() -> None:
     assert account(None, Answer()) == UrlOutcome(None, LOST)
-    assert account(Note(None, None), Answer()) == UrlOutcome(None, LOST)
+    assert account(Arrival(None, None), Answer()) == UrlOutcome(None, LOST)
 
 
 def test_bytes_that_changed_while_they_waited_fail_the_part(tmp_path: Path, server: DemoServer) -> None:

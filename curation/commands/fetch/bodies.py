@@ -1,4 +1,4 @@
-"""What img2dataset's downloader writes into here: the bytes that arrive, one behind the other, and a note of each.
+"""What img2dataset's downloader writes into here: the bytes that arrive, one behind the other.
 
 Its own writers make a tar with a JSON file beside every picture, and a table, which nobody reads but to take the
 pictures out again: the shard's own tar, in the order of the selection, is written from here once every picture was
@@ -16,8 +16,8 @@ from curation.errors import ShardError
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a body lies in a spool, and what it hashed to when it arrived."""
+class BodyPlace:
+    """Where a body lies in the file, and what it hashed to when it arrived."""
 
     offset: int
     num_bytes: int
@@ -25,14 +25,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Note:
+class Arrival:
     """What img2dataset said of one request: where its body lies, or why there is none."""
 
-    place: Place | None
+    place: BodyPlace | None
     error: str | None
 
 
-class Spool:
+class Bodies:
     """The file of one pass; img2dataset takes it for a writer of samples, whose form `write` and `close` have."""
 
     def __init__(self, path: Path) -> None:
@@ -44,12 +44,12 @@ class Spool:
         self._path = path
         self._file = path.open("xb+")
         self._num_bytes = 0
-        self.notes: dict[int, Note] = {}
+        self.arrivals: dict[int, Arrival] = {}
         """By the number of the request."""
         self.trouble: OSError | None = None
         """What the disk said first; img2dataset prints it and goes on."""
 
-    def writer(self, *_: Any) -> "Spool":
+    def writer(self, *_: Any) -> "Bodies":
         """Return what is written into, whatever img2dataset tells a writer of the shard."""
         return self
 
@@ -61,20 +61,20 @@ class Spool:
         """
         place = None
         if image_bytes is not None:
-            place = Place(self._num_bytes, len(image_bytes), hashlib.sha256(image_bytes).hexdigest())
+            place = BodyPlace(self._num_bytes, len(image_bytes), hashlib.sha256(image_bytes).hexdigest())
             try:
                 self._file.write(image_bytes)
             except OSError as error:
                 self.trouble = self.trouble or error
                 raise
             self._num_bytes += len(image_bytes)
-        self.notes[int(key)] = Note(place, meta["error_message"])
+        self.arrivals[int(key)] = Arrival(place, meta["error_message"])
 
     def close(self) -> None:
         """Hand all that was written to the system; it can be read from then on."""
         self._file.flush()
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: BodyPlace) -> bytes:
         """Return a body.
 
         Raises:
