@@ -66,8 +66,6 @@ REASONS: dict[str, set[str | None]] = {
     "endless": {"too_many_bytes"},
 }
 """Route -> what `fetch` must say of it; None where something arrives."""
-UNBOUNDED = frozenset({"drip", "endless", "silent", "private"})
-"""Routes that plain img2dataset cannot leave, or must not enter."""
 
 
 def urls(port: int, num_urls: int, num_hosts: int, seed: int = 0) -> list[str]:
@@ -105,7 +103,7 @@ def _placeholder() -> bytes:
     return file.getvalue()
 
 
-def _picture(number: int) -> bytes:
+def picture(number: int) -> bytes:
     """Return a picture of its own bytes: a look with a comment after its first marker."""
     whole, remark = _look(number % NUM_LOOKS), b"%012d" % number
     return whole[:2] + b"\xff\xfe" + (2 + len(remark)).to_bytes(2, "big") + remark + whole[2:]
@@ -159,8 +157,8 @@ class Web:
                 await writer.drain()
                 await asyncio.sleep(0 if route == "endless" else DRIP_S)
             return None
-        picture = _placeholder() if route == "placeholder" else _picture(number)
-        body = b"<!DOCTYPE html><h1>%d has moved</h1>" % number if route == "page" else picture
+        sent = _placeholder() if route == "placeholder" else picture(number)
+        body = b"<!DOCTYPE html><h1>%d has moved</h1>" % number if route == "page" else sent
         more = ("X-Robots-Tag: noai",) if route == "refused" else ()
         return _send(writer, "200 OK", body, *more, cut=route == "short")
 

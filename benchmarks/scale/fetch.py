@@ -1,4 +1,4 @@
-"""Fetches from a hostile web: every row has the reason it deserves, killed and resumed, beside plain img2dataset.
+"""Fetches from a hostile web: every row has the reason it deserves, killed and resumed.
 
     python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2]
 
@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, UNBOUNDED, route_of, urls
+from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, route_of, urls
 from benchmarks.process_tree import ROLES, Tree
 from benchmarks.provenance import RESULTS, commit, machine
 
@@ -59,11 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.folder / "twins").mkdir(parents=True)
     with _web() as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
-        _rank(options.folder, addresses, options.num_urls // options.num_parts)
-        download = _in_child("ours", options.folder, addresses)
-        _reset(port)
-        plain = _in_child("plain", options.folder, addresses)
-        _reset(port)
+        rank_urls(options.folder, addresses, options.num_urls // options.num_parts)
         forecast = _forecast(options.folder, options.num_urls // 50)
         _reset(port)
         whole = _killed(options.folder, options.workers, options.num_parts // 2, port)
@@ -87,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "accounted": accounted,
         "killed_and_resumed": whole | {"workers": options.workers},
         "killed_beside_whole": twins,
-        "one_process_bounded_routes": {"ours": download, "plain_img2dataset": plain},
         "forecast": {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": machine(),
@@ -121,7 +116,8 @@ def _reset(port: int) -> None:
     opener.open(f"http://127.0.0.1:{port}/-/reset", timeout=10).close()
 
 
-def _rank(folder: Path, addresses: Sequence[str], rows_per_part: int) -> None:
+def rank_urls(folder: Path, addresses: Sequence[str], rows_per_part: int) -> None:
+    """Select all addresses, in their order, in parts of so many rows; the recipe lies beside."""
     from curation.commands.rank.stage import rank
     from curation.recipe.recipe import load_recipe
 
@@ -192,7 +188,7 @@ def _killed(folder: Path, workers: int, num_parts: int, port: int) -> dict[str, 
 
 def _twins(folder: Path, addresses: Sequence[str], port: int) -> dict[str, Any]:
     """Fetch some of the web twice, once killed and once not, and compare every byte."""
-    _rank(folder, addresses, len(addresses) // 4)
+    rank_urls(folder, addresses, len(addresses) // 4)
     killed = _killed(folder, 0, 2, port)
     (folder / "fetch").rename(folder / "killed")
     _reset(port)
@@ -246,41 +242,6 @@ def _score(folder: Path, forecast: dict[str, Any]) -> dict[str, Any]:
     _run(_command(folder, "pack", str(folder / "curate"), str(folder / "pack"), "--workers", "0"))
     manifests = {stage: read_manifest(folder / stage, stage) for stage in ("fetch", "pack")}
     return score(forecast, manifests)
-
-
-def _in_child(which: str, folder: Path, addresses: Sequence[str]) -> dict[str, Any]:
-    """Download the routes that end by themselves, in one process: our reader or img2dataset's own, same threads."""
-    wanted = [url for url in addresses if route_of(url) not in UNBOUNDED][: len(addresses) // 8]
-    (folder / "urls.json").write_text(json.dumps(wanted))
-    code = "import sys; from benchmarks.scale.fetch import child; child(*sys.argv[1:])"
-    figures: dict[str, Any] = dict(_run([sys.executable, "-c", code, which, str(folder)]))
-    figures |= json.loads((folder / f"{which}.json").read_text())
-    figures["images_per_second"] = round(figures["num_arrived"] / figures["seconds"], 1)
-    figures["images_per_cpu_second"] = round(figures["num_arrived"] / figures["cpu"], 1)
-    return figures
-
-
-def child(which: str, name: str) -> None:
-    """Do the work of `_in_child`; imports are not measured."""
-    from curation.commands.fetch.download import _import_img2dataset, _run_img2dataset, download
-    from curation.recipe.settings import FetchSettings
-
-    folder = Path(name)
-    wanted = json.loads((folder / "urls.json").read_text())
-    settings = FetchSettings(timeout_s=3, deadline_s=6, num_retries=0, num_threads=32, retry_wait_s=0)
-    module, *_ = _import_img2dataset()
-    target = folder / f"download-{which}"
-    target.mkdir()
-    started, cpu = time.monotonic(), time.process_time()
-    if which == "ours":
-        with download(wanted, target / "out", settings, allow_loopback=True) as downloads:
-            num_arrived = sum(outcome.reason is None for outcome in downloads.outcomes)
-    else:
-        _run_img2dataset(wanted, target, settings, module.download_image)
-        table = pq.read_table(target / "00000.parquet", columns=["status"])
-        num_arrived = table["status"].to_pylist().count("success")
-    figures = {"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu, "num_arrived": num_arrived}
-    (folder / f"{which}.json").write_text(json.dumps(figures | {"num_urls": len(wanted)}))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

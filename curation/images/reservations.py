@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from curation.images.containers import ContainerError, read_container, sniff_format
 
-PROHIBITED = re.compile(rb"DMI-PROHIBITED[A-Z-]*")
+PLUS_WORD = b"DMI-PROHIBITED"
+PROHIBITED = re.compile(PLUS_WORD + rb"[A-Z-]*")
 """Values of `plus:DataMining`, the IPTC property "Data Mining" (PLUS LDF 2.0.1): each forbids training, or points to
 conditions. In UTF-8, as all but the oddest writers have it."""
 TDM_NAMESPACE = b"w3.org/ns/tdm"
@@ -51,7 +52,7 @@ def reservation_in(image_bytes: bytes) -> Reservation | None:
 
 
 def _in_xmp(text: bytes) -> Reservation | None:
-    if (value := PROHIBITED.search(text)) is not None:
+    if PLUS_WORD in text and (value := PROHIBITED.search(text)) is not None:
         return Reservation("xmp", value[0].decode())
     if TDM_NAMESPACE in text and TDM_RESERVED.search(text) is not None:
         return Reservation("xmp", "tdm:reservation 1")

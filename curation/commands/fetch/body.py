@@ -4,35 +4,27 @@ A body that has arrived waits for its turn to be written into the shard; beyond 
 a name, so that the memory of a process does not grow with the number and size of its downloads.
 """
 
-import http.client
+import io
 import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from curation.commands.fetch.connection import CHUNK_BYTES, RefusedError, Response
 from curation.recipe.settings import FetchSettings
 
-CHUNK_BYTES = 1 << 16
 SPOOL_BYTES = 1 << 20
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 PARTIAL = frozenset({206, 226})
 """Statuses of a part or a difference of a picture, which nobody asked for."""
 
 
-class RefusedError(Exception):
-    """The reading stops for a reason that has a name."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 class SpoolError(Exception):
     """What arrived cannot be kept: no fault of the server, but of the disk; the cause is the OSError."""
 
 
-def receive(response: http.client.HTTPResponse, settings: FetchSettings, folder: Path | None) -> IO[bytes]:
+def receive(response: Response, settings: FetchSettings, folder: Path | None) -> IO[bytes]:
     """Return a file at its start with the whole body; `folder` is where a large one may lie.
 
     Raises:
@@ -42,16 +34,19 @@ def receive(response: http.client.HTTPResponse, settings: FetchSettings, folder:
     promised = _promised(response)
     if promised is not None and promised > settings.max_bytes:
         raise RefusedError("too_many_bytes", f"{promised} bytes promised; at most {settings.max_bytes}")
-    decoder = _decoder(", ".join(response.headers.get_all("content-encoding", [])), settings.max_bytes)
+    decoder = _decoder(", ".join(response.headers.get_all("content-encoding")), settings.max_bytes)
+    if promised is not None and promised <= SPOOL_BYTES and not response.chunked and type(decoder) is _Plain:
+        content = response.read(promised)
+        _require_whole(len(content), promised)
+        _require_any(len(content))
+        return io.BytesIO(content)
     where = None if folder is None else str(folder)
     kept: IO[bytes] = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=where)  # noqa: SIM115  handed on
     try:
         num_read = _pour(response, decoder, kept, settings.max_bytes)
-        if promised is not None and num_read != promised:
-            raise RefusedError("truncated_body", f"{num_read} of {promised} bytes")
+        _require_whole(num_read, promised)
         decoder.finish()
-        if kept.tell() == 0:
-            raise RefusedError("empty_body", "no bytes")
+        _require_any(kept.tell())
         kept.seek(0)
     except BaseException:
         kept.close()
@@ -59,7 +54,17 @@ def receive(response: http.client.HTTPResponse, settings: FetchSettings, folder:
     return kept
 
 
-def _pour(response: http.client.HTTPResponse, decoder: "_Plain", kept: IO[bytes], max_bytes: int) -> int:
+def _require_whole(num_read: int, promised: int | None) -> None:
+    if promised is not None and num_read != promised:
+        raise RefusedError("truncated_body", f"{num_read} of {promised} bytes")
+
+
+def _require_any(num_kept: int) -> None:
+    if num_kept == 0:
+        raise RefusedError("empty_body", "no bytes")
+
+
+def _pour(response: Response, decoder: "_Plain", kept: IO[bytes], max_bytes: int) -> int:
     """Write what comes, decoded, as it comes; return how many bytes came."""
     num_read = 0
     while chunk := response.read1(CHUNK_BYTES):
@@ -74,15 +79,15 @@ def _pour(response: http.client.HTTPResponse, decoder: "_Plain", kept: IO[bytes]
     return num_read
 
 
-def _promised(response: http.client.HTTPResponse) -> int | None:
+def _promised(response: Response) -> int | None:
     """Return the length that a response promises; refuse one that can be framed in two ways (RFC 9112, 6.3)."""
     headers = response.headers
     if response.status in PARTIAL or "content-range" in headers:
         raise RefusedError("partial_body", f"status {response.status}, {headers.get('content-range')}: not the whole")
-    codings = [part.strip().lower() for value in headers.get_all("transfer-encoding", []) for part in value.split(",")]
+    codings = [part.strip().lower() for value in headers.get_all("transfer-encoding") for part in value.split(",")]
     if codings not in ([], ["chunked"], ["identity"]):
         raise RefusedError("bad_answer", f"transfer-encoding {codings}")
-    lengths = {part.strip() for value in headers.get_all("content-length", []) for part in value.split(",")}
+    lengths = {part.strip() for value in headers.get_all("content-length") for part in value.split(",")}
     if not lengths:
         return None
     (length, *others) = lengths

@@ -1,16 +1,14 @@
 """The one door to img2dataset: its own downloader, run in this process on one list of URLs and then called to account.
 
-Its function that reads a URL is replaced by `curation.commands.fetch.http`.
-It stores what arrives without decoding it, in the order in which things arrive; a row that throws inside it is gone
-without a trace. So its tar is read back strictly and compared with its own table, and every URL gets one outcome. What
-may succeed later is asked for again in a later pass.
+Its function that reads a URL is replaced by `curation.commands.fetch.http`, its writer by
+`curation.commands.fetch.bodies`. It hands on what arrives without decoding it, in the order in which things arrive; a
+row that throws inside it is gone without a trace. So what was written is held against what was asked for, and every URL
+gets one outcome. What may succeed later is asked for again in a later pass.
 """
 
 import contextlib
-import hashlib
 import os
 import sys
-import tarfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +20,8 @@ from types import MappingProxyType
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from curation.commands.fetch.bodies import Bodies
 from curation.commands.fetch.body import SpoolError
 from curation.commands.fetch.http import Answer, Gate, read_url
 from curation.commands.fetch.outcomes import LOST, Downloads, UrlOutcome, account
@@ -31,7 +29,6 @@ from curation.commands.fetch.politeness import Hosts, interleaved, scattered
 from curation.commands.fetch.robots import robots_txt
 from curation.commands.fetch.site_files import SiteFiles
 from curation.commands.fetch.tdmrep import TDMREP
-from curation.dataset.tar import read_samples
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
 from curation.recipe.settings import FetchSettings
@@ -69,7 +66,7 @@ def download(  # long: its options, and one line of passes
     `heeds_robots` is off under a waiver only.
 
     Raises:
-        ShardError: what img2dataset wrote is not whole, or contradicts itself.
+        ShardError: img2dataset tells of rows that nobody asked for.
         OSError: the disk does not take what arrives.
     """
     downloads = Downloads(len(urls))
@@ -89,7 +86,7 @@ def download(  # long: its options, and one line of passes
             gate = partial(_gate, refused_url, sites)
             web = _Web(settings, hosts, gate, allow_loopback, folder / f"pass-{number}")
             before = downloads.total_attempts
-            stack.enter_context(_run_pass(urls, rows, web, downloads))
+            stack.callback(_run_pass(urls, rows, web, downloads).end)
             downloads.num_asked.append(len(rows))
             number += 1
             num_idle = 0 if downloads.total_attempts > before else num_idle + 1
@@ -121,13 +118,11 @@ def _worth_asking(urls: Sequence[str], downloads: Downloads, hosts: Hosts, setti
     Those that were asked for least come first; within a host, neighbours in a folder lie apart, so that one tenant's
     trouble is not met in a row; and those of one host lie far apart.
     """
-    rows = [
-        row
-        for row in downloads.pending(settings.num_retries + 1)
-        if not hosts.has_given_up(host_of(downloads.outcomes[row].final_url or urls[row]))
-    ]
+    known = {row: host_of(urls[row]) for row in downloads.pending(settings.num_retries + 1)}
+    led = {row: host_of(to) for row in known if (to := downloads.outcomes[row].final_url) is not None}
+    rows = [row for row in known if not hosts.has_given_up(led.get(row, known[row]))]
     rows = sorted(scattered(urls, rows), key=downloads.num_attempts)
-    return [rows[place] for place in interleaved([host_of(urls[row]) for row in rows])]
+    return [rows[place] for place in interleaved([known[row] for row in rows])]
 
 
 def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
@@ -138,8 +133,8 @@ def _wait(urls: Sequence[str], hosts: Hosts, settings: FetchSettings) -> float:
     return seconds
 
 
-def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Downloads) -> tarfile.TarFile:
-    """Ask for some rows, settle each of them, and return the tar that holds what arrived."""
+def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Downloads) -> Bodies:
+    """Ask for some rows, settle each of them, and return what holds the bodies that arrived."""
     folder = web.folder
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
@@ -160,30 +155,32 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
         answers[place] = replace(answer, stream=None)
         return place, answer.stream, answer.reason
 
-    started = time.monotonic()
-    _run_img2dataset([urls[row] for row in rows], folder, web.settings, download_image)
-    if trouble:
-        raise trouble[0].__cause__ or trouble[0]
+    started, bodies = time.monotonic(), Bodies(folder / "bodies")
+    with ExitStack() as stack:
+        stack.callback(bodies.end)
+        _run_img2dataset([urls[row] for row in rows], bodies, folder, web.settings, download_image)
+        if trouble:
+            raise trouble[0].__cause__ or trouble[0]
+        if bodies.trouble is not None:
+            raise bodies.trouble
+        if unknown := bodies.arrivals.keys() - set(range(len(rows))):
+            raise ShardError(f"{folder}: img2dataset tells of rows that nobody asked for: {sorted(unknown)[:5]}")
+        stack.pop_all()
     downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
-    tar_path = folder / f"{SHARD}.tar"
-    table = pq.read_table(folder / f"{SHARD}.parquet", columns=["key", "status", "error_message", "sha256"])
-    said = {int(row["key"]): row for row in table.to_pylist()}
-    arrived = {int(sample.key): hashlib.sha256(sample.image_bytes).hexdigest() for sample in read_samples(tar_path)}
-    if unknown := (said.keys() | arrived.keys()) - set(range(len(rows))):
-        raise ShardError(f"{tar_path}: holds rows that nobody asked for: {sorted(unknown)[:5]}")
-    tar = tarfile.open(tar_path, "r:")  # noqa: SIM115  the caller closes it
-    members = {int(name.partition(".")[0]): name for name in tar.getnames() if name.endswith(".jpg")}
     for place, row in enumerate(rows):
-        outcome = account(said.get(place), arrived.get(place), answers.get(place, Answer()))
-        downloads.settle(row, outcome, tar, members.get(place))
-    return tar
+        arrival = bodies.arrivals.get(place)
+        outcome = account(arrival, answers.get(place, Answer()))
+        downloads.settle(row, outcome, bodies, None if arrival is None else arrival.place)
+    return bodies
 
 
-def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings, download_image: Any) -> None:
-    """Let img2dataset's `Downloader` write its tar, table and counts; its prints go where talk belongs."""
-    module, resizer_class, writer_class = _import_img2dataset()
+def _run_img2dataset(
+    urls: Sequence[str], bodies: Bodies, folder: Path, settings: FetchSettings, download_image: Any
+) -> None:
+    """Let img2dataset's `Downloader` fill `bodies`; its counts lie in the folder, its prints go where talk belongs."""
+    module, resizer_class = _import_img2dataset()
     downloader = module.Downloader(
-        sample_writer_class=writer_class,
+        sample_writer_class=bodies.writer,
         resizer=resizer_class(256, "no", resize_only_if_bigger=False, disable_all_reencoding=True),
         thread_count=settings.num_threads,
         save_caption=False,
@@ -193,7 +190,7 @@ def _run_img2dataset(urls: Sequence[str], folder: Path, settings: FetchSettings,
         timeout=settings.timeout_s,
         number_sample_per_shard=MAX_ROWS,
         oom_shard_count=len(SHARD),
-        compute_hash="sha256",
+        compute_hash=None,  # `Bodies` hashes what it stores
         verify_hash_type=None,
         encode_format="jpg",
         retries=0,
@@ -224,12 +221,11 @@ def warm_up() -> None:
     _import_img2dataset()
 
 
-def _import_img2dataset() -> tuple[Any, Any, Any]:
+def _import_img2dataset() -> tuple[Any, Any]:
     """Import img2dataset without the call home of its albumentations and its warning of a module gone in 3.13."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from img2dataset import downloader
         from img2dataset.resizer import Resizer
-        from img2dataset.writer import WebDatasetSampleWriter
-    return downloader, Resizer, WebDatasetSampleWriter
+    return downloader, Resizer

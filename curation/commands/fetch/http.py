@@ -10,12 +10,13 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from curation.commands.fetch.body import RefusedError, SpoolError, receive
-from curation.commands.fetch.connection import Connection
+from curation.commands.fetch.body import SpoolError, receive
+from curation.commands.fetch.connection import Connection, RefusedError, Response
 from curation.commands.fetch.opt_outs import OptOut, header_opt_out, is_opted_out
 from curation.commands.fetch.politeness import Hosts, retry_after_s
 from curation.commands.fetch.ssrf_guard import BlockedAddressError, guarded
@@ -158,11 +159,13 @@ class _Reading:
             if obstacle is not None:
                 raise RefusedError(obstacle, f"{host} is not asked now")
             try:
-                answer = replace(self._ask(url, parts, host), final_url=before.final_url)
+                answer = self._ask(url, parts, host)
             except (TimeoutError, socket.gaierror):
                 self._hosts.failed(known_as)
                 raise
             self._note(known_as, answer)
+        if before.final_url is not None:
+            answer = replace(answer, final_url=before.final_url)
         if answer.status in REDIRECTS and answer.reason is None:
             return replace(answer, final_url=urljoin(url, _utf8(answer.headers.get("location", ""))))
         return answer
@@ -174,8 +177,7 @@ class _Reading:
         try:
             target = quote(parts.path or "/", safe=URL_SAFE)
             target += f"?{quote(parts.query, safe=URL_SAFE)}" if parts.query else ""
-            connection.request("GET", target, headers=_request_headers(self._settings.user_agent_token))
-            with connection.getresponse() as response:
+            with connection.get(target, _request_headers(self._settings.user_agent_token)) as response:
                 return self._answer(url, response)
         finally:
             connection.close()
@@ -191,7 +193,7 @@ class _Reading:
         else:
             self._hosts.served(host)
 
-    def _answer(self, url: str, response: http.client.HTTPResponse) -> Answer:
+    def _answer(self, url: str, response: Response) -> Answer:
         headers = {
             name: ", ".join(values)[:MAX_HEADER_CHARACTERS]
             for name in KEPT_HEADERS
@@ -213,9 +215,15 @@ class _Reading:
             return replace(seen, reason=refusal.reason, message=str(refusal))
 
 
-def _request_headers(token: str) -> dict[str, str]:
-    agent = f"Mozilla/5.0 (compatible; {token}; +https://github.com/rom1504/img2dataset)"
-    return {"User-Agent": agent, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity", "Connection": "close"}
+@lru_cache(maxsize=1)
+def _request_headers(token: str) -> str:
+    fields = {
+        "User-Agent": f"Mozilla/5.0 (compatible; {token}; +https://github.com/rom1504/img2dataset)",
+        "Accept": "image/*,*/*;q=0.5",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items())
 
 
 def _utf8(location: str) -> str:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.message import Message
 from types import MappingProxyType
 
+from curation.commands.fetch.heads import Headers
 from curation.recipe.settings import FetchSettings
 
 LINKED_AGENT = "img2dataset"
@@ -40,15 +40,15 @@ def agents(settings: FetchSettings) -> tuple[str, ...]:
     return settings.user_agent_token, LINKED_AGENT
 
 
-def header_opt_out(headers: Message, settings: FetchSettings) -> tuple[str, str] | None:
+def header_opt_out(headers: Headers, settings: FetchSettings) -> tuple[str, str] | None:
     """Return the header that forbids us the picture, and what it says; None where none does."""
-    tags = headers.get_all("x-robots-tag", [])
+    tags = headers.get_all("x-robots-tag")
     if is_opted_out(tags, settings):
         return "x-robots-tag", ", ".join(tags)
-    for reservation in headers.get_all("tdm-reservation", []):
+    for reservation in headers.get_all("tdm-reservation"):
         if "1" in re.split(r"[,;\s]+", reservation.strip()):  # TDMRep (W3C CG), 5.1
             return "tdm-reservation", reservation
-    for usage in headers.get_all("content-usage", []):
+    for usage in headers.get_all("content-usage"):
         if forbids_use(usage, settings):
             return "content-usage", usage
     return None

@@ -1,20 +1,16 @@
 """What became of every URL of a part, and where the bytes lie that arrived."""
 
-import hashlib
-import tarfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
+from curation.commands.fetch.bodies import Arrival, Bodies, BodyPlace
 from curation.commands.fetch.http import Answer
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE
 from curation.commands.fetch.robots import ROBOTS_UNREACHABLE
 from curation.commands.fetch.tdmrep import TDMREP_UNREACHABLE
-from curation.errors import ShardError
 
-STATUS_SUCCESS = "success"
 LOST = "lost_by_downloader"
 RETRYABLE = frozenset(
     {
@@ -60,17 +56,17 @@ class Downloads:
         """URLs asked for in each pass."""
         self.seconds_waiting = 0.0
         """Spent between the passes, and in each of them on the last few URLs while most threads had nothing to do."""
-        self._places: dict[int, tuple[tarfile.TarFile, str]] = {}
+        self._places: dict[int, tuple[Bodies, BodyPlace]] = {}
         self._num_attempts: Counter[int] = Counter()
 
-    def settle(self, row: int, outcome: UrlOutcome, tar: tarfile.TarFile, member: str | None) -> None:
+    def settle(self, row: int, outcome: UrlOutcome, bodies: Bodies, place: BodyPlace | None) -> None:
         """Record what became of a row; that it was not asked for again does not replace what came of asking."""
         was_asked = self._num_attempts[row] > 0 and self.outcomes[row].reason not in UNASKED
         if not (was_asked and outcome.reason in UNASKED):
             self.outcomes[row] = outcome
         self._num_attempts[row] += outcome.reason != HOST_BACKOFF
-        if member is not None:
-            self._places[row] = (tar, member)
+        if place is not None:
+            self._places[row] = (bodies, place)
 
     def pending(self, max_attempts: int) -> list[int]:
         """Return the rows that are worth asking for again; one that was put off for its host's sake was not asked."""
@@ -95,27 +91,13 @@ class Downloads:
         Raises:
             ShardError: they are not those whose sha256 the outcome names.
         """
-        tar, member = self._places[row]
-        file = tar.extractfile(member)
-        content = b"" if file is None else file.read()
-        if hashlib.sha256(content).hexdigest() != self.outcomes[row].sha256:
-            raise ShardError(f"{tar.name!s}: row {row} changed after it was read back")
-        return content
+        bodies, place = self._places[row]
+        return bodies.read(place)
 
 
-def account(row: Mapping[str, Any] | None, sha256: str | None, answer: Answer) -> UrlOutcome:
-    """Return what became of one URL: img2dataset's row, the hash of the bytes in its tar, and the server's answer.
-
-    Raises:
-        ShardError: the first two contradict each other.
-    """
-    seen = UrlOutcome(None, None, answer.message, answer.status, answer.headers, answer.final_url, answer.opt_out)
-    if row is None or (row["status"] == STATUS_SUCCESS and sha256 is None):
-        if sha256 is not None:
-            raise ShardError(f"img2dataset stored bytes with sha256 {sha256} but has no row for them")
-        return replace(seen, reason=LOST)
-    if row["status"] != STATUS_SUCCESS:
-        return replace(seen, reason=row["error_message"] or LOST)
-    if sha256 != row["sha256"]:
-        raise ShardError(f"img2dataset saw bytes with sha256 {row['sha256']} and stored others, {sha256}")
-    return replace(seen, sha256=sha256)
+def account(arrival: Arrival | None, answer: Answer) -> UrlOutcome:
+    """Return what became of one URL: what img2dataset noted of it, if anything, and what the server answered."""
+    place = None if arrival is None else arrival.place
+    reason = None if place is not None else LOST if arrival is None else arrival.error or LOST
+    evidence = answer.message, answer.status, answer.headers, answer.final_url, answer.opt_out
+    return UrlOutcome(None if place is None else place.sha256, reason, *evidence)

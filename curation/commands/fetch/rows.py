@@ -20,8 +20,8 @@ from curation.dataset.stages import FETCH
 from curation.dataset.tar import UNKNOWN_FORMAT, sample_members
 from curation.images.containers import sniff_format
 from curation.images.reservations import reservation_in
-from curation.measure.cascade import QUARANTINE, Entry, Measured
-from curation.measure.fingerprint import Fingerprint, contradicts, fingerprint
+from curation.measure.cascade import QUARANTINE, Measured
+from curation.measure.fingerprint import LOOK, contradicts, fingerprint
 from curation.storage.publish import publish, publish_json
 
 WITHHELD = "withheld"
@@ -63,23 +63,22 @@ def examined(
     outcome: UrlOutcome,
     image_bytes: bytes,
     matchers: Sequence[HashMatcher],
-    look: Callable[[Sequence[Entry]], list[Measured]],
+    seen: Measured | None,
     lay_aside: Callable[[str, bytes, str], None],
 ) -> dict[str, Any]:
     """Return the ledger's row of one URL; bytes that a hash list names are moved out of everybody's way first.
 
-    `lay_aside` takes such bytes: the uid, the bytes, the name of the list. A picture that cannot be looked at without
-    harm is not kept, and while there is a list, no file that has no look is: no list could judge it. Without a list,
-    what the decode gate refuses is kept, for `curate` to name.
+    `seen` is what looking at the bytes gave, None where there are none. `lay_aside` takes those that are listed: the
+    uid, the bytes, the name of the list. A picture that cannot be looked at without harm is not kept, and while there
+    is a list, no file that has no look is: no list could judge it. Without a list, what the decode gate refuses is
+    kept, for `curate` to name.
     """
-    if outcome.sha256 is None:
+    if outcome.sha256 is None or seen is None:
         return _ledger_row(row, outcome, None, None)
-    (seen,) = look([Entry(row["uid"], image_bytes)])
-    print_ = fingerprint(image_bytes, seen)
-    if (matched := matching(print_, matchers)) is not None:
+    if matchers and (matched := matching(fingerprint(image_bytes, seen), matchers)) is not None:
         lay_aside(row["uid"], image_bytes, matched)
         return base_row(row["uid"], row["key"], rejected_by=FETCH.name, reason=WITHHELD)
-    entry = _ledger_row(row, outcome, print_, len(image_bytes))
+    entry = _ledger_row(row, outcome, seen, len(image_bytes))
     if seen.refused is not None and (matchers or seen.refused.rejected_by == QUARANTINE):
         return entry | {"kept": False, "rejected_by": seen.refused.rejected_by, "reason": seen.refused.reason}
     if (found := reservation_in(image_bytes)) is not None:
@@ -97,9 +96,10 @@ def _opt_out(opt_out: OptOut | None) -> str | None:
 
 
 def _ledger_row(
-    row: Mapping[str, Any], outcome: UrlOutcome, print_: Fingerprint | None, num_bytes: int | None
+    row: Mapping[str, Any], outcome: UrlOutcome, seen: Measured | None, num_bytes: int | None
 ) -> dict[str, Any]:
-    fetched = None if print_ is None or print_.width is None or print_.height is None else (print_.width, print_.height)
+    seen = None if seen is None or seen.refused is not None else seen
+    fetched = None if seen is None or seen.width is None or seen.height is None else (seen.width, seen.height)
     crawled = row["width"], row["height"]
     side = _largest_face_side(row)
     return {
@@ -117,7 +117,7 @@ def _ledger_row(
         "headers": None if outcome.status is None else json.dumps(dict(sorted(outcome.headers.items()))),
         "final_url": None if outcome.final_url is None else outcome.final_url.encode("utf-8", "replace").decode(),
         "num_bytes": num_bytes,
-        "phash": None if print_ is None else print_.phash,
+        "phash": None if seen is None else seen.evidence[LOOK].phash,
         "fetched_width": None if fetched is None else fetched[0],
         "fetched_height": None if fetched is None else fetched[1],
         "contradicts_size": contradicts(fetched, crawled),

@@ -4,8 +4,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from curation.commands.fetch.http import Answer, read_url
 from curation.commands.fetch.opt_outs import OptOut
@@ -113,7 +114,13 @@ def _site_of(url: str) -> str:
         ValueError: the URL has no valid port.
     """
     parts = urlsplit(url)
-    scheme, host = parts.scheme.lower(), ascii_host(parts.hostname or "")
+    return _site(parts.scheme.lower(), parts.netloc)
+
+
+@lru_cache(maxsize=4096)
+def _site(scheme: str, netloc: str) -> str:
+    parts = SplitResult(scheme, netloc, "", "", "")
+    host = ascii_host(parts.hostname or "")
     place = f"[{host}]" if ":" in host else host
     is_usual = parts.port in (None, {"http": 80, "https": 443}.get(scheme))
     return f"{scheme}://{place}{'' if is_usual else f':{parts.port}'}"

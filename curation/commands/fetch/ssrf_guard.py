@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from filters.base import FaceCaptionError
@@ -55,13 +56,18 @@ def require_allowed(host: str, *, allow_loopback: bool) -> None:
     Raises:
         BlockedAddressError: it is not public (nor an allowed loopback), or no numeric address at all.
     """
+    if (refusal := _refusal(host, allow_loopback)) is not None:
+        raise BlockedAddressError(refusal)
+
+
+@lru_cache(maxsize=4096)  # every address is checked before it is connected to, and again where it is
+def _refusal(host: str, allow_loopback: bool) -> str | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        raise BlockedAddressError(f"{host!r} is not a numeric address") from None
-    if is_public(address) or (allow_loopback and address.is_loopback):
-        return
-    raise BlockedAddressError(f"{host} is not a public address")
+        return f"{host!r} is not a numeric address"
+    is_allowed = is_public(address) or (allow_loopback and address.is_loopback)
+    return None if is_allowed else f"{host} is not a public address"
 
 
 def is_public(address: IPAddress) -> bool:

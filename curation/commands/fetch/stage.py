@@ -5,7 +5,7 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from curation.commands.fetch.again import (
     sources_of,
 )
 from curation.commands.fetch.blocked import blocked_by, why_not
-from curation.commands.fetch.download import Downloads, download, warm_up
+from curation.commands.fetch.download import Downloads, UrlOutcome, download, warm_up
 from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
 from curation.commands.fetch.placeholders import find, summary
 from curation.commands.fetch.politeness import HOST_UNREACHABLE
@@ -44,6 +44,7 @@ from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_N
 from curation.dataset.tombstones import Tombstones, consult
 from curation.errors import SafetyError, ShardError, UsageError
 from curation.images.decode import IN_DIGESTS, require_decoders
+from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 from curation.run.costs import whereabouts
@@ -64,6 +65,8 @@ INCIDENT = """%d pictures match a hash list and are withheld in %s; do not open,
 Follow your own policy, and report where the law says so: US: NCMEC CyberTipline (18 USC 2258A); UK: IWF; Canada: C3P;
 elsewhere: the hotline of your country (INHOPE). Nothing was reported, and nothing is ever deleted, by this program."""
 NUM_MESSAGES_SHOWN = 20
+NUM_LOOKED_AT, MAX_LOOKED_AT_BYTES = 16, 4 << 20
+"""Pictures, and bytes of them, that go into the cell at a time; fewer where the next would pass neither."""
 ROBOTS_WAIVER = "robots_waiver"
 """Stands among the manifest's facts on safety only where robots.txt was waived."""
 OUTSIDE_DIGEST = {"num_threads", "num_host_connections", "max_unreachable_fraction"}
@@ -372,9 +375,8 @@ def _write_shard(
     with shard_writer(job.target, job.lease, job.shard, work_id) as shard:
         intent, lay_aside = intent_path(job.target, job.shard, work_id), partial(withhold, job.target, job.shard)
         with looking(job.limits, job.guards, job.part, intent) as looked:
-            for number, (row, outcome) in enumerate(zip(part.rows, downloads.outcomes, strict=True)):
-                image_bytes = downloads.image_bytes(number) if outcome.sha256 else b""
-                judged = examined(row, outcome, image_bytes, matchers, looked.measure, lay_aside)
+            for row, outcome, image_bytes, seen in _seen(part.rows, downloads, looked.measure):
+                judged = examined(row, outcome, image_bytes, matchers, seen, lay_aside)
                 entry = part.stones.row(judged, LEDGER_SCHEMA)
                 shard.add(entry, members(row, image_bytes, entry) if entry["kept"] else ())
             looked.require(sum(outcome.sha256 is not None for outcome in downloads.outcomes))
@@ -387,6 +389,23 @@ def _write_shard(
             "code_version": FETCH.output_since,
         }
         return shard.commit(LEDGER_SCHEMA, footer, lambda: _run_facts(downloads, started, looked.found))
+
+
+def _seen(
+    rows: Sequence[Mapping[str, Any]], downloads: Downloads, look: Callable[[Sequence[Entry]], list[Measured]]
+) -> Iterator[tuple[Mapping[str, Any], UrlOutcome, bytes, Measured | None]]:
+    """Yield every row with what came of it: outcome, bytes, and look where any arrived; pictures travel in batches."""
+    batch: list[tuple[Mapping[str, Any], UrlOutcome, bytes]] = []
+    num_pictures = num_bytes = 0
+    for number, (row, outcome) in enumerate(zip(rows, downloads.outcomes, strict=True), 1):
+        image_bytes = downloads.image_bytes(number - 1) if outcome.sha256 else b""
+        batch.append((row, outcome, image_bytes))
+        num_pictures, num_bytes = num_pictures + bool(image_bytes), num_bytes + len(image_bytes)
+        if num_pictures == NUM_LOOKED_AT or num_bytes >= MAX_LOOKED_AT_BYTES or number == len(rows):
+            looks = iter(look([Entry(row["uid"], content) for row, _, content in batch if content]))
+            for one in batch:
+                yield *one, next(looks) if one[2] else None
+            batch, num_pictures, num_bytes = [], 0, 0
 
 
 def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -206,8 +206,8 @@ def _checked(block: bytes, place: int) -> tuple[bytes, int]:
     stated, kind, size = _number(block[148:156]), block[156:157], _number(block[124:136])
     rest = block[:148] + b" " * 8 + block[156:]
     total = sum(rest)
-    signed = total - 256 * sum(byte > 127 for byte in rest)
-    if stated is None or size is None or stated not in (total, signed):
+    is_sound = stated == total or stated == total - 256 * sum(byte > 127 for byte in rest)
+    if stated is None or size is None or not is_sound:
         raise TarFaultError(f"cut: no end-of-archive blocks at byte {place}, and no header either", place)
     return kind, size
 

@@ -1,17 +1,22 @@
 """WebDataset tars, written the same way every time."""
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from curation.dataset.tar.headers import BLOCK_BYTES, END_OF_ARCHIVE_BYTES, FILE, archive, padded
+from curation.dataset.tar.headers import BLOCK_BYTES, CHUNK_BYTES, END_OF_ARCHIVE_BYTES, FILE, archive, padded
 from curation.dataset.tar.names import CAPTION_SUFFIX, METADATA_SUFFIX, split_name
 from curation.errors import ShardError
+
+NUM_NAME_BYTES = 100
+MAX_OCTAL = 0o77777777777
+"""The largest size that eleven octal digits tell."""
 
 
 @dataclass(frozen=True)
@@ -28,26 +33,40 @@ class TarWriter:
 
     def __init__(self, path: Path) -> None:
         """Begin the file."""
-        self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115  `close` is the other end
-
-    @property
-    def offset(self) -> int:
+        self._file = path.open("wb")
+        self.offset = 0
         """Where the header of the next member will stand, in bytes."""
-        return self._tar.offset
 
     def add(self, name: str, content: bytes) -> Member:
         """Append a member, and return where it lies."""
-        return self.add_from(name, io.BytesIO(content), len(content))
+        header = _header(name, len(content))
+        return self._appended(name, len(content), (header, content, bytes(-len(content) % BLOCK_BYTES)))
 
     def add_from(self, name: str, file: IO[bytes], num_bytes: int) -> Member:
-        """Append a member of `num_bytes` that are read from `file` piece by piece, and return where it lies."""
-        member = Member(name, self.offset, num_bytes)
-        self._tar.addfile(_info(name, num_bytes), file)
-        return member
+        """Append a member of `num_bytes` that are read from `file` piece by piece, and return where it lies.
+
+        Raises:
+            OSError: the file holds fewer.
+        """
+        pieces = (_header(name, num_bytes),), _pieces(file, num_bytes), (bytes(-num_bytes % BLOCK_BYTES),)
+        return self._appended(name, num_bytes, chain(*pieces))
 
     def close(self) -> None:
         """End the file; closing twice does nothing."""
-        self._tar.close()
+        if self._file.closed:
+            return
+        try:
+            end = self.offset + END_OF_ARCHIVE_BYTES
+            self._file.write(bytes(END_OF_ARCHIVE_BYTES + -end % tarfile.RECORDSIZE))
+        finally:
+            self._file.close()
+
+    def _appended(self, name: str, num_bytes: int, pieces: Iterable[bytes]) -> Member:
+        member = Member(name, self.offset, num_bytes)
+        for piece in pieces:
+            self._file.write(piece)
+        self.offset += BLOCK_BYTES + padded(num_bytes)
+        return member
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> list[Member]:
@@ -81,15 +100,42 @@ def fitting_key(key: str) -> str:
     return key
 
 
-def _info(name: str, num_bytes: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.size = num_bytes
-    info.mode = 0o644
-    return info
+def _pieces(file: IO[bytes], num_bytes: int) -> Iterator[bytes]:
+    while num_bytes > 0:
+        piece = file.read(min(num_bytes, CHUNK_BYTES))
+        if not piece:
+            raise OSError(f"{num_bytes} bytes of a member are missing")
+        yield piece
+        num_bytes -= len(piece)
 
 
 def _header(name: str, num_bytes: int) -> bytes:
-    return _info(name, num_bytes).tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+    """Return the USTAR header of a member: `tarfile`'s, and put together from one of its own where that is the same.
+
+    Raises:
+        ValueError: the name, or the number of bytes, fits into none.
+    """
+    if len(name) > NUM_NAME_BYTES or not name.isascii() or num_bytes > MAX_OCTAL:
+        return _told_by_tarfile(name, num_bytes)
+    before, between, after, checksum = _blank()
+    text, size = name.encode(), b"%011o" % num_bytes
+    digits = b"%06o" % (checksum + sum(text) + sum(size))
+    return b"".join((text.ljust(NUM_NAME_BYTES, b"\0"), before, size, between, digits, b"\0 ", after))
+
+
+@cache
+def _blank() -> tuple[bytes, bytes, bytes, int]:
+    """Return what stands between name, size and checksum and behind it, and what all that adds to it."""
+    blank = _told_by_tarfile("", 0)
+    rest = blank[:124] + bytes(11) + blank[135:148] + b" " * 8 + blank[156:]
+    return blank[100:124], blank[135:148], blank[156:], sum(rest)
+
+
+def _told_by_tarfile(name: str, num_bytes: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = num_bytes
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
 
 
 def has_our_form(path: Path) -> bool:

@@ -1,10 +1,14 @@
 import io
 import tarfile
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from curation.dataset.tar import read_samples, write_tar
+from curation.dataset.tar import TarWriter, read_samples, write_tar
 from curation.errors import ShardError
 
 MEMBERS = [
@@ -33,6 +37,31 @@ def test_the_same_members_give_the_same_bytes(shard: Path, tmp_path: Path) -> No
     again = tmp_path / "again.tar"
     write_tar(again, MEMBERS)
     assert again.read_bytes() == shard.read_bytes()
+
+
+@given(
+    st.lists(st.text(st.sampled_from("a/.é\udce9\n "), max_size=70).map(lambda name: f"{name}x"), max_size=4),
+    st.binary(max_size=1200),
+)
+@example(["x" * 100, "x" * 90 + "/" + "y" * 100, "é" * 50], b"z" * 512)
+def test_tars_have_the_bytes_that_tarfile_gives_them(names: list[str], content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = Path(folder, "ours.tar"), Path(folder, "theirs.tar")
+        with closing(TarWriter(ours)) as writer, tarfile.open(theirs, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, name in enumerate(names):
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(content), 0o644
+                tar.addfile(info, io.BytesIO(content))
+                if number % 2:
+                    writer.add(name, content)
+                else:
+                    writer.add_from(name, io.BytesIO(content), len(content))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_member_that_is_shorter_than_was_said_is_an_error(tmp_path: Path) -> None:
+    with closing(TarWriter(tmp_path / "x.tar")) as writer, pytest.raises(OSError, match="2 bytes of a member"):
+        writer.add_from("a", io.BytesIO(b"abc"), 5)
 
 
 def test_the_returned_offsets_point_at_the_members(shard: Path, tmp_path: Path) -> None:

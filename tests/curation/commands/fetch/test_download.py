@@ -1,5 +1,6 @@
 """A part and its hosts: nobody is lost because a neighbour is refused, and neither the dead nor the slow hold it up."""
 
+import resource
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -267,3 +268,14 @@ def test_a_disk_that_takes_no_more_stops_the_part_and_blames_no_host(tmp_path: P
     (tmp_path / "part" / "pass-0").symlink_to("/nowhere")
     with pytest.raises(OSError, match="pass-0"), fetched({"/a.jpg": large}, tmp_path / "part"):
         raise AssertionError("nothing can have arrived")
+
+
+def test_a_disk_that_fills_up_while_pictures_arrive_stops_the_part_and_blames_no_host(tmp_path: Path) -> None:
+    arrives: Script = lambda connection: connection.send(ok(bytes(1_000_000)))  # noqa: E731
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"), fetched({"/a.jpg": arrives}, tmp_path / "part"):
+            raise AssertionError("nothing can have arrived")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

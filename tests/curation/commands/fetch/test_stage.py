@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.fetch.download import LOST, UrlOutcome, account
+from curation.commands.fetch.bodies import Arrival
+from curation.commands.fetch.download import LOST, UrlOutcome, account, download
 from curation.commands.fetch.http import Answer
 from curation.commands.fetch.stage import fetch
 from curation.commands.importing.convert import import_metadata
@@ -21,6 +22,7 @@ from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.rights import rights_of
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
+from curation.recipe.settings import FetchSettings
 from curation.run.runner import ShardFailure, Spread
 from demo.metadata import FATES
 from demo.server import PLACEHOLDER, DemoServer, Route, serve
@@ -271,11 +273,15 @@ def test_equal_inputs_leave_times_in_the_done_record_alone(tmp_path: Path, serve
 
 
 def test_a_row_that_the_downloader_lost_is_said_to_be_lost() -> None:
-    assert account(None, None, Answer()) == UrlOutcome(None, LOST)
-    assert account({"status": "success", "error_message": None, "sha256": "aa"}, None, Answer()) == UrlOutcome(
-        None, LOST
-    )
-    with pytest.raises(ShardError, match="has no row"):
-        account(None, "aa", Answer())
-    with pytest.raises(ShardError, match="stored others"):
-        account({"status": "success", "error_message": None, "sha256": "aa"}, "bb", Answer())
+    assert account(None, Answer()) == UrlOutcome(None, LOST)
+    assert account(Arrival(None, None), Answer()) == UrlOutcome(None, LOST)
+
+
+def test_bytes_that_changed_while_they_waited_fail_the_part(tmp_path: Path, server: DemoServer) -> None:
+    urls = [server.base_url + usual_paths()[0]]
+    with download(urls, tmp_path / "part", FetchSettings(), allow_loopback=True) as found:
+        assert found.image_bytes(0) == colourful(100)
+        bodies = tmp_path / "part" / "pass-0" / "bodies"
+        bodies.write_bytes(bytes(1) + bodies.read_bytes()[1:])
+        with pytest.raises(ShardError, match="bodies: what lies at byte 0 is not what arrived there"):
+            found.image_bytes(0)

@@ -1,0 +1,61 @@
+"""The head of a response: usual ones by one expression, all others by the standard library, with one outcome."""
+
+import http.client
+import io
+import re
+from collections.abc import Sequence
+from typing import IO
+
+MAX_LINE_BYTES = 65536
+MAX_FIELDS = 100
+"""Limits of `http.client`, which hold here too; what passes them is no answer."""
+FIELD = re.compile(r"^([0-9A-Za-z!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r?\n", re.MULTILINE)
+"""A line of a usual head (RFC 9112, 5), which `email.parser` reads the same way."""
+
+
+class Headers:
+    """Fields of a response by their names in lower case, each with its values in order."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
+        """Gather fields of one name."""
+        self._values: dict[str, list[str]] = {}
+        for name, value in fields:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a field of that name, in lower case."""
+        return name in self._values
+
+    def get(self, name: str) -> str | None:
+        """Return the first value of a field, named in lower case; None where there is none."""
+        values = self._values.get(name)
+        return None if values is None else values[0]
+
+    def get_all(self, name: str) -> Sequence[str]:
+        """Return all values of a field, named in lower case."""
+        return self._values.get(name, ())
+
+
+def read_headers(file: IO[bytes]) -> Headers:
+    """Read the fields of a response up to the empty line behind them.
+
+    Raises:
+        http.client.HTTPException: a line is too long, or there are too many.
+    """
+    lines: list[bytes] = []
+    while (line := file.readline(MAX_LINE_BYTES + 1)) not in (b"\r\n", b"\n", b""):
+        if len(line) > MAX_LINE_BYTES:
+            raise http.client.LineTooLong("header line")
+        lines.append(line)
+        if len(lines) > MAX_FIELDS:
+            raise http.client.HTTPException(f"got more than {MAX_FIELDS} headers")
+    return parsed(lines)
+
+
+def parsed(lines: Sequence[bytes]) -> Headers:
+    """Return what the lines of a head say, the empty one left out: what `http.client` would have read there."""
+    head = b"".join(lines)
+    fields = FIELD.findall(head.decode("iso-8859-1"))
+    if len(fields) == len(lines):
+        return Headers(fields)
+    return Headers(http.client.parse_headers(io.BytesIO(head)).items())
