@@ -5,7 +5,7 @@ keeps the place that the picture had.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from curation.recipe.recipe import Recipe
 from curation.run.target import finished
 
 NUM_DIGEST_DIGITS = 16
-Places = Mapping[tuple[str, int], str]
-"""Curated shard and row -> what names the new caption that the picture has; "" where the picture is forgotten."""
+Places = Callable[[str], Mapping[int, str]]
+"""Of a curated shard: row -> what names the new caption that the picture has; "" where the picture is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,33 @@ def require_captions(source: Path, curated: Manifest, recipe: Recipe) -> Manifes
     return manifest
 
 
+def nobody(shard: str) -> Mapping[int, str]:
+    """Know of no picture that has a new caption."""
+    return {}
+
+
 def places_of(source: Path, recipe: Recipe) -> Places:
     """Return which pictures of a curated folder have a new caption; none where the recipe asks for none."""
-    return places_in(captions_of_folder(source), source) if reports_for(source, recipe) else {}
+    return places_in(captions_of_folder(source), source) if reports_for(source, recipe) else nobody
 
 
 def places_in(folder: Path, source: Path) -> Places:
-    """Return the same of whatever replies lie in a finished folder, whoever asked."""
-    places: dict[tuple[str, int], str] = {}
+    """Return the same of whatever replies lie in a finished folder, whoever asked; a shard is read when it is asked."""
+    curated = {report.shard: replace(report, run={}) for report in read_manifest(source, CURATE.name).shards}
     captions = reports_of(folder)
-    for report in read_manifest(source, CURATE.name).shards:
-        if report.shard in captions:
-            table = read_ledger(captions[report.shard].file(folder, ".parquet"), ["uid", "reply", HAS_CAPTION.name])
-            digests = {row["uid"]: _digest(row["reply"]) for row in table.to_pylist() if row[HAS_CAPTION.name]}
-            rows = read_ledger(report.file(source, ".parquet"), ["uid", "kept", "rejected_by", "format"]).to_pylist()
-            places |= {
-                (report.shard, number): digests[row["uid"]]
-                for number, row in enumerate(rows)
-                if row["uid"] in digests and _was_kept(row)
-            }
+
+    def places(shard: str) -> dict[int, str]:
+        if shard not in captions or shard not in curated:
+            return {}
+        table = read_ledger(captions[shard].file(folder, ".parquet"), ["uid", "reply", HAS_CAPTION.name])
+        digests = {row["uid"]: _digest(row["reply"]) for row in table.to_pylist() if row[HAS_CAPTION.name]}
+        rows = read_ledger(curated[shard].file(source, ".parquet"), ["uid", "kept", "rejected_by", "format"])
+        return {
+            number: digests[row["uid"]]
+            for number, row in enumerate(rows.to_pylist())
+            if row["uid"] in digests and _was_kept(row)
+        }
+
     return places
 
 

@@ -127,11 +127,13 @@ def bury_selection(stage: StageBurial, preparation: Preparation, uids: frozenset
 
 def _rows_of(path: Path, uids: frozenset[str], columns: list[str]) -> list[dict[str, Any]]:
     """Return some columns of the rows of these images that are no tombstones yet."""
-    table = pq.read_table(path, columns=columns, partitioning=None)
-    mask = is_in(table["uid"], uids)
-    if "rejected_by" in columns:
-        mask = pc.and_(mask, _living(table))
-    rows: list[dict[str, Any]] = table.filter(mask).to_pylist()
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetFile(path) as file:
+        for table in map(pa.table, file.iter_batches(columns=columns, use_threads=False)):
+            mask = is_in(table["uid"], uids)
+            if "rejected_by" in columns:
+                mask = pc.and_(mask, _living(table))
+            rows += table.filter(mask).to_pylist()
     return rows
 
 
@@ -272,7 +274,7 @@ def find_again(stage: StageBurial, preparation: Preparation) -> dict[str, Any]:
     findings = find(ledgers, recipe.file.fetch)
     old = stage.manifest.files[FINDINGS_NAME]
     with whole_file(stage.place.folder / FINDINGS_NAME, old) as copy:
-        footer = _said(read_ledger(copy).schema.metadata)
+        footer = _said(pq.read_schema(copy).metadata)
     write = partial(write_table, table=findings, footer=footer)
     record = preparation.put(stage.file(FINDINGS_NAME), old, write)
     return {

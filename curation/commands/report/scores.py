@@ -11,8 +11,8 @@ import pyarrow as pa
 from curation.commands.report.criteria import KEPT, REJECTED_HERE, Floats, ScoreColumn, read_scores, scores_in
 from curation.commands.report.flow import Check
 from curation.commands.report.histograms import Histogram, histogram_of
-from curation.commands.report.ledgers import batches
 from curation.commands.report.proofs import NO_PROOFS, RunProofs
+from curation.dataset.ledger import ledger_batches
 
 NUM_QUANTILES = 1000
 NO_QUANTILES: tuple[float, ...] = ()
@@ -126,7 +126,7 @@ def _num_proven(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProo
     """Count the kept samples whose own score lies outside, and of which a screen proves that it holds."""
     num_proven = 0
     for path in ledgers:
-        for batch in batches(path, ["kept", criterion.column, *proofs.columns([criterion.name])]):
+        for batch in ledger_batches(path, ["kept", criterion.column, *proofs.columns([criterion.name])]):
             scores, kept = scores_in(batch, criterion), batch.column("kept").to_numpy(zero_copy_only=False)
             outside = np.flatnonzero(kept & ~np.isnan(scores) & ~criterion.holds(scores))
             for row in batch.take(pa.array(outside)).to_pylist():

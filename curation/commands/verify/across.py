@@ -1,6 +1,7 @@
 """What holds between files of different shards and stages: conservation, one place per uid, the index, the report."""
 
 from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from curation.commands.caption.shard import caption_work, caption_work_id
 from curation.commands.caption.stage import captions_of_folder
 from curation.commands.fetch.again import asked_before, num_asked_again
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
-from curation.commands.pack.stage import CAPTIONS_FROM, left_out, pack_jobs, pack_work, pack_work_id, place_samples
+from curation.commands.pack.plan import chosen, planned
+from curation.commands.pack.stage import CAPTIONS_FROM, pack_jobs, pack_work, pack_work_id
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
 from curation.commands.verify.shards import Before
@@ -148,10 +150,11 @@ def _check_packing(
     if recipe.file.caption is not None and manifest.extra.get(CAPTIONS_FROM) != _captions_now(before.place.folder):
         records.note(MANIFEST_NAME, NEW_CAPTIONS)
         return
-    out = left_out(before.place.folder, curated, recipe, records.place.folder, manifest)
-    placed, _ = place_samples(before.place.folder, curated, out=out, told=places_of(before.place.folder, recipe))
-    jobs = pack_jobs(before.place.folder, records.place.folder, recipe, curated, placed, None)
-    right = {job.shard: pack_work_id(job) for job in jobs}
+    source, target = before.place.folder, records.place.folder
+    with ExitStack() as stack:
+        with chosen(source, curated, recipe, places_of(source, recipe), target, manifest) as choice:
+            plan = stack.enter_context(planned(choice, recipe))
+        right = {job.shard: pack_work_id(job) for job in pack_jobs(source, target, recipe, curated, plan)}
     for report in manifest.shards:
         expect_work_id(records, report, right.get(report.shard, "none: nothing is planned for such a shard"))
     for shard in right.keys() - {report.shard for report in manifest.shards} - set(manifest.failed):
