@@ -1,11 +1,12 @@
 """The ledger: one Parquet row for every sample that ever entered, with what was measured and what was decided."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.errors import ShardError
@@ -98,8 +99,37 @@ def in_row_groups(tables: Iterable[pa.Table], num_before: int) -> Iterator[pa.Ta
             whole = pa.concat_tables(waiting)
             yield whole.slice(0, wanted).combine_chunks()
             waiting, wanted = [whole.slice(wanted)], NUM_ROW_GROUP_ROWS
-    if waiting:
+    if any(one.num_rows for one in waiting):
         yield pa.concat_tables(waiting).combine_chunks()
+
+
+def numbered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield tables with a column more, `place`: the number of each row among those of all."""
+    first = 0
+    for table in tables:
+        places = pa.array(range(first, first + table.num_rows), pa.int64())
+        yield table.append_column("place", places).replace_schema_metadata()
+        first += table.num_rows
+
+
+def rows_where(
+    path: Path, columns: Sequence[str], choose: Callable[[pa.Table], pa.ChunkedArray], *, shown: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a ledger that `choose` chooses by those of some columns that it has; all others stay unread.
+
+    Raises:
+        ShardError: the file is missing, not Parquet, or of another schema version.
+    """
+    try:
+        with pq.ParquetFile(path) as ledger:
+            _require_version(ledger.schema_arrow, shown or path)
+            there = [name for name in columns if name in ledger.schema_arrow.names]
+            for group in range(ledger.num_row_groups):
+                chosen = choose(ledger.read_row_group(group, there, use_threads=False))
+                if pc.any(chosen).as_py():
+                    yield from ledger.read_row_group(group, use_threads=False).filter(chosen).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{shown or path}: not a readable ledger: {error}") from error
 
 
 def ledger_batches(

@@ -24,6 +24,7 @@ MAX_THREADS = 4
 """More threads would hold more of the memory at a time."""
 MEMORY_LIMIT = "1GB"
 """What a database may hold in memory, however many rows it has; what is more waits on disk."""
+NUM_FETCHED = 10_000
 NUM_INSERT_ROWS = 50_000
 """Rows that are put into a table at a time: small tables one by one would cost more than their rows."""
 PREFIX = "fchq-"
@@ -154,3 +155,13 @@ def insert(database: "duckdb.DuckDBPyConnection", query: str, tables: "Iterable[
         if sum(one.num_rows for one in waiting) >= NUM_INSERT_ROWS:
             flush()
     flush()
+
+
+def fetched(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows that a query gives, some in memory at a time; the database may be asked otherwise meanwhile.
+
+    Temporary tables are not seen.
+    """
+    result = database.cursor().execute(query)
+    while rows := result.fetchmany(NUM_FETCHED):
+        yield from rows

@@ -24,7 +24,6 @@ from curation.storage.scratch import scratch_database, scratch_folder
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY_LIMIT = "1GB"
 REQUESTS = pa.schema([("kind", pa.string()), ("hash", pa.string()), ("num_images", pa.int64())])
 TOMBSTONES = pa.schema([("kind", pa.string()), ("hash", pa.string())])
 LIMITS = pa.schema([("filter", pa.string()), ("score", pa.string()), ("least", pa.float64()), ("most", pa.float64())])
@@ -62,7 +61,7 @@ def opened(origin: Origin, samples: Path) -> Iterator[Ledgers]:
     """
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder("card"))
-        database = stack.enter_context(scratch_database(MEMORY_LIMIT))
+        database = stack.enter_context(scratch_database())
         digests: dict[str, str] = {}
         for name, place, files in _tables(origin, samples):
             copies = [stack.enter_context(local_copy(path)) for path in files]

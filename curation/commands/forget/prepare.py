@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from curation.commands.caption.shard import caption_work_id
 from curation.commands.curate import curate_work_id_of
-from curation.commands.fetch.placeholders import find, summary
+from curation.commands.fetch.placeholders import found_in
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work_id
 from curation.commands.pack.members import picture_offsets
-from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
+from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table, write_tables
 from curation.dataset.manifest import (
     BEFORE_FORGET,
     MADE_FROM,
@@ -271,15 +271,17 @@ def find_again(stage: StageBurial, preparation: Preparation) -> dict[str, Any]:
         name = report.file(stage.place.folder, ".parquet").name
         prepared = preparation.path_of(stage.file(name))
         ledgers.append(prepared if prepared.exists() else stage.place.folder / name)
-    findings = find(ledgers, recipe.file.fetch)
     old = stage.manifest.files[FINDINGS_NAME]
     with whole_file(stage.place.folder / FINDINGS_NAME, old) as copy:
-        footer = _said(pq.read_schema(copy).metadata)
-    write = partial(write_table, table=findings, footer=footer)
-    record = preparation.put(stage.file(FINDINGS_NAME), old, write)
+        schema = pq.read_schema(copy)
+    with found_in(ledgers, recipe.file.fetch) as findings:
+        plain = schema.remove_metadata()
+        write = partial(write_tables, tables=findings.tables(), schema=plain, footer=_said(schema.metadata))
+        record = preparation.put(stage.file(FINDINGS_NAME), old, write)
+        told = findings.summary()
     return {
         "files": {**stage.manifest.files, FINDINGS_NAME: record},
-        "extra": {**stage.manifest.extra, "findings": summary(findings)},
+        "extra": {**stage.manifest.extra, "findings": told},
     }
 
 
