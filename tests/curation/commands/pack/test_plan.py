@@ -23,7 +23,8 @@ def curated(folder: Path, recipe: Recipe, num_shards: int) -> Manifest:
         numbers = range(shard * NUM_SHARD_ROWS, (shard + 1) * NUM_SHARD_ROWS)
         values = {
             "uid": [f"{n:032x}" for n in numbers], "key": [f"{n:09d}" for n in numbers],
-            "sha256": [f"{n:064x}" for n in numbers], "format": ["jpg"] * NUM_SHARD_ROWS, "kept": [True] * NUM_SHARD_ROWS,
+            "sha256": [f"{n:064x}" for n in numbers], "format": ["jpg"] * NUM_SHARD_ROWS,
+            "kept": [True] * NUM_SHARD_ROWS,
             "num_bytes": [100] * NUM_SHARD_ROWS, "num_captions": [int(n % 10 > 0) for n in numbers],
         }  # fmt: skip
         columns = [
