@@ -75,10 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="rows-", dir=options.folder) as name:
             run = Path(name, "run")
             made = in_child(partial(write_run, run, num_rows))
-            stages = {stage: in_child(partial(STAGES[stage], run)) for stage in options.stages}
-        result["runs"].append({"num_rows": num_rows, "making_cpu_s": made["cpu_s"], "stages": stages})
-        print(json.dumps(result["runs"][-1]), flush=True)
-        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            stages: dict[str, dict[str, float]] = {}
+            result["runs"].append({"num_rows": num_rows, "making_cpu_s": made["cpu_s"], "stages": stages})
+            for stage in options.stages:
+                stages[stage] = in_child(partial(STAGES[stage], run))
+                print(num_rows, stage, stages[stage], flush=True)
+                options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def in_child(work: Callable[[], object]) -> dict[str, float]:

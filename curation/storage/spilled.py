@@ -37,6 +37,10 @@ class Spilled(Generic[K, V]):
         value: V = pickle.load(self._file)  # noqa: S301  our own file in a folder of our own
         return value
 
+    def get(self, key: K, default: V) -> V:
+        """Return the value of a key, or the default where it has none."""
+        return self[key] if key in self._places else default
+
     def __len__(self) -> int:
         """Return the number of values."""
         return len(self._places)

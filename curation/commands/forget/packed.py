@@ -117,7 +117,7 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
             plan = stack.enter_context(planned(choice, recipe))
         old, new = (pack_jobs(source, target, recipe, curated, plan) for curated in (was, is_))
         for shard, seats in plan.chunks:
-            left = tuple(replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in seats)
+            left = tuple(replace(seat, is_forgotten=True) if seat.uid in uids else seat for seat in seats)
             is_known = shard in stage.new and (
                 is_late or stage.new[shard].work_id == pack_work_id(old.of(shard, seats))
             )

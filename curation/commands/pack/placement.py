@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 from curation.dataset.redaction import coarse_size
 from curation.images.containers import ImageFormat
@@ -38,6 +39,11 @@ class Placed:
     """Places of those of its captions that too many share to be trained on."""
     told: str = ""
     """What names the new caption that it has (`curation.commands.caption`); empty where it has none."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tell `pickle` how it is made again, in a third of the time that it takes by itself."""
+        told = self.num_bytes, self.is_forgotten, self.repeated, self.told
+        return Placed, (self.uid, self.source_shard, self.row, self.format, *told)
 
     @property
     def weight(self) -> int:

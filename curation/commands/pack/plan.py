@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,7 +29,7 @@ from curation.dataset.redaction import buried
 from curation.dataset.stages import FORGET
 from curation.dataset.tombstones import Tombstones
 from curation.recipe.recipe import Recipe
-from curation.storage.scratch import insert, scratch_database, scratch_folder
+from curation.storage.scratch import MEMORY_LIMIT, database_in, fetched, insert, scratch_folder
 from curation.storage.spilled import Spilled
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ SHARDS = pa.schema([("shard", pa.int32()), ("name", pa.string())])
 NAMED = pa.schema([("shard", pa.int32()), ("number", pa.int32()), ("uid", pa.string())])
 BETTER_SQL = "SELECT DISTINCT of_shard, of_number FROM left_out WHERE of_shard IS NOT NULL ORDER BY ALL"
 ASIDE_SQL = """
-CREATE TABLE aside AS
 SELECT shard, number, coalesce(d.reason, CASE WHEN len(l.captions) = 0 THEN l.reason END) AS reason,
     l.captions AS captions, named.uid AS better
 FROM left_out AS l FULL JOIN duplicates AS d USING (shard, number)
@@ -49,8 +50,7 @@ SEEN_COLUMNS = ("uid", "url", "sha256", "width", "height", "kept", "rejected_by"
 """What placing reads of a curated ledger."""
 
 
-@dataclass(frozen=True)
-class Aside:
+class Aside(NamedTuple):
     """What is to be known of a sample beside its own row."""
 
     reason: str | None
@@ -72,12 +72,11 @@ class Choice:
     curated: Manifest
     told: Places
     database: "duckdb.DuckDBPyConnection"
+    asides: Spilled[int, dict[int, Aside]]
 
     def of(self, shard: int) -> dict[int, Aside]:
         """Return what is to be known of the rows of a curated shard, by the shard's place in the manifest."""
-        query = "SELECT number, reason, captions, better FROM aside WHERE shard = ?"
-        rows = self.database.execute(query, [shard]).fetchall()
-        return {number: Aside(reason, tuple(captions or ()), better) for number, reason, captions, better in rows}
+        return self.asides.get(shard, {})
 
 
 @contextmanager
@@ -99,7 +98,9 @@ def chosen(
     Raises:
         ShardError: a ledger lacks what is asked of a kept sample.
     """
-    with scratch_database() as database:
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder("choice"))
+        database = stack.enter_context(database_in(folder, MEMORY_LIMIT))
         names = [{"shard": shard, "name": report.shard} for shard, report in enumerate(curated.shards)]
         database.execute("CREATE TABLE shards (shard INTEGER, name VARCHAR)")
         insert(database, "INSERT INTO shards FROM came", [pa.Table.from_pylist(names, SHARDS)])
@@ -113,15 +114,15 @@ def chosen(
         find_duplicates(database)
         database.execute("CREATE TABLE named (shard INTEGER, number INTEGER, uid VARCHAR)")
         insert(database, "INSERT INTO named FROM came", _better_ones(database, source, curated))
-        database.execute(ASIDE_SQL)
-        yield Choice(source, curated, told, database)
+        asides = stack.enter_context(Spilled[int, dict[int, Aside]](folder / "asides"))
+        for shard, rows in groupby(fetched(database, ASIDE_SQL), itemgetter(0)):
+            asides.put(shard, {number: Aside(why, tuple(out or ()), better) for _, number, why, out, better in rows})
+        yield Choice(source, curated, told, database, asides)
 
 
 def _better_ones(database: "duckdb.DuckDBPyConnection", source: Path, curated: Manifest) -> Iterator[pa.Table]:
     """Yield the uids of those for whom others are out, as the ledgers have them now."""
-    shards = database.cursor().execute(f"SELECT of_shard, list(of_number) FROM ({BETTER_SQL}) GROUP BY of_shard")
-    while row := shards.fetchone():
-        shard, numbers = row
+    for shard, numbers in fetched(database, f"SELECT of_shard, list(of_number) FROM ({BETTER_SQL}) GROUP BY of_shard"):
         uids = read_ledger(curated.shards[shard].file(source, ".parquet"), ["uid"])["uid"]
         named = {"shard": [shard] * len(numbers), "number": numbers, "uid": uids.take(pa.array(numbers, pa.int64()))}
         yield pa.table(named, NAMED)
@@ -181,11 +182,12 @@ def placed_of(
     report = choice.curated.shards[shard]
     placed: list[Placed] = []
     rejected: list[dict[str, Any]] = []
-    asides, told = choice.of(shard), choice.told(report.shard)
+    asides, told, any_held = choice.of(shard), choice.told(report.shard), bool(stones)
     for row in _rows(choice.source, report, stones):
         number = row["number"]
         aside = asides.get(number, NOTHING)
-        is_forgotten = row["rejected_by"] == FORGET or stones.hold(row["uid"], row["url"], row["sha256"])
+        is_held = any_held and stones.hold(row["uid"], row["url"], row["sha256"])
+        is_forgotten = row["rejected_by"] == FORGET or is_held
         if not (row["kept"] or (is_forgotten and row["format"] is not None)):
             continue
         reason = aside.reason if row["num_captions"] or number in told else "no_caption"
