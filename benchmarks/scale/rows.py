@@ -42,7 +42,7 @@ from curation.dataset.stages import CURATE, LEDGER_NAME, RANK
 from curation.dataset.tar import write_tar
 from curation.measure.columns import ledger_footer, ledger_row, ledger_schema
 from curation.measure.filter_set import measurement_keys
-from curation.recipe.judge import judge
+from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe, recipe_of
 from curation.run.runner import Spread
 from curation.run.shard_writer import commit_report
@@ -102,8 +102,8 @@ def in_child(work: Callable[[], object]) -> dict[str, float]:
         finally:
             os._exit(1)
     os.close(write)
-    with os.fdopen(read, "rb") as told:
-        figures: dict[str, float] = json.loads(told.read() or b"{}")
+    with os.fdopen(read, "rb") as pipe:
+        figures: dict[str, float] = json.loads(pipe.read() or b"{}")
     assert os.waitpid(pid, 0)[1] == 0, f"{work} failed"
     return figures
 
@@ -213,7 +213,9 @@ def _templates(recipe: Recipe) -> pa.Table:
             "num_bytes": len(PICTURE), "num_captions": num_captions,
         }  # fmt: skip
         evidence = {"colour": ColourEvidence(std, 0.5, 40.0, 9.0)}
-        rows.append(ledger_row(identity, judge(evidence, recipe.criteria), evidence, recipe))
+        verdict = judge(evidence, recipe.criteria)
+        assert isinstance(verdict, Verdict)
+        rows.append(ledger_row(identity, verdict, evidence, recipe))
     return pa.Table.from_pylist(rows, schema=ledger_schema(recipe))
 
 

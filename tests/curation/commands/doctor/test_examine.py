@@ -1,5 +1,6 @@
 import pytest
 
+from curation.commands.doctor import examine as examine_module
 from curation.commands.doctor.examine import look_at_python
 
 
@@ -25,3 +26,9 @@ def test_a_python_without_a_lock_is_bad_and_the_doctor_names_the_tested_ones(
     assert not found.ok
     assert found.fact.endswith("there is no lock for it")
     assert found.mend == "use CPython 3.11, 3.12 or 3.13"
+
+
+def test_the_operators_of_torchvision_are_tried_without_importing_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert examine_module.operators_load()
+    monkeypatch.setattr(examine_module, "TORCH_LIBRARIES", ("libtorch.so.of.another",))
+    assert not examine_module.operators_load()
