@@ -65,7 +65,7 @@ NOTHING = Aside(None, (), None)
 
 
 @dataclass(frozen=True)
-class Choice:
+class PackChoice:
     """Whom a pack does not take, or not with all captions: what only the whole folder tells."""
 
     source: Path
@@ -88,7 +88,7 @@ def chosen(
     target: Path | None = None,
     packed: Manifest | None = None,
     stones: Tombstones = NO_TOMBSTONES,
-) -> Iterator[Choice]:
+) -> Iterator[PackChoice]:
     """Find out whom a pack does not take.
 
     Whom the recipe leaves out, `target` says itself once it has begun (`packed` is its manifest, if known), else the
@@ -117,7 +117,7 @@ def chosen(
         asides = stack.enter_context(Spilled[int, dict[int, Aside]](folder / "asides"))
         for shard, rows in groupby(fetched(database, ASIDE_SQL), itemgetter(0)):
             asides.put(shard, {number: Aside(why, tuple(out or ()), better) for _, number, why, out, better in rows})
-        yield Choice(source, curated, told, database, asides)
+        yield PackChoice(source, curated, told, database, asides)
 
 
 def _better_ones(database: "duckdb.DuckDBPyConnection", source: Path, curated: Manifest) -> Iterator[pa.Table]:
@@ -129,7 +129,7 @@ def _better_ones(database: "duckdb.DuckDBPyConnection", source: Path, curated: M
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackPlan:
     """What goes where; all that is as long as the rows are waits on disk."""
 
     chunks: Spilled[str, Chunk]
@@ -150,13 +150,13 @@ class Plan:
 
 
 @contextmanager
-def planned(choice: Choice, recipe: Recipe, stones: Tombstones = NO_TOMBSTONES) -> Iterator[Plan]:
+def planned(choice: PackChoice, recipe: Recipe, stones: Tombstones = NO_TOMBSTONES) -> Iterator[PackPlan]:
     """Place everyone, for as long as the block lasts; the choice may end before."""
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder("pack"))
         chunks, vacant, left = (stack.enter_context(Spilled[Any, Any](folder / name)) for name in ("in", "none", "out"))
         numbers = {report.shard: number for number, report in enumerate(choice.curated.shards)}
-        plan = Plan(chunks, vacant, left, list(numbers))
+        plan = PackPlan(chunks, vacant, left, list(numbers))
 
         def seats(shard: str) -> list[Placed]:
             placed, out = placed_of(choice, numbers[shard], stones)
@@ -172,7 +172,7 @@ def planned(choice: Choice, recipe: Recipe, stones: Tombstones = NO_TOMBSTONES) 
 
 
 def placed_of(
-    choice: Choice, shard: int, stones: Tombstones = NO_TOMBSTONES
+    choice: PackChoice, shard: int, stones: Tombstones = NO_TOMBSTONES
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
     """Return the samples of a source shard to pack, in order of row, and the ledger rows of those that stay out.
 

@@ -27,7 +27,7 @@ from curation.commands.pack.card import CARD
 from curation.commands.pack.left_out import leaves_out, schema_in, tables_of
 from curation.commands.pack.members import packed_members
 from curation.commands.pack.placement import Chunk, Placed
-from curation.commands.pack.plan import Choice, Plan, chosen, planned
+from curation.commands.pack.plan import PackChoice, PackPlan, chosen, planned
 from curation.commands.pack.rows import packed_row, schema_of, vacant_row
 from curation.commands.pack.spool import Spool
 from curation.commands.pack.training_sample import has_face_fields, score_fields, training_sample
@@ -146,7 +146,7 @@ class PackJobs:
 
 
 def pack_jobs(
-    source: Path, target: Path, recipe: Recipe, curated: Manifest, plan: Plan, lease: Lease | None = None
+    source: Path, target: Path, recipe: Recipe, curated: Manifest, plan: PackPlan, lease: Lease | None = None
 ) -> PackJobs:
     """Return the jobs of a plan."""
     inputs = {report.shard: replace(report, run={}) for report in curated.shards}
@@ -170,7 +170,7 @@ def pack_work_id(job: PackJob) -> str:
     )
 
 
-def _say_left_out(target: Path, recipe: Recipe, choice: Choice) -> dict[str, FileRecord]:
+def _say_left_out(target: Path, recipe: Recipe, choice: PackChoice) -> dict[str, FileRecord]:
     """Write the table of those whom the recipe leaves out, if it does, before the first shard is cut without them."""
     if not leaves_out(recipe):
         return {}
@@ -184,7 +184,7 @@ def _footer(recipe: Recipe) -> dict[str, str]:
     return {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
 
 
-def _write_tables(target: Path, recipe: Recipe, outcomes: Sequence[Outcome], plan: Plan) -> dict[str, FileRecord]:
+def _write_tables(target: Path, recipe: Recipe, outcomes: Sequence[Outcome], plan: PackPlan) -> dict[str, FileRecord]:
     """Write the index of the packed samples, the ledger that also names those that stay out, and the card."""
     schema, footer = schema_of(recipe), _footer(recipe)
     reports = sorted((o for o in outcomes if isinstance(o, ShardReport)), key=lambda report: report.shard)
