@@ -33,7 +33,8 @@ SELECT uid, key FROM entries JOIN (
 """All but the first row of those that share a column."""
 PARTS_SQL = """
 WITH twice AS (SELECT uid, min(place) AS first FROM parts GROUP BY uid HAVING count(*) > 1),
-once AS (SELECT uid, last(key ORDER BY place) AS key FROM entries WHERE kept GROUP BY uid)
+again AS (SELECT uid, max(place) AS last FROM entries WHERE kept GROUP BY uid HAVING count(*) > 1),
+once AS (SELECT uid, key FROM entries LEFT JOIN again USING (uid) WHERE kept AND coalesce(place = again.last, true))
 SELECT file, uid, parts.key, once.key, coalesce(parts.place > twice.first, false) AS is_again
 FROM parts LEFT JOIN once USING (uid) LEFT JOIN twice USING (uid)
 WHERE is_again OR once.key IS DISTINCT FROM parts.key ORDER BY parts.place
