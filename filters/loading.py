@@ -1,7 +1,8 @@
 """How models come onto a device: one thread each, since workers are spread one to a core."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,6 +21,8 @@ Network = Callable[[Floats], Floats]
 """One input to the first output, on whatever runtime."""
 OnnxRuntime = Literal["onnxruntime", "openvino"]
 Dtype = Literal["float32", "bfloat16"]
+NUM_SHARED = 16
+"""Networks that a process keeps, at most, for whoever asks for the same."""
 
 
 class DeviceError(FaceCaptionError):
@@ -77,9 +80,18 @@ def require_dtype(runtime: str, dtype: str) -> None:
 def onnx_network(path: str, device: str, runtime: str, dtype: str) -> Network:
     """Return an ONNX file's network on a runtime (`OnnxRuntime`), in an arithmetic (`Dtype`) that it has.
 
+    Whoever asks for the same in one process, such as a filter and its screen, has the same: to load it takes up to half
+    a second and its memory.
+
     Raises:
         DeviceError: the runtime is not installed, cannot run on that device, or the device cannot compute in `dtype`.
     """
+    file = Path(path)
+    return _network(path, file.stat().st_mtime_ns if file.exists() else 0, device, runtime, dtype)
+
+
+@lru_cache(maxsize=NUM_SHARED)
+def _network(path: str, changed_ns: int, device: str, runtime: str, dtype: str) -> Network:
     if runtime == "openvino":
         return _openvino_network(path, device, dtype)
     require_dtype(runtime, dtype)

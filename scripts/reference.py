@@ -28,7 +28,7 @@ from curation.command_line import options  # noqa: E402
 from curation.commands.caption.rows import LEDGER_SCHEMA as CAPTION_SCHEMA  # noqa: E402
 from curation.commands.caption.rows import PROVENANCE  # noqa: E402
 from curation.commands.fetch.rows import LEDGER_SCHEMA as FETCH_SCHEMA  # noqa: E402
-from curation.commands.pack.stage import DUPLICATE_OF, schema_of  # noqa: E402
+from curation.commands.pack.rows import DUPLICATE_OF, schema_of  # noqa: E402
 from curation.commands.rank.stage import LEDGER_SCHEMA as RANK_SCHEMA  # noqa: E402
 from curation.dataset.caption_facts import CaptionFacts  # noqa: E402
 from curation.dataset.ledger import BASE_FIELDS  # noqa: E402

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.dataset.ledger import read_ledger
+from curation.dataset.ledger import NUM_BATCH_ROWS, ledger_batches, rows_where
 from curation.dataset.manifest import ShardReport
 from curation.dataset.sample import uid_of_url
 from curation.dataset.stages import LEDGER_NAME, STAGES
@@ -138,10 +139,10 @@ def _uids_at(places: Sequence[StageFolder], addresses: frozenset[str]) -> frozen
     for path in (path for place in places for path, _ in ledgers_of(place) if addresses and path.exists()):
         with local_copy(path) as copy:
             names = [name for name in ("url", "final_url") if name in pq.read_schema(copy).names]
-            table = read_ledger(copy, ["uid", *names])
-        for name in names:
-            asked = pa.chunked_array([addresses_of(table[name])], pa.string())
-            found |= set(table["uid"].filter(is_in(asked, addresses)).to_pylist())
+            for table in map(pa.table, ledger_batches(copy, ["uid", *names], shown=path)):
+                for name in names:
+                    asked = pa.chunked_array([addresses_of(table[name])], pa.string())
+                    found |= set(table["uid"].filter(is_in(asked, addresses)).to_pylist())
     return frozenset(found)
 
 
@@ -150,9 +151,8 @@ def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[LedgerEntry]:
     reports = {report.shard: report for report in reports_of(place.folder)[1]}
     for path in _files_with(list(ledgers), wanted):
         with local_copy(path) as copy:
-            table = read_ledger(copy)
-        for row in table.filter(_matches(table, wanted)).to_pylist():
-            yield LedgerEntry(place, path, ledgers[path] or reports.get(row.get("shard") or ""), row)
+            for row in rows_where(copy, IDENTITY.names, partial(_matches, wanted=wanted), shown=path):
+                yield LedgerEntry(place, path, ledgers[path] or reports.get(row.get("shard") or ""), row)
 
 
 def _files_with(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
@@ -179,7 +179,9 @@ def _files_with(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
     anything = matches[0]
     for match in matches[1:]:
         anything = anything | match
-    hits = set(dataset.to_table(columns=["__filename"], filter=anything)["__filename"].to_pylist())
+    ahead = {"batch_size": NUM_BATCH_ROWS, "batch_readahead": 1, "fragment_readahead": 2}
+    found = dataset.scanner(columns=["__filename"], filter=anything, **ahead).to_table()
+    hits = set(found["__filename"].to_pylist())
     return [path for name, path in names.items() if name in hits or name.lstrip("/") in hits]
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from curation.dataset.manifest import ShardReport
 from curation.errors import ClusterError, DiskFullError, FaceCaptionError, LeaseError, UsageError
@@ -64,6 +64,19 @@ Outcome = ShardReport | ShardFailure
 OnOutcome = Callable[[Outcome], None]
 """Told of every outcome as it comes, for progress; changes nothing."""
 J = TypeVar("J", bound=Job)
+J_co = TypeVar("J_co", bound=Job, covariant=True)
+
+
+class Jobs(Protocol[J_co]):
+    """Jobs that are told one after the other, as often as they are asked for: all of them need not fit in memory."""
+
+    def __len__(self) -> int:
+        """Return their number."""
+        ...
+
+    def __iter__(self) -> Iterator[J_co]:
+        """Yield all of them, in the same order each time."""
+        ...
 
 
 @runtime_checkable
@@ -91,7 +104,7 @@ class Spread:
     num_gpus: float = 0.0
 
 
-def run_shards(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
+def run_shards(jobs: Jobs[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
     """Yield the outcome of `work` on every job, as they finish.
 
     Raises:
@@ -106,11 +119,11 @@ def run_shards(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spre
         yield outcome
 
 
-def _outcomes(jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
+def _outcomes(jobs: Jobs[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
     if spread.num_workers == 0 or (len(jobs) == 1 and spread.ray_address is None):
         for job in jobs:  # one job alone, too: a cluster of one's own takes longer to start than it saves
             yield _attempt(work, job)
-    elif jobs:
+    elif len(jobs):
         with _ray(spread) as ray:
             yield from _run_on_ray(ray, jobs, work, spread)
 
@@ -120,7 +133,7 @@ def undone(job: Job) -> None:
 
 
 def run_all(
-    jobs: Sequence[J],
+    jobs: Jobs[J],
     work: Callable[[J], ShardReport],
     spread: Spread,
     on_outcome: OnOutcome,
@@ -133,18 +146,32 @@ def run_all(
     Raises:
         FaceCaptionError: as `run_shards` does.
     """
-    lease: Lease | None = getattr(jobs[0], "lease", None) if jobs else None
+    lease: Lease | None = getattr(next(iter(jobs), None), "lease", None)
     if lease is not None:
         expect(lease, len(jobs))
     if isinstance(on_outcome, Expecting):
         on_outcome.expect(len(jobs))
-    found = [(job, done(job)) for job in jobs]
-    reports = (report for _, report in found if report is not None)
+    reports = [done(job) for job in jobs]
+    left = _Left(jobs, [report is not None for report in reports])
     outcomes: list[Outcome] = []
-    for outcome in chain(reports, run_shards([job for job, report in found if report is None], work, spread)):
+    for outcome in chain(filter(None, reports), run_shards(left, work, spread)):
         on_outcome(outcome)
         outcomes.append(outcome)
     return outcomes
+
+
+@dataclass(frozen=True)
+class _Left(Generic[J]):
+    """The jobs that are not done yet."""
+
+    jobs: Jobs[J]
+    is_done: Sequence[bool]
+
+    def __len__(self) -> int:
+        return self.is_done.count(False)
+
+    def __iter__(self) -> Iterator[J]:
+        return (job for job, is_done in zip(self.jobs, self.is_done, strict=True) if not is_done)
 
 
 def tally_of(on_outcome: OnOutcome) -> Path | None:
@@ -175,7 +202,7 @@ def _attempt(work: Callable[[J], ShardReport], job: J) -> Outcome:
         return ShardFailure(job.shard, str(refusal), stops=refusal if isinstance(refusal, DiskFullError) else None)
 
 
-def _run_on_ray(ray: Any, jobs: Sequence[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
+def _run_on_ray(ray: Any, jobs: Jobs[J], work: Callable[[J], ShardReport], spread: Spread) -> Iterator[Outcome]:
     task = ray.remote(_attempt).options(
         num_cpus=1, num_gpus=spread.num_gpus, max_retries=NUM_TASK_RETRIES, name=getattr(work, "__name__", "work")
     )

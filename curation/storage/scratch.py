@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,15 @@ from curation.errors import UsageError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 MAX_THREADS = 4
 """More threads would hold more of the memory at a time."""
+MEMORY_LIMIT = "1GB"
+"""What a database may hold in memory, however many rows it has; what is more waits on disk."""
+NUM_FETCHED = 10_000
+NUM_INSERT_ROWS = 50_000
+"""Rows that are put into a table at a time: small tables one by one would cost more than their rows."""
 PREFIX = "fchq-"
 LOCK_NAME = ".lock"
 MIN_AGE_S = 60.0
@@ -125,7 +131,37 @@ def _plainly_named(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_database(memory_limit: str) -> "Iterator[duckdb.DuckDBPyConnection]":
+def scratch_database(memory_limit: str = MEMORY_LIMIT) -> "Iterator[duckdb.DuckDBPyConnection]":
     """Open a database as `database_in`, in a temporary folder of its own (`TMPDIR` says where)."""
     with scratch_folder("duckdb") as folder, database_in(folder, memory_limit) as database:
         yield database
+
+
+def insert(database: "duckdb.DuckDBPyConnection", query: str, tables: "Iterable[pa.Table]") -> None:
+    """Put rows into a database as they come, so that no more than some are in memory: `query` reads them as `came`."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+
+    def flush() -> None:
+        if waiting:
+            database.register("came", pa.concat_tables(waiting))
+            database.execute(query)
+            database.unregister("came")
+            waiting.clear()
+
+    for table in tables:
+        waiting.append(table)
+        if sum(one.num_rows for one in waiting) >= NUM_INSERT_ROWS:
+            flush()
+    flush()
+
+
+def fetched(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows that a query gives, some in memory at a time; the database may be asked otherwise meanwhile.
+
+    Temporary tables are not seen.
+    """
+    result = database.cursor().execute(query)
+    while rows := result.fetchmany(NUM_FETCHED):
+        yield from rows

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -43,7 +44,7 @@ def exported(weights: WeightsFile, network: str) -> Path:
 
     folder = cache_folder().parent / "exports"
     folder.mkdir(parents=True, exist_ok=True)
-    torch_version = importlib.metadata.version("torch")
+    torch_version = _torch_version()
     version = _exporter(network).EXPORTER_VERSION
     stem = f"{network}-{weights.sha256[:16]}-v{version}-torch{torch_version}-"
     with (folder / "lock").open("w", encoding="ascii") as lock:
@@ -53,6 +54,11 @@ def exported(weights: WeightsFile, network: str) -> Path:
                 return file
             file.unlink()
         return _export(weights, network, folder, stem)
+
+
+@cache
+def _torch_version() -> str:
+    return importlib.metadata.version("torch")
 
 
 def main() -> None:

@@ -1,5 +1,9 @@
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given
@@ -39,6 +43,26 @@ def test_a_device_that_is_not_there_is_an_error_that_names_it(device: str) -> No
 def test_openvino_runs_on_the_cpu_alone() -> None:
     with pytest.raises(DeviceError, match=r"cuda:0.*use onnxruntime"):
         onnx_network("any.onnx", "cuda:0", "openvino", "float32")
+
+
+def test_whoever_asks_for_the_same_network_has_the_same_until_its_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "network.onnx"
+
+    def save(operator: str) -> None:
+        sides = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])
+        doubled = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])
+        graph = onnx.helper.make_graph([onnx.helper.make_node(operator, ["x", "x"], ["y"])], "g", [sides], [doubled])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+        path.write_bytes(model.SerializeToString())
+
+    save("Add")
+    network = onnx_network(str(path), "cpu", "onnxruntime", "float32")
+    assert onnx_network(str(path), "cpu", "onnxruntime", "float32") is network
+    save("Sub")
+    os.utime(path, ns=(1, 1))
+    other = onnx_network(str(path), "cpu", "onnxruntime", "float32")
+    ones = np.ones(2, np.float32)
+    assert network(ones).tolist() == [2.0, 2.0] and other(ones).tolist() == [0.0, 0.0]
 
 
 def test_onnxruntime_has_float32_alone() -> None:

@@ -4,7 +4,7 @@ Where a picture has one is known even after the picture was forgotten: its row s
 keeps the place that the picture had.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from curation.storage.publish import digest
 
 NUM_DIGEST_DIGITS = 16
 PROVENANCE_NAMES = tuple(field.name for field in PROVENANCE)
-Places = Mapping[tuple[str, int], str]
-"""Curated shard and row -> what names the new caption that the picture has; "" where the picture is forgotten."""
+Places = Callable[[str], Mapping[int, str]]
+"""Of a curated shard: row -> what names the new caption that the picture has; "" where the picture is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,34 @@ def require_captions(source: Path, curated: Manifest, recipe: Recipe) -> Manifes
     return manifest
 
 
+def nobody(shard: str) -> Mapping[int, str]:
+    """Know of no picture that has a new caption."""
+    return {}
+
+
 def places_of(source: Path, recipe: Recipe) -> Places:
     """Return which pictures of a curated folder have a new caption; none where the recipe asks for none."""
-    return places_in(captions_of_folder(source), source) if reports_for(source, recipe) else {}
+    return places_in(captions_of_folder(source), source) if reports_for(source, recipe) else nobody
 
 
 def places_in(folder: Path, source: Path) -> Places:
-    """Return the same of whatever replies lie in a finished folder, whoever asked."""
-    places: dict[tuple[str, int], str] = {}
+    """Return the same of whatever replies lie in a finished folder, whoever asked; a shard is read when it is asked."""
+    curated = {report.shard: replace(report, run={}) for report in read_manifest(source, CURATE.name).shards}
     captions = reports_of(folder)
-    for report in read_manifest(source, CURATE.name).shards:
-        if report.shard in captions:
-            columns = ["uid", "reply", HAS_CAPTION.name, *PROVENANCE_NAMES]
-            told = read_ledger(captions[report.shard].file(folder, ".parquet"), columns).to_pylist()
-            digests = {row["uid"]: _digest(row) for row in told if row[HAS_CAPTION.name]}
-            rows = read_ledger(report.file(source, ".parquet"), ["uid", "kept", "rejected_by", "format"]).to_pylist()
-            places |= {
-                (report.shard, number): digests[row["uid"]]
-                for number, row in enumerate(rows)
-                if row["uid"] in digests and _was_kept(row)
-            }
+
+    def places(shard: str) -> dict[int, str]:
+        if shard not in captions or shard not in curated:
+            return {}
+        columns = ["uid", "reply", HAS_CAPTION.name, *PROVENANCE_NAMES]
+        told = read_ledger(captions[shard].file(folder, ".parquet"), columns).to_pylist()
+        digests = {row["uid"]: _digest(row) for row in told if row[HAS_CAPTION.name]}
+        rows = read_ledger(curated[shard].file(source, ".parquet"), ["uid", "kept", "rejected_by", "format"])
+        return {
+            number: digests[row["uid"]]
+            for number, row in enumerate(rows.to_pylist())
+            if row["uid"] in digests and _was_kept(row)
+        }
+
     return places
 
 

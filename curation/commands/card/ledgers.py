@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LEDGER = "_ledger"
 """How the table of a stage's rows ends; a stage of which every shard failed has none."""
-MEMORY_LIMIT = "1GB"
 REQUESTS = pa.schema([("kind", pa.string()), ("hash", pa.string()), ("num_images", pa.int64())])
 TOMBSTONES = pa.schema([("kind", pa.string()), ("hash", pa.string())])
 LIMITS = pa.schema([("filter", pa.string()), ("score", pa.string()), ("least", pa.float64()), ("most", pa.float64())])
@@ -66,7 +65,7 @@ def opened(origin: Origin, samples: Path) -> Iterator[Ledgers]:
     """
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder("card"))
-        database = stack.enter_context(scratch_database(MEMORY_LIMIT))
+        database = stack.enter_context(scratch_database())
         digests: dict[str, str] = {}
         of_stages: list[str] = []
         for name, place, files in _tables(origin, samples):

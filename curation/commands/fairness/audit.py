@@ -27,8 +27,9 @@ from curation.commands.fairness.slices import (
 )
 from curation.commands.order.observe import shadow_fraction
 from curation.commands.report.criteria import criteria_of, scores_in
-from curation.commands.report.ledgers import batches, column_names
+from curation.commands.report.ledgers import column_names
 from curation.dataset.labelled import read_label_set
+from curation.dataset.ledger import ledger_batches
 from curation.dataset.manifest import Manifest
 from curation.dataset.stages import CURATE
 from curation.dataset.tombstones import consult
@@ -215,7 +216,7 @@ def _read(folder: Path, manifest: Manifest) -> tuple[AuditRows, dict[str, Filter
     for report in manifest.shards:
         with local_copy(report.file(folder, ".parquet")) as path:
             there = [name for name in OF_FACES if name in column_names(path)]
-            for batch in batches(path, [*WANTED, *there, *dict.fromkeys(one.column for one in criteria)]):
+            for batch in ledger_batches(path, [*WANTED, *there, *dict.fromkeys(one.column for one in criteria)]):
                 by = np.array([name or "" for name in batch.column("rejected_by").to_pylist()])
                 kept = batch.column("kept").to_numpy(zero_copy_only=False)
                 ours = kept | np.isin(by, names)

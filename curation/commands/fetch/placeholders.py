@@ -4,17 +4,21 @@ Dead links serve placeholders that a downloader takes for success. Every picture
 named here: as a `placeholder` where many addresses serve it and most of them promised another size, else as a `copy`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.storage.scratch import scratch_database
+from curation.dataset.ledger import NUM_ROW_GROUP_ROWS
+from curation.storage.scratch import insert, scratch_database
 
 if TYPE_CHECKING:
+    import duckdb
+
     from curation.recipe.settings import FetchSettings
 
 SCHEMA = pa.schema(
@@ -31,7 +35,6 @@ SCHEMA = pa.schema(
 )
 """`same` is `sha256` or `phash`; `best_uid` has the largest native face among its equals, ties by uid."""
 
-MEMORY_LIMIT = "1GB"
 FINDINGS_SQL = r"""
 WITH arrived AS (
     SELECT uid, sha256, phash, coalesce(contradicts_size, FALSE) AS contradicts, coalesce(face_side, 0.0) AS face_side,
@@ -52,34 +55,50 @@ WITH arrived AS (
 -- A look that belongs to one file only says nothing that the file's own bytes do not say.
 SELECT uid, finding, same, hash, num_urls, num_hosts, num_contradicting, best_uid
 FROM members JOIN judged USING (same, hash) WHERE same = 'sha256' OR num_files > 1
-ORDER BY finding DESC, same DESC, hash, uid
 """
+ORDER = "finding DESC, same DESC, hash, uid"
+SUMMARY_SQL = """
+SELECT finding, count(DISTINCT uid), count(DISTINCT hash) FILTER (same = 'sha256') FROM findings GROUP BY finding
+"""
+COLUMNS = {
+    "uid": "VARCHAR", "url": "VARCHAR", "sha256": "VARCHAR", "phash": "VARCHAR", "kept": "BOOLEAN",
+    "contradicts_size": "BOOLEAN", "face_side": "DOUBLE",
+}  # fmt: skip
+CREATE_SQL = f"CREATE TABLE ledger ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})"
 
 
-def find(ledgers: Sequence[Path], settings: "FetchSettings") -> pa.Table:
-    """Return the findings over the ledgers of all shards, in an order of their own."""
-    if not ledgers:
-        return SCHEMA.empty_table()
+@dataclass(frozen=True)
+class Findings:
+    """What was found, in a database that ends with the block that opened it."""
+
+    database: "duckdb.DuckDBPyConnection"
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield all rows in an order of their own, some at a time."""
+        rows = self.database.execute(f"SELECT * FROM findings ORDER BY {ORDER}")
+        while group := rows.fetchmany(NUM_ROW_GROUP_ROWS):
+            yield pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in group], SCHEMA)
+
+    def summary(self) -> dict[str, dict[str, int]]:
+        """Return for each finding how many pictures it names, and how many different ones they are."""
+        counts = {finding: (num_urls, num) for finding, num_urls, num in self.database.execute(SUMMARY_SQL).fetchall()}
+        names = ("num_urls", "num_pictures")
+        return {name: dict(zip(names, counts.get(name, (0, 0)), strict=True)) for name in ("copy", "placeholder")}
+
+
+@contextmanager
+def found_in(ledgers: Sequence[Path], settings: "FetchSettings") -> Iterator[Findings]:
+    """Find out what only the ledgers of all shards tell."""
     query = FINDINGS_SQL.replace("$hosts", str(settings.placeholder_hosts)).replace(
         "$urls", str(settings.placeholder_urls)
     )
-    columns = ["uid", "url", "sha256", "phash", "kept", "contradicts_size", "face_side"]
-    with scratch_database(MEMORY_LIMIT) as database:
-        for number, path in enumerate(ledgers):
-            with path.open("rb") as file:
-                database.register("one", pq.read_table(file, columns=columns))
-            database.execute("INSERT INTO ledger FROM one" if number else "CREATE TABLE ledger AS FROM one")
-            database.unregister("one")
-        return database.sql(query).to_arrow_table().cast(SCHEMA)
+    with scratch_database() as database:
+        database.execute(CREATE_SQL)
+        insert(database, "INSERT INTO ledger BY NAME FROM came", (_read(path) for path in ledgers))
+        database.execute(f"CREATE TABLE findings AS {query}")
+        yield Findings(database)
 
 
-def summary(findings: pa.Table) -> dict[str, dict[str, int]]:
-    """Return for each finding how many pictures it names, and how many different ones they are."""
-    counts: dict[str, dict[str, int]] = {}
-    for name in ("copy", "placeholder"):
-        rows = findings.filter(pc.equal(findings["finding"], name))
-        counts[name] = {
-            "num_urls": len(rows["uid"].unique()),
-            "num_pictures": len(rows.filter(pc.equal(rows["same"], "sha256"))["hash"].unique()),
-        }
-    return counts
+def _read(path: Path) -> pa.Table:
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=list(COLUMNS)).replace_schema_metadata()

@@ -25,7 +25,8 @@ from curation.commands.fetch.again import (
 from curation.commands.fetch.blocked import blocked_by, why_not
 from curation.commands.fetch.download import Downloads, UrlOutcome, download, warm_up
 from curation.commands.fetch.hash_lists import HashMatcher, load_matchers
-from curation.commands.fetch.placeholders import find, summary
+from curation.commands.fetch.placeholders import SCHEMA as SCHEMA_OF_FINDINGS
+from curation.commands.fetch.placeholders import found_in
 from curation.commands.fetch.politeness import HOST_UNREACHABLE
 from curation.commands.fetch.rows import (
     LEDGER_SCHEMA,
@@ -38,7 +39,7 @@ from curation.commands.fetch.rows import (
     withhold,
 )
 from curation.commands.rank.stage import is_selection
-from curation.dataset.ledger import base_row, write_table
+from curation.dataset.ledger import base_row, write_tables
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
 from curation.dataset.stages import BLOCKED_NAME, FETCH, FINDINGS_NAME, LEDGER_NAME, RANK
 from curation.dataset.tombstones import Tombstones, consult
@@ -219,10 +220,10 @@ def _find_placeholders(
 ) -> tuple[dict[str, FileRecord], dict[str, dict[str, int]]]:
     """Write what only all shards together show, and return the file's record and its sums."""
     shards = sorted(outcome.shard for outcome in outcomes if isinstance(outcome, ShardReport))
-    findings = find([target / f"{shard}.parquet" for shard in shards], recipe.file.fetch)
     footer = {"stage": FETCH.name, "recipe_digest": digest(_inside(recipe.file.fetch, recipe.file.decode))}
-    record = publish(target / FINDINGS_NAME, lambda temp: write_table(temp, findings, footer))
-    return {FINDINGS_NAME: record}, summary(findings)
+    with found_in([target / f"{shard}.parquet" for shard in shards], recipe.file.fetch) as findings:
+        write = partial(write_tables, tables=findings.tables(), schema=SCHEMA_OF_FINDINGS, footer=footer)
+        return {FINDINGS_NAME: publish(target / FINDINGS_NAME, write)}, findings.summary()
 
 
 def _tell_of_withheld(target: Path, outcomes: Sequence[Outcome]) -> None:

@@ -1,25 +1,23 @@
 """Prepares `pack` without some images: shards keep their cuts, index and ledger follow, an empty shard goes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from curation.commands.caption.beside import places_in, places_of
+from curation.commands.caption.beside import nobody, places_in, places_of
 from curation.commands.caption.stage import captions_of_folder
 from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, state_of, whole_file
-from curation.commands.pack.placement import Placed
-from curation.commands.pack.stage import (
-    CAPTIONS_FROM,
-    left_out,
-    pack_jobs,
-    pack_work,
-    pack_work_id,
-    place_samples,
-)
-from curation.dataset.ledger import count_rejections, read_ledger, write_table
+from curation.commands.pack.plan import chosen, placed_of, planned
+from curation.commands.pack.stage import CAPTIONS_FROM, pack_jobs, pack_work, pack_work_id
+from curation.dataset.ledger import in_row_groups, ledger_batches, read_ledger, rejections_of, write_tables
 from curation.dataset.manifest import (
     BEFORE_FORGET,
     MADE_FROM,
@@ -36,7 +34,9 @@ from curation.run.journal import Preparation
 from curation.run.lookup import is_in
 from curation.run.target import work_of
 from curation.storage.paths import local_copy
-from curation.storage.publish import read_sealed, record_of, sealed_bytes
+from curation.storage.publish import FileRecord, read_sealed, record_of, sealed_bytes
+
+WHY = ["rejected_by", "reason"]
 
 
 def bury_packed(
@@ -62,19 +62,10 @@ def bury_packed(
         return
     if stage.new == stage.old and not work and not _has_others(stage, uids):
         return
-    tables = {shard: _table(stage, report, preparation) for shard, report in sorted(stage.new.items())}
-    rest = _rest(stage, uids, [tables.pop(shard) for shard in empty])
+    files, rejected = _put_tables(stage, recipe, uids, empty, preparation)
     for shard in empty:
         _take_out(stage, shard, preparation)
-    packed = pa.concat_tables([*tables.values()] or [rest.schema.empty_table()])
-    footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
-    ledger, index = pa.concat_tables([packed, rest]), packed.filter(packed["kept"])
-    files = dict(stage.manifest.files)
-    for name, table in ((INDEX_NAME, index), (LEDGER_NAME, ledger)):
-        write = partial(write_table, table=table, footer=footer)
-        files[name] = preparation.put(stage.file(name), stage.manifest.files[name], write)
-    rows = rest.select(["kept", "rejected_by", "reason"]).to_pylist()
-    changes: dict[str, Any] = {"files": files, "rejected_before": count_rejections(rows), **work}
+    changes: dict[str, Any] = {"files": files, "rejected_before": rejected, **work}
     extra = _extra(stage.manifest, before if work else None, stage.captions)
     changes |= {"extra": extra} if extra != stage.manifest.extra else {}
     put_records(stage, preparation, told, **changes)
@@ -99,14 +90,15 @@ def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[
     """
     if curated.manifest is None:
         return None
-    seats: dict[str, set[int]] = {}
     source = curated.place.folder
     replies = captions_of_folder(source)
-    told = places_in(replies, source) if (replies / MANIFEST_NAME).is_file() else {}
-    for seat in place_samples(source, curated.manifest, told=told)[0]:
-        if seat.uid in uids:
-            seats.setdefault(seat.source_shard, set()).add(seat.row)
-    return {shard: frozenset(rows) for shard, rows in seats.items()}
+    told = places_in(replies, source) if (replies / MANIFEST_NAME).is_file() else nobody
+    seats: dict[str, frozenset[int]] = {}
+    with chosen(source, curated.manifest, told=told) as choice:
+        for number, report in enumerate(curated.manifest.shards):
+            placed, _ = placed_of(choice, number)
+            seats[report.shard] = frozenset(seat.row for seat in placed if seat.uid in uids)
+    return {shard: rows for shard, rows in seats.items() if rows}
 
 
 def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str]) -> dict[str, str]:
@@ -119,31 +111,58 @@ def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str
     if claimed is None or not (is_late or claimed["work_digest"] == pack_work(was, recipe)):
         return {}  # packed from something else: running `pack` again is refused or does it anew
     is_ = replace(was, shards=tuple(before.new.values()))
-    out = left_out(before.place.folder, was, recipe, stage.place.folder, stage.manifest)
-    placed, _ = place_samples(before.place.folder, was, out=out, told=places_of(before.place.folder, recipe))
-    left = [replace(seat, is_forgotten=seat.is_forgotten or seat.uid in uids) for seat in placed]
-    old, new = _work_ids(stage, before, recipe, was, placed), _work_ids(stage, before, recipe, is_, left)
-    for shard, report in stage.new.items():
-        if (is_late or report.work_id == old.get(shard)) and shard in new:
-            stage.new[shard] = replace(report, work_id=new[shard])
+    source, target = before.place.folder, stage.place.folder
+    with ExitStack() as stack:
+        with chosen(source, was, recipe, places_of(source, recipe), target, stage.manifest) as choice:
+            plan = stack.enter_context(planned(choice, recipe))
+        old, new = (pack_jobs(source, target, recipe, curated, plan) for curated in (was, is_))
+        for shard, seats in plan.chunks:
+            left = tuple(replace(seat, is_forgotten=True) if seat.uid in uids else seat for seat in seats)
+            is_known = shard in stage.new and (
+                is_late or stage.new[shard].work_id == pack_work_id(old.of(shard, seats))
+            )
+            if is_known and not all(seat.is_forgotten for seat in left):
+                stage.new[shard] = replace(stage.new[shard], work_id=pack_work_id(new.of(shard, left)))
     work = pack_work(is_, recipe)
     return {} if work == claimed["work_digest"] else {"work_digest": work}
-
-
-def _work_ids(
-    stage: StageBurial, before: StageBurial, recipe: Recipe, curated: Manifest, placed: Sequence[Placed]
-) -> dict[str, str]:
-    jobs = pack_jobs(before.place.folder, stage.place.folder, recipe, curated, placed, None)
-    return {job.shard: pack_work_id(job) for job in jobs}
 
 
 def _has_others(stage: StageBurial, uids: frozenset[str]) -> bool:
     """Whether an image is among those that `pack` never packed."""
     assert stage.manifest is not None
     with whole_file(stage.place.folder / LEDGER_NAME, stage.manifest.files[LEDGER_NAME]) as copy:
-        table = read_ledger(copy, ["uid", "rejected_by"])
-    rows = table.filter(is_in(table["uid"], uids)).to_pylist()
-    return any(row["rejected_by"] != FORGET for row in rows)
+        batches = map(pa.table, ledger_batches(copy, ["uid", "rejected_by"]))
+        rows = (row for table in batches for row in table.filter(is_in(table["uid"], uids)).to_pylist())
+        return any(row["rejected_by"] != FORGET for row in rows)
+
+
+def _put_tables(
+    stage: StageBurial, recipe: Recipe, uids: frozenset[str], empty: Sequence[str], preparation: Preparation
+) -> tuple[dict[str, FileRecord], dict[str, dict[str, int]]]:
+    """Prepare index and ledger; return the manifest's files, and the rejections of what is in no shard."""
+    assert stage.manifest is not None
+    files, rejected = dict(stage.manifest.files), Counter[tuple[str, str]]()
+    packed = [report for shard, report in sorted(stage.new.items()) if shard not in empty]
+    emptied = [stage.new[shard] for shard in empty]
+    footer = {"stage": PACK.name, "recipe_name": recipe.name, "recipe_digest": recipe.digest}
+    with whole_file(stage.place.folder / LEDGER_NAME, files[LEDGER_NAME]) as copy:
+        schema = pq.read_schema(copy).remove_metadata()
+
+        def tables(reports: Sequence[ShardReport]) -> Iterator[pa.Table]:
+            return (_table(stage, report, preparation) for report in reports)
+
+        def rest() -> Iterator[pa.Table]:
+            """Yield the rows of what is in no shard: what never was, then what filled a shard that is empty now."""
+            for table in chain(_left(stage, copy, uids), tables(emptied)):
+                rejected.update((row["rejected_by"], row["reason"]) for row in table.select(WHY).to_pylist())
+                yield table
+
+        ledger = chain(tables(packed), in_row_groups(rest(), sum(report.num_seen for report in packed)))
+        index = (table.filter(table["kept"]) for table in tables(packed))
+        for name, whole in ((INDEX_NAME, index), (LEDGER_NAME, ledger)):
+            write = partial(write_tables, tables=whole, schema=schema, footer=footer)
+            files[name] = preparation.put(stage.file(name), files[name], write)
+    return files, rejections_of(rejected)
 
 
 def _table(stage: StageBurial, report: ShardReport, preparation: Preparation) -> pa.Table:
@@ -154,13 +173,12 @@ def _table(stage: StageBurial, report: ShardReport, preparation: Preparation) ->
         return read_ledger(copy).replace_schema_metadata()
 
 
-def _rest(stage: StageBurial, uids: frozenset[str], emptied: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of what is in no shard: what never was, then what filled a shard that is empty now."""
-    assert stage.manifest is not None
+def _left(stage: StageBurial, ledger: Path, uids: frozenset[str]) -> Iterator[pa.Table]:
+    """Yield the rows behind those of the shards as they will be: of what never was in one."""
     num_packed = sum(report.num_seen for report in stage.old.values())
-    with whole_file(stage.place.folder / LEDGER_NAME, stage.manifest.files[LEDGER_NAME]) as copy:
-        rest = read_ledger(copy).replace_schema_metadata().slice(num_packed)
-    return pa.concat_tables([bury(rest, is_in(rest["uid"], uids)), *emptied])
+    for table in map(pa.table, ledger_batches(ledger)):
+        rest, num_packed = table.slice(num_packed).replace_schema_metadata(), max(0, num_packed - table.num_rows)
+        yield bury(rest, is_in(rest["uid"], uids))
 
 
 def _take_out(stage: StageBurial, shard: str, preparation: Preparation) -> None:

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from curation.commands.caption.arrived import files_of, lines_without
 from curation.commands.caption.shard import caption_work_id
 from curation.commands.curate import curate_work_id_of
-from curation.commands.fetch.placeholders import find, summary
+from curation.commands.fetch.placeholders import found_in
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work_id
 from curation.commands.pack.members import picture_offsets
-from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table
+from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table, write_tables
 from curation.dataset.manifest import (
     BEFORE_FORGET,
     MADE_FROM,
@@ -128,11 +128,13 @@ def bury_selection(stage: StageBurial, preparation: Preparation, uids: frozenset
 
 def _rows_of(path: Path, uids: frozenset[str], columns: list[str]) -> list[dict[str, Any]]:
     """Return some columns of the rows of these images that are no tombstones yet."""
-    table = pq.read_table(path, columns=columns, partitioning=None)
-    mask = is_in(table["uid"], uids)
-    if "rejected_by" in columns:
-        mask = pc.and_(mask, _living(table))
-    rows: list[dict[str, Any]] = table.filter(mask).to_pylist()
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetFile(path) as file:
+        for table in map(pa.table, file.iter_batches(columns=columns, use_threads=False)):
+            mask = is_in(table["uid"], uids)
+            if "rejected_by" in columns:
+                mask = pc.and_(mask, _living(table))
+            rows += table.filter(mask).to_pylist()
     return rows
 
 
@@ -270,15 +272,17 @@ def find_again(stage: StageBurial, preparation: Preparation) -> dict[str, Any]:
         name = report.file(stage.place.folder, ".parquet").name
         prepared = preparation.path_of(stage.file(name))
         ledgers.append(prepared if prepared.exists() else stage.place.folder / name)
-    findings = find(ledgers, recipe.file.fetch)
     old = stage.manifest.files[FINDINGS_NAME]
     with whole_file(stage.place.folder / FINDINGS_NAME, old) as copy:
-        footer = _said(read_ledger(copy).schema.metadata)
-    write = partial(write_table, table=findings, footer=footer)
-    record = preparation.put(stage.file(FINDINGS_NAME), old, write)
+        schema = pq.read_schema(copy)
+    with found_in(ledgers, recipe.file.fetch) as findings:
+        plain = schema.remove_metadata()
+        write = partial(write_tables, tables=findings.tables(), schema=plain, footer=_said(schema.metadata))
+        record = preparation.put(stage.file(FINDINGS_NAME), old, write)
+        told = findings.summary()
     return {
         "files": {**stage.manifest.files, FINDINGS_NAME: record},
-        "extra": {**stage.manifest.extra, "findings": summary(findings)},
+        "extra": {**stage.manifest.extra, "findings": told},
     }
 
 

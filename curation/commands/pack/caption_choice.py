@@ -30,9 +30,10 @@ INSERT INTO often SELECT digest FROM captions JOIN pictures USING (shard, number
 WHERE digest NOT IN (SELECT digest FROM often) GROUP BY digest HAVING count(DISTINCT (shard, number)) > {most}
 """
 SPARED_SQL = """
-SELECT shard, number, list(place ORDER BY place) FROM captions JOIN pictures USING (shard, number)
-WHERE digest IN (SELECT digest FROM often) GROUP BY shard, number ORDER BY shard, number
+SELECT shard, number, list(place ORDER BY place) AS places FROM captions JOIN pictures USING (shard, number)
+WHERE digest IN (SELECT digest FROM often) GROUP BY shard, number
 """
+"""Those in `pictures` some of whose captions are in `often`, and the places of these."""
 
 
 def fault_of(facts: CaptionFacts, settings: CaptionSettings) -> str | None:
@@ -121,15 +122,13 @@ def _told(
             yield {"number": number, "place": len(row["captions"]), "digest": new[row["uid"]], "fault": None}
 
 
-def without_fit_caption(database: "duckdb.DuckDBPyConnection") -> list[tuple[int, int, str]]:
-    """Take everyone out of `pictures` of whom `captions` has none that is fit; return (shard, number, reason).
+def take_out_unfit(database: "duckdb.DuckDBPyConnection") -> None:
+    """Take everyone out of `pictures` of whom `captions` has none that is fit, and name them in `unfit` with a reason.
 
     What `often` names is not fit; of whom all fit ones are among these so is `caption_repeated`, everyone else bears
     the fault of the first caption.
     """
     database.execute(OUT_SQL)
-    rows: list[tuple[int, int, str]] = database.execute("SELECT * FROM unfit ORDER BY shard, number").fetchall()
-    return rows
 
 
 def finds_repeats(database: "duckdb.DuckDBPyConnection", settings: CaptionSettings) -> bool:
@@ -138,9 +137,3 @@ def finds_repeats(database: "duckdb.DuckDBPyConnection", settings: CaptionSettin
         return False
     ((num_new,),) = database.execute(OFTEN_SQL.format(most=settings.max_repeats)).fetchall()
     return bool(num_new)
-
-
-def repeated_captions(database: "duckdb.DuckDBPyConnection") -> list[tuple[int, int, list[int]]]:
-    """Return (shard, number, places) of those in `pictures` some of whose captions are in `often`."""
-    rows: list[tuple[int, int, list[int]]] = database.execute(SPARED_SQL).fetchall()
-    return rows

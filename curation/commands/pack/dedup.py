@@ -4,26 +4,17 @@ Whether pictures that are nearly one count as one (`near_duplicates`), and which
 (`caption_choice`), the recipe says.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.commands.caption.beside import Places, captions_of_shard, places_of, reports_for
+from curation.commands.caption.beside import Places, captions_of_shard, reports_for
 from curation.commands.caption.checks import digest_of
 from curation.commands.caption.stage import captions_of_folder
-from curation.commands.pack.caption_choice import (
-    REPEATED,
-    finds_repeats,
-    repeated_captions,
-    told_captions,
-    without_fit_caption,
-)
-from curation.commands.pack.left_out import LeftOut, Position
+from curation.commands.pack.caption_choice import REPEATED, SPARED_SQL, finds_repeats, take_out_unfit, told_captions
 from curation.commands.pack.near_duplicates import NEAR_DUPLICATE, near_duplicates_in
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import Tombstones
@@ -31,20 +22,28 @@ from curation.errors import ShardError
 from curation.measure.columns import CAPTIONS
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CaptionSettings
-from curation.storage.scratch import scratch_database
+from curation.storage.scratch import insert
 
 if TYPE_CHECKING:
     import duckdb
 
     from curation.dataset.manifest import Manifest
 
-MEMORY_LIMIT = "1GB"
 FACES, FACE_SIDE = "faces", "largest_face_side_px"
 """The filter and the score of it that say how large a picture's native face is."""
 LOOK, HASHES = "look", ("phash", "fine_phash")
 """The filter and those of its evidence by which near duplicates are found."""
 SAME = {"uid": "duplicate_uid", "sha256": "duplicate_bytes"}
 """What two samples may share -> the reason for which the lesser one stays out, in this order."""
+CREATE_SQL = """
+CREATE TABLE everyone (
+    uid VARCHAR, sha256 VARCHAR, num_captions INTEGER, face_side DOUBLE, shard INTEGER, number INTEGER{hashes}
+);
+CREATE TABLE captions (shard INTEGER, number INTEGER, place INTEGER, digest VARCHAR, fault VARCHAR);
+CREATE TABLE often (digest VARCHAR);
+CREATE TABLE held (shard INTEGER, number INTEGER);
+CREATE TABLE duplicates (shard INTEGER, number INTEGER, reason VARCHAR)
+"""
 LESSER_SQL = """
 CREATE OR REPLACE TEMP TABLE lesser AS
 SELECT shard, number FROM (
@@ -55,37 +54,50 @@ SELECT shard, number FROM (
 )
 WHERE place > 1
 """
-DELETE_SQL = """
-DELETE FROM pictures USING lesser WHERE pictures.shard = lesser.shard AND pictures.number = lesser.number
-"""
+DELETE_SQL = "DELETE FROM pictures USING {out} AS o WHERE pictures.shard = o.shard AND pictures.number = o.number"
+UNFIT = "(SELECT shard, number FROM left_out WHERE of_shard IS NULL AND len(captions) = 0)"
+"""Who has no fit caption, of those whom a recipe leaves out."""
 
 
-def duplicates_among(
-    source: Path,
-    curated: "Manifest",
-    left_out: Mapping[Position, LeftOut] = MappingProxyType({}),
-    told: Places = MappingProxyType({}),
-) -> dict[Position, str]:
-    """Return (shard, row) -> reason of every kept sample with a caption that a better one stands for.
+def fill(
+    database: "duckdb.DuckDBPyConnection", source: Path, curated: "Manifest", told: Places, *, with_looks: bool
+) -> None:
+    """Put what is compared of every sample that may be packed into the table `everyone`; make the tables besides.
+
+    `told` says who has a new caption.
+
+    Raises:
+        ShardError: a ledger lacks what is compared.
+    """
+    has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
+    hashes = "".join(f", {name} VARCHAR" for name in HASHES) if with_looks else ""
+    database.execute(CREATE_SQL.format(hashes=hashes))
+    rows = (
+        _numbered(_rows(report.file(source, ".parquet"), has_faces, with_looks, told(report.shard)), shard)
+        for shard, report in enumerate(curated.shards)
+    )
+    insert(database, "INSERT INTO everyone BY NAME FROM came", rows)
+
+
+def find_duplicates(database: "duckdb.DuckDBPyConnection") -> None:
+    """Name in the table `duplicates` every sample of `everyone` that a better one stands for, and the reason.
 
     First of each uid, then of equal bytes, the sample with the largest native face is the best, then the one with the
     most captions, then the smaller uid, then the one that came first. Equal bytes have equal faces, so that the face
-    decides between samples of one uid alone. Where the recipe has no faces, all are alike. Whoever `left_out` says has
-    no fit caption stands for nobody. `told` says who has a new caption.
+    decides between samples of one uid alone. Where the recipe has no faces, all are alike. Who has no fit caption by
+    the table `left_out` stands for nobody.
     """
-    reasons: dict[Position, str] = {}
-    numbers = {report.shard: number for number, report in enumerate(curated.shards)}
-    with _pictures(source, curated, told, with_looks=False) as database:
-        unfit = [(numbers[shard], row) for (shard, row), one in left_out.items() if one.is_unfit]
-        _take_out(database, unfit)
-        for same, reason in SAME.items():
-            lesser = _without_lesser(database, same)
-            reasons |= {(curated.shards[shard].shard, number): reason for shard, number in lesser}
-    return reasons
+    database.execute("CREATE OR REPLACE TABLE pictures AS FROM everyone")
+    database.execute(DELETE_SQL.format(out=UNFIT))
+    for same, reason in SAME.items():
+        _take_out_lesser(database, same)
+        database.execute("INSERT INTO duplicates SELECT shard, number, ? FROM lesser", [reason])
 
 
-def left_out_among(source: Path, curated: "Manifest", recipe: Recipe, stones: Tombstones) -> dict[Position, LeftOut]:
-    """Return whom a recipe leaves out beside those of `duplicates_among`: by their captions, then for a better one.
+def leave_out(
+    database: "duckdb.DuckDBPyConnection", source: Path, curated: "Manifest", recipe: Recipe, stones: Tombstones
+) -> None:
+    """Name in the table `left_out` whom a recipe leaves out beside duplicates: for their captions, or for a better one.
 
     Who has no fit caption is out first and stands for nobody. How many share a text is counted over those who would be
     packed; where that makes a text unfit, all is chosen again without it. Of those who stay, the captions that too many
@@ -95,53 +107,42 @@ def left_out_among(source: Path, curated: "Manifest", recipe: Recipe, stones: To
     Raises:
         ShardError: a ledger lacks what is asked of a kept sample.
     """
-    settings, captions, told = recipe.file.pack, recipe.file.captions, places_of(source, recipe)
-    with _pictures(source, curated, told, with_looks=settings.near_duplicate_bits is not None) as database:
-        held = list(_held(source, curated, stones))
-        if captions is None:
-            return _choose(database, curated, recipe, held)
-        for shard, facts in _captions(source, curated, captions, recipe):
-            _insert(database, "captions", facts, shard)
-        database.execute("CREATE TABLE candidates AS FROM pictures")
-        left_out = _choose(database, curated, recipe, held)
-        while finds_repeats(database, captions):
-            database.execute("CREATE OR REPLACE TABLE pictures AS FROM candidates")
-            left_out = _choose(database, curated, recipe, held)
-        for shard, number, places in repeated_captions(database):
-            left_out[curated.shards[shard].shard, number] = LeftOut(REPEATED, captions=tuple(places))
-    return left_out
+    settings = recipe.file.captions
+    insert(database, "INSERT INTO held FROM came", _held(source, curated, stones))
+    if settings is not None:
+        insert(database, "INSERT INTO captions BY NAME FROM came", _captions(source, curated, settings, recipe))
+    _choose(database, recipe)
+    while settings is not None and finds_repeats(database, settings):
+        _choose(database, recipe)
+    if settings is not None:
+        database.execute(
+            f"INSERT INTO left_out SELECT shard, number, '{REPEATED}', NULL, NULL, places FROM ({SPARED_SQL})"
+        )
 
 
-def _choose(
-    database: "duckdb.DuckDBPyConnection", curated: "Manifest", recipe: Recipe, held: Iterable[tuple[int, int]]
-) -> dict[Position, LeftOut]:
+def _choose(database: "duckdb.DuckDBPyConnection", recipe: Recipe) -> None:
     """Take out of `pictures` who has no fit caption, then all but the best of what is the same or nearly so.
 
-    `held` are not near anybody.
+    Those in `held` are not near anybody.
     """
-    names, settings = [report.shard for report in curated.shards], recipe.file.pack
-    left_out: dict[Position, LeftOut] = {}
+    settings = recipe.file.pack
+    database.execute("CREATE OR REPLACE TABLE pictures AS FROM everyone; DELETE FROM left_out")
     if recipe.file.captions is not None:
-        unfit = without_fit_caption(database)
-        left_out |= {(names[shard], number): LeftOut(reason) for shard, number, reason in unfit}
+        take_out_unfit(database)
+        database.execute("INSERT INTO left_out SELECT shard, number, reason, NULL, NULL, [] FROM unfit")
     for same in SAME:
-        _without_lesser(database, same)
-    _take_out(database, held)
+        _take_out_lesser(database, same)
+    database.execute(DELETE_SQL.format(out="held"))
     if settings.near_duplicate_bits is not None:
-        bits, fine_bits = settings.near_duplicate_bits, settings.near_duplicate_fine_bits
-        near = dict(near_duplicates_in(database, bits, fine_bits))
-        left_out |= {
-            (names[one], number): LeftOut(NEAR_DUPLICATE, (names[other], best))
-            for (one, number), (other, best) in near.items()
-        }
-        _take_out(database, near)
-    return left_out
+        near_duplicates_in(database, settings.near_duplicate_bits, settings.near_duplicate_fine_bits)
+        database.execute(
+            f"INSERT INTO left_out SELECT shard, number, '{NEAR_DUPLICATE}', of_shard, of_number, [] FROM near"
+        )
+        database.execute(DELETE_SQL.format(out="near"))
 
 
-def _captions(
-    source: Path, curated: "Manifest", settings: CaptionSettings, recipe: Recipe
-) -> Iterator[tuple[int, pa.Table]]:
-    """Yield the number of each shard, and what is to be known of its captions, a new one behind the others."""
+def _captions(source: Path, curated: "Manifest", settings: CaptionSettings, recipe: Recipe) -> Iterator[pa.Table]:
+    """Yield what is to be known of the captions of each shard, a new one behind the others."""
     folder = captions_of_folder(source)
     replies = reports_for(source, recipe)
     for shard, report in enumerate(curated.shards):
@@ -149,63 +150,25 @@ def _captions(
         rows = read_ledger(ledger, ["uid", "kept", CAPTIONS]).to_pylist()
         new = captions_of_shard(folder, replies[report.shard]) if report.shard in replies else {}
         digests = {uid: digest_of(caption.text) for uid, caption in new.items()}
-        yield shard, told_captions(rows, settings, ledger, digests)
+        yield _numbered(told_captions(rows, settings, ledger, digests), shard)
 
 
-@contextmanager
-def _pictures(
-    source: Path, curated: "Manifest", told: Places, *, with_looks: bool
-) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """Yield a database whose table `pictures` holds what is compared of every sample that may be packed."""
-    has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
-    hashes = "".join(f", {name} VARCHAR" for name in HASHES) if with_looks else ""
-    new: dict[str, list[int]] = {}
-    for name, row in told:
-        new.setdefault(name, []).append(row)
-    with scratch_database(MEMORY_LIMIT) as database:
-        database.execute(
-            "CREATE TABLE pictures (uid VARCHAR, sha256 VARCHAR, num_captions INTEGER, face_side DOUBLE, "
-            f"shard INTEGER, number INTEGER{hashes})"
-        )
-        database.execute(
-            "CREATE TABLE captions (shard INTEGER, number INTEGER, place INTEGER, digest VARCHAR, fault VARCHAR)"
-        )
-        database.execute("CREATE TABLE often (digest VARCHAR)")
-        for shard, report in enumerate(curated.shards):
-            rows = _rows(report.file(source, ".parquet"), has_faces, with_looks, new.get(report.shard, ()))
-            _insert(database, "pictures", rows, shard)
-        yield database
+def _numbered(rows: pa.Table, shard: int) -> pa.Table:
+    return rows.append_column("shard", pa.array([shard] * len(rows), pa.int32())).replace_schema_metadata()
 
 
-def _insert(database: "duckdb.DuckDBPyConnection", table: str, rows: pa.Table, shard: int) -> None:
-    database.register("rows", rows)
-    database.execute(f"INSERT INTO {table} BY NAME SELECT *, {shard} AS shard FROM rows")
-    database.unregister("rows")
-
-
-def _take_out(database: "duckdb.DuckDBPyConnection", places: Iterable[tuple[int, int]]) -> None:
-    """Take out of `pictures` who has one of these shards and numbers."""
-    shards, numbers = zip(*places, strict=True) if (places := list(places)) else ((), ())
-    lesser = pa.table({"shard": pa.array(shards, pa.int32()), "number": pa.array(numbers, pa.int32())})
-    database.register("lesser_places", lesser)
-    database.execute("CREATE OR REPLACE TEMP TABLE lesser AS FROM lesser_places")
-    database.unregister("lesser_places")
-    database.execute(DELETE_SQL)
-
-
-def _without_lesser(database: "duckdb.DuckDBPyConnection", same: str) -> list[tuple[int, int]]:
-    """Take all but the best of those that share a column out of `pictures`; return their shards and numbers."""
+def _take_out_lesser(database: "duckdb.DuckDBPyConnection", same: str) -> None:
+    """Take all but the best of those that share a column out of `pictures`, and name them in `lesser`."""
     database.execute(LESSER_SQL.format(same=same))
-    lesser: list[tuple[int, int]] = database.sql("SELECT shard, number FROM lesser").fetchall()
-    database.execute(DELETE_SQL)
-    return lesser
+    database.execute(DELETE_SQL.format(out="lesser"))
 
 
-def _held(source: Path, curated: "Manifest", stones: Tombstones) -> Iterator[tuple[int, int]]:
+def _held(source: Path, curated: "Manifest", stones: Tombstones) -> Iterator[pa.Table]:
     """Yield the shard and number of each whom the tombstones hold."""
     for shard, report in enumerate(curated.shards if stones else ()):
         rows = read_ledger(report.file(source, ".parquet"), ["uid", "url", "sha256"]).to_pylist()
-        yield from ((shard, number) for number, row in enumerate(rows) if stones.hold_row(row))
+        numbers = [number for number, row in enumerate(rows) if stones.hold_row(row)]
+        yield pa.table({"shard": pa.array([shard] * len(numbers), pa.int32()), "number": pa.array(numbers, pa.int32())})
 
 
 def _rows(ledger: Path, has_faces: bool, with_looks: bool, new: Collection[int]) -> pa.Table:
@@ -218,7 +181,9 @@ def _rows(ledger: Path, has_faces: bool, with_looks: bool, new: Collection[int])
     table = table.append_column("number", pa.array(range(len(table)), pa.int32()))
     for name in HASHES * with_looks:
         table = table.append_column(name, pc.struct_field(table[f"{LOOK}_evidence"], name))
-    has_caption = pc.or_(pc.greater(table["num_captions"], 0), pc.is_in(table["number"], pa.array(new, pa.int32())))
+    has_caption = pc.or_(
+        pc.greater(table["num_captions"], 0), pc.is_in(table["number"], pa.array(list(new), pa.int32()))
+    )
     table = table.filter(pc.and_(table["kept"], has_caption))
     if with_looks and table[HASHES[0]].null_count:
         raise ShardError(f"{ledger}: lacks the look of {table[HASHES[0]].null_count} samples that are kept")

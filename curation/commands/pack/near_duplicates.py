@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from curation.storage.scratch import insert
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -31,7 +33,7 @@ SELECT row_number() OVER (ORDER BY face_side DESC, num_captions DESC, uid, shard
     ('0x' || phash)::UBIGINT AS phash, {words}
 FROM pictures WHERE bit_count(('0x' || phash)::UBIGINT) BETWEEN {least} AND {most};
 CREATE OR REPLACE TEMP TABLE nodes AS SELECT min(place) AS place, phash, {names} FROM looks GROUP BY phash, {names};
-CREATE OR REPLACE TEMP TABLE pairs (better BIGINT, worse BIGINT);
+CREATE OR REPLACE TABLE pairs (better BIGINT, worse BIGINT);
 """
 PAIRS_SQL = """
 INSERT INTO pairs SELECT better.place, worse.place FROM nodes AS better JOIN nodes AS worse
@@ -39,20 +41,20 @@ ON (better.phash & {key}::UBIGINT) = (worse.phash & {key}::UBIGINT) AND better.p
 WHERE bit_count(xor(better.phash, worse.phash)) <= {bits} AND {fine} <= {fine_bits}
 """
 OUT_SQL = """
-SELECT one.shard, one.number, other.shard, other.number
+CREATE OR REPLACE TABLE near AS
+SELECT one.shard, one.number, other.shard AS of_shard, other.number AS of_number
 FROM looks AS one JOIN nodes USING (phash, {names}) LEFT JOIN settled ON nodes.place = settled.worse
 JOIN looks AS other ON other.place = coalesce(settled.better, nodes.place)
 WHERE one.place <> other.place
-ORDER BY one.shard, one.number
 """
-_LESSER = pa.schema([("worse", pa.int64()), ("better", pa.int64())])
+NUM_PAIRS = 100_000
+"""Pairs that are in memory at a time."""
+_SETTLED = pa.schema([("worse", pa.int64()), ("better", pa.int64())])
 _NAMES = tuple(f"fine{i}" for i in range(NUM_WORDS))
 
 
-def near_duplicates_in(
-    database: "duckdb.DuckDBPyConnection", bits: int, fine_bits: int
-) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield (shard, number) of each picture that is out, and of the better one that stays for it, in order.
+def near_duplicates_in(database: "duckdb.DuckDBPyConnection", bits: int, fine_bits: int) -> None:
+    """Name in the table `near` who is out (shard, number), each with the better one that stays (of_shard, of_number).
 
     The table `pictures` (uid, num_captions, face_side, shard, number, phash, fine_phash) holds who is compared. Two are
     near whose hashes differ in at most `bits` of 64 and `fine_bits` of 256. The best has the largest face, then the
@@ -62,25 +64,33 @@ def near_duplicates_in(
     names, fine = ", ".join(_NAMES), " + ".join(f"bit_count(xor(better.{name}, worse.{name}))" for name in _NAMES)
     create = LOOKS_SQL.format(words=", ".join(words), names=names, least=MIN_SET_BITS, most=MAX_SET_BITS)
     database.execute(create)
-    ((num_nodes,),) = database.execute("SELECT count(*) FROM nodes").fetchall()
+    num_nodes, num_looks = _count(database, "nodes"), _count(database, "looks")
     for key in keys(bits, num_nodes):
         database.execute(PAIRS_SQL.format(key=key, bits=bits, fine=fine, fine_bits=fine_bits))
-    lesser = _lesser(database)
-    database.register("settled", pa.table({"worse": [*lesser], "better": [*lesser.values()]}, _LESSER))
-    rows = database.execute(OUT_SQL.format(names=names))
-    while batch := rows.fetchmany(10_000):
-        yield from (((one, number), (other, best)) for one, number, other, best in batch)
+    database.execute("CREATE OR REPLACE TABLE settled (worse BIGINT, better BIGINT)")
+    insert(database, "INSERT INTO settled FROM came", _settled(database, num_looks))
+    database.execute(OUT_SQL.format(names=names))
 
 
-def _lesser(database: "duckdb.DuckDBPyConnection") -> dict[int, int]:
-    """Return who is out for whom, by place: better ones come first, so each is settled when its turn comes."""
-    out: dict[int, int] = {}
-    pairs = database.execute("SELECT DISTINCT better, worse FROM pairs ORDER BY better, worse")
-    while batch := pairs.fetchmany(100_000):
+def _count(database: "duckdb.DuckDBPyConnection", table: str) -> int:
+    ((num_rows,),) = database.execute(f"SELECT count(*) FROM {table}").fetchall()
+    return int(num_rows)
+
+
+def _settled(database: "duckdb.DuckDBPyConnection", num_looks: int) -> Iterator[pa.Table]:
+    """Yield who is out for whom, by place: better ones come first, so each is settled when its turn comes.
+
+    A byte for each picture is all that is held.
+    """
+    is_out = bytearray(num_looks + 1)
+    pairs = database.cursor().execute("SELECT DISTINCT better, worse FROM pairs ORDER BY better, worse")
+    while batch := pairs.fetchmany(NUM_PAIRS):
+        out: list[tuple[int, int]] = []
         for better, worse in batch:
-            if better not in out:
-                out.setdefault(worse, better)
-    return out
+            if not is_out[better] and not is_out[worse]:
+                is_out[worse] = 1
+                out.append((worse, better))
+        yield pa.table({"worse": [w for w, _ in out], "better": [b for _, b in out]}, _SETTLED)
 
 
 def keys(bits: int, num_nodes: int) -> list[int]:

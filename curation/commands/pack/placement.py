@@ -2,13 +2,15 @@
 
 Source shards are put into an order drawn from the seed and taken a window at a time; the samples of a window are
 shuffled together, and the row of all windows is cut where a shard has its bytes. So no shard holds the large pictures,
-and a source shard is read for those final shards alone that its window fills, whatever the size of the dataset.
+and a source shard is read for those final shards alone that its window fills, whatever the size of the dataset. Nor is
+more in memory than a window at a time.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
+from typing import Any
 
 from curation.dataset.redaction import coarse_size
 from curation.images.containers import ImageFormat
@@ -38,28 +40,38 @@ class Placed:
     told: str = ""
     """What names the new caption that it has (`curation.commands.caption`); empty where it has none."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tell `pickle` how it is made again, in a third of the time that it takes by itself."""
+        told = self.num_bytes, self.is_forgotten, self.repeated, self.told
+        return Placed, (self.uid, self.source_shard, self.row, self.format, *told)
+
     @property
     def weight(self) -> int:
         """About how many bytes it takes in a tar; the same before and after it is forgotten."""
         return coarse_size(self.num_bytes) + NUM_OTHER_BYTES
 
 
-def shuffled(placed: Sequence[Placed], seed: int) -> Iterator[Placed]:
-    """Yield the seats in the order in which they are packed."""
-    shards: dict[str, list[Placed]] = {}
-    for seat in placed:
-        shards.setdefault(seat.source_shard, []).append(seat)
+Seats = Callable[[str], Sequence[Placed]]
+"""Returns the seats of a source shard by its name; asked once for each."""
+Chunk = tuple[str, tuple[Placed, ...]]
+"""A final shard's name, and its samples in order."""
+
+
+def shuffled(shards: Iterable[str], seats: Seats, seed: int) -> Iterator[Placed]:
+    """Yield the seats of all source shards in the order in which they are packed."""
     names = sorted(shards, key=lambda name: (_drawn(seed, name), name))
-    for first in range(0, len(names), NUM_WINDOW_SHARDS):
-        window = chain.from_iterable(shards.pop(name) for name in names[first : first + NUM_WINDOW_SHARDS])
-        yield from sorted(window, key=lambda seat: (_drawn(seed, seat.uid), seat.source_shard, seat.row))
+    filled = (here for here in map(seats, names) if here)
+    while window := list(islice(filled, NUM_WINDOW_SHARDS)):
+        yield from sorted(
+            chain.from_iterable(window), key=lambda seat: (_drawn(seed, seat.uid), seat.source_shard, seat.row)
+        )
 
 
-def cut(placed: Sequence[Placed], settings: PackSettings) -> Iterator[tuple[str, tuple[Placed, ...]]]:
-    """Yield (shard name, its samples in order): every shard but the last is as full as the settings let it be."""
+def cut(shards: Iterable[str], seats: Seats, settings: PackSettings) -> Iterator[Chunk]:
+    """Yield the final shards: every one but the last is as full as the settings let it be."""
     number, weight = 0, 0
     chunk: list[Placed] = []
-    for seat in shuffled(placed, settings.shuffle_seed):
+    for seat in shuffled(shards, seats, settings.shuffle_seed):
         is_full = weight + seat.weight > settings.max_shard_bytes or len(chunk) == settings.num_shard_samples
         if chunk and is_full:
             yield f"{number:05d}", tuple(chunk)

@@ -13,7 +13,6 @@ from curation.recipe.differences import RecipeChange, differences
 from curation.storage.publish import sha256_of
 from curation.storage.scratch import scratch_database
 
-MEMORY_LIMIT = "1GB"
 MAX_DIFFERENCES = 60
 CAME_IN, WENT_OUT, OTHER_REASON = "came in", "went out", "rejected otherwise"
 ONE_ROW_SQL = """
@@ -95,7 +94,7 @@ def compare(curated: FinishedStage, other: Path, num_per_sheet: int = NUM_PER_SH
     """
     before = _curated(other)
     paths = {name: _paths(stage) for name, stage in (("now", curated), ("before", before))}
-    with scratch_database(MEMORY_LIMIT) as database:
+    with scratch_database() as database:
         for name, files in paths.items():
             database.execute(ONE_ROW_SQL.format(name=name), [files])
         moves = tuple(SideChange(*row) for row in database.execute(COUNTS_SQL).fetchall())

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from curation.commands.report.criteria import Floats, ScoreColumn, scores_in
-from curation.commands.report.ledgers import batches, column_names
+from curation.commands.report.ledgers import column_names
 from curation.commands.report.proofs import NO_PROOFS, RunProofs
 from curation.commands.report.scores import ScoreSpread
+from curation.dataset.ledger import ledger_batches
 
 SEED = b"facecaptionhq report 1"
 NUM_PER_SHEET = 12
@@ -117,7 +118,7 @@ def choose(
     columns = ["uid", "kept", "rejected_by", "reason", *dict.fromkeys(side.criterion.column for side in near)]
     for path in ledgers:
         first = 0
-        for batch in batches(path, columns):
+        for batch in ledger_batches(path, columns):
             rows = _Rows(path.stem, first, tuple(batch.column("uid").to_pylist()), seed)
             _offer_groups(groups, batch, rows, num_per_sheet)
             for side, nearest in near.items():
@@ -147,7 +148,7 @@ def read_rows(
     wanted = np.array(sorted(rows), dtype=np.int64)
     chosen: dict[RowPlace, dict[str, Any]] = {}
     first = 0
-    for batch in batches(path, [*ROW_COLUMNS, *evidence]):
+    for batch in ledger_batches(path, [*ROW_COLUMNS, *evidence]):
         here = wanted[(wanted >= first) & (wanted < first + batch.num_rows)]
         for row, values in zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True):
             values["scores"] = {c.name: _score(values, c) for c in criteria}

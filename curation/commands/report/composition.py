@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 
 from curation.commands.report.choice import token_of
 from curation.commands.report.flow import FinishedStage
-from curation.commands.report.ledgers import batches, column_names, ledger_paths
+from curation.commands.report.ledgers import column_names, ledger_paths
 from curation.dataset.caption_facts import facts_of_all
 from curation.dataset.captions import captions_of
+from curation.dataset.ledger import ledger_batches
 from curation.dataset.rights import rights_of
 from curation.dataset.stages import PACK
 from curation.dataset.tar import read_samples
@@ -112,7 +113,7 @@ def _measured(ledgers: Sequence[Path]) -> list[Property]:
         return []
     columns = ["kept", *dict.fromkeys(column for own, *_ in asked.values() for column in own)]
     for path in ledgers:
-        for batch in batches(path, columns):
+        for batch in ledger_batches(path, columns):
             kept = batch.column("kept").to_numpy(zero_copy_only=False)
             for own, bins, _, _ in asked.values():
                 values = [_numbers(batch, column) for column in own]
@@ -165,7 +166,7 @@ def _sampled(ledgers: Sequence[Path]) -> dict[str, set[str]]:
     few = sorted(ledgers, key=lambda path: token_of(path.stem))[:NUM_SAMPLED_SHARDS]
     ranked: list[tuple[bytes, str, str]] = []
     for path in few:
-        for batch in batches(path, ["uid", "kept"]):
+        for batch in ledger_batches(path, ["uid", "kept"]):
             kept = batch.filter(batch.column("kept")).column("uid").to_pylist()
             ranked += [(token_of(uid), path.stem, uid) for uid in kept]
         ranked = sorted(ranked)[:NUM_SAMPLED]
@@ -178,7 +179,7 @@ def _sampled(ledgers: Sequence[Path]) -> dict[str, set[str]]:
 def _hosts(ledgers: Sequence[Path]) -> Property:
     seen, kept = Counter[str](), Counter[str]()
     for path in ledgers:
-        for batch in batches(path, ["url", "kept"]):
+        for batch in ledger_batches(path, ["url", "kept"]):
             hosts = pc.struct_field(pc.extract_regex(batch.column("url"), HOST), "host")
             for counter, chosen in ((seen, hosts), (kept, hosts.filter(batch.column("kept")))):
                 for pair in pc.value_counts(pc.utf8_lower(chosen)).to_pylist():
@@ -208,7 +209,7 @@ def _packed(stages: Sequence[FinishedStage]) -> Property:
     counts = Counter[str]()
     for path in ledger_paths(packed.folder, packed.manifest) if packed is not None else ():
         if "license" in column_names(path):
-            for batch in batches(path, ["license", "kept"]):
+            for batch in ledger_batches(path, ["license", "kept"]):
                 for pair in pc.value_counts(batch.filter(batch.column("kept")).column("license")).to_pylist():
                     counts[pair["values"] or "says nothing"] += pair["counts"]
     return Property("licence of what is packed", "all packed pictures", _listed(counts), has_seen=False)

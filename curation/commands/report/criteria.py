@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.commands.report.ledgers import batches
+from curation.dataset.ledger import ledger_batches
 
 Floats = npt.NDArray[np.float64]
 KEPT, REJECTED_HERE, REJECTED_ELSEWHERE = range(3)
@@ -78,7 +78,7 @@ def read_scores(criterion: ScoreColumn, ledgers: Sequence[Path]) -> Iterator[tup
         ShardError: a ledger cannot be read or has no such score.
     """
     for path in ledgers:
-        for batch in batches(path, ["kept", "rejected_by", "reason", criterion.column]):
+        for batch in ledger_batches(path, ["kept", "rejected_by", "reason", criterion.column]):
             yield scores_in(batch, criterion), _fates(batch, criterion)
 
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from curation.commands.fetch.again import num_asked_again
 from curation.commands.pack.packs import is_superseded, packs_of
-from curation.commands.report.ledgers import batches, ledger_paths
+from curation.commands.report.ledgers import ledger_paths
+from curation.dataset.ledger import ledger_batches
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, Rejections, read_manifest
 from curation.dataset.stages import CURATE, FORGET, PACK, STAGES
 from curation.measure.cascade import QUARANTINE, UNREADABLE
@@ -120,7 +121,7 @@ def count_ledgers(paths: Sequence[Path]) -> Counts:
     num_seen = num_kept = 0
     rejected: dict[str, dict[str, int]] = {}
     for path in paths:
-        for batch in batches(path, ["kept", "rejected_by", "reason"]):
+        for batch in ledger_batches(path, ["kept", "rejected_by", "reason"]):
             groups = pa.table(batch).group_by(["kept", "rejected_by", "reason"]).aggregate([([], "count_all")])
             for row in groups.to_pylist():
                 count = row["count_all"]

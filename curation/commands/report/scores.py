@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.commands.report.criteria import KEPT, REJECTED_HERE, Floats, ScoreColumn, read_scores, scores_in
+from curation.commands.report.criteria import KEPT, REJECTED_HERE, ScoreColumn, read_scores, scores_in
 from curation.commands.report.flow import Check
 from curation.commands.report.histograms import Histogram, histogram_of
-from curation.commands.report.ledgers import batches
 from curation.commands.report.proofs import NO_PROOFS, RunProofs
+from curation.commands.report.quantiles import NUM_QUANTILES, Quantiles
+from curation.dataset.ledger import ledger_batches
 
-NUM_QUANTILES = 1000
 NO_QUANTILES: tuple[float, ...] = ()
 REACH_FRACTION = 0.25
 """How far from a limit a near score may lie, as a share of the score's own spread."""
@@ -81,7 +81,7 @@ def spread_of(  # long: what it counts
     num_seen = num_measured = num_outside = num_kept_outside = num_rejected = num_finite = 0
     num_proven_kept = num_proven_rejected = 0
     low, high = math.inf, -math.inf
-    every: list[Floats] = []
+    order = Quantiles()
     for scores, fates in read_scores(criterion, ledgers):
         num_seen += len(scores)
         num_rejected += int(np.count_nonzero(fates == REJECTED_HERE))
@@ -90,7 +90,7 @@ def spread_of(  # long: what it counts
         num_proven_rejected += int(np.count_nonzero(is_unmeasured & (fates == REJECTED_HERE)))
         measured = scores[~is_unmeasured]
         finite = measured[np.isfinite(measured)]
-        every.append(finite)
+        order.add(finite)
         num_measured += len(measured)
         num_finite += len(finite)
         outside = ~is_unmeasured & ~criterion.holds(scores)
@@ -112,21 +112,15 @@ def spread_of(  # long: what it counts
         histogram=histogram_of(criterion, ledgers, float(low), float(high)) if num_finite else None,
         num_proven_kept=num_proven_kept,
         num_proven_rejected=num_proven_rejected,
-        quantiles=_quantiles(every) if num_finite else NO_QUANTILES,
+        quantiles=order.thousandths(),
     )
-
-
-def _quantiles(every: Sequence[Floats]) -> tuple[float, ...]:
-    """Return the scores at every thousandth of their order; all of them are in memory for that, eight bytes each."""
-    steps = np.linspace(0.0, 1.0, NUM_QUANTILES + 1)
-    return tuple(np.quantile(np.concatenate(every), steps, method="inverted_cdf").tolist())
 
 
 def _num_proven(criterion: ScoreColumn, ledgers: Sequence[Path], proofs: RunProofs) -> int:
     """Count the kept samples whose own score lies outside, and of which a screen proves that it holds."""
     num_proven = 0
     for path in ledgers:
-        for batch in batches(path, ["kept", criterion.column, *proofs.columns([criterion.name])]):
+        for batch in ledger_batches(path, ["kept", criterion.column, *proofs.columns([criterion.name])]):
             scores, kept = scores_in(batch, criterion), batch.column("kept").to_numpy(zero_copy_only=False)
             outside = np.flatnonzero(kept & ~np.isnan(scores) & ~criterion.holds(scores))
             for row in batch.take(pa.array(outside)).to_pylist():

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.commands.report.ledgers import batches
 from curation.commands.review.columns import HIGH, JOINT, LOW, Proven, Score, proofs_of, scores_of
 from curation.commands.review.folder import Reviewed
+from curation.dataset.ledger import ledger_batches
 from curation.measure.cascade import QUARANTINE, UNREADABLE
 from curation.measure.columns import known_of, ledger_schema
 from curation.recipe.recipe import Recipe
@@ -66,7 +66,7 @@ def read_table(reviewed: Reviewed, on_shard: OnShard = lambda number: None) -> R
     num_rows = 0
     for number, shard in enumerate(reviewed.shards):
         with local_copy(shard.ledger) as ledger:
-            for batch in batches(ledger, _wanted(scores, proofs)):
+            for batch in ledger_batches(ledger, _wanted(scores, proofs)):
                 table = _read(batch, num_rows, number, scores, proofs, recipe)
                 _put(database, "INSERT INTO read_rows FROM batch", table)
                 num_rows += table.num_rows

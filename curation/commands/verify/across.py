@@ -1,35 +1,30 @@
 """What holds between files of different shards and stages: conservation, one place per uid, the index, the report."""
 
 from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.commands.caption.beside import places_of
 from curation.commands.caption.shard import caption_work, caption_work_id
 from curation.commands.caption.stage import captions_of_folder
 from curation.commands.fetch.again import asked_before, num_asked_again
 from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
-from curation.commands.pack.stage import CAPTIONS_FROM, left_out, pack_jobs, pack_work, pack_work_id, place_samples
+from curation.commands.pack.plan import chosen, planned
+from curation.commands.pack.stage import CAPTIONS_FROM, pack_jobs, pack_work, pack_work_id
 from curation.commands.verify.faults import Fault
 from curation.commands.verify.records import StageRecords, curate_id, expect_work_id
 from curation.commands.verify.shards import Before
-from curation.dataset.ledger import count_rejections, read_ledger, require_base
 from curation.dataset.manifest import MADE_FROM, MANIFEST_NAME, Manifest, ShardReport, read_manifest
-from curation.dataset.stages import CAPTION, CURATE, FETCH, FORGET, INDEX_NAME, LEDGER_NAME, PACK, STAGES
-from curation.errors import FaceCaptionError, ShardError
+from curation.dataset.stages import CAPTION, CURATE, FETCH, FORGET, PACK, STAGES
+from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe
-from curation.storage.paths import local_copy
 
 Records = Mapping[str, StageRecords]
 NEW_CAPTIONS = (
     "superseded: packed with captions that are not those beside curate now; it is whole, but pack again into a new "
     "folder to have these"
 )
-ORIGIN = ("source_shard", "source_sha256")
-"""What every row of a pack says of where it came from."""
 
 
 def check_flow(stages: Records, records: StageRecords) -> None:
@@ -140,7 +135,7 @@ def _check_packing(
     records: StageRecords, manifest: Manifest, before: StageRecords, recipe: Recipe, broken: Container[str]
 ) -> None:
     curated = before.manifest
-    if curated is None or not _all_whole(before, broken):
+    if curated is None or not before.are_ledgers_whole(broken):
         return
     if manifest.work_digest != pack_work(curated, recipe):
         records.fault(MANIFEST_NAME, f"work_digest {manifest.work_digest}", "that of the curated shards beside it")
@@ -148,10 +143,11 @@ def _check_packing(
     if recipe.file.caption is not None and manifest.extra.get(CAPTIONS_FROM) != _captions_now(before.place.folder):
         records.note(MANIFEST_NAME, NEW_CAPTIONS)
         return
-    out = left_out(before.place.folder, curated, recipe, records.place.folder, manifest)
-    placed, _ = place_samples(before.place.folder, curated, out=out, told=places_of(before.place.folder, recipe))
-    jobs = pack_jobs(before.place.folder, records.place.folder, recipe, curated, placed, None)
-    right = {job.shard: pack_work_id(job) for job in jobs}
+    source, target = before.place.folder, records.place.folder
+    with ExitStack() as stack:
+        with chosen(source, curated, recipe, places_of(source, recipe), target, manifest) as choice:
+            plan = stack.enter_context(planned(choice, recipe))
+        right = {job.shard: pack_work_id(job) for job in pack_jobs(source, target, recipe, curated, plan)}
     for report in manifest.shards:
         expect_work_id(records, report, right.get(report.shard, "none: nothing is planned for such a shard"))
     for shard in right.keys() - {report.shard for report in manifest.shards} - set(manifest.failed):
@@ -185,90 +181,6 @@ def _part_of(selection: Manifest, folder: Path, shard: str) -> Before | None:
     files = {file: record for ranked in selection.shards for file, record in ranked.files.items()}
     part = files.get(f"{shard}.parquet")
     return None if part is None else Before(folder / f"{shard}.parquet", part, part.sha256)
-
-
-def check_packed(stages: Records, records: StageRecords, broken: Container[str]) -> None:
-    """Hold index and ledger of a `pack` against the shards' own rows, and those against what `curate` kept.
-
-    `broken` names the files that have a fault already; none of them is read.
-    """
-    if records.stage != PACK.name or records.manifest is None:
-        return
-    names = (INDEX_NAME, LEDGER_NAME)
-    if any(f"{records.place.shown}/{name}" in broken or name not in records.manifest.files for name in names):
-        return
-    try:
-        index, ledger = (_table(records.place.folder / name) for name in names)
-    except ShardError as error:
-        records.fault(LEDGER_NAME if LEDGER_NAME in str(error) else INDEX_NAME, str(error), "what pack wrote")
-        return
-    if _all_whole(records, broken):
-        packed = _packed_rows(records, index.schema)
-        living = packed.filter(packed["kept"])
-        if not index.equals(living):
-            records.fault(
-                INDEX_NAME, f"{index.num_rows} rows, not those of the shards", "every packed sample, in order"
-            )
-        if not ledger.slice(0, packed.num_rows).equals(packed):
-            records.fault(LEDGER_NAME, "its first rows are not those of the shards", "the shards' rows, then the rest")
-    manifest, rows = records.manifest, ledger.select(["kept", "rejected_by", "reason"]).to_pylist()
-    if (manifest.num_seen, manifest.num_kept) != (len(rows), sum(row["kept"] for row in rows)):
-        right = f"{len(rows)} and {sum(row['kept'] for row in rows)}, as {LEDGER_NAME} has them"
-        records.fault(MANIFEST_NAME, f"{manifest.num_seen} seen, {manifest.num_kept} kept", right)
-    if dict(manifest.rejected) != count_rejections(rows):
-        records.fault(MANIFEST_NAME, f"rejects {manifest.rejected}", f"{count_rejections(rows)}, as {LEDGER_NAME} does")
-    records.faults += _doubled(records, index)
-    curated = stages.get(CURATE.name)
-    if curated is not None and _all_whole(curated, broken):
-        records.faults += _lost(curated, records, ledger)
-
-
-def _all_whole(records: StageRecords, broken: Container[str]) -> bool:
-    """Whether no ledger of a stage's shards has a fault."""
-    names = (name for report in records.reports for name in report.files if name.endswith(".parquet"))
-    return not any(f"{records.place.shown}/{name}" in broken for name in names)
-
-
-def _packed_rows(records: StageRecords, schema: pa.Schema) -> pa.Table:
-    reports = sorted(records.reports, key=lambda report: report.shard)
-    tables = [_table(report.file(records.place.folder, ".parquet")) for report in reports]
-    return pa.concat_tables(tables or [schema.empty_table()])
-
-
-def _table(path: Path) -> pa.Table:
-    with local_copy(path) as copy:
-        table = read_ledger(copy).replace_schema_metadata()
-        require_base(table.schema, path)
-    if lacking := [name for name in ORIGIN if name not in table.column_names]:
-        raise ShardError(f"{path}: not a ledger of pack: {', '.join(lacking)} missing")
-    return table
-
-
-def _doubled(records: StageRecords, index: pa.Table) -> Iterator[Fault]:
-    counts = index.group_by("uid").aggregate([([], "count_all")])
-    for uid in counts.filter(pc.greater(counts["count_all"], 1))["uid"].to_pylist():
-        yield Fault(f"{records.place.shown}/{INDEX_NAME}", "packed twice", "every uid in one packed shard", None, uid)
-
-
-def _lost(curated: StageRecords, records: StageRecords, ledger: pa.Table) -> Iterator[Fault]:
-    """Yield what `curate` kept and `pack` does not know, the other way round, and pictures that are others now."""
-    kept: dict[tuple[str, str], str] = {}
-    for report in curated.reports:
-        with local_copy(report.file(curated.place.folder, ".parquet")) as path:
-            rows = read_ledger(path, ["uid", "sha256", "kept"]).to_pylist()
-        kept |= {(report.shard, row["uid"]): row["sha256"] for row in rows if row["kept"]}
-    shown = f"{records.place.shown}/{LEDGER_NAME}"
-    columns = ["uid", "source_shard", "source_sha256", "rejected_by"]
-    for row in ledger.select(columns).to_pylist():
-        if row["rejected_by"] == FORGET:
-            continue
-        sha256 = kept.pop((row["source_shard"], row["uid"]), None)
-        if sha256 is None:
-            yield Fault(shown, f"not kept in {row['source_shard']}", "only what curate kept", None, row["uid"])
-        elif sha256 != row["source_sha256"]:
-            yield Fault(shown, f"source_sha256 {row['source_sha256']}", f"{sha256}, of curate", None, row["uid"])
-    for shard, uid in kept:
-        yield Fault(shown, f"kept by curate in {shard}, but has no row", "a row for everything kept", shard, uid)
 
 
 def check_report(run: Path) -> Iterator[Fault]:

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.commands.forget.copies import FORGET_AGAIN
-from curation.commands.verify.across import check_flow, check_identities, check_packed, check_report, origin_of
+from curation.commands.verify.across import check_flow, check_identities, check_report, origin_of
 from curation.commands.verify.copies import living_copies, living_publications
 from curation.commands.verify.faults import Checked, Fault, Note, Verification
+from curation.commands.verify.packed import check_packed
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
+from curation.commands.verify.selection import check_selection
 from curation.commands.verify.shards import CheckJob, check_shard
 from curation.commands.verify.views import views_of
 from curation.dataset.ledger import require_base
@@ -38,7 +40,7 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     for view in views:
         check_flow(view.stages, view.records)
     jobs = [job for view in views for job in _jobs(view.stages, view.records)]
-    outcomes = run_all(jobs, check_shard, spread, on_outcome)
+    outcomes = run_all(jobs, check, spread, on_outcome)
     shard_faults = [
         fault for outcome in sorted(outcomes, key=lambda outcome: outcome.shard) for fault in _faults_of(outcome)
     ]
@@ -60,6 +62,11 @@ def verify(run: Path, spread: Spread, on_outcome: OnOutcome = silent) -> Verific
     sizes = [size for records in every for size in records.names.values()]
     unfinished = tuple(records.place.shown for records in every if records.is_unfinished)
     return Verification(str(run), len(jobs), len(sizes), sum(sizes), tuple(faults), tuple(notes), unfinished)
+
+
+def check(job: CheckJob) -> Checked:
+    """Return what is wrong with one shard, or with a selection."""
+    return check_selection(job) if STAGES[job.place.stage].is_selection else check_shard(job)
 
 
 def _why_not_reported(run: Path) -> str | None:

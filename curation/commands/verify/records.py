@@ -1,7 +1,7 @@
 """The records of one stage: manifest, recipe, claim, done records, leases, each against its seal and the others."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,11 @@ class StageRecords:
     def can_derive(self) -> bool:
         """Whether the stage still makes of its inputs what it made then, so that identities can be derived again."""
         return self.manifest is not None and self.manifest.output_version == STAGES[self.stage].output_since
+
+    def are_ledgers_whole(self, broken: Container[str]) -> bool:
+        """Whether no ledger of its shards is among the files that have a fault."""
+        names = (name for report in self.reports for name in report.files if name.endswith(".parquet"))
+        return not any(f"{self.place.shown}/{name}" in broken for name in names)
 
     def fault(self, name: str, wrong: str, right: str, shard: str | None = None) -> None:
         """Take note of something that is not as it should be."""

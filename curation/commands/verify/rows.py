@@ -23,19 +23,34 @@ def base_findings(rows: Sequence[Row]) -> Iterator[Finding]:
     kept: set[str] = set()
     keys: set[str] = set()
     for row in rows:
-        uid, by, reason = row["uid"], row["rejected_by"], row["reason"]
-        if row["kept"] != (by is None) or (by is None) != (reason is None):
-            yield uid, f"kept {row['kept']}, rejected_by {by!r}, reason {reason!r}", "kept, or rejected with a reason"
+        uid, key = row["uid"], row["key"]
+        yield from row_findings(row)
         if row["kept"] and uid in kept:
-            yield uid, "kept twice in this ledger", "every kept uid once"
+            yield kept_twice(uid)
         kept |= {uid} if row["kept"] else set()
-        if by == FORGET and not is_buried(row):
-            yield uid, "forgotten, but its row still says what it was", "null url and sha256, empty key"
-        key = row["key"]
         if key in keys:
-            yield uid, f"key {key!r} stands twice in this ledger", "every key once"
+            yield key_twice(uid, key)
         if key and "?" not in key:  # a key that was not UTF-8 has lost what told it from others
             keys.add(key)
+
+
+def row_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with a row by itself."""
+    uid, by, reason = row["uid"], row["rejected_by"], row["reason"]
+    if row["kept"] != (by is None) or (by is None) != (reason is None):
+        yield uid, f"kept {row['kept']}, rejected_by {by!r}, reason {reason!r}", "kept, or rejected with a reason"
+    if by == FORGET and not is_buried(row):
+        yield uid, "forgotten, but its row still says what it was", "null url and sha256, empty key"
+
+
+def kept_twice(uid: str) -> Finding:
+    """Return what is wrong with the second kept row of a uid."""
+    return uid, "kept twice in this ledger", "every kept uid once"
+
+
+def key_twice(uid: str, key: str) -> Finding:
+    """Return what is wrong with the second row of a key."""
+    return uid, f"key {key!r} stands twice in this ledger", "every key once"
 
 
 def evidence_findings(rows: Sequence[Row], recipe: Recipe) -> Iterator[Finding]:

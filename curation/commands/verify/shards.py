@@ -14,7 +14,7 @@ from curation.commands.verify.pictures import tar_findings
 from curation.commands.verify.rows import Finding, Row, base_findings, evidence_findings
 from curation.dataset.ledger import count_rejections, read_ledger, require_base
 from curation.dataset.manifest import ShardReport
-from curation.dataset.stages import CURATE, FORGET, LEDGER_NAME, STAGES
+from curation.dataset.stages import CURATE, FORGET, STAGES
 from curation.errors import ShardError
 from curation.measure.columns import ledger_schema
 from curation.recipe.recipe import Recipe
@@ -53,62 +53,52 @@ class CheckJob:
 def check_shard(job: CheckJob) -> Checked:
     """Return the shard's own counts and everything that is wrong with it; files that are rotten are not parsed."""
     with ExitStack() as stack:
-        copies, faults = _open_files(job, stack)
+        copies, faults = open_files(job, stack)
         rotten = {fault.file for fault in faults}
-        name = _ledger_name(job)
+        name = next((file for file in job.report.files if file.endswith(".parquet")), "")
         table: pa.Table | None = None
-        if name in copies and _shown(job, name) not in rotten:
+        if name in copies and shown_as(job, name) not in rotten:
             try:
                 table = read_ledger(copies[name])
                 require_base(table.schema, copies[name])
             except ShardError as error:
                 table = None
-                faults.append(_fault(job, name, ("", str(error), "a ledger of this version")))
+                faults.append(fault_in(job, name, ("", str(error), "a ledger of this version")))
         rows = None if table is None else table.to_pylist()
         if table is not None and rows is not None:
-            faults += [_fault(job, name, finding) for finding in _ledger_findings(job, table, rows)]
-        if STAGES[job.place.stage].is_selection:
-            faults += _part_faults(job, copies, rotten, rows)
+            faults += [fault_in(job, name, finding) for finding in _ledger_findings(job, table, rows)]
         for tar in (file for file in copies if file.endswith(".tar")):
-            shown = Path(_shown(job, tar))
+            shown = Path(shown_as(job, tar))
             findings = tar_findings(copies[tar], shown, job.place.stage, job.report.shard, rows)
-            faults += [_fault(job, tar, finding) for finding in findings]
+            faults += [fault_in(job, tar, finding) for finding in findings]
     rejected = _rejections(rows or ())
     num_kept = sum(row["kept"] for row in rows or ())
     return Checked(job.shard, job.report.work_id, len(rows or ()), num_kept, rejected, {}, faults=tuple(faults))
 
 
-def _open_files(job: CheckJob, stack: ExitStack) -> tuple[dict[str, Path], list[Fault]]:
+def open_files(job: CheckJob, stack: ExitStack) -> tuple[dict[str, Path], list[Fault]]:
     """Return a local file for each that is there, and a fault for each that is missing or has other bytes."""
     copies: dict[str, Path] = {}
     faults: list[Fault] = []
     for name, record in job.report.files.items():
         path = job.place.folder / name
         if not path.is_file():
-            faults.append(_fault(job, name, ("", "missing", f"{record.num_bytes} bytes, sha256 {record.sha256}")))
+            faults.append(fault_in(job, name, ("", "missing", f"{record.num_bytes} bytes, sha256 {record.sha256}")))
             continue
         copies[name] = stack.enter_context(local_copy(path))
         actual = record_of(copies[name])
         if actual.num_bytes != record.num_bytes:
-            faults.append(_fault(job, name, ("", f"{actual.num_bytes} bytes", f"{record.num_bytes} bytes")))
+            faults.append(fault_in(job, name, ("", f"{actual.num_bytes} bytes", f"{record.num_bytes} bytes")))
         elif actual.sha256 != record.sha256:
-            faults.append(_fault(job, name, ("", f"sha256 {actual.sha256}", f"sha256 {record.sha256}")))
+            faults.append(fault_in(job, name, ("", f"sha256 {actual.sha256}", f"sha256 {record.sha256}")))
     return copies, faults
 
 
-def _ledger_name(job: CheckJob) -> str:
-    if STAGES[job.place.stage].is_selection:
-        return LEDGER_NAME
-    return next((name for name in job.report.files if name.endswith(".parquet")), "")
-
-
 def _ledger_findings(job: CheckJob, table: pa.Table, rows: Sequence[Row]) -> Iterator[Finding]:
-    yield from _count_findings(job.report, rows)
+    yield from count_findings(job.report, len(rows), sum(row["kept"] for row in rows), _rejections(rows))
     yield from base_findings(rows)
     footer = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    for key, right in job.footer.items():
-        if footer.get(key) != right:
-            yield "", f"its footer says {key} {footer.get(key)!r}", repr(right)
+    yield from footer_findings(job, footer)
     if job.place.stage == CURATE.name and job.recipe is not None:
         columns = ledger_schema(job.recipe)
         wrong = [
@@ -124,12 +114,21 @@ def _ledger_findings(job: CheckJob, table: pa.Table, rows: Sequence[Row]) -> Ite
         yield from _origin_findings(job.place.stage, job.before, footer, rows)
 
 
-def _count_findings(report: ShardReport, rows: Sequence[Row]) -> Iterator[Finding]:
-    num_kept, rejected = sum(row["kept"] for row in rows), _rejections(rows)
-    if (report.num_seen, report.num_kept) != (len(rows), num_kept):
-        yield "", f"{len(rows)} rows, {num_kept} kept", f"{report.num_seen} seen, {report.num_kept} kept, as recorded"
+def count_findings(
+    report: ShardReport, num_rows: int, num_kept: int, rejected: Mapping[str, Mapping[str, int]]
+) -> Iterator[Finding]:
+    """Yield where a ledger's counts are not those of the record."""
+    if (report.num_seen, report.num_kept) != (num_rows, num_kept):
+        yield "", f"{num_rows} rows, {num_kept} kept", f"{report.num_seen} seen, {report.num_kept} kept, as recorded"
     if json.dumps(rejected, sort_keys=True) != json.dumps(report.rejected, sort_keys=True):
         yield "", f"rejects {rejected}", f"{dict(report.rejected)}, as recorded"
+
+
+def footer_findings(job: CheckJob, footer: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield where a ledger's footer does not say what it must."""
+    for key, right in job.footer.items():
+        if footer.get(key) != right:
+            yield "", f"its footer says {key} {footer.get(key)!r}", repr(right)
 
 
 def _rejections(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
@@ -171,36 +170,15 @@ def _came(before: Before, stage: str) -> dict[tuple[str, str], None] | None:
     return dict.fromkeys((row["uid"], row["key"]) for row in rows)
 
 
-def _part_faults(
-    job: CheckJob, copies: Mapping[str, Path], rotten: set[str], rows: Sequence[Row] | None
-) -> Iterator[Fault]:
-    """Yield where the parts of a selection are not exactly what the ranking's ledger keeps."""
-    import pyarrow.parquet as pq
-
-    kept = {row["uid"]: row["key"] for row in rows or () if row["kept"]}
-    parts = [name for name in job.report.files if name != LEDGER_NAME]
-    if rows is None or any(_shown(job, name) in rotten for name in parts):
-        return
-    placed: dict[str, str] = {}
-    for name in parts:
-        for row in pq.read_table(copies[name], columns=["uid", "key", "url"], partitioning=None).to_pylist():
-            if row["uid"] in placed:
-                yield _fault(job, name, (row["uid"], "selected twice", "every uid in one part, once"))
-            if kept.get(row["uid"]) != row["key"]:
-                right = f"key {kept.get(row['uid'])!r}, as the ledger keeps it"
-                yield _fault(job, name, (row["uid"], f"selected as {row['key']!r}", right))
-            placed[row["uid"]] = name
-    for uid in kept.keys() - placed.keys():
-        yield _fault(job, LEDGER_NAME, (uid, "kept, but in no part", "in the part that its key names"))
-
-
-def _shown(job: CheckJob, name: str) -> str:
+def shown_as(job: CheckJob, name: str) -> str:
+    """Return what messages call a file."""
     return f"{job.place.shown}/{name}"
 
 
-def _fault(job: CheckJob, name: str, finding: Finding) -> Fault:
+def fault_in(job: CheckJob, name: str, finding: Finding) -> Fault:
+    """Return a finding as a fault of a file."""
     uid, wrong, right = finding
-    return Fault(_shown(job, name), wrong, right, job.report.shard, uid or None)
+    return Fault(shown_as(job, name), wrong, right, job.report.shard, uid or None)
 
 
 def as_values(report: ShardReport) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import pytest
 
+from curation.commands.doctor import examine as examine_module
 from curation.commands.doctor.examine import _weights, look_at_python
 
 
@@ -33,3 +34,9 @@ def test_a_recipe_that_is_none_is_answered_with_the_nearest_name_and_where_the_n
     assert "facecaptionhq recipes list" in found.mend
     (broken,) = _weights("demo", ("curate.measure=some",))
     assert "--set" in broken.mend and "recipes list" not in broken.mend
+
+
+def test_the_operators_of_torchvision_are_tried_without_importing_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert examine_module.operators_load()
+    monkeypatch.setattr(examine_module, "TORCH_LIBRARIES", ("libtorch.so.of.another",))
+    assert not examine_module.operators_load()

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from curation.commands.fetch.hash_lists import HashList, load_matchers
-from curation.commands.fetch.placeholders import find
+from curation.commands.fetch.placeholders import found_in
 from curation.commands.fetch.stage import fetch
 from curation.commands.rank.stage import Safeguards, rank
 from curation.dataset.ledger import read_ledger
@@ -279,6 +279,11 @@ def ledger_file(folder: Path, name: str, rows: list[dict[str, Any]]) -> Path:
     return folder / name
 
 
+def findings(ledgers: list[Path]) -> list[dict[str, Any]]:
+    with found_in(ledgers, FetchSettings()) as found:
+        return [row for table in found.tables() for row in table.to_pylist()]
+
+
 def test_placeholders_and_copies_are_found_over_all_shards(tmp_path: Path) -> None:
     gone = [
         {"uid": f"g{n}", "url": f"http://h{n}.org/a", "sha256": "gone", "contradicts_size": n > 0} for n in range(4)
@@ -306,7 +311,7 @@ def test_placeholders_and_copies_are_found_over_all_shards(tmp_path: Path) -> No
     lost = [{"uid": "l", "url": "http://z.org/", "sha256": "same", "kept": False}]
     rows: list[dict[str, Any]] = [*gone, *own, *few, *copies, *looks, *alone, *lost]
     files = [ledger_file(tmp_path, f"{number}.parquet", rows[number::3]) for number in range(3)]
-    found = find(files, FetchSettings()).to_pylist()
+    found = findings(files)
     by_hash = {row["hash"]: row for row in found}
     assert {(row["hash"], row["finding"]) for row in found} == {
         ("gone", "placeholder"),
@@ -322,8 +327,8 @@ def test_placeholders_and_copies_are_found_over_all_shards(tmp_path: Path) -> No
         3,
     )
     assert by_hash["ab" * 8]["same"] == "phash"
-    assert find(files[::-1], FetchSettings()).to_pylist() == found
-    assert find([], FetchSettings()).num_rows == 0
+    assert findings(files[::-1]) == found
+    assert findings([]) == []
 
 
 def test_the_ledger_and_the_manifest_say_what_was_found(tmp_path: Path, server: DemoServer) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from curation.commands.curate import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
-from curation.commands.pack.dedup import duplicates_among
+from curation.commands.pack.plan import chosen
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger, write_ledger
@@ -64,6 +64,15 @@ def ledgers(folder: Path, recipe: Recipe, shards: Sequence[Sequence[dict[str, An
         reports.append(ShardReport(name, "w", len(rows), num_kept, rejected, {path.name: record}))
     num_seen, num_kept = sum(one.num_seen for one in reports), sum(one.num_kept for one in reports)
     return Manifest("curate", "faces", recipe.digest, "w", num_seen, num_kept, {}, reports, recipe=recipe.resolved)
+
+
+def duplicates_among(folder: Path, curated: Manifest) -> dict[tuple[str, int], str | None]:
+    with chosen(folder, curated) as choice:
+        return {
+            (report.shard, number): aside.reason
+            for shard, report in enumerate(curated.shards)
+            for number, aside in choice.of(shard).items()
+        }
 
 
 def _names(recipe: Recipe) -> list[str]:

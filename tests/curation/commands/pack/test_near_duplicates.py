@@ -55,7 +55,8 @@ def found(pictures: list[Picture], bits: int, fine_bits: int = 48) -> dict[int, 
         for i, (flips, num_fine, side, captions) in enumerate(pictures):
             row = (f"{i:032x}", captions, side, 0, i, f"{PLAIN ^ flips:016x}", f"{(1 << num_fine) - 1:064x}")
             database.execute("INSERT INTO pictures VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        return {one: other for (_, one), (_, other) in near_duplicates_in(database, bits, fine_bits)}
+        near_duplicates_in(database, bits, fine_bits)
+        return dict(database.execute("SELECT number, of_number FROM near").fetchall())
 
 
 def expected(pictures: list[Picture], bits: int, fine_bits: int = 48) -> dict[int, int]:

@@ -1,12 +1,15 @@
 """Where samples go: exactly once, as the seed says, not by their size, and no further when some are forgotten."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.commands.pack.placement import NUM_OTHER_BYTES, NUM_WINDOW_SHARDS, Placed, cut, shuffled
+from curation.commands.pack.placement import NUM_OTHER_BYTES, NUM_WINDOW_SHARDS, Chunk, Placed
+from curation.commands.pack.placement import cut as cut_shards
+from curation.commands.pack.placement import shuffled as shuffled_shards
 from curation.dataset.redaction import coarse_size
 from curation.recipe.settings import PackSettings
 
@@ -17,6 +20,24 @@ def seats(num_shards: int, num_rows: int, size: int = 100_000) -> list[Placed]:
     return [
         Placed(f"{n:032x}", f"{n // num_rows:05d}", n % num_rows, "jpg", size * (num - n) // num) for n in range(num)
     ]
+
+
+def by_shard(placed: list[Placed]) -> dict[str, list[Placed]]:
+    """Return the seats of each source shard, and one that has none."""
+    shards: dict[str, list[Placed]] = {"none": []}
+    for seat in placed:
+        shards.setdefault(seat.source_shard, []).append(seat)
+    return shards
+
+
+def cut(placed: list[Placed], settings: PackSettings) -> Iterator[Chunk]:
+    shards = by_shard(placed)
+    return cut_shards(shards, shards.__getitem__, settings)
+
+
+def shuffled(placed: list[Placed], seed: int) -> Iterator[Placed]:
+    shards = by_shard(placed)
+    return shuffled_shards(shards, shards.__getitem__, seed)
 
 
 @given(
@@ -66,3 +87,17 @@ def test_a_source_shard_is_read_for_those_final_shards_alone_that_its_window_fil
 def test_four_million_samples_are_hundreds_of_files() -> None:
     weight = coarse_size(100_000) + NUM_OTHER_BYTES
     assert 100 < 4_000_000 / (PackSettings().max_shard_bytes // weight) < 1000
+
+
+def test_no_more_than_a_window_of_source_shards_is_read_before_the_first_seat_leaves() -> None:
+    shards = by_shard(seats(5 * NUM_WINDOW_SHARDS, 3))
+    asked: list[str] = []
+
+    def here(shard: str) -> list[Placed]:
+        asked.append(shard)
+        return shards[shard]
+
+    stream = shuffled_shards(shards, here, 0)
+    next(stream)
+    assert NUM_WINDOW_SHARDS <= len(asked) <= NUM_WINDOW_SHARDS + 1
+    assert len([*stream]) == 15 * NUM_WINDOW_SHARDS - 1 and sorted(asked) == sorted(shards)

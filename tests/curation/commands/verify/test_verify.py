@@ -246,6 +246,10 @@ def packed_twice(rows: list[dict[str, Any]]) -> None:
     rows[1] = dict(rows[0])
 
 
+def other_bytes(rows: list[dict[str, Any]]) -> None:
+    rows[-1]["source_sha256"] = "0" * 64
+
+
 @pytest.mark.parametrize(
     ("name", "edit", "where", "message"),
     [
@@ -254,6 +258,11 @@ def packed_twice(rows: list[dict[str, Any]]) -> None:
         ("index.parquet", packed_twice, "pack/index.parquet", "packed twice"),
         ("ledger.parquet", lambda rows: rows.pop(), "pack/ledger.parquet", "kept by curate in"),
         ("ledger.parquet", lambda rows: rows.pop(), "pack/manifest.json", "seen"),
+        ("ledger.parquet", packed_twice, "pack/ledger.parquet", "not kept in"),
+        ("ledger.parquet", packed_twice, "pack/ledger.parquet", "not those of the shards"),
+        ("ledger.parquet", other_bytes, "pack/ledger.parquet", ", of curate"),
+        ("index.parquet", lambda rows: rows.append(rows[0]), "pack/index.parquet", "not those of the shards"),
+        ("index.parquet", lambda rows: rows.pop(), "pack/index.parquet", "not those of the shards"),
     ],
 )
 def test_index_and_ledger_of_pack_are_held_against_shards_and_curated_samples(
@@ -326,6 +335,41 @@ def test_a_selection_that_is_not_what_its_ledger_keeps_is_found(run: Path) -> No
     found = verify(run, ALONE)
     assert any("in no part" in fault for fault in named(found, "rank/ledger.parquet"))
     assert any("which never came in" in fault for fault in named(found, "fetch/00001.parquet"))
+
+
+def kept_twice(rows: list[dict[str, Any]]) -> None:
+    one, other = [row for row in rows if row["kept"]][:2]
+    other["uid"] = one["uid"]
+
+
+def no_verdict(rows: list[dict[str, Any]]) -> None:
+    first_kept(rows)["rejected_by"] = "rank"
+
+
+def same_key(rows: list[dict[str, Any]]) -> None:
+    one, other = [row for row in rows if row["kept"]][:2]
+    other["key"] = one["key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "messages"),
+    [
+        ("ledger.parquet", kept_twice, {"kept twice", "as the ledger keeps it"}),
+        ("ledger.parquet", no_verdict, {"kept, or rejected with a reason"}),
+        ("ledger.parquet", same_key, {"stands twice", "as the ledger keeps it"}),
+        ("ledger.parquet", lambda rows: rows.pop(), {"as recorded"}),
+        ("00000.parquet", packed_twice, {"selected twice", "in no part"}),
+    ],
+)
+def test_whatever_is_wrong_with_a_selection_is_found(run: Path, name: str, edit: Edit, messages: set[str]) -> None:
+    path = run / "rank" / name
+    table = pq.read_table(path, partitioning=None)
+    rows = table.to_pylist()
+    edit(rows)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path, compression="zstd", version="2.6")
+    record_again(run / "rank", name)
+    faults = [str(fault) for fault in verify(run, ALONE).faults if fault.file.startswith("rank/")]
+    assert all(any(message in fault for fault in faults) for message in messages), faults
 
 
 def test_what_nobody_names_is_a_note_and_no_fault(run: Path) -> None:
