@@ -51,6 +51,10 @@ class PublishedPack:
         """Where the hub shows it."""
         return f"{self.endpoint}/datasets/{self.repo}"
 
+    def is_at(self, place: str) -> bool:
+        """Whether the hub shows it there; in names of repositories no case counts."""
+        return self.place.casefold() == place.casefold()
+
     @property
     def name(self) -> str:
         """Name of its record."""
@@ -80,7 +84,7 @@ def leave_record(run: Path, published: PublishedPack) -> None:
 def settle_record(run: Path, published: PublishedPack) -> None:
     """Let go of records of what lay in the repository before: it holds this publication now, whole."""
     for name, earlier in publications_of(run).items():
-        if earlier.place.casefold() == published.place.casefold() and name != published.name:
+        if earlier.is_at(published.place) and name != published.name:
             remove(run / PUBLISHED_FOLDER / name)
 
 

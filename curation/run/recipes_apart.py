@@ -62,7 +62,7 @@ def how_apart(target: Path, stage: str, recipe: Recipe | None) -> str:
 
 
 def part_of(stage: str, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the part of a resolved recipe that a stage depends on, by its keys; None where it is of another version."""
+    """Return the part of a resolved recipe that a stage depends on; None where it is of another version."""
     if stage == CURATE.name:
         try:
             part = recipe_of(values, "the recipe in a manifest").curate_part

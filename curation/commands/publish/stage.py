@@ -96,9 +96,7 @@ def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
         assert run is not None, "a pack whose run is not known is not fit to be published"
         files = {path: card.folder / path for path in planned.files}
         there, record = hub.create(delivery.is_private), _record(card, planned, hub.endpoint, run, delivery)
-        own = [
-            one.card_sha256 for one in publications_of(run).values() if one.place.casefold() == record.place.casefold()
-        ]
+        own = [one.card_sha256 for one in publications_of(run).values() if one.is_at(record.place)]
         require_sendable(
             there, files, planned.files, RunRecords(card.values, card.takedowns, frozenset([record.card_sha256, *own])),
             may_be_public=not delivery.is_private, is_history_settled=delivery.without_history is not None,

@@ -71,9 +71,8 @@ def _of_folder(source: Path) -> list[SourceShard]:
         )
     if not found or PICTURES not in found:
         if rare := tuple(file for file in files if is_rare(file)):
-            _tell_left_out(
-                source, rare, f"left out beside what is read: {counted(len(rare), 'picture')} of a rare kind"
-            )
+            what = f"{counted(len(rare), 'file')} of rarer kinds of pictures"
+            _tell_left_out(source, rare, f"left out beside what is read: {what}")
         return _of_files(source, next(iter(found.values()), ()))
     if folder.others:
         _tell_left_out(source, folder.others)

@@ -38,9 +38,7 @@ def test_what_no_option_can_say_has_none_and_a_recipe_of_ones_own_goes_by_its_fi
     assert "limits" not in recipe_options({**demo, "limits": {"file": "x.lock.toml"}}, but=("limits",))
 
 
-@pytest.mark.parametrize(
-    "value", ["true", "1e5", "12345678", "2026-11-30", "inf", "two words 😀\n", "\x7f", ["😀"], 1e16]
-)
+@pytest.mark.parametrize("value", ["true", "1e5", "1234", "2026-11-30", "inf", "two words 😀\n", "\x7f", ["😀"], 1e16])
 def test_a_value_comes_back_as_it_was_however_it_looks(value: object) -> None:
     demo = load_recipe("demo").resolved
     before = {**demo, "curate": {**demo["curate"], "device": value}}

@@ -24,6 +24,7 @@ from curation.commands.forget.takedowns import read_requests
 from curation.commands.gc.collect import collect
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify
+from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.recipe.captioning import CaptioningSettings
 from curation.run.runner import Spread
 from curation.storage.paths import location
@@ -112,6 +113,8 @@ def test_forgetting_reaches_the_replies_of_a_run_that_was_broken_off(run: Path, 
     torn = next(line for line in lines_in(run) if gone.encode() in line)
     with files_of(run / "caption")[0].open("ab") as file:
         file.write(torn[: torn.index(b'"uid"')])  # says of nobody whom it is about
+    write_tombstones(run, Tombstones(uid=frozenset({gone})))  # as where a takedown was killed behind them
+    assert any(f"{gone} was forgotten, and a reply" in fault.wrong for fault in verify(run, ALONE).faults)
     forget(run, read_requests([gone], "the test"))
     assert lines_in(run) == others and len(others) == NUM_FIRST - 2
     with model_server() as server:
