@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curation.errors import RecipeError
+from curation.recipe.overrides import as_toml, overridden, value_of
 from curation.recipe.recipe import bundled_recipes, load_recipe
 
 NUM_TOLD = 3
@@ -39,11 +41,25 @@ def told(changes: Sequence[RecipeChange]) -> str:
 
 def options_back(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return the `--set` options that turn the recipe `now` into `before`; None where no options can."""
+    changes = changes_back(before, now)
+    return None if changes is None else options_of(changes)
+
+
+def options_of(changes: Sequence[str]) -> str:
+    """Return changes of the form `key=value` as they are typed."""
+    return shlex.join([word for change in changes for word in ("--set", change)])
+
+
+def changes_back(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str] | None:
+    """Return the changes `key=value` that turn the values `now` into `before`; None where no such changes can."""
     one, two = dict(_flat(before)), dict(_flat(now))
     changed = [key for key in dict.fromkeys((*one, *two)) if one.get(key, ABSENT) != two.get(key, ABSENT)]
-    if not all(_can_be_set(one.get(key, ABSENT)) for key in changed):
+    changes = [f"{key}={_toml(one[key])}" for key in changed if _can_be_set(one.get(key, ABSENT))]
+    try:
+        made = dict(_flat(overridden(as_toml(now), changes)))
+    except RecipeError:
         return None
-    return shlex.join([word for key in changed for word in ("--set", f"{key}={_toml(one[key])}")])
+    return changes if made == one else None
 
 
 def recipe_options(values: Mapping[str, Any], but: Sequence[str] = ()) -> str:
@@ -57,8 +73,10 @@ def recipe_options(values: Mapping[str, Any], but: Sequence[str] = ()) -> str:
         return shlex.join(["--recipe", f"{name}.toml"])
     own = {key: value for key, value in values.items() if key not in but}
     bundled = {key: value for key, value in load_recipe(name).resolved.items() if key not in but}
-    changes = options_back(own, bundled)
-    return " ".join(filter(None, (f"--recipe {name}", changes)))
+    options = options_back(own, bundled)
+    if options is None:
+        return shlex.join(["--recipe", f"{name}.toml"])  # one of one's own of the same name
+    return " ".join(filter(None, (f"--recipe {name}", options)))
 
 
 def _flat(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -81,6 +99,8 @@ def _can_be_set(value: Any) -> bool:
 
 
 def _toml(value: Any) -> str:
-    """Return a value as `--set` reads it; a plain word stays one."""
+    """Return a value as `--set` reads it; a plain word stays one, where it is not read as a number or the like."""
     is_word = isinstance(value, str) and value.replace("-", "").replace("_", "").isalnum()
-    return str(value) if is_word else json.dumps(value)
+    if is_word and value_of(value) == value:
+        return str(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -30,7 +30,7 @@ def overridden(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str,
             place = _inside(place, table, override)
         if not isinstance(place, dict):
             raise RecipeError(f"--set {override}: {'.'.join(tables)} is a list; {FORM}")
-        place[last] = _value(text.strip())
+        place[last] = value_of(text.strip())
     return changed
 
 
@@ -47,7 +47,8 @@ def _inside(place: Any, name: str, override: str) -> Any:
     return place.setdefault(name, {})
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return the value that a text stands for behind `=`."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,5 +1,6 @@
 """Finds rows in the ledgers of a run by who they are, reading no more than the columns that say so."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -112,16 +113,31 @@ def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Ledge
 def _rows_at(places: Sequence[StageFolder], path: str) -> list[LedgerEntry]:
     """Return the rows of a picture that is named by the path of its file, whole or from some folder on.
 
-    Of the keys that its parts may be, the longest counts that there is. A file that lies there and has another key (its
-    tar or table numbers its samples) is known by its bytes.
+    Of the keys that its parts may be, the longest counts that there is. A file that lies there is known by its bytes:
+    one of the same name elsewhere is another picture, and where its tar or table numbers its samples, it has another
+    key. An address is no path.
     """
-    for key in keys_at(path):
-        if rows := find_rows(places, Wanted(keys=frozenset(key))):
-            return rows
-    file = Path(path)
-    if is_address(path) or not (file.suffix and file.is_file()):
+    is_file = os.path.isfile(path)  # noqa: PTH113  takes any text: also one that is too long for a name
+    if is_address(path) and not is_file:
         return []
-    return find_rows(places, Wanted(sha256s=frozenset({sha256_of(file)})))
+    sha256 = sha256_of(Path(path)) if is_file else None
+    for key in keys_at(path):
+        if rows := _that_may_have(sha256, places, find_rows(places, Wanted(keys=frozenset(key)))):
+            return rows
+    return [] if sha256 is None else find_rows(places, Wanted(sha256s=frozenset({sha256})))
+
+
+def _that_may_have(
+    sha256: str | None, places: Sequence[StageFolder], rows: Sequence[LedgerEntry]
+) -> Sequence[LedgerEntry]:
+    """Return the rows of images of which no stage knows other bytes than these."""
+    if sha256 is None or not rows:
+        return rows
+    known: dict[str, set[str]] = {}
+    for entry in find_rows(places, Wanted(uids=frozenset(entry.row["uid"] for entry in rows))):
+        said = (entry.row.get("sha256"), entry.row.get("source_sha256"))
+        known.setdefault(entry.row["uid"], set()).update(filter(None, said))
+    return [entry for entry in rows if not (of := known[entry.row["uid"]]) or sha256 in of]
 
 
 def keys_at(path: str) -> Iterator[tuple[str, ...]]:

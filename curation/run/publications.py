@@ -10,16 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.dataset.manifest import MANIFEST_NAME, read_manifest
+from curation.errors import FaceCaptionError, VerificationError
 from curation.printable import counted
-from curation.run.folders import shown_from
-from curation.storage.paths import local_copy, location, resolved
+from curation.storage.paths import local_copy, location
 from curation.storage.publish import digest, publish_sealed, read_sealed, remove
 
 PUBLISHED_FOLDER = "published"
 NUM_ID_DIGITS = 16
+UNREADABLE = "not a record as it was written, or one of another version: nobody knows what it says was published"
 TYPED = ("form", "rights", "contact", "retention", "title")
 """Statements that are options of `publish` by their own names."""
 
@@ -41,11 +43,17 @@ class PublishedPack:
     is_public: bool
     forgotten: tuple[str, ...]
     """Uids that were forgotten by then, so that they are not in it."""
+    packed: str
+    """Digest of the uids of all that was ever packed there, which forgetting leaves (`digest_of_pack`)."""
 
     @property
     def place(self) -> str:
         """Where the hub shows it."""
         return f"{self.endpoint}/datasets/{self.repo}"
+
+    def is_at(self, place: str) -> bool:
+        """Whether the hub shows it there; in names of repositories no case counts."""
+        return self.place.casefold() == place.casefold()
 
     @property
     def name(self) -> str:
@@ -76,24 +84,26 @@ def leave_record(run: Path, published: PublishedPack) -> None:
 def settle_record(run: Path, published: PublishedPack) -> None:
     """Let go of records of what lay in the repository before: it holds this publication now, whole."""
     for name, earlier in publications_of(run).items():
-        if earlier.place.casefold() == published.place.casefold() and name != published.name:
+        if earlier.is_at(published.place) and name != published.name:
             remove(run / PUBLISHED_FOLDER / name)
 
 
 def publications_of(run: Path) -> dict[str, PublishedPack]:
-    """Return what was published of a run, by the name of its record.
-
-    Raises:
-        VerificationError: a record is not as it was written.
-    """
-    folder = run / PUBLISHED_FOLDER
-    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    return {path.name: _published(read_sealed(path)) for path in paths}
+    """Return what was published of a run, by the name of its record; those that cannot be read are left out."""
+    return {name: published for name, published in _records(run) if published is not None}
 
 
 def still_published(run: Path, forgotten: frozenset[str]) -> Iterator[StillPublished]:
-    """Yield the publications of a run that were sent while images were in them that are `forgotten` now, by uid."""
-    for name, published in publications_of(run).items():
+    """Yield the publications of a run that were sent while images were in them that are `forgotten` now, by uid.
+
+    A record that cannot be read may be of one, and stops nobody from forgetting.
+    """
+    for name, published in _records(run):
+        if published is None:
+            at = f"{PUBLISHED_FOLDER}/{name}"
+            look = "look at the hub what was published of this run, publish that again with --replace --without-history"
+            yield StillPublished(at, at, UNREADABLE, f"{look}, and remove {run / PUBLISHED_FOLDER / name}")
+            continue
         gone = forgotten - set(published.forgotten)
         if gone and (held := _held(run, published, gone)):
             are = "is" if held == 1 else "are"
@@ -105,32 +115,52 @@ def still_published(run: Path, forgotten: frozenset[str]) -> Iterator[StillPubli
             )
 
 
-def _published(values: Mapping[str, Any]) -> PublishedPack:
-    return PublishedPack(**{**values, "forgotten": tuple(values["forgotten"])})
+def digest_of_pack(folder: Path) -> str:
+    """Return what tells a pack from every other one that may come to lie there, and stays where images are forgotten.
+
+    Raises:
+        FaceCaptionError, OSError, pa.ArrowException: its manifest or a ledger of it cannot be read.
+    """
+    return digest(sorted(_packed_in(folder)))
 
 
-def _pack_of(run: Path, published: PublishedPack) -> Path:
-    is_address = "://" in published.pack or published.pack.startswith("/")
-    return location(published.pack) if is_address else run / published.pack
+def _records(run: Path) -> Iterator[tuple[str, PublishedPack | None]]:
+    folder = run / PUBLISHED_FOLDER
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        try:
+            values = read_sealed(path)
+            yield path.name, PublishedPack(**{**values, "forgotten": tuple(values["forgotten"])})
+        except (VerificationError, OSError, KeyError, TypeError):
+            yield path.name, None
 
 
 def _held(run: Path, published: PublishedPack, gone: frozenset[str]) -> int:
-    """Return how many of these were ever packed there; all where the pack is not there to be asked."""
-    folder = _pack_of(run, published)
-    if not (folder / MANIFEST_NAME).is_file():
+    """Return how many of these were ever packed there; all where the pack is not there to be asked, or another one."""
+    try:
+        folder = location(published.pack) if _is_elsewhere(published) else run / published.pack
+        uids = _packed_in(folder) if (folder / MANIFEST_NAME).is_file() else frozenset()
+    except (FaceCaptionError, OSError, pa.ArrowException):
         return len(gone)
+    return len(gone & uids) if digest(sorted(uids)) == published.packed else len(gone)
+
+
+def _packed_in(folder: Path) -> frozenset[str]:
     uids: set[str] = set()
     for report in read_manifest(folder).shards:
         with local_copy(report.file(folder, ".parquet")) as path:
             uids.update(pq.read_table(path, columns=["uid"], partitioning=None)["uid"].to_pylist())
-    return len(gone & uids)
+    return frozenset(uids)
+
+
+def _is_elsewhere(published: PublishedPack) -> bool:
+    return "://" in published.pack or published.pack.startswith("/")
 
 
 def _command(run: Path, published: PublishedPack) -> str:
     """Return the command that sends it again without them, and leaves no earlier commit."""
-    pack = _pack_of(run, published)
-    words = ["facecaptionhq", "publish", str(pack), published.repo]
-    words += [] if shown_from(resolved(run), resolved(pack)) != str(resolved(pack)) else ["--run", str(run)]
+    is_elsewhere = _is_elsewhere(published)
+    words = ["facecaptionhq", "publish", published.pack if is_elsewhere else str(run / published.pack), published.repo]
+    words += ["--run", str(run)] if is_elsewhere else []
     words += [word for name in TYPED if (said := published.stated.get(name)) for word in (f"--{name}", str(said))]
     words += ["--notes", "NOTES.md"] if published.stated.get("notes") else []
     return shlex.join([*words, *(["--public"] if published.is_public else []), "--without-history", "--yes"])

@@ -111,8 +111,11 @@ def files_of(target: Path) -> list[Path]:
 
 
 def replies_in(path: Path) -> Iterator[Reply]:
-    """Yield the replies of a file that were written whole; of the others one is told that they are asked for again."""
-    for line in content_of(path).splitlines():
+    """Yield the replies of a file that were written whole; of the others one is told that they are asked for again.
+
+    A file that has gone meanwhile holds none: another worker has finished its shard.
+    """
+    for line in _lines_of(path):
         try:
             reply = json.loads(line)
             is_whole = reply.pop(SEAL) == digest(reply) and reply.keys() == FIELDS
@@ -124,11 +127,20 @@ def replies_in(path: Path) -> Iterator[Reply]:
             log.warning("%s: a reply that was not written whole is passed over, and asked for again", path)
 
 
+def _lines_of(path: Path) -> list[bytes]:
+    try:
+        return content_of(path).splitlines()
+    except FileNotFoundError:
+        return []
+
+
 def lines_without(path: Path, uids: Collection[str]) -> bytes | None:
-    """Return the content of a file of replies without those about some pictures; None where it has none of them."""
-    replies = list(replies_in(path))
-    left = [reply for reply in replies if reply["uid"] not in uids]
-    return None if len(left) == len(replies) else b"".join(map(line_of, left))
+    """Return the content of a file of replies without those about some pictures; None where nothing of it has to go.
+
+    A line that was not written whole goes, too: nobody takes it, and whom it is about cannot be told.
+    """
+    left = b"".join(line_of(reply) for reply in replies_in(path) if reply["uid"] not in uids)
+    return None if left == content_of(path) else left
 
 
 def line_of(reply: Reply) -> bytes:

@@ -45,7 +45,7 @@ def tell_faults(folder: Path, faults: Sequence[Fault], *, is_verbose: bool = Fal
         return joined([f"{folder}: every number is what the ledgers give"])
     shown = list(faults) if is_verbose or len(faults) <= NUM_SHOWN else _first_of_each(faults)
     more = f"; -v names the other {len(faults) - len(shown)}" if len(shown) < len(faults) else ""
-    is_before = any(fault.wrong.startswith(f"{TAKEDOWNS} is") for fault in faults)
+    is_before = any(fault.wrong.startswith(f"{TAKEDOWNS} is '") and fault.right != "None" for fault in faults)
     since = ", since somebody was forgotten after it was made" if is_before else ""
     what = f"{counted(len(faults), 'difference')} to what the ledgers give{since}: make the card again{more}"
     return joined([*(f"FAULT {fault}" for fault in shown), f"{folder}: {what}"])

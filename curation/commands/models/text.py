@@ -13,7 +13,7 @@ def tell_catalogue(entries: Sequence[WeightsEntry], places: Mapping[str, Path | 
     `places` says by name where a file lies; None where it is nowhere. Last comes how many are here.
     """
     num_here = sum(places[entry.name] is not None for entry in entries)
-    told = f"here: {num_here} of {len(entries)}; `models verify` checks their bytes"
+    told = f"here: {num_here} of {len(entries)}; `facecaptionhq models verify` checks their bytes"
     return joined((*(line for entry in entries for line in _entry(entry, places[entry.name])), told))
 
 

@@ -16,7 +16,7 @@ from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME,
 from curation.dataset.tombstones import consult
 from curation.errors import UsageError
 from curation.run.folders import shown_from
-from curation.run.publications import PublishedPack, leave_record, publications_of, settle_record
+from curation.run.publications import PublishedPack, digest_of_pack, leave_record, publications_of, settle_record
 from curation.run.runner import OnOutcome, Spread, silent
 from curation.storage.paths import local_copy, resolved
 from curation.storage.publish import FileRecord, record_of
@@ -96,7 +96,7 @@ def _sent(planned: Publication, card: Card, delivery: Delivery) -> Publication:
         assert run is not None, "a pack whose run is not known is not fit to be published"
         files = {path: card.folder / path for path in planned.files}
         there, record = hub.create(delivery.is_private), _record(card, planned, hub.endpoint, run, delivery)
-        own = [one.card_sha256 for one in publications_of(run).values() if one.place == record.place]
+        own = [one.card_sha256 for one in publications_of(run).values() if one.is_at(record.place)]
         require_sendable(
             there, files, planned.files, RunRecords(card.values, card.takedowns, frozenset([record.card_sha256, *own])),
             may_be_public=not delivery.is_private, is_history_settled=delivery.without_history is not None,
@@ -120,6 +120,7 @@ def _record(card: Card, planned: Publication, endpoint: str, run: Path, delivery
         stated=planned.statements.model_dump(mode="json", exclude_defaults=True),
         is_public=not delivery.is_private,
         forgotten=tuple(sorted((consult(planned.pack) | consult(run / PACK.name)).uids)),
+        packed=digest_of_pack(planned.pack),
     )
 
 

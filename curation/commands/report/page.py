@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -74,6 +75,7 @@ def _environment() -> Environment:
     environment.filters["percent"] = _percent
     environment.filters["px"] = lambda length: f"{length:.2f}".rstrip("0").rstrip(".")
     environment.filters["short"] = _short
+    environment.filters["quoted"] = shlex.quote
     environment.filters["duration"] = _duration
     environment.filters["score_data"] = _score_data
     environment.filters["plain"] = _plain

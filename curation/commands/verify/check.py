@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from curation.commands.forget.copies import FORGET_AGAIN
 from curation.commands.verify.across import check_flow, check_identities, check_report, origin_of
-from curation.commands.verify.copies import living_copies, living_publications
+from curation.commands.verify.copies import living_copies, living_publications, living_replies
 from curation.commands.verify.faults import Checked, Fault, Note, Verification
 from curation.commands.verify.packed import check_packed
 from curation.commands.verify.records import StageRecords, read_records, sealed_faults
@@ -113,6 +113,7 @@ def living_faults(run: Path, places: Sequence[StageFolder], broken: Container[st
             except (OSError, ShardError, pa.ArrowException) as error:
                 if shown not in broken and path.exists():
                     yield Fault(shown, f"cannot be read: {error}", "a ledger that can be held against the tombstones")
+        yield from living_replies(place, stones)
 
 
 def _alive(path: Path, stones: Tombstones) -> Iterator[str]:

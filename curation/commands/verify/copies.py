@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from curation.commands.forget.copies import holdings, home_of, mend_of
+from curation.commands.caption.arrived import files_of, replies_in
+from curation.commands.forget.copies import FORGET_AGAIN, holdings, home_of, mend_of
 from curation.commands.forget.traces import Traces
 from curation.commands.verify.faults import Fault
-from curation.dataset.stages import STAGES
-from curation.dataset.tombstones import tombstones_of
+from curation.dataset.stages import CAPTION, STAGES
+from curation.dataset.tombstones import Tombstones, tombstones_of
 from curation.run.derived import descendants
+from curation.run.folders import StageFolder
 from curation.run.publications import still_published
 
 
@@ -31,3 +33,11 @@ def living_publications(run: Path) -> Iterator[Fault]:
     """Yield where the run's own records say that a publication at the hub holds a forgotten image."""
     for held in still_published(run, tombstones_of(run).uids):
         yield Fault(held.record, f"{held.place}: {held.wrong}", held.mend)
+
+
+def living_replies(place: StageFolder, stones: Tombstones) -> Iterator[Fault]:
+    """Yield where a reply that came before its shard was done is about a forgotten image."""
+    for path in files_of(place.folder) if place.stage == CAPTION.name else ():
+        for uid in sorted({reply["uid"] for reply in replies_in(path)} & stones.uids):
+            wrong = f"{uid} was forgotten, and a reply about it is here all the same"
+            yield Fault(f"{place.shown}/{path.parent.name}/{path.name}", wrong, f"nothing of it; {FORGET_AGAIN}")

@@ -12,8 +12,10 @@ from curation.dataset.sources.made import PackedTar, RowShard
 from curation.dataset.sources.pictures import Folder, folder_of, picture_shards
 from curation.dataset.sources.rows import count_rows, has_pictures
 from curation.dataset.sources.shard import NUM_SHARD_SAMPLES, SourceShard, TarShard, UnreadableShard
+from curation.dataset.tar.names import is_rare
 from curation.dataset.tar.texts import parse_object
 from curation.errors import ShardError, UsageError
+from curation.printable import counted
 from curation.storage.paths import local_copy
 
 log = logging.getLogger(__name__)
@@ -68,6 +70,9 @@ def _of_folder(source: Path) -> list[SourceShard]:
             f"move all but one form out of this folder, to curate each by itself"
         )
     if not found or PICTURES not in found:
+        if rare := tuple(file for file in files if is_rare(file)):
+            what = f"{counted(len(rare), 'file')} of rarer kinds of pictures"
+            _tell_left_out(source, rare, f"left out beside what is read: {what}")
         return _of_files(source, next(iter(found.values()), ()))
     if folder.others:
         _tell_left_out(source, folder.others)
@@ -75,23 +80,26 @@ def _of_folder(source: Path) -> list[SourceShard]:
 
 
 @cache
-def _tell_left_out(source: Path, files: tuple[str, ...]) -> None:
-    """Name what is left out of a folder of pictures, once in a process however often it is looked through."""
+def _tell_left_out(source: Path, files: tuple[str, ...], what: str = "") -> None:
+    """Name what is left out of a folder, once in a process however often it is looked through."""
     named = ", ".join(files[:NUM_NAMED]) + (f" and {len(files) - NUM_NAMED} more" * (len(files) > NUM_NAMED))
-    what = "1 file is neither a picture nor a picture's text, and is left out" if len(files) == 1 else (
+    what = what or ("1 file is neither a picture nor a picture's text, and is left out" if len(files) == 1 else (
         f"{len(files)} files are neither pictures nor a picture's text, and are left out"
-    )  # fmt: skip
+    ))  # fmt: skip
     log.warning("%s: %s: %s", source, what, named)
 
 
 def _forms(files: Sequence[str], tables: Sequence[str], folder: Folder) -> dict[str, list[str]]:
     """Return the files that hold pictures by the form that they have, of each form that is there."""
     tars = [file for file in files if _ends(file, (*TAR, *PACKED))]
+    pictures = [sample[0][1] for sample in folder.samples]
+    if tars or tables:  # a logo or a depth beside them is an extra
+        pictures = [file for file in pictures if not is_rare(file)]
     forms = {
         "tars": [file for file in tars if "/" not in file],
         "tars in folders below it": [file for file in tars if "/" in file],
         "tables of pictures": list(tables),
-        PICTURES: [sample[0][1] for sample in folder.samples],
+        PICTURES: pictures,
         ARCHIVES: [file for file in files if _ends(file, UNREAD)],
     }
     return {form: names for form, names in forms.items() if names}

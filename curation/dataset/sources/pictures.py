@@ -10,9 +10,9 @@ from curation.dataset.sources.shard import NUM_SHARD_SAMPLES
 from curation.dataset.tar.names import (
     CAPTION_SUFFIX,
     IMAGE_SUFFIXES,
-    KNOWN_SUFFIXES,
     METADATA_SUFFIX,
     UNREAD_FORMAT,
+    is_rare,
     picture_stem,
     split_name,
 )
@@ -59,10 +59,7 @@ def folder_of(files: Sequence[str]) -> Folder:
 
 def _split(file: str) -> tuple[str, str]:
     """Return what a file is called in the tar that is made of it: key, and the suffix of a picture that is read."""
-    key, suffix = split_name(file)
-    if suffix not in KNOWN_SUFFIXES and (stem := picture_stem(file)):
-        return stem, UNREAD_FORMAT
-    return key, suffix
+    return (picture_stem(file), UNREAD_FORMAT) if is_rare(file) else split_name(file)
 
 
 def picture_shards(source: Path, folder: Folder) -> Iterator[FileShard]:

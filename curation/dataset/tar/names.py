@@ -37,6 +37,11 @@ def split_name(member: str) -> tuple[str, str]:
     return folder + slash + stem, suffix.lower()
 
 
+def is_rare(file: str) -> bool:
+    """Whether a file's name is that of a picture of a rarer kind."""
+    return split_name(file)[1] not in KNOWN_SUFFIXES and bool(picture_stem(file))
+
+
 def picture_stem(file: str) -> str:
     """Return a file's name without its suffix where that is one of a picture; empty where it is none."""
     stem, _, suffix = file.rpartition(".")

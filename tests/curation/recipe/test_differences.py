@@ -5,6 +5,7 @@ import shlex
 import pytest
 
 from curation.recipe.differences import differences, options_back, recipe_options, told
+from curation.recipe.overrides import overridden
 from curation.recipe.recipe import load_recipe
 
 LOOSER = ("filters.text.keep.text_prominence.max=0.8", "curate.measure=all", 'decode.formats=["jpg", "gif"]')
@@ -35,3 +36,16 @@ def test_what_no_option_can_say_has_none_and_a_recipe_of_ones_own_goes_by_its_fi
     assert options_back({key: value for key, value in demo.items() if key != "pack"}, demo) is None
     assert recipe_options({**demo, "name": "mine"}) == "--recipe mine.toml"
     assert "limits" not in recipe_options({**demo, "limits": {"file": "x.lock.toml"}}, but=("limits",))
+
+
+@pytest.mark.parametrize("value", ["true", "1e5", "1234", "2026-11-30", "inf", "two words 😀\n", "\x7f", ["😀"], 1e16])
+def test_a_value_comes_back_as_it_was_however_it_looks(value: object) -> None:
+    demo = load_recipe("demo").resolved
+    before = {**demo, "curate": {**demo["curate"], "device": value}}
+    (word,) = words_of(options_back(before, demo))
+    assert overridden({}, [word]) == {"curate": {"device": value}}
+
+
+def test_a_recipe_of_ones_own_that_is_called_as_a_bundled_one_goes_by_its_file() -> None:
+    demo = load_recipe("demo").resolved
+    assert recipe_options({**demo, "filters": demo["filters"][:-1]}) == "--recipe demo.toml"

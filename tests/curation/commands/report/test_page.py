@@ -16,8 +16,9 @@ from PIL import Image
 
 from curation.commands.decide.stage import decide
 from curation.commands.report.choice import Choice, choose
-from curation.commands.report.contents import CASCADE, ReportOptions
+from curation.commands.report.contents import CASCADE, ReportOptions, read_report
 from curation.commands.report.criteria import criteria_of
+from curation.commands.report.page import render
 from curation.commands.report.scores import spread_of
 from curation.commands.report.sheets import deciding
 from curation.commands.report.thumbnails import MAX_SIDE_PX
@@ -396,6 +397,12 @@ def test_a_recipe_without_the_cascade_says_so_and_how_to_run_it(finished: Path) 
     assert f"facecaptionhq models pull {CASCADE}" in text
     assert CASCADE in {entry.name for entry in catalogue()}
     assert "anime" in {plan.name for plan in load_recipe("facecaptionhq-4m").filters}
+
+
+def test_a_command_on_the_page_can_be_typed_wherever_the_pictures_lie(run: Path) -> None:
+    report = read_report(run)
+    makings = tuple(replace(making, source="/my photos/$HOME") for making in report.makings)
+    assert "curate &#39;/my photos/$HOME&#39; OTHER_RUN/curate" in render(replace(report, makings=makings))
 
 
 def test_faults_of_the_metadata_stand_beside_the_rows_that_were_read(finished: Path) -> None:

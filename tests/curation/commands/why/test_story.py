@@ -147,8 +147,11 @@ def test_a_picture_of_a_folder_is_found_by_its_path_from_anywhere_and_by_its_byt
             assert story_of(tmp_path / "run", typed).stages[0].facts["sha256"] == sha256_of(photos / name), typed
     (tmp_path / "renamed.jpg").write_bytes((photos / "a/one.jpg").read_bytes())
     assert story_of(tmp_path / "run", str(tmp_path / "renamed.jpg")).uid == story_of(tmp_path / "run", "a/one").uid
-    with pytest.raises(UsageError, match="path of its file"):
-        why(tmp_path / "run", "c/three.jpg")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/two.v2.png").write_bytes(colourful(5, "PNG"))
+    for other in ("c/three.jpg", str(tmp_path / "elsewhere/two.v2.png"), "https://never.example/a/one.jpg", "x" * 300):
+        with pytest.raises(UsageError, match="path of its file"):
+            why(tmp_path / "run", other)
 
 
 @pytest.mark.slow

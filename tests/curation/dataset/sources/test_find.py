@@ -301,6 +301,7 @@ def test_a_source_of_several_forms_is_read_whole_or_not_at_all(tmp_path: Path, o
 def test_what_goes_with_tars_is_no_other_form(tmp_path: Path) -> None:
     write_shard(tmp_path / "in", "00000", [sample_members("a", b"1")])
     write(tmp_path / "in", {"00000_stats.json": b'{"successes": 1}', ".hidden/b.jpg": b"2", "README.md": b"# a.jpg"})
+    write(tmp_path / "in", {"logo.svg": b"<svg/>", "00000.depth.exr": b"", "favicon.ico": b""})
     write(tmp_path / "in", {"run/work.json": b"", "run/00000.tar": b"", "state.json": b"{}"})
     pq.write_table(pa.table({"url": ["http://a.org"]}), tmp_path / "in" / "links.parquet")
     (tmp_path / "in" / "lost+found").mkdir(mode=0)
