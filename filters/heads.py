@@ -69,10 +69,8 @@ class Heads(TableSettings):
             for where, row in (("weights", head.weights), *(("directions", row) for row in head.directions)):
                 if len(row) != num_features:
                     raise ValueError(f"heads.{name}.{where}: {num_features} numbers are wanted, not {len(row)}")
-            if len(head.curvatures) != len(head.directions):
-                raise ValueError(
-                    f"heads.{name}.curvatures: one for each of {len(head.directions)} directions is wanted"
-                )
+            if len(head.curvatures) != (wanted := len(head.directions)):
+                raise ValueError(f"heads.{name}.curvatures: {wanted} are wanted, one for each direction")
         return self
 
     def training_of(self, name: str) -> Training:

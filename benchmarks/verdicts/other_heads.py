@@ -26,10 +26,13 @@ class Lesson:
     weights: Doubles
 
     @classmethod
-    def of(cls, views: Sequence[Rows], is_drawn: Mask, weights: Doubles) -> Self:
-        """Return the lesson of photos with their views."""
+    def of(
+        cls, views: Sequence[Rows], is_drawn: Mask, weights: Doubles, shares: Sequence[Sequence[float]] | None = None
+    ) -> Self:
+        """Return the lesson of photos with their views; `shares` say what each view counts for beside its others."""
         counts = [len(rows) for rows in views]
         positive, weight = np.repeat(is_drawn, counts), np.repeat(weights, counts)
+        weight = weight if shares is None else weight * np.concatenate(shares)
         balanced = weight / np.where(positive, weight[positive].sum(), weight[~positive].sum()) / 2
         return cls(np.concatenate(views), positive, balanced)
 
@@ -53,7 +56,9 @@ class Lessons:
     two_views: Lesson
     """Each photo and one variation."""
     views: Lesson
-    """All views of each photo, as the heads are taught."""
+    """All views of each photo, one like the other."""
+    weighed: Lesson
+    """All views, each for what it counts where heads are taught."""
     by_source: Lesson
     by_kind: Lesson
 

@@ -127,8 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def shares_of_views(num_masks: int) -> list[float]:
+    """Return what each view of a photo counts for, in the order of a `Gatherer`."""
+    return [1.0, *[VARIED_WEIGHT] * NUM_VARIED, *[1.0] * num_masks]
+
+
 def _views(photos: Sequence[Labelled], seen: Sequence[dict[str, Any]], seed: int) -> Views:
-    shares = [[1.0, *[VARIED_WEIGHT] * NUM_VARIED, *[1.0] * int(one["masks"])] for one in seen]
+    shares = [shares_of_views(int(one["masks"])) for one in seen]
     return Views(
         np.concatenate([one["features"] for one in seen]),
         np.repeat(np.arange(len(seen)), [len(one["features"]) for one in seen]),
