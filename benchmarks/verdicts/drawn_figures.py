@@ -11,7 +11,7 @@ from benchmarks.verdicts.labelled import Labelled
 from benchmarks.verdicts.learning import LESSONS, POSITIVE
 from curation.learning.heads import Doubles, Mask, Views, auc, cross_validated, limit_losing, out_of_fold
 
-LOST = (0.005, 0.01, 0.015, 0.02)
+LOST = (0.003, 0.005, 0.01, 0.015, 0.02)
 """Shares of portraits without lettering that a limit may lose."""
 KINDS = {
     "drawn": ("anime", "cartoon", "sketch", "painting", "render"),

@@ -59,7 +59,7 @@ def _limits(photos: Sequence[Labelled]) -> dict[str, Any]:
     colour = {p.sha256: judge.evidence(p, "colour") for p in photos if p.label in ("single", "bw", "sepia")}
     questions: dict[str, tuple[tuple[str, ...], Side, float, dict[str, float]]] = {
         "drawn_logit": (("anime",), "max", 0.99, {name: one["drawn"] for name, one in logits.items()}),
-        "nonhuman_logit": (("noface",), "max", -0.23, {name: one["nonhuman"] for name, one in logits.items()}),
+        "nonhuman_logit": (("noface",), "max", -0.08, {name: one["nonhuman"] for name, one in logits.items()}),
         "toning_residual": (("bw", "sepia"), "min", 3.6, {n: one.toning_residual for n, one in colour.items()}),
         "mean_channel_std": (("bw", "sepia"), "min", 0.5, {n: one.mean_channel_std for n, one in colour.items()}),
     }
