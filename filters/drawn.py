@@ -7,7 +7,7 @@ from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings
 from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
 from filters.heads import Classifier, probability, read_heads
 
-VERSION = 2
+VERSION = 3
 SCORES = ("drawn_logit", "drawn_probability", "nonhuman_logit", "nonhuman_probability")
 MEANINGS = {
     "drawn_logit": ScoreMeaning(

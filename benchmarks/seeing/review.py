@@ -194,7 +194,7 @@ def write_shard(
     sums = [hashlib.sha256(picture).hexdigest() for picture in pictures]
     uids = [f"{seed:08x}{number:024x}" for number in range(num_rows)]
     drawn, residual = random.normal(-2.0, 1.5, num_rows), random.gamma(3.0, 4.0, num_rows)
-    by = np.where(residual < 3.6, "colour", np.where(drawn > 0.13, "drawn", ""))
+    by = np.where(residual < 3.6, "colour", np.where(drawn > 0.99, "drawn", ""))
     reason = np.where(residual < 3.6, "toning_residual_low", "drawn_logit_high")
     kept = by == ""
     given = {

@@ -58,8 +58,8 @@ def _limits(photos: Sequence[Labelled]) -> dict[str, Any]:
     judge = Judge(load_recipe("facecaptionhq-4m"))
     colour = {p.sha256: judge.evidence(p, "colour") for p in photos if p.label in ("single", "bw", "sepia")}
     questions: dict[str, tuple[tuple[str, ...], Side, float, dict[str, float]]] = {
-        "drawn_logit": (("anime",), "max", 0.13, {name: one["drawn"] for name, one in logits.items()}),
-        "nonhuman_logit": (("noface",), "max", -0.39, {name: one["nonhuman"] for name, one in logits.items()}),
+        "drawn_logit": (("anime",), "max", 0.99, {name: one["drawn"] for name, one in logits.items()}),
+        "nonhuman_logit": (("noface",), "max", -0.08, {name: one["nonhuman"] for name, one in logits.items()}),
         "toning_residual": (("bw", "sepia"), "min", 3.6, {n: one.toning_residual for n, one in colour.items()}),
         "mean_channel_std": (("bw", "sepia"), "min", 0.5, {n: one.mean_channel_std for n, one in colour.items()}),
     }

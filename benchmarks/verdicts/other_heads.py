@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.learning.heads import Doubles, Floats, Mask
+from curation.learning.second_degree import along, products, shares_of
+from filters.detectors.efficientnet_lite import NUM_INSIDE
+from filters.heads import rooted as rooted_from
 
 Rows = Floats
-CLIP, NUM_TAPPED = 4.0, 304
-"""Of standardised features; how many of them precede the last layer's, which are never below 0."""
+CLIP = 4.0
+"""Of standardised features."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,13 @@ class Lesson:
     weights: Doubles
 
     @classmethod
-    def of(cls, views: Sequence[Rows], is_drawn: Mask, weights: Doubles) -> Self:
-        """Return the lesson of photos with their views."""
+    def of(
+        cls, views: Sequence[Rows], is_drawn: Mask, weights: Doubles, shares: Sequence[Sequence[float]] | None = None
+    ) -> Self:
+        """Return the lesson of photos with their views; `shares` say what each view counts for beside its others."""
         counts = [len(rows) for rows in views]
         positive, weight = np.repeat(is_drawn, counts), np.repeat(weights, counts)
+        weight = weight if shares is None else weight * np.concatenate(shares)
         balanced = weight / np.where(positive, weight[positive].sum(), weight[~positive].sum()) / 2
         return cls(np.concatenate(views), positive, balanced)
 
@@ -50,14 +56,16 @@ class Lessons:
     two_views: Lesson
     """Each photo and one variation."""
     views: Lesson
-    """All views of each photo, as the heads are taught."""
+    """All views of each photo, one like the other."""
+    weighed: Lesson
+    """All views, each for what it counts where heads are taught."""
     by_source: Lesson
     by_kind: Lesson
 
 
 def rooted(rows: Rows) -> Rows:
     """Return rows with square roots of the last layer's features."""
-    return np.concatenate([rows[:, :NUM_TAPPED], np.sqrt(np.maximum(rows[:, NUM_TAPPED:], 0))], axis=1)
+    return rooted_from(rows, NUM_INSIDE).astype(np.float32)
 
 
 def logistic(lesson: Lesson, rows: Rows, ridge: float) -> Doubles:
@@ -125,26 +133,14 @@ def radial(lesson: Lesson, rows: Rows, ridge: float) -> Doubles:
 
 
 def second_degree(lesson: Lesson, rows: Rows, ridge: float, num_directions: int | None = None) -> Doubles:
-    """Score by ridge regression on features and all their products, or on the squares along a few directions.
-
-    The products' weights are a matrix; its eigenvectors of the largest eigenvalues are the directions.
-    """
+    """Score by ridge regression on features and all their products, or on the squares along a few directions."""
     taught, asked = lesson.standard(rows)
-    num_features = taught.shape[1]
-    alike = asked @ taught.T / num_features
-    shares = _solved((1.0 + taught @ taught.T / num_features) ** 2, lesson, ridge)
+    shares = _solved(products(taught, taught), lesson, ridge)
     if num_directions is None:
-        return np.asarray((1.0 + alike) ** 2 @ shares)
-
-    def products(vectors: Doubles) -> Doubles:
-        return np.asarray(taught.T @ (shares[:, None] * (taught @ vectors)) / num_features**2)
-
-    basis = np.random.default_rng(0).standard_normal((num_features, num_directions + 20))
-    for _ in range(4):
-        basis = np.linalg.qr(products(basis))[0]
-    values, turned = np.linalg.eigh(basis.T @ products(basis))
-    chosen = np.argsort(-np.abs(values))[:num_directions]
-    return np.asarray(shares.sum() + 2 * alike @ shares + (asked @ (basis @ turned[:, chosen])) ** 2 @ values[chosen])
+        return np.asarray(products(asked, taught) @ shares)
+    directions, curvatures = along(taught, shares, num_directions)
+    linear = shares.sum() + 2 * asked @ (taught.T @ shares) / taught.shape[1]
+    return np.asarray(linear + (asked @ directions.T) ** 2 @ curvatures)
 
 
 def stacked(scores: Doubles, sides: Doubles, is_drawn: Mask, weights: Doubles, folds: npt.NDArray[np.int64]) -> Doubles:
@@ -159,6 +155,4 @@ def stacked(scores: Doubles, sides: Doubles, is_drawn: Mask, weights: Doubles, f
 
 
 def _solved(kernel: Doubles, lesson: Lesson, ridge: float) -> Doubles:
-    """Return each row's share in the regression of -1 and 1; rows of more weight are held to less error."""
-    slack = 10 * ridge / lesson.weights / len(lesson.weights)
-    return np.asarray(np.linalg.solve(kernel + np.diag(slack), np.where(lesson.is_drawn, 1.0, -1.0)), dtype=np.float64)
+    return shares_of(kernel, lesson.is_drawn, lesson.weights, ridge)[0]

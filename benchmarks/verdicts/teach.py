@@ -23,13 +23,13 @@ from benchmarks.provenance import RESULTS, ROOT, commit, machine, surroundings
 from benchmarks.verdicts import views as variations
 from benchmarks.verdicts.drawn_figures import figures
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
-from benchmarks.verdicts.learning import LESSONS, PEOPLE, POSITIVE
+from benchmarks.verdicts.learning import LESSONS, PEOPLE, POSITIVE, VARIED_WEIGHT
 from curation.learning.heads import Views, cross_validated, digest_of, folds_of, out_of_fold, taught
 from curation.recipe.recipe import load_recipe
 from curation.storage.publish import digest
 from filters import anime, drawn, faces
 from filters.base import Filter, RgbImage
-from filters.detectors.efficientnet_lite import NUM_FEATURES, EfficientNetLite
+from filters.detectors.efficientnet_lite import NUM_FEATURES, NUM_INSIDE, EfficientNetLite
 from filters.detectors.efficientnet_lite_export import EXPORTER_VERSION
 from filters.heads import Training
 from filters.loading import single_thread_torch
@@ -38,11 +38,11 @@ from filters.weights import find_weights
 CACHE = Path("build/teach")
 NETWORK, DETECTOR = "efficientnet_lite0", "yolov5n-0.5-face"
 LABELS = (*PEOPLE, *POSITIVE.values())
-NUM_VARIED, NUM_MASKED = 2, 2
+NUM_VARIED, NUM_MASKED = 1, 1
 
 
 class Gatherer:
-    """Measures a photo's views: itself, variations, and for a `single` with a face itself in two masks."""
+    """Measures a photo's views: itself, a variation, and for a `single` with a face itself in a mask."""
 
     def __init__(self, seed: int) -> None:
         """Load the network, and the detectors that say where masks go and what the published step sees."""
@@ -127,12 +127,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def shares_of_views(num_masks: int) -> list[float]:
+    """Return what each view of a photo counts for, in the order of a `Gatherer`."""
+    return [1.0, *[VARIED_WEIGHT] * NUM_VARIED, *[1.0] * num_masks]
+
+
 def _views(photos: Sequence[Labelled], seen: Sequence[dict[str, Any]], seed: int) -> Views:
+    shares = [shares_of_views(int(one["masks"])) for one in seen]
     return Views(
         np.concatenate([one["features"] for one in seen]),
         np.repeat(np.arange(len(seen)), [len(one["features"]) for one in seen]),
         np.array([photo.label for photo in photos]),
         folds_of([photo.source for photo in photos], seed),
+        np.concatenate(shares),
+        NUM_INSIDE,
     )
 
 

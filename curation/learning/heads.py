@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.heads import Classifier, Head, Heads, Training
+from curation.learning import second_degree
+from filters.heads import Classifier, Doubles, Floats, Head, Heads, Standard, Training, rooted
 
 CLIP = 6.0
 """See `filters.heads.Heads.clip`."""
@@ -19,8 +20,6 @@ _MAX_STEPS = 200
 _NOWHERE = Training(manifest_sha256="0" * 64, num_pictures={})
 """Of heads that are never written."""
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -31,6 +30,8 @@ class Lesson:
     label: str
     against: Mapping[str, float]
     """Label -> weight of its pictures among themselves; both sides together weigh the same."""
+    num_directions: int = 0
+    """Along so many the squares of features count, too, as products teach; 0: a logistic regression."""
 
 
 Lessons = Mapping[str, Lesson]
@@ -47,6 +48,10 @@ class Views:
     """Of each photo."""
     folds: npt.NDArray[np.int64]
     """Of each photo: the number of its source's fold."""
+    weights_V: Doubles | None = None
+    """What each view counts for beside others of its photo; None: all the same."""
+    roots_from: int | None = None
+    """See `filters.heads.Heads.roots_from`."""
 
     def of(self, photos: Mask) -> Mask:
         """Return which views are of these photos."""
@@ -70,25 +75,24 @@ def taught(
 ) -> Heads:
     """Return heads that were taught on all views of these photos, numbers rounded to six digits.
 
-    With `standard` features are standardised as for those heads, and of these the ones that no lesson names stay.
+    With `standard` features are standardised as for those heads, and of these the ones that no lesson names stay. A
+    lesson with directions is made log-odds by what its regression says of folds left out, so it takes two at least.
     """
     here = views.of(photos)
-    rows, labels = views.features_VF[here], views.labels[views.photo_of_V[here]]
-    if standard is None:
-        mean = _rounded(rows.mean(axis=0, dtype=np.float64))
-        deviation, clip = _rounded(rows.std(axis=0, dtype=np.float64) + 1e-6), CLIP
-    else:
-        mean, deviation, clip = np.array(standard.mean), np.array(standard.deviation), standard.clip
-    standard_VF = np.clip((rows - mean) / deviation, -clip, clip).astype(np.float32)
-    heads = {name: _taught(standard_VF, labels, lesson) for name, lesson in lessons.items()}
+    rows, of_photo = views.features_VF[here], views.photo_of_V[here]
+    alike = _standard(rows, views.roots_from) if standard is None else Standard.of(standard)
+    weights = np.ones(len(rows)) if views.weights_V is None else views.weights_V[here]
+    pupil = _Pupil(alike(rows).astype(np.float32), views.labels[of_photo], views.folds[of_photo], weights)
+    heads = {name: pupil.taught(lesson) for name, lesson in lessons.items()}
     others = {} if standard is None else {name: head for name, head in standard.heads.items() if name not in heads}
     return Heads(
         network_sha256=network_sha256,
         training=training,
         others={} if standard is None else {name: standard.training_of(name) for name in others},
-        mean=tuple(mean.tolist()),
-        deviation=tuple(deviation.tolist()),
-        clip=clip,
+        roots_from=alike.roots_from,
+        mean=tuple(alike.mean.tolist()),
+        deviation=tuple(alike.deviation.tolist()),
+        clip=alike.clip,
         heads={**others, **heads},
     )
 
@@ -137,27 +141,69 @@ def digest_of(pairs: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{sha256} {pairs[sha256]}\n" for sha256 in sorted(pairs)).encode()).hexdigest()
 
 
-def _taught(standard_VF: Floats, labels: npt.NDArray[np.str_], lesson: Lesson) -> Head:
+def _standard(rows: Floats, roots_from: int | None) -> Standard:
+    values = rooted(rows, roots_from)
+    return Standard(roots_from, _rounded(values.mean(axis=0)), _rounded(values.std(axis=0) + 1e-6), CLIP)
+
+
+@dataclass(frozen=True)
+class _Pupil:
+    """Standardised views with what they show, from which heads are taught one by one."""
+
+    rows_VF: Floats
+    labels_V: npt.NDArray[np.str_]
+    folds_V: npt.NDArray[np.int64]
+    weights_V: Doubles
+
+    def taught(self, lesson: Lesson) -> Head:
+        side = [1.0 if label == lesson.label else lesson.against.get(label, 0.0) for label in self.labels_V.tolist()]
+        weights = np.array(side) * self.weights_V
+        chosen = weights > 0
+        rows, is_positive, weights = self.rows_VF[chosen], self.labels_V[chosen] == lesson.label, weights[chosen]
+        weights = weights / np.where(is_positive, weights[is_positive].sum(), weights[~is_positive].sum()) / 2
+        if lesson.num_directions:
+            return _squared(rows, is_positive, weights, self.folds_V[chosen], lesson.num_directions)
+        row, bias = _logistic(rows, is_positive, weights, RIDGE)
+        return _head(row, bias)
+
+
+def _squared(
+    rows: Floats, is_positive: Mask, weights: Doubles, folds: npt.NDArray[np.int64], num_directions: int
+) -> Head:
+    kernel = second_degree.products(rows, rows)
+    shares, inverse = second_degree.shares_of(kernel, is_positive, weights, second_degree.RIDGE)
+    scores = second_degree.left_out(shares, inverse, is_positive, folds)
+    (scale,), offset = _logistic(scores[:, None].astype(np.float32), is_positive, weights, 0.0)
+    directions, curvatures = second_degree.along(rows, shares, num_directions)
+    linear = 2 * rows.T @ shares / rows.shape[1]
+    return _head(scale * linear, offset + scale * float(shares.sum()), directions, scale * curvatures)
+
+
+def _logistic(rows: Floats, is_positive: Mask, weights: Doubles, ridge: float) -> tuple[Doubles, float]:
     import torch
 
-    weight = np.array([1.0 if label == lesson.label else lesson.against.get(label, 0.0) for label in labels.tolist()])
-    chosen = weight > 0
-    is_positive, weight = labels[chosen] == lesson.label, weight[chosen]
-    share = weight / np.where(is_positive, weight[is_positive].sum(), weight[~is_positive].sum()) / 2
-    x, y, w = (torch.tensor(values, dtype=torch.float32) for values in (standard_VF[chosen], is_positive, share))
-    weights, bias = torch.zeros(x.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weights, bias], max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
+    x, y, w = (torch.tensor(values, dtype=torch.float32) for values in (rows, is_positive, weights))
+    row, bias = torch.zeros(x.shape[1], requires_grad=True), torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([row, bias], max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Any:
         optimiser.zero_grad()
-        error = torch.nn.functional.binary_cross_entropy_with_logits(x @ weights + bias, y, reduction="none")
-        value = (w * error).sum() + RIDGE * (weights * weights).sum() / 2
+        error = torch.nn.functional.binary_cross_entropy_with_logits(x @ row + bias, y, reduction="none")
+        value = (w * error).sum() + ridge * (row * row).sum() / 2
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
     optimiser.step(loss)  # type: ignore[no-untyped-call]
-    row, (offset,) = (_rounded(tensor.detach().numpy()).tolist() for tensor in (weights, bias))
-    return Head(weights=tuple(row), bias=offset)
+    return row.detach().numpy().astype(np.float64), bias.item()
+
+
+def _head(weights: Doubles, bias: float, directions: Doubles | None = None, curvatures: Doubles | None = None) -> Head:
+    return Head(
+        weights=tuple(_rounded(weights).tolist()),
+        bias=float(f"{bias:.6g}"),
+        directions=() if directions is None else tuple(tuple(_rounded(row).tolist()) for row in directions),
+        curvatures=() if curvatures is None else tuple(_rounded(curvatures).tolist()),
+    )
 
 
 def _rounded(values: npt.NDArray[np.floating]) -> Doubles:

@@ -15,6 +15,8 @@ Floats = npt.NDArray[np.float32]
 
 NUM_FEATURES = 1584
 """Mean and deviation of 40 and of 112 channels inside the network, and the 1280 channels at its end."""
+NUM_INSIDE = 304
+"""How many of them lie inside the network; the others, at its end, are never below 0."""
 
 
 class EfficientNetLite:

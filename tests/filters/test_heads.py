@@ -21,7 +21,7 @@ TRAINING = Training(manifest_sha256="12" * 32, num_pictures={"single": 3})
 
 
 @st.composite
-def any_heads(draw: st.DrawFn) -> Heads:
+def any_heads(draw: st.DrawFn, num_directions: int = 0) -> Heads:
     def row(elements: st.SearchStrategy[float]) -> tuple[float, ...]:
         return tuple(draw(st.lists(elements, min_size=num_features, max_size=num_features)))
 
@@ -32,7 +32,16 @@ def any_heads(draw: st.DrawFn) -> Heads:
         mean=row(numbers),
         deviation=row(st.floats(1e-3, 1e3)),
         clip=draw(st.floats(0.5, 10)),
-        heads={name: Head(weights=row(numbers), bias=draw(numbers)) for name in ("drawn", "nonhuman")},
+        roots_from=draw(st.none() | st.integers(0, 6)) if num_directions else None,
+        heads={
+            name: Head(
+                weights=row(numbers),
+                bias=draw(numbers),
+                directions=tuple(row(numbers) for _ in range(num_directions)),
+                curvatures=tuple(draw(numbers) for _ in range(num_directions)),
+            )
+            for name in ("drawn", "nonhuman")
+        },
     )
 
 
@@ -42,7 +51,7 @@ def saved(folder: Path, text: str) -> WeightsFile:
     return WeightsFile("heads", str(file), hashlib.sha256(text.encode()).hexdigest())
 
 
-@given(any_heads())
+@given(any_heads() | any_heads(2))
 def test_what_is_written_is_read_and_written_again_the_same(heads: Heads) -> None:
     again = Heads.model_validate_json(heads.written())
     assert again == heads and again.written() == heads.written()
@@ -78,6 +87,20 @@ def test_sound_heads_give_the_logit_that_a_hand_can_compute(tmp_path: Path) -> N
     assert Classifier(heads).logits(np.array([3, 5], np.float32))["drawn"] == 1 * 3 + 2 * 2 + 0.5
 
 
+def test_squares_along_directions_count_and_roots_stand_for_what_no_layer_leaves_below_0(tmp_path: Path) -> None:
+    def squared(values: dict[str, Any]) -> None:
+        values.update(roots_from=1)
+        values["heads"]["drawn"].update(directions=[[1.0, -1.0], [0.0, 2.0]], curvatures=[0.5, -0.25])
+
+    heads = read_heads(saved(tmp_path, changed(squared)), NETWORK, ("drawn",), 2)
+    row = [(3 - 0.0) / 1.0, (9**0.5 - 1.0) / 2.0]
+    drawn = 1 * row[0] + 2 * row[1] + 0.5 + 0.5 * (row[0] - row[1]) ** 2 - 0.25 * (2 * row[1]) ** 2
+    logits = Classifier(heads).logits(np.array([3, 9], np.float32))
+    assert logits == {"drawn": drawn, "nonhuman": 1 * row[0] + 2 * row[1] + 0.5}
+    below = Classifier(heads).logits(np.array([3, -9], np.float32))
+    assert below == Classifier(heads).logits(np.array([3, 0], np.float32))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -85,6 +108,15 @@ def test_sound_heads_give_the_logit_that_a_hand_can_compute(tmp_path: Path) -> N
             lambda values: values["heads"]["drawn"]["weights"].append(1.0),
             "heads.drawn.weights: 2 numbers are wanted, not 3",
         ),
+        (
+            lambda values: values["heads"]["drawn"].update(directions=[[1.0]], curvatures=[1.0]),
+            "heads.drawn.directions: 2 numbers are wanted, not 1",
+        ),
+        (
+            lambda values: values["heads"]["drawn"].update(directions=[[1.0, 2.0]]),
+            "heads.drawn.curvatures: 1 are wanted, one for each direction",
+        ),
+        (lambda values: values.update(roots_from=-1), "roots_from"),
         (lambda values: values["deviation"].pop(), "deviation: 2 numbers above 0"),
         (lambda values: values.update(deviation=[1.0, 0.0]), "deviation: 2 numbers above 0"),
         (lambda values: values.update(mean=[0.0, "much"]), "mean.1"),

@@ -17,6 +17,7 @@ from curation.learning.heads import (
     out_of_fold,
     taught,
 )
+from curation.learning.second_degree import left_out, products, shares_of
 from filters.heads import Classifier, Heads, Training
 
 LABELS = ("single", "anime", "group", "noface")
@@ -113,3 +114,37 @@ def test_a_fold_whose_loss_leaves_nothing_to_tell_judges_nobody() -> None:
         cross_validated(out_of_fold(only, {"drawn": LESSONS["drawn"]}), only.features_VF[::2])["drawn"]
     )
     assert (judged == (only.folds != 2)).all()
+
+
+def test_what_only_products_tell_is_told_along_directions_as_log_odds_and_a_line_tells_nothing() -> None:
+    chance = np.random.default_rng(2)
+    features = chance.normal(0, 1, (400, 6)).astype(np.float32)
+    features[:, 4:] = np.abs(features[:, 4:])
+    labels = np.where(features[:, 0] * features[:, 1] + chance.normal(0, 0.3, 400) > 0, "anime", "single")
+    sources = [f"source{number // 5}" for number in range(400)]
+    views = Views(features, np.arange(400), labels, folds_of(sources, 0), chance.choice([0.3, 1.0], 400), roots_from=4)
+    of = {
+        name: cross_validated(out_of_fold(views, {"drawn": Lesson("anime", PEOPLE, directions)}), features)["drawn"]
+        for name, directions in (("line", 0), ("squares", 4))
+    }
+    is_drawn = labels == "anime"
+    assert auc(of["line"][is_drawn], of["line"][~is_drawn]) < 0.6
+    assert auc(of["squares"][is_drawn], of["squares"][~is_drawn]) > 0.8
+    odds = 1 / (1 + np.exp(-of["squares"]))
+    for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):  # of many that look so likely so many are
+        these = (odds >= low) & (odds < high)
+        assert these.sum() > 30 and abs(is_drawn[these].mean() - odds[these].mean()) < 0.12
+
+
+def test_what_a_fold_would_score_without_itself_is_known_without_teaching_again() -> None:
+    chance = np.random.default_rng(0)
+    rows = chance.normal(0, 1, (60, 4)).astype(np.float32)
+    is_positive, folds = chance.random(60) < 0.4, chance.integers(0, 5, 60)
+    weights = np.full(60, 1 / 60)
+    found = left_out(*shares_of(products(rows, rows), is_positive, weights, 0.03), is_positive, folds)
+    others = folds != 2
+    # The slack is relative to the number of rows: 60 stays, as in the whole.
+    slack = np.diag(10 * 0.03 / weights[others] / 60)
+    kernel = products(rows[others], rows[others]) + slack
+    shares = np.linalg.solve(kernel, np.where(is_positive[others], 1.0, -1.0))
+    assert np.allclose(found[~others], products(rows[~others], rows[others]) @ shares, atol=1e-9)
