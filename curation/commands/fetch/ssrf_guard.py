@@ -56,20 +56,15 @@ def require_allowed(host: str, *, allow_loopback: bool) -> None:
     Raises:
         BlockedAddressError: it is not public (nor an allowed loopback), or no numeric address at all.
     """
-    if (refusal := _refusal(host, allow_loopback)) is not None:
-        raise BlockedAddressError(refusal)
-
-
-@lru_cache(maxsize=4096)  # every address is checked before it is connected to, and again where it is
-def _refusal(host: str, allow_loopback: bool) -> str | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return f"{host!r} is not a numeric address"
-    is_allowed = is_public(address) or (allow_loopback and address.is_loopback)
-    return None if is_allowed else f"{host} is not a public address"
+        raise BlockedAddressError(f"{host!r} is not a numeric address") from None
+    if not (is_public(address) or (allow_loopback and address.is_loopback)):
+        raise BlockedAddressError(f"{host} is not a public address")
 
 
+@lru_cache(maxsize=4096)  # every address is checked before it is connected to, and again where it is
 def is_public(address: IPAddress) -> bool:
     """Return whether anybody on the internet could be meant; an IPv4 address inside an IPv6 one counts as itself."""
     if isinstance(address, ipaddress.IPv6Address):
