@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.provenance import wilson
 from benchmarks.verdicts.labelled import Labelled
 from benchmarks.verdicts.learning import LESSONS, POSITIVE
-from curation.learning.heads import Doubles, Mask, Views, auc, cross_validated, limit_losing, out_of_fold
+from curation.learning.heads import Mask, Views, auc, cross_validated, limit_losing, out_of_fold
+from filters.heads import Doubles
 
 LOST = (0.003, 0.005, 0.01, 0.015, 0.02)
 """Shares of portraits without lettering that a limit may lose."""

@@ -25,8 +25,9 @@ from benchmarks.verdicts.kept_evidence import Judge
 from benchmarks.verdicts.labelled import Labelled, folders_named, labelled
 from benchmarks.verdicts.learning import PEOPLE, POSITIVE
 from benchmarks.verdicts.teach import CACHE, LABELS, shares_of_views
-from curation.learning.heads import Doubles, Floats, Mask, folds_of
+from curation.learning.heads import Mask, folds_of
 from curation.recipe.recipe import load_recipe
+from filters.heads import Doubles, Floats
 from filters.loading import single_thread_torch
 
 LOST = (4, 9)

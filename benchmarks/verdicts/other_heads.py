@@ -7,9 +7,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from curation.learning.heads import Doubles, Floats, Mask
+from curation.learning.heads import Mask
 from curation.learning.second_degree import along, products, shares_of
 from filters.detectors.efficientnet_lite import NUM_INSIDE
+from filters.heads import Doubles, Floats
 from filters.heads import rooted as rooted_from
 
 Rows = Floats

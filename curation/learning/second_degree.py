@@ -23,7 +23,7 @@ def shares_of(kernel: Doubles, is_positive: Mask, weights: Doubles, ridge: float
     Rows of more weight are held to less error.
     """
     slack = 10 * ridge / weights / len(weights)
-    inverse = np.linalg.inv(kernel + np.diag(slack))
+    inverse: Doubles = np.linalg.inv(kernel + np.diag(slack)).astype(np.float64)
     return np.asarray(inverse @ np.where(is_positive, 1.0, -1.0)), inverse
 
 
