@@ -110,7 +110,7 @@ def find_images(places: Sequence[StageFolder], identity: str) -> list[list[Ledge
     return [[entry for entry in rows if entry.row["uid"] == uid] for uid in sorted(uids)]
 
 
-def _rows_at(places: Sequence[StageFolder], path: str) -> list[LedgerEntry]:
+def _rows_at(places: Sequence[StageFolder], path: str) -> Sequence[LedgerEntry]:
     """Return the rows of a picture that is named by the path of its file, whole or from some folder on.
 
     Of the keys that its parts may be, the longest counts that there is. A file that lies there is known by its bytes:
