@@ -233,15 +233,14 @@ def test_a_run_says_the_same_from_its_shadow_sample_as_measuring_anew_does(
     tmp_path: Path, source: Path, drawn: OrderSample
 ) -> None:
     recipe = recipe_at(tmp_path, shadow=1.0)
-    curate(source, tmp_path / "run" / "curate", recipe, ALONE)
+    kept = curate(source, tmp_path / "run" / "curate", recipe, ALONE).num_kept
     told = sample_of(tmp_path / "run", recipe, 100, seed=0)
     anew, again = propose(drawn.observed, recipe), propose(told.observed, recipe)
     assert told.num_refused == 2
     assert [step.asked for step in again.recipe.steps] == pytest.approx([step.asked for step in anew.recipe.steps])
     assert again.rejects == pytest.approx(anew.rejects)
-    assert "14 of 14 kept and 24 of 24 rejected" in told.origin and all(
-        seconds > 0 for seconds in again.seconds.values()
-    )
+    assert 0 < kept < 38 and f"{kept} of {kept} kept and {38 - kept} of {38 - kept} rejected" in told.origin
+    assert all(seconds > 0 for seconds in again.seconds.values())
 
 
 def test_a_run_with_a_thin_shadow_or_other_columns_is_refused_with_the_way_out(tmp_path: Path, source: Path) -> None:
