@@ -55,6 +55,7 @@ def test_curate_takes_the_tars_and_the_manifest_says_what_is_in_them(corpus: Pat
     assert len({row["sha256"] for row in rows}) == len({row["phash"] for row in rows}) == len(rows) == 26
 
 
+@pytest.mark.slow
 @with_gold
 def test_only_what_is_labelled_grey_or_toned_has_no_colours_of_its_own(corpus: Path) -> None:
     detector = colour.build(colour.Measure(), "cpu")

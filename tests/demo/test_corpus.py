@@ -113,6 +113,7 @@ def test_what_is_redrawn_has_a_face_and_looks_drawn_to_the_filters_of_the_demo()
     assert limit is not None and all(one["drawn_probability"] > limit for one in found["drawn"])
 
 
+@pytest.mark.slow
 def test_formats_and_sizes_vary(corpus: Corpus) -> None:
     formats: Counter[str | None] = Counter()
     sides = []

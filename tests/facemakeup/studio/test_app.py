@@ -46,6 +46,7 @@ def finished(client: TestClient) -> dict[str, Any]:
     return dict(state)
 
 
+@pytest.mark.slow
 @with_centerface
 def test_a_drawing_is_what_generate_draws_marked_for_people_and_machines_and_its_record_says_how(
     studio: StudioDesk, client: TestClient, tmp_path: Path

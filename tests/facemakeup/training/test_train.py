@@ -334,6 +334,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, base: Path, recogniser: Recogn
     assert said in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_a_state_of_another_base_or_of_another_model_is_not_taken_up(
     tmp_path: Path, base: Path, recogniser: Recogniser
 ) -> None:

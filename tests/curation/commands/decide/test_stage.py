@@ -236,6 +236,7 @@ def test_the_command_prints_the_funnel_and_decides(source: Path, drawn_limit: fl
     assert json.loads(done)["num_kept"] == foreseen["num_kept"] == foreseen["kept_low"]
 
 
+@pytest.mark.slow
 def test_a_pack_follows_the_folder_that_was_decided_again(source: Path, drawn_limit: float, tmp_path: Path) -> None:
     strict = recipe(tmp_path, STRICT, drawn_limit)
     run = curated(source, tmp_path / "run", recipe(tmp_path, LOOSE, drawn_limit))

@@ -186,6 +186,7 @@ def test_tombstones_that_an_earlier_release_wrote_are_read(run: Path) -> None:
     assert tombstones_of(run).names(url_of(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [GREY, GONE, BELOW_CUT])
 def test_rejected_images_are_forgotten_too(run: Path, number: int) -> None:
     seen = {stage: read_manifest(run / stage).num_seen for stage in STAGES}

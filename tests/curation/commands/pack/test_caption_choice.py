@@ -54,6 +54,7 @@ def sample(key: str, text: str, seed: int, facecaptions: list[dict[str, Any]] | 
     return [*members, (f"{key}.txt", text.encode())]
 
 
+@pytest.mark.slow
 def test_whoever_has_no_fit_caption_stays_out_by_name_and_forgetting_moves_nobody(tmp_path: Path) -> None:
     run, recipe = tmp_path / "run", recipe_from(tmp_path, WITH_CAPTIONS)
     described = [{"id": "1", "caption": "stock photo of a man", "box": [1, 1, 30, 30]}]

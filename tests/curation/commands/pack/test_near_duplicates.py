@@ -118,6 +118,7 @@ def curated(source: Path, target: Path, recipe: Recipe, portraits: list[np.ndarr
     return min(uids[:2]), max(uids[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1], ids=["the_better", "the_lesser"])
 def test_a_pack_that_was_stopped_keeps_its_cut_whoever_of_two_copies_is_forgotten(
     tmp_path: Path, portraits: list[np.ndarray], which: int

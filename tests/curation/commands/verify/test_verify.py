@@ -219,6 +219,7 @@ def stray_member(members: list[tuple[str, bytes]]) -> None:
     members.append((".DS_Store", b"x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["fetch", "curate"])
 @pytest.mark.parametrize(
     ("edit", "message"),
@@ -306,6 +307,7 @@ def without_a_shard(manifest: dict[str, Any]) -> None:
     _, _, manifest["rejected"] = total([ShardReport(**{**shard, "files": {}}) for shard in manifest["shards"]], {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "edit", "message"),
     [
