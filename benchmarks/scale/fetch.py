@@ -12,15 +12,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ import pyarrow.parquet as pq
 from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, route_of, urls
 from benchmarks.process_tree import ROLES, Tree
 from benchmarks.provenance import RESULTS, commit, machine
+from benchmarks.web_process import web_process
 
 RECIPE = """
 schema_version = 1
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     shutil.rmtree(options.folder, ignore_errors=True)
     (options.folder / "twins").mkdir(parents=True)
-    with _web() as port:
+    with web_process("-m", "benchmarks.faults.hostile_web") as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
         rank_urls(options.folder, addresses, options.num_urls // options.num_parts)
         forecast = _forecast(options.folder, options.num_urls // 50)
@@ -91,24 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
     return 0 if is_good else 1
-
-
-@contextmanager
-def _web() -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.faults.hostile_web", str(port)], stdout=subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            raise SystemExit("the web did not start")
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _reset(port: int) -> None:

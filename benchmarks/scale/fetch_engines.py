@@ -16,12 +16,10 @@ import gc
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,9 +32,11 @@ import pyarrow.parquet as pq
 from benchmarks.faults.hostile_web import picture
 from benchmarks.process_tree import TICKS_PER_S
 from benchmarks.provenance import RESULTS, commit, machine
+from benchmarks.web_process import web_process
 
 NUM_PER_SITE = {"small": 10, "photos": 10, "alone": 1}
 """Kind of pictures -> how many of them a site has."""
+SERVE = "import sys; from benchmarks.scale.fetch_engines import serve; serve(int(sys.argv[1]))"
 NUM_SMALL, NUM_ALONE = 600, 300
 SIDES = ("plain", "download", "part")
 HEAD = (
@@ -62,7 +62,7 @@ class Kind:
 
 def measure(folder: Path, num_rounds: int, sides: Sequence[str] = SIDES) -> dict[str, Any]:
     """Return what a picture costs each side, by kind; the work lies in `folder`."""
-    with _server() as port:
+    with web_process("-c", SERVE) as port:
         kinds = [_kind(folder, port, name) for name in NUM_PER_SITE]
         seen: dict[str, dict[str, list[dict[str, float]]]] = {kind.name: {side: [] for side in sides} for kind in kinds}
         for number in range(num_rounds + 1):  # the first is not counted: imports, caches, the cell
@@ -168,23 +168,6 @@ def _kind(folder: Path, port: int, name: str) -> Kind:
     (folder / name).mkdir()
     rank_urls(folder / name, urls, num)
     return Kind(name, urls, folder / name / "rank")
-
-
-@contextmanager
-def _server() -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = f"from benchmarks.scale.fetch_engines import serve; serve({port})"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            raise SystemExit("the server did not start")
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def serve(port: int) -> None:
