@@ -92,7 +92,7 @@ class FaceMakeUpPipeline:
         if len(seeds) != len(prompts) or not prompts:
             raise UsageError(f"{len(prompts)} prompts need one seed or as many, not {len(seeds)}")
         base, sampling = self.encoders.base, self.settled(sampling)
-        guidance = base.guidance_scale if sampling.guidance_scale is None else sampling.guidance_scale
+        guidance = sampling.guidance_on(base.guidance_scale)
         is_one_branch = guidance == 1 or base.is_told_guidance
         _require_taken(base, size, negative_prompt, is_one_branch)
         frame = Frame.whole(size.height, size.width)

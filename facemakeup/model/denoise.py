@@ -43,8 +43,11 @@ class Sampling(Settings):
 
     def on(self, usual_guidance: float) -> "Sampling":
         """Return the same on a base that is drawn with `usual_guidance` where nobody says otherwise."""
-        known = self.guidance_scale is not None
-        return self if known else self.model_copy(update={"guidance_scale": usual_guidance})
+        return self.model_copy(update={"guidance_scale": self.guidance_on(usual_guidance)})
+
+    def guidance_on(self, usual_guidance: float) -> float:
+        """Return the guidance on a base that is drawn with `usual_guidance` where nobody says otherwise."""
+        return usual_guidance if self.guidance_scale is None else self.guidance_scale
 
     def is_posed(self, number: int, num_steps: int) -> bool:
         """Whether PoseNet speaks in this step, counted from 0: the step lies wholly within its share."""

@@ -41,7 +41,7 @@ class FaceMakeUpGenerator:
         trained = record["facts"]
         self._factor = None if trained.get("crop_mode") == "full" else float(trained.get("crop_factor", 1.5))
         self.recogniser = expected.name
-        scales, sampling = settings.scales, self._pipe.settled(settings.sampling)
+        scales, sampling = settings.scales, settings.sampling
         self.facts: Facts = {
             "checkpoint": f"{folder.name}/{WEIGHTS_NAME}",
             "checkpoint_sha256": record["files"][WEIGHTS_NAME],
@@ -51,7 +51,7 @@ class FaceMakeUpGenerator:
             "native_size": f"{settings.width}x{settings.height}",
             "sampler": "ddim",
             "steps": sampling.num_steps,
-            "guidance": sampling.guidance_scale or 0.0,
+            "guidance": sampling.guidance_on(self._pipe.encoders.base.guidance_scale),
             "negative_prompt": settings.negative_prompt,
             "scales": f"face {scales.face:g}, clip {scales.clip:g}, pose {scales.pose:g}, lora {scales.lora:g}",
             "pose": "the reference's" if settings.is_posed else "free",
