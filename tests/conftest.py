@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from multiprocessing.util import get_temp_dir
@@ -17,6 +18,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("WDS_SECURE", "1")
+
+# A shell that starts a suite in the background has it ignore Ctrl-C, and so every command that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What is published is synced, thousands of times in a suite: on a disk that is most of what a test waits for.
 MEMORY = Path("/dev/shm")

@@ -1,5 +1,6 @@
 """A model's captions: asked once for each picture, stored beside, chosen by a rule, gone when the picture is."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping
@@ -348,7 +349,7 @@ def test_replies_about_a_folder_of_another_name_and_packs_of_it_are_found_by_who
     with model_server() as server:
         caption(beside / "mine", recipe, ALONE, endpoint=address_of(server))
     captions = digest(["caption", str(resolved(beside / "caption"))])
-    places = (beside / f"packed-{number}" for number in range(100))
+    places = (beside / f"packed-{number}" for number in itertools.count())
     packed = next(one for one in places if digest(["pack", str(resolved(one))]) < captions)  # its card comes first
     pack(beside / "mine", packed, recipe, ALONE)
     rows = {row["uid"]: row["reply"] for row in rows_of(beside / "caption")}
