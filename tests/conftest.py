@@ -1,5 +1,6 @@
 """What every test stands on: one thread per process, no word to the network, and a temporary folder of its own."""
 
+import gc
 import os
 import shutil
 import signal
@@ -33,6 +34,16 @@ settings.load_profile("steady")
 # Hypothesis tries constants of whatever modules are loaded: a test's examples would hang on the tests before it.
 assert callable(providers._get_local_constants)
 setattr(providers, "_get_local_constants", Constants)  # noqa: B010  a name of its own, and it is untyped
+
+
+# Millions of objects of libraries stay to the end: to look through them again and again takes a tenth of a suite.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, but for what is there by now."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -228,6 +228,7 @@ def test_quiet_leaves_results_and_failures(tmp_path: Path, recipe: Path) -> None
     assert (told.returncode, told.stderr) == (0, "") and told.stdout.startswith("curate: 8 seen")
 
 
+@pytest.mark.slow
 def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +244,7 @@ def test_weights_whose_bytes_are_others_are_refused_with_exit_code_six(
     assert run("models", "verify").returncode == 0
 
 
+@pytest.mark.slow
 def test_weights_that_the_user_confirms_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "mine.onnx"

@@ -19,6 +19,7 @@ def test_the_training_page_shows_the_committed_figures() -> None:
     assert RESULT["computed"] is True and RESULT["timed"] is False
 
 
+@pytest.mark.slow
 def test_the_committed_flops_of_the_base_are_those_of_its_configuration() -> None:
     batch = train_budget.inputs()
     unet = skeleton.network(skeleton.sd15_config())

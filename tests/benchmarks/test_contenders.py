@@ -149,6 +149,7 @@ def test_a_worker_whose_contender_cannot_be_built_says_so_and_is_gone(tmp_path: 
     assert not worker.is_alive
 
 
+@pytest.mark.slow
 def test_a_shard_whose_cell_was_replaced_has_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU time of the one before would be missing."""
     use_third_party(monkeypatch)

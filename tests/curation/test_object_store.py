@@ -360,6 +360,7 @@ def test_a_write_that_is_on_its_way_while_another_run_takes_over_changes_nothing
     assert (bucket / "out" / address).read_bytes() == b"the successor's"
 
 
+@pytest.mark.slow
 def test_a_holder_whose_object_was_changed_by_one_that_it_replaced_writes_it_again(
     proxy: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_side_by_side_pair_has_two_faces_half_a_picture_apart(measure: dict[st
     assert found[1] - found[0] == pytest.approx(512, abs=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", BACKENDS)
 @pytest.mark.parametrize("scale", [1, 3])
 def test_boxes_are_in_pixels_of_the_picture_whatever_its_size(measure: dict[str, object], scale: int) -> None:

@@ -53,6 +53,7 @@ def test_a_further_region_never_makes_text_less_prominent(polygons: list[Polygon
     assert prominence(*polygons, further) >= prominence(*polygons) * (1 - 1e-9)
 
 
+@pytest.mark.slow
 @given(REGIONS, st.sampled_from([0.25, 0.5, 4.0]))
 def test_a_mirrored_or_enlarged_picture_has_the_same_prominence(polygons: list[Polygon], factor: float) -> None:
     mirrored = [tuple(SIDE - x if i % 2 == 0 else x for i, x in enumerate(polygon)) for polygon in polygons]

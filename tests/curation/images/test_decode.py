@@ -332,6 +332,7 @@ def test_a_polyglot_decodes_to_its_picture_and_strips_to_nothing_else(image_form
 # ---------------------------------------------------------------- mutants
 
 
+@pytest.mark.slow
 def test_ten_thousand_mutants_are_pictures_or_have_a_reason() -> None:
     rng, seeds = random.Random(2026), list(pictures.seeded_pictures().values())
     outcomes: Counter[str] = Counter()

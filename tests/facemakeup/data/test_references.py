@@ -87,6 +87,7 @@ def opened(tmp_path: Path, base: Path, recogniser: Recogniser) -> Any:
     return opened
 
 
+@pytest.mark.slow
 def test_another_photo_stands_for_a_sample_whichever_way_the_stream_is_cut_and_only_one_that_is_trained_on(
     tmp_path: Path, opened: Any
 ) -> None:

@@ -147,6 +147,7 @@ def test_the_flat_file_holds_every_trained_tensor_once(model: FaceMakeUp, folder
     assert {name.split(".")[0] for name in flat} == {"image_proj", "ip_adapter"}
 
 
+@pytest.mark.slow
 def test_a_whole_picture_of_the_stock_pipeline_is_ours(
     base: Path, model: FaceMakeUp, folder: Path, model_config: ModelConfig
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_whole_picture_of_the_stock_pipeline_is_ours(
     assert abs(theirs - torch.from_numpy(picture).float() / 255).max() < 0.004
 
 
+@pytest.mark.slow
 def test_posenet_with_the_text_as_context_works_in_a_fully_stock_controlnet_pipeline(
     base: Path, tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_of_several_faces_the_largest_is_taken(recogniser: Recogniser, mirrored:
     assert abs(np.linalg.norm(found.identity_D) - 1) < 1e-5 and found.recogniser == recogniser
 
 
+@pytest.mark.slow
 @with_models
 @with_centerface
 def test_a_face_seen_by_a_real_recogniser_is_drawn(base: Path, tmp_path: Path) -> None:

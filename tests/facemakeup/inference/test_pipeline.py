@@ -131,6 +131,7 @@ def test_with_the_adapter_disabled_it_draws_what_the_stock_pipeline_of_the_base_
     assert difference(draw_one(pipe, scales=Scales(face=0, pose=0, lora=0)), off) == 0
 
 
+@pytest.mark.slow
 def test_each_scale_changes_the_picture_and_all_are_1_again_afterwards(pipe: FaceMakeUpPipeline) -> None:
     pose, inputs = face(1).pose(SIZE), tiny_inputs()
     whole = draw_one(pipe, pose=pose)
@@ -211,6 +212,7 @@ def test_a_wide_picture_is_drawn_as_wide(pipe: FaceMakeUpPipeline) -> None:
     assert picture.shape == (64, 96, 3)
 
 
+@pytest.mark.slow
 def test_with_frozen_parts_in_bfloat16_as_on_a_gpu_it_draws_nearly_the_same(
     pipe: FaceMakeUpPipeline, model_config: ModelConfig
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_base_of_another_kind_learns(patches: TrainConfig, tmp_path: Path) -> 
     assert losses[-1] < 0.9 * losses[0], losses
 
 
+@pytest.mark.slow
 def test_a_base_of_another_kind_is_exported_read_back_and_drawn_with(patches: TrainConfig, tmp_path: Path) -> None:
     checkpoint = run(patches, write_tars(tmp_path / "tars"), tmp_path / "out")
     export_checkpoint(checkpoint.folder, tmp_path / "adapter")

@@ -145,6 +145,7 @@ def test_it_is_known_by_its_files_and_switched_off_it_is_the_base_to_the_last_bi
         kind.model.set_scales()
 
 
+@pytest.mark.slow
 def test_stock_diffusers_loads_it_and_predicts_the_same_and_it_is_read_back_to_the_last_bit(kind: Kind) -> None:
     inputs, pipe = kind.inputs(), kind.stock()
     load_into_stock(pipe, kind.adapter_folder)
@@ -254,6 +255,7 @@ def test_the_page_offers_sides_that_the_base_takes_and_refuses_others(kind: Kind
     desk.close()
 
 
+@pytest.mark.slow
 def test_a_vae_whose_latents_mean_something_else_than_the_base_s_is_refused(kind: Kind, tmp_path: Path) -> None:
     vae: Any = kind.encoders.base.vae
     for key, value in (("scaling_factor", 0.5), ("shift_factor", 0.25)):

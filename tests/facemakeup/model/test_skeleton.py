@@ -30,6 +30,7 @@ def test_the_base_and_the_frozen_encoders_have_the_published_sizes() -> None:
     assert num_parameters(parts["vae"].encoder) + num_parameters(parts["vae"].quant_conv) == 34_163_664
 
 
+@pytest.mark.slow
 def test_every_trained_part_has_the_specified_number_of_parameters(model: FaceMakeUp) -> None:
     assert trained(model, "projector.") == 33_581_568
     assert trained(model, "projector.perceiver_resampler.") == 29_905_920

@@ -208,6 +208,7 @@ def _png(values: Any) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_attention_that_was_heard_is_not_kept_where_activations_are_computed_once_more(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:

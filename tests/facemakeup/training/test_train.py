@@ -157,6 +157,7 @@ def test_the_average_has_its_closed_form_and_soon_forgets_the_untrained_weights(
     assert same_bits({name: value.detach() for name, value in trainer.parameters.items()}, before)
 
 
+@pytest.mark.slow
 def test_dropping_everything_leaves_no_trace_of_the_conditions(
     tmp_path: Path, base: Path, recogniser: Recogniser, pattern: str
 ) -> None:

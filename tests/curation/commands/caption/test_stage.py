@@ -230,6 +230,7 @@ def test_other_checks_and_another_verdict_ask_nobody_again(run: Path, tmp_path: 
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefer", ["old", "new", "better"])
 def test_pack_chooses_by_the_rule_and_says_where_a_caption_comes_from(run: Path, tmp_path: Path, prefer: str) -> None:
     recipe = recipe_with(tmp_path / "recipes", f'prefer = "{prefer}"')

@@ -36,6 +36,7 @@ def test_a_recipe_that_is_none_is_answered_with_the_nearest_name_and_where_the_n
     assert "--set" in broken.mend and "recipes list" not in broken.mend
 
 
+@pytest.mark.slow
 def test_the_operators_of_torchvision_are_tried_without_importing_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert examine_module.operators_load()
     monkeypatch.setattr(examine_module, "TORCH_LIBRARIES", ("libtorch.so.of.another",))

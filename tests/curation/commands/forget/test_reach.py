@@ -233,6 +233,7 @@ def test_a_named_folder_loses_its_loose_pictures_and_the_rows_of_its_tables_what
     assert changed == {f"{name}.parquet" for name in columns}
 
 
+@pytest.mark.slow
 def test_links_out_of_a_named_folder_are_named_and_what_lies_behind_them_stays_until_it_is_named_too(
     world: Path,
 ) -> None:
@@ -276,6 +277,7 @@ def test_a_derived_pack_that_is_rotten_does_not_keep_the_run_from_forgetting(wor
     assert verify(world / "far" / "packed", ALONE).faults
 
 
+@pytest.mark.slow
 def test_what_was_curated_from_one_tar_of_a_stage_or_from_links_to_its_tars_is_reached_too(world: Path) -> None:
     run, linked = world / "run", world / "linked"
     linked.mkdir()

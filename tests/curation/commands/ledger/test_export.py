@@ -82,6 +82,7 @@ def test_a_ledger_comes_back_from_each_form(ledger: tuple[Path, list[dict[str, o
     assert not list(tmp_path.glob("_tmp"))
 
 
+@pytest.mark.slow
 def test_what_a_forget_must_reach_is_named_and_what_is_half_done_is_not_exported(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_run(run)

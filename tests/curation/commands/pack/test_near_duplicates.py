@@ -159,6 +159,7 @@ def test_nobody_stays_out_for_a_better_one_that_the_targets_run_has_forgotten(
     assert bytes_of(tmp_path / "run" / "pack") == done
 
 
+@pytest.mark.slow
 def test_the_ledger_names_for_whom_a_copy_stays_out_and_forgetting_that_one_moves_nobody(
     tmp_path: Path, portraits: list[np.ndarray]
 ) -> None:

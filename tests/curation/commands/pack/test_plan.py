@@ -4,6 +4,7 @@ import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from curation.commands.pack.plan import chosen, planned
 from curation.dataset.ledger import write_table
@@ -52,6 +53,7 @@ def peak_of(folder: Path, recipe: Recipe, num_shards: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_planning_three_times_the_rows_takes_no_more_memory(tmp_path: Path) -> None:
     recipe = recipe_from(tmp_path)
     peak_of(tmp_path / "first", recipe, 1)

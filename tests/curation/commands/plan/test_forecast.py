@@ -148,6 +148,7 @@ def unreachable(folder: Path, num_dead: int, num_alive: int, server: DemoServer)
     return ranked(folder, urls + [f"{server.base_url}/images/{number}.jpg" for number in range(num_alive)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_dead", "num_alive"), [(10, 0), (19, 1), (120, 0)])
 def test_a_network_that_is_not_there_is_an_error_and_no_link_rot(
     tmp_path: Path, server: DemoServer, num_dead: int, num_alive: int

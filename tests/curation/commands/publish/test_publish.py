@@ -96,6 +96,7 @@ def touch_a_tar(run: Path) -> None:
     tar.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "named"),
     [

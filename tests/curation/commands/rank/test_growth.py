@@ -55,6 +55,7 @@ def parts_of(folder: Path) -> dict[str, list[str]]:
     return {name: pq.read_table(folder / name)["url"].to_pylist() for name in names}
 
 
+@pytest.mark.slow
 def test_the_next_rows_below_the_cut_come_in_and_what_was_there_stays(tmp_path: Path) -> None:
     recipe, tables = recipe_from(tmp_path, RECIPE), write_metadata(tmp_path, 12)
     grow = partial(rank, *tables, tmp_path / "rank", recipe)

@@ -192,6 +192,7 @@ def test_a_label_is_durable_and_what_a_power_cut_left_of_one_is_taken_for_none(t
         Labels(path).standing()
 
 
+@pytest.mark.slow
 def test_forgetting_reaches_labels_wherever_they_lie_and_other_commands_let_them_be(tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_run(run, num_images=6)

@@ -114,6 +114,7 @@ def test_one_score_is_as_high_or_as_low_as_the_number_allows(run: Run) -> None:
         solve(run[0], 70, aim=("face_side", "min"))
 
 
+@pytest.mark.slow
 def test_a_share_that_would_be_exceeded_stops_and_says_how_many_can_be_kept(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"more than 0.05 .* by detail; (\d+) can be kept") as caught:
         solve(run[0], 360, at_most={"detail": 0.05})

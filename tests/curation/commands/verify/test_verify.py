@@ -251,6 +251,7 @@ def other_bytes(rows: list[dict[str, Any]]) -> None:
     rows[-1]["source_sha256"] = "0" * 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "edit", "where", "message"),
     [

@@ -85,6 +85,7 @@ def layouts() -> dict[tuple[str, str, str], Layout]:
         }
 
 
+@pytest.mark.slow
 def test_every_part_has_as_many_tensors_and_parameters_as_the_published_file(
     layouts: Mapping[tuple[str, str, str], Layout],
 ) -> None:
