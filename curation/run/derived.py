@@ -9,6 +9,7 @@ was derived (`forget`, `verify`, `why`) asks `derived_of`.
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from typing import Any, cast
 from curation.dataset.label_file import REVIEW_FOLDER
 from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME
 from curation.dataset.stages import STAGES
+from curation.errors import VerificationError
 from curation.storage.paths import folders_of, in_same_store, is_local, location, resolved
 from curation.storage.publish import digest, publish_sealed, read_sealed
 
@@ -49,6 +51,13 @@ class Derived:
     """The file that says so; whoever knows that the folder is gone for good removes it."""
     file: str | None = None
     """The one file there that was derived, where whatever else lies in the folder is somebody's own."""
+    now_of: str | None = None
+    """The stage that wrote what lies there now, where that is another: what the card tells of is there no more."""
+
+    @property
+    def gone(self) -> str:
+        """In words, why it cannot be reached."""
+        return "not there" if self.now_of is None else f"not there any more: {self.now_of} has written there since"
 
 
 def register(source: Path, target: Path, stage: str, made_from: str, file: str | None = None) -> None:
@@ -98,13 +107,14 @@ def derived_of(source: Path) -> tuple[Derived, ...]:
 
 def descendants(source: Path) -> tuple[Derived, ...]:
     """Return what was derived from a folder or run, and from that, and so on, each once, nearer ones first."""
-    found: dict[tuple[Path, str | None], Derived] = {}
+    found: dict[tuple[str, Path, str | None], Derived] = {}
     waiting = [*_review_in(source), *derived_of(source)]
     while waiting:
         derived = waiting.pop(0)
-        if (derived.folder, derived.file) not in found:
-            found[derived.folder, derived.file] = derived
-            waiting += _around(derived)
+        who = (derived.stage if derived.now_of else "", derived.folder, derived.file)
+        if who not in found:
+            found[who] = derived
+            waiting += _around(derived) if derived.now_of is None else ()
     return tuple(found.values())
 
 
@@ -141,12 +151,23 @@ def _cards(source: Path) -> Iterator[Derived]:
         places = [*([beside] if beside is not None else []), location(values["address"])]
         file = values.get("file")
         there = next((place for place in places if _lies(place, file)), None)
-        folder = there or places[-1]
-        yield Derived(values["stage"], source, folder, there is not None, values["made_from"], card, file)
+        folder, stage = there or places[-1], values["stage"]
+        now_of = _now_of(folder, stage) if there is not None and stage in STAGES else None
+        is_there = there is not None and now_of is None
+        yield Derived(stage, source, folder, is_there, values["made_from"], card, file, now_of)
 
 
 def _lies(place: Path, file: str | None) -> bool:
     return place.is_dir() or place.is_file() if file is None else (place / file).is_file()
+
+
+def _now_of(folder: Path, stage: str) -> str | None:
+    """Return the stage that a stage's folder is of by its own records, where that is another than the card's."""
+    for name in SIGNS:
+        with suppress(OSError, VerificationError, KeyError):
+            now: str = read_sealed(folder / name)["stage"]
+            return now if now != stage and now in STAGES else None
+    return None
 
 
 def _own_place(source: Path, stage: str) -> Path | None:

@@ -259,7 +259,7 @@ def _require_nothing_else(share: Path, manifest: Manifest, stage: Stage) -> None
         UsageError: something was derived from it, labels or packs, or lies in it.
     """
     for derived in (one for place in spellings(share) for one in led_to(place, stage.name)):
-        gone = "" if derived.is_there else f" (not there; if it is gone for good, remove {derived.card})"
+        gone = "" if derived.is_there else f" ({derived.gone}; if it is gone for good, remove {derived.card})"
         raise UsageError(
             f"{share}: {derived.folder} ({derived.stage}) was made from it{gone}, and nobody would know that any more; "
             f"join shares first, then pack, label or teach from the joined folder"

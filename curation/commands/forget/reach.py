@@ -81,7 +81,8 @@ def reach(run: Path, also: Sequence[Path] = ()) -> Reach:
     if own[0].folder == run:
         raise UsageError(f"{run}: one stage's own folder; give the run, so that an image goes from all its stages")
     found, seen = Reach(own), {(resolved(place.folder), "") for place in own}
-    for derived in (*descendants(run), *(one for folder in also for one in _named(folder))):
+    told = (*descendants(run), *(one for folder in also for one in _named(folder)))
+    for derived in sorted(told, key=lambda one: one.now_of is not None):  # a folder is what lies there now
         what = derived.file or (derived.stage if derived.stage == REVIEW_FOLDER else "")
         if (resolved(derived.folder), what) in seen:  # whoever names a folder of labels means all that lies there
             continue
@@ -95,7 +96,7 @@ def _add(found: Reach, derived: Derived, run: Path) -> None:
     if not derived.is_there:
         where = folder if derived.file is None else folder / derived.file
         way = "if it was moved, name the folder that it lies in now by --also"
-        found.not_reached[str(where)] = f"not there; {way}; if it is gone for good, remove {derived.card}"
+        found.not_reached[str(where)] = f"{derived.gone}; {way}; if it is gone for good, remove {derived.card}"
     elif derived.stage not in STAGES:
         found.copies.append(Copy(derived.stage, folder, derived.file))
     else:

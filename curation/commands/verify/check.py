@@ -81,7 +81,7 @@ def _lost_folders(run: Path) -> Iterator[Note]:
         card = shown_from(resolved(run), resolved(derived.card))
         if not derived.is_there:
             where = derived.folder if derived.file is None else derived.folder / derived.file
-            gone = f"names a {derived.stage} at {where}, which is not there"
+            gone = f"names a {derived.stage} at {where}, which is {derived.gone}"
             yield Note(card, f"{gone}; if it is gone for good, remove this file")
         elif derived.stage not in STAGES:
             yield Note(card, f"a {derived.stage} lies at {derived.folder}")

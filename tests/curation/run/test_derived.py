@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from curation.dataset.manifest import WORK_NAME
 from curation.errors import VerificationError
 from curation.run.derived import DERIVED_FOLDER, derived_of, descendants, register
 from curation.storage.paths import location, resolved, spellings
+from curation.storage.publish import publish_sealed
 
 
 def folders(run: Path, *names: str) -> list[Path]:
@@ -66,6 +68,21 @@ def test_a_folder_that_is_gone_is_named_with_where_it_was_and_the_card_to_remove
     assert (lost.folder, lost.is_there) == (target, False)
     lost.card.unlink()
     assert derived_of(source) == ()
+
+
+def test_a_card_does_not_speak_of_what_another_stage_has_written_there_since(tmp_path: Path) -> None:
+    source, other, target = folders(tmp_path, "run/curate", "other/fetch", "elsewhere/mine")
+    register(source, target, "pack", "state")
+    publish_sealed(target / WORK_NAME, {"stage": "pack", "work_digest": "1"})
+    assert derived_of(source)[0].is_there
+    publish_sealed(target / WORK_NAME, {"stage": "curate", "work_digest": "2"})
+    register(other, target, "curate", "state")
+    (stale,) = derived_of(source)
+    assert (stale.is_there, stale.now_of) == (False, "curate") and "curate has written there since" in stale.gone
+    register(source, other, "pack", "state")
+    assert [(found.stage, found.is_there) for found in descendants(source)] == [
+        ("pack", True), ("pack", False), ("curate", True),
+    ]  # fmt: skip
 
 
 def test_what_was_derived_from_derived_folders_is_found_too_also_in_circles(tmp_path: Path) -> None:

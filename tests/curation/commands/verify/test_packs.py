@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from curation.commands.curate import curate
 from curation.commands.decide.stage import decide
+from curation.commands.forget.stage import forget
+from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.packs import superseded_packs
 from curation.commands.pack.stage import pack
 from curation.commands.report.write import write_report
@@ -15,6 +18,7 @@ from curation.commands.verify.check import verify
 from curation.commands.why.story import why
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import MANIFEST_NAME
+from curation.dataset.stages import FORGET
 from curation.recipe.recipe import Recipe
 from curation.run.derived import DERIVED_FOLDER, register
 from curation.run.runner import Spread
@@ -53,6 +57,11 @@ def resealed(path: Path, without: str) -> None:
     values = read_sealed(path)
     assert values["extra"].pop(without)
     publish_sealed(path, values)
+
+
+def rejected(ledger: Path, uid: str) -> set[str | None]:
+    """Return who rejects a picture."""
+    return {row["rejected_by"] for row in read_ledger(ledger).to_pylist() if row["uid"] == uid}
 
 
 def said(run: Path) -> tuple[list[str], list[str]]:
@@ -106,6 +115,20 @@ def test_a_pack_that_is_gone_is_a_note_until_its_card_is_removed(place: Path) ->
     assert faults == [] and gone.startswith("curate/_derived/")
     (place / "run" / gone.partition(":")[0]).unlink()
     assert not any("is not there" in note for note in said(place / "run")[1])
+
+
+def test_a_card_whose_folder_another_stage_took_stops_nobody_and_is_named(place: Path, tmp_path: Path) -> None:
+    curated, taken = place / "run" / "curate", place / "elsewhere" / "pack2"
+    shutil.rmtree(curated / DERIVED_FOLDER)  # names where the folder lay that this is a copy of
+    register(curated, taken, "pack", "state")
+    shutil.rmtree(taken)
+    curate(place / "run" / "fetch", taken, recipe_from(tmp_path / "again"), ALONE)
+    faults, notes = said(place / "run")
+    assert faults == [] and any("any more: curate has written there since" in note for note in notes)
+    ledger = next(iter(sorted(taken.glob("*.parquet"))))
+    uid = read_ledger(ledger, ["uid"])["uid"][0].as_py()
+    forget(place / "run", read_requests([uid], "the test"))
+    assert said(place / "run")[0] == [] and rejected(ledger, uid) == {FORGET}
 
 
 def test_the_road_has_an_end_without_the_old_pack_nothing_is_left_to_say(place: Path) -> None:
