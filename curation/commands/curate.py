@@ -33,7 +33,7 @@ from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PROFILE, profile, whereabouts
-from curation.run.derived import homes_of, register
+from curation.run.derived import homes_of, register_at
 from curation.run.folders import done_records
 from curation.run.runner import OnOutcome, Spread, run_all, silent, tally_of
 from curation.run.shard_writer import shard_writer
@@ -146,7 +146,7 @@ def curate(  # long: its options, and one line of work
         if not allow_removed:
             require_all(source, target, missing, way_on(shard for shard, _ in shards))
         homes = homes_of([source / MANIFEST_NAME, *(shard.path for shard, _ in shards)])
-        _leave_cards(homes, target)
+        register_at(homes, target, CURATE.name)
         soon = [shard.path for shard, _ in shards[max(1, spread.num_workers) :]]
         jobs = [
             CurateJob(shard.name, shard, target, recipe, weights, sha, lease, ahead, source, tally_of(on_outcome))
@@ -174,13 +174,6 @@ def _not_more_than_needed(spread: Spread, shards: Sequence[Known]) -> Spread:
 def _done_before(job: CurateJob) -> ShardReport | None:
     """Return the done record of a shard whose source is known to be what it was made from."""
     return None if job.source_sha256 is None else _committed(job, job.source_sha256)
-
-
-def _leave_cards(homes: Iterable[Path], target: Path) -> None:
-    """Tell every stage's folder that shards come from, by name or through links, what is made from it."""
-    for home in homes:
-        made_from = read_manifest(home).state if (home / MANIFEST_NAME).is_file() else ""
-        register(home, target, CURATE.name, made_from)
 
 
 def _work_ids(recipe: Recipe, weights: Mapping[str, str]) -> Callable[[str, str], str]:

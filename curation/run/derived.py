@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from curation.dataset.label_file import REVIEW_FOLDER
-from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME
+from curation.dataset.manifest import MANIFEST_NAME, WORK_NAME, read_manifest
 from curation.dataset.stages import STAGES
 from curation.errors import VerificationError
 from curation.storage.paths import folders_of, in_same_store, is_local, location, resolved
@@ -27,8 +27,10 @@ FEATURES = "features"
 NUM_ID_DIGITS = 16
 CACHE, WORK = "cache", "work"
 """What folders of training are: sidecar tars named by uid; scans and copies of tars, which are made anew."""
-EXPORTED, CARD = "ledger", "card"
-"""What a ledger's file for other programs, and the folder of a pack's card, are called."""
+EXPORTED, IMPORTED, CARD = "ledger", "import", "card"
+"""What a ledger's file for other programs, metadata read from a stage's tars, and the folder of a pack's card are."""
+OF_ONE_FILE = (EXPORTED, IMPORTED)
+"""What is a file, and no folder."""
 SIGNS = (WORK_NAME, MANIFEST_NAME)
 """A folder that holds one of these is a stage's, begun or finished."""
 
@@ -63,8 +65,8 @@ class Derived:
 def register(source: Path, target: Path, stage: str, made_from: str, file: str | None = None) -> None:
     """Leave a card at `source`, a folder that a stage wrote, before anything of it comes into `target`.
 
-    `target` is a folder; where `stage` is `EXPORTED`, a file. Where only one `file` of a folder is derived, the card
-    names it, and nothing else there is ever touched.
+    `target` is a folder; where `stage` is one of `OF_ONE_FILE`, a file. Where only one `file` of a folder is derived,
+    the card names it, and nothing else there is ever touched.
 
     Raises:
         StorageError: the source cannot be written to: then nobody could find what is derived from it.
@@ -84,6 +86,12 @@ def register(source: Path, target: Path, stage: str, made_from: str, file: str |
     }
     if not card.is_file() or read_sealed(card) != values:
         publish_sealed(card, values)
+
+
+def register_at(homes: Iterable[Path], target: Path, stage: str) -> None:
+    """Leave a card at every one of some folders of stages, finished or only begun."""
+    for home in homes:
+        register(home, target, stage, read_manifest(home).state if (home / MANIFEST_NAME).is_file() else "")
 
 
 def homes_of(files: Iterable[Path]) -> tuple[Path, ...]:

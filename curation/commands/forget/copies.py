@@ -16,7 +16,7 @@ from curation.dataset.label_file import REVIEW_FOLDER
 from curation.dataset.stages import CARD_NAME, CARD_VALUES_NAME, CROISSANT_NAME, SAMPLES_PATH
 from curation.dataset.tar import MAX_MEMBER_BYTES, split_name
 from curation.errors import ShardError
-from curation.run.derived import CARD, EXPORTED
+from curation.run.derived import CARD, EXPORTED, IMPORTED, OF_ONE_FILE
 from curation.run.folders import names_in
 from curation.storage.paths import is_local, local_copy, resolved
 
@@ -30,6 +30,7 @@ NAMED = "named"
 """The kind of a folder that somebody names by `--also`."""
 MADE_ANEW_BY = {
     EXPORTED: "remove it, and make it anew by `facecaptionhq ledger`",
+    IMPORTED: "remove it, and make it anew by `facecaptionhq import`",
     CARD: "make the card anew by `facecaptionhq card` into the same folder",
 }
 """Copies that are whole only as they were written, so that they are named rather than changed: what to do."""
@@ -65,7 +66,7 @@ def holdings(folder: Path, traces: Traces, *, kind: str, file: str | None = None
     with a data set's card. Of an exported ledger `folder` is the file, and its holding has the file's name. Where a
     loose picture is one, the texts beside it that are named as it is go with it.
     """
-    if kind == EXPORTED:
+    if kind in OF_ONE_FILE:
         if (holding := look(folder.parent, folder.name, traces, whole=False)) is not None:
             yield holding
         return
@@ -99,7 +100,7 @@ def names_of(folder: Path, kind: str, file: str | None = None) -> list[str]:
 
 def home_of(folder: Path, kind: str) -> Path:
     """Return the folder that the names of holdings are relative to."""
-    return folder.parent if kind == EXPORTED else folder
+    return folder.parent if kind in OF_ONE_FILE else folder
 
 
 def links_out(folder: Path, reached: Iterable[Path], kind: str = NAMED) -> dict[str, Path]:

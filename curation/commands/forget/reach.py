@@ -37,9 +37,9 @@ class Copy:
     """A folder of another kind that was made from a stage's: caches of training, or what somebody names."""
 
     kind: str
-    """`cache`, `work`, `review`, `features`, `ledger`, `card`, or `named`."""
+    """`cache`, `work`, `review`, `features`, `ledger`, `import`, `card`, or `named`."""
     folder: Path
-    """Of a ledger that was exported the file."""
+    """Of a ledger that was exported, or metadata that were imported, the file."""
     file: str | None = None
     """The one file there that is looked at; None: all that the kind writes."""
 

@@ -20,8 +20,10 @@ from curation.commands.importing.laion_pth import convert_pth
 from curation.commands.importing.parquet import DAMAGE
 from curation.commands.importing.shaping import OwnersNamedError, Shaper
 from curation.commands.importing.sources import source_of
+from curation.dataset.manifest import MANIFEST_NAME
 from curation.dataset.rights import RIGHTS_COLUMN
 from curation.errors import UsageError
+from curation.run.derived import IMPORTED, homes_of, register_at
 from curation.storage.publish import publish
 
 FOOTER_KEY = "facecaptionhq_import"
@@ -98,12 +100,14 @@ def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path
     file of LAION-Face, a data set saved by Hugging Face `datasets`, or `hf://NAME/DATASET` on its Hub. Columns are
     found file by file. `ids`, made from `laion_face_ids.pth`, keeps only the rows that it names; those of them that
     `source` lacks are listed in `{target}.missing.parquet`. Where the source says more than a licence of whose a
-    picture is, all its columns of that kind stand in one more column, `rights_json`.
+    picture is, all its columns of that kind stand in one more column, `rights_json`. Where the source is of a stage,
+    the file leaves its card there, by which `forget` finds it.
 
     Raises:
         UsageError: there is nothing to read, a file is damaged, or no column holds URLs.
         SafetyError: a `.pth` file holds more than plain data.
     """
+    register_at(homes_of(_files_of(Path(source))), target, IMPORTED)
     if source.lower().endswith(".pth"):
         convert_pth(Path(source), target)
         return Imported(num_rows := pq.ParquetFile(target).metadata.num_rows, {}, {}, num_rows)
@@ -111,6 +115,10 @@ def import_metadata(source: str, target: Path, shape: Shape = "laion", ids: Path
         return _imported(source, target, TARGETS[shape], ids)
     except OwnersNamedError:  # known by the names of the first file that has such a column
         return _imported(source, target, TARGETS[shape].append(pa.field(RIGHTS_COLUMN, pa.string())), ids)
+
+
+def _files_of(source: Path) -> Sequence[Path]:
+    return (source, source / MANIFEST_NAME, *(sorted(source.iterdir()) if source.is_dir() else ()))
 
 
 def _imported(source: str, target: Path, schema: pa.Schema, ids: Path | None) -> Imported:

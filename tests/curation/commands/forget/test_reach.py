@@ -16,6 +16,7 @@ from cli import app
 from curation.commands.curate import curate
 from curation.commands.forget.stage import foresee, forget
 from curation.commands.forget.takedowns import read_requests
+from curation.commands.importing.convert import import_metadata
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger
@@ -301,3 +302,13 @@ def test_a_link_to_a_tar_of_a_run_brings_nothing_back_that_the_run_forgot(world:
     (world / "again.tar").symlink_to(world / "run" / "fetch" / "00000.tar")
     curate(world / "again.tar", world / "new" / "curate", recipe_of(world), ALONE)
     assert left_in(world / "new") == []
+
+
+@pytest.mark.parametrize("of", ["fetch", "pack", "fetch/00000.tar"])
+def test_metadata_that_were_imported_from_a_stage_s_tars_are_named_by_who_forgets(
+    of: str, world: Path, tmp_path: Path
+) -> None:
+    import_metadata(str(world / "run" / of), tmp_path / "imported.parquet")
+    assert url_of(NUMBER) in pq.read_table(tmp_path / "imported.parquet")["URL"].to_pylist()
+    _, receipt = forget(world / "run", read_requests([UID], "a list"))
+    assert "`facecaptionhq import`" in receipt["not_reached"][str(tmp_path / "imported.parquet")]
