@@ -91,13 +91,15 @@ def launch(  # long: its options, which are what a cluster asks for
 ) -> None:
     """Write what Slurm, KubeRay or Ray takes to curate on many machines, filled in, and hand it over."""
     from curation.commands.launch.job import FleetJob, hours_of
-    from curation.commands.launch.stage import files_of, submit, write
+    from curation.commands.launch.stage import files_of, submit, warnings_of, write
 
     num_gpus = load(recipe, None).file.curate.num_gpus
     hours = None if forecast is None else hours_of(forecast, workers)
     job = FleetJob(source, target, recipe, workers, node_cpus, worker_gib, num_gpus, hours, image, spot, redis)
     for file in write(files_of(launcher, job), out):
         say(file)
+    for warning in warnings_of(launcher, job):
+        say(f"launch {launcher}: {warning}", err=True)
     if not dry_run:
         submit(launcher, out)
 

@@ -38,9 +38,9 @@ def progress(
 ) -> Iterator[OnOutcome]:
     """Yield what to call for every outcome; all of it goes to stderr, and with `log_json` JSON lines to that file.
 
-    On a terminal one line says how many shards of how many are done, what was seen and kept, and how long the rest will
-    take at the rate so far; elsewhere there is a line per shard, and one a minute while none ends. A failed shard is
-    told of in any case, but where the JSON lines themselves go to stderr; with `quiet` no other is. Where it is
+    On a terminal one line says how many shards of how many are done, what was seen and kept, at which rate, and how
+    long the rest will take at it; elsewhere there is a line per shard, and one a minute while none ends. A failed shard
+    is told of in any case, but where the JSON lines themselves go to stderr; with `quiet` no other is. Where it is
     interrupted, it says how much was done until then, and where all was done before, that there was nothing to do.
     `metrics` is a textfile for Prometheus (`curation.run.metrics`).
     """
@@ -87,7 +87,7 @@ class Told:
         self.stage, self.done, self.console, self.bar, self.speaks = stage, done, console, bar, speaks
         self.watched, self.tally = watched, tally
         self._told: set[str] = set()
-        self.num_told = self.num_done = self.num_new = self.num_seen = self.num_kept = 0
+        self.num_told = self.num_done = self.num_new = self.num_seen = self.num_kept = self.num_seen_before = 0
         self.begun = time.time()
         self.total: int | None = None
         self.start = self.last = time.monotonic()
@@ -113,6 +113,7 @@ class Told:
             self.num_done += 1
             self.num_new += is_new
             self.num_seen += outcome.num_seen
+            self.num_seen_before += 0 if is_new else outcome.num_seen
             self.num_kept += outcome.num_kept
             self.bar.update(self.task, advance=1, rest=self.counts)
         if has_failed or (self.speaks and is_new):
@@ -121,34 +122,37 @@ class Told:
 
     @property
     def counts(self) -> str:
-        """What was seen and kept, in shards that are still in work too, and how long the rest takes at this rate."""
+        """What was seen and kept, in shards that are still in work too, at which rate, and how long the rest takes."""
         in_work = self._in_work()
         num_seen = self.num_seen + sum(count.num_done for count in in_work)
         counts = f"{num_seen:,} seen, {self.num_kept + sum(count.num_kept for count in in_work):,} kept"
         if in_work:
             of = f"{sum(count.num_done for count in in_work):,} of {sum(count.num_samples for count in in_work):,}"
-            shards = "1 shard" if len(in_work) == 1 else f"{len(in_work)} shards"
-            counts += f" ({of} samples of {shards} in work)"
+            those = "1 shard" if len(in_work) == 1 else f"{len(in_work)} shards"
+            counts += f" ({of} samples of {those} in work)"
         num_new = self.num_new + sum(count.num_done / max(1, count.num_samples) for count in in_work)
-        seconds = self._seconds_a_shard(num_new, num_seen)
-        if self.total is None or seconds is None:
+        work = self._work(num_new, num_seen - self.num_seen_before)
+        if self.total is None or work is None:
             return counts
+        seconds, shards, pictures = work
+        if pictures and seconds > 0:
+            counts += f", {pictures / seconds:,.1f} a second"
         num_left = self.total - self.num_told - (num_new - self.num_new)
-        return f"{counts}, {timedelta(seconds=round(seconds * max(0.0, num_left)))} left"
+        return f"{counts}, {timedelta(seconds=round(seconds / shards * max(0.0, num_left)))} left"
 
-    def _seconds_a_shard(self, num_new: float, num_seen: int) -> float | None:
-        """Return how long a shard takes; None while that would be a guess.
+    def _work(self, num_new: float, num_seen: int) -> tuple[float, float, int] | None:
+        """Return the seconds of this call, and the shards and pictures done in them; None while they tell too little.
 
         Before a shard is done, only what was seen since the first picture counts: models are loaded before it.
         """
         now = time.monotonic()
         if self.num_new:
-            return (now - self.start) / num_new
+            return now - self.start, num_new, num_seen
         if num_new and self.first is None:
             self.first = now, num_new, num_seen
         if self.first is None or num_seen - self.first[2] < MIN_SEEN:
             return None
-        return (now - self.first[0]) / (num_new - self.first[1])
+        return now - self.first[0], num_new - self.first[1], num_seen - self.first[2]
 
     def _in_work(self) -> list[Count]:
         return [] if self.tally is None else read_tallies(self.tally, self._told)

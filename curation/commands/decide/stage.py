@@ -42,6 +42,7 @@ from curation.measure.columns import CAPTIONS, IDENTITY, filters_of, footer_of, 
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import NotYet, judge
 from curation.recipe.recipe import Recipe, recipe_of
+from curation.run.costs import CALLS
 from curation.run.runner import OnOutcome, ShardFailure, Spread, run_all, silent
 from curation.run.shard_writer import commit_report, report_of
 from curation.run.target import Facts, finish, finished, settle
@@ -150,7 +151,7 @@ def decide_shard(job: DecideJob) -> ShardReport:
     stem = f"{job.shard}.{work_id[:NUM_NAME_DIGITS]}"
     files = {**_tar(job, ledger, rows, stem), **_ledger(job, ledger, rows, stem)}
     run = run_facts(started, cpu_started, job.recipe, [outcome.seconds for outcome in measured.values()]) | {
-        "calls": _calls(ledger, measured),
+        CALLS: _calls(ledger, measured),
         "quarantined": quarantined,
         "rewritten": sorted(set(files) - set(job.report.files)),
     }

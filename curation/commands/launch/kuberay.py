@@ -1,6 +1,7 @@
 """Manifests for KubeRay (`ray.io/v1`): a RayJob that makes its own cluster, and a RayCluster for jobs of one's own."""
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from curation.commands.launch.job import FleetJob
@@ -24,6 +25,12 @@ def manifests(job: FleetJob) -> dict[str, str]:
         "raycluster.yaml": _resource("RayCluster", _cluster_spec(job)),
     }
     return {name: yaml.safe_dump(values, sort_keys=False, width=120) for name, values in whole.items()}
+
+
+def unmounted(job: FleetJob) -> tuple[str, ...]:
+    """Return the paths of a job that no volume of the manifests holds, so that no pod sees what lies there."""
+    named = (job.source, job.target, *([job.recipe] if Path(job.recipe).is_file() else []))
+    return tuple(place for place in named if "://" not in place)
 
 
 def _resource(kind: str, spec: dict[str, Any]) -> dict[str, Any]:

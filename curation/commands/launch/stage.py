@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -38,6 +38,15 @@ def files_of(launcher: str, job: FleetJob) -> dict[str, str]:
         return kuberay.manifests(job)
     job = job.from_anywhere()
     return {"slurm": slurm.on_ray, "slurm-array": slurm.as_array, "ray": _submission}[launcher](job)
+
+
+def warnings_of(launcher: str, job: FleetJob) -> Iterator[str]:
+    """Yield what has to be seen to before the files are handed over."""
+    if launcher == "kuberay" and (places := kuberay.unmounted(job)):
+        yield (
+            f"{', '.join(places)}: no pod sees that, for the manifests mount nothing there; give addresses such as "
+            f"s3://bucket/run, or mount a volume at that path in both manifests"
+        )
 
 
 def write(files: Mapping[str, str], folder: Path) -> tuple[Path, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curation.dataset.manifest import MANIFEST_NAME, STATS_SUFFIX, ShardReport, read_manifest, stats_path
 from curation.dataset.stages import FETCH, LEDGER_NAME, RANK, STAGES
+from curation.run.costs import CALLS
 from curation.run.folders import StageFolder, done_records, names_in, stages_of
 from curation.storage.lease import Holder, holder_of
 
@@ -34,6 +35,8 @@ class StageStatus:
     rejected: Mapping[str, Mapping[str, int]]
     shards_per_hour: float | None
     """Over the last hour of work; None where no record says when it was made."""
+    is_rate_of_deciding: bool
+    """Whether that work was `decide`, which measures little or nothing."""
     pictures_per_s: float | None
     hours_left: float | None
     """At that rate; None where it, or the number of shards, is not known, and where nothing is left."""
@@ -78,6 +81,7 @@ def _status(place: StageFolder) -> StageStatus:
         num_seen=sum(record.num_seen for record in records),
         num_kept=sum(record.num_kept for record in records),
         rejected={by: dict(sorted(reasons.items())) for by, reasons in sorted(rejected.items())},
+        is_rate_of_deciding=bool(records) and _is_of_deciding(_last(records)),
         shards_per_hour=rate,
         pictures_per_s=speed,
         hours_left=left / rate if left and left > 0 and rate else None,
@@ -110,8 +114,13 @@ def _num_shards(place: StageFolder, holder: Holder | None) -> int | None:
 
 
 def _rates(records: Sequence[ShardReport]) -> tuple[float | None, float | None]:
-    """Return shards per hour and pictures per second over the last hour of work, by the workers' own clocks."""
-    timed = [record for record in records if {"started", "seconds"} <= record.run.keys()]
+    """Return shards per hour and pictures per second over the last hour of work, by the workers' own clocks.
+
+    Work is what was done last: deciding again, or what the stage does itself.
+    """
+    is_deciding = bool(records) and _is_of_deciding(_last(records))
+    alike = [record for record in records if _is_of_deciding(record) == is_deciding]
+    timed = [record for record in alike if {"started", "seconds"} <= record.run.keys()]
     if not timed:
         return None, None
     ends = [record.run["started"] + record.run["seconds"] for record in timed]
@@ -120,3 +129,11 @@ def _rates(records: Sequence[ShardReport]) -> tuple[float | None, float | None]:
     if span <= 0:
         return None, None
     return 3600 * len(late) / span, sum(record.num_seen for record in late) / span
+
+
+def _last(records: Sequence[ShardReport]) -> ShardReport:
+    return max(records, key=lambda record: record.run.get("started", 0.0))
+
+
+def _is_of_deciding(record: ShardReport) -> bool:
+    return CALLS in record.run

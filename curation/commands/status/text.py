@@ -31,7 +31,7 @@ def _lines(stage: StageStatus) -> Iterator[str]:
     if stage.shards_per_hour is not None and stage.pictures_per_s is not None:
         left = "" if stage.hours_left is None else f", {stage.hours_left:,.2f} hours left at this rate"
         rate = f"{stage.shards_per_hour:,.1f} shards per hour, {stage.pictures_per_s:,.1f} pictures per second"
-        yield f"  rate: {rate}{left}"
+        yield f"  rate{' of deciding again' if stage.is_rate_of_deciding else ''}: {rate}{left}"
     for by, turned_away in stage.rejected.items():
         yield f"  turned away by {by}: {_most(turned_away)}"
     for shard, error in list(stage.failed.items())[:NUM_FAILED_SHOWN]:

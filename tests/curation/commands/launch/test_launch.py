@@ -19,7 +19,7 @@ import pytest
 import yaml  # type: ignore[import-untyped, unused-ignore]
 
 from curation.commands.launch.job import FleetJob, hours_of
-from curation.commands.launch.stage import PROGRAMS, SUBMITTED, files_of, submit, write
+from curation.commands.launch.stage import PROGRAMS, SUBMITTED, files_of, submit, warnings_of, write
 from curation.errors import ClusterError, UsageError
 from tests.places import ROOT
 from tests.snippets import parse
@@ -142,6 +142,13 @@ def test_scripts_mean_the_same_files_from_whatever_folder_they_run(
         assert all(to.startswith(f"{tmp_path}/run/") for mark, to in pairwise(words) if mark == "--join")
     signals = {options(text)["signal"] for text in files.values() if "--signal" in text}
     assert signals <= {"B:TERM@120"}  # to the batch shell, which waits for the driver or became it
+
+
+def test_paths_that_no_pod_would_see_are_named() -> None:
+    local = replace(JOB, source="/data/fetch", target="s3://bucket/curate")
+    (warning,) = warnings_of("kuberay", local)
+    assert warning.startswith("/data/fetch: no pod sees that") and "s3://bucket/curate" not in warning
+    assert not [*warnings_of("kuberay", replace(local, source="s3://bucket/fetch")), *warnings_of("slurm", local)]
 
 
 def test_kuberay_s_manifests_say_what_was_asked_for() -> None:

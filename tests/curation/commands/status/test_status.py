@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from curation.commands.curate import curate
+from curation.commands.decide.stage import decide
 from curation.commands.status.stage import DAMAGED, DEAD, FAILED, FINISHED, RUNNING, StageStatus, status
 from curation.commands.status.text import tell, values
 from curation.errors import UsageError
@@ -24,6 +25,15 @@ from tests.places import ROOT
 
 ALONE = Spread(num_workers=0)
 NOT_ISOLATED = "[curate]\nisolate = false\n[[filters]]"
+
+
+def test_the_rate_of_deciding_again_is_not_told_as_that_of_curating(tmp_path: Path) -> None:
+    target = tmp_path / "run" / "curate"
+    curate(mixed_source(tmp_path / "in", 2), target, recipe_from(tmp_path, RECIPE), ALONE)
+    assert "\n  rate: " in tell(status(target))
+    tighter = recipe_from(tmp_path / "tighter", RECIPE.replace("min = 2.0", "min = 200.0"))
+    decide(tmp_path / "run", tighter, ALONE)
+    assert "\n  rate of deciding again: " in tell(status(target)) and "\n  rate: " not in tell(status(target))
 
 
 def test_a_run_says_how_far_it_is_and_who_holds_it_until_it_is_finished(
