@@ -22,6 +22,8 @@ _MAX_OFFSET = 0.5
 """Greatest distance of two neighbours' middles up and down, in heights of the lower one."""
 _MAX_GAP = 1.0
 """Greatest gap between two neighbours, in heights of the higher one."""
+_CUT_FRACTION = 0.005
+"""Share of the picture's width between its edge and a line that the edge cuts off, at most."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Lines:
     top: Floats
     bottom: Floats
     """Where the line begins and ends, pixels from the picture's upper edge."""
+    left: Floats
+    right: Floats
+    """The same from its left edge."""
 
 
 @lru_cache(maxsize=64)
@@ -58,22 +63,33 @@ def lines(polygons: tuple[tuple[float, ...], ...]) -> Lines:
         np.array([height[group].min() for group in groups]),
         np.array([low[group, 1].min() for group in groups]),
         np.array([high[group, 1].max() for group in groups]),
+        np.array([low[group, 0].min() for group in groups]),
+        np.array([high[group, 0].max() for group in groups]),
     )
 
 
 def weighted_length(
-    found: Lines, width: float, height: float, full_aspect: float, edge_fraction: float, edge_weight: float
+    found: Lines,
+    width: float,
+    height: float,
+    *,
+    full_aspect: float,
+    edge_fraction: float,
+    edge_weight: float,
+    cut_weight: float,
 ) -> float:
-    """Return the length of lines in widths of their picture, 0 and more.
+    """Return the length of a picture's lines, pixels.
 
     A line of less than `full_aspect` heights counts in proportion: few letters, however large. One that lies wholly in
     the outer `edge_fraction` (0..0.5) of the picture's height, at the top or the bottom, counts by `edge_weight`
-    (0..1). A further region never makes it less.
+    (0..1); one that the left or the right edge cuts off by `cut_weight` (0..1). Where that is 1, a further region never
+    makes it less.
     """
     at_edge = (found.bottom <= edge_fraction * height) | (found.top >= (1 - edge_fraction) * height)
+    is_cut = (found.left <= _CUT_FRACTION * width) | (found.right >= (1 - _CUT_FRACTION) * width)
     full_length = np.maximum(found.height * full_aspect, np.finfo(np.float64).tiny)
     shares = np.minimum(1.0, found.length / full_length) * np.where(at_edge, edge_weight, 1.0)
-    return float((found.length * shares).sum() / width)
+    return float((found.length * shares * np.where(is_cut, cut_weight, 1.0)).sum())
 
 
 def _adjoining(low_N2: Floats, high_N2: Floats) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,8 @@ Beside the recipe stand the same without `drawn`, its step of the cascade alone,
 The heads of `drawn` were taught on these very photos. So its evidence is replaced by logits of heads that saw nothing
 of the photo's source (`build/teach/out_of_fold.json`, which `benchmarks.verdicts.teach` writes; photos of `text` alone
 taught nothing). Its limits, and thresholds of other filters, were chosen with these photos in sight. Evidence
-is kept in `build/evidence`: run again, only filters that changed measure.
+is kept in `build/evidence`: run again, only filters that changed measure. Where a change concerns some of the recipes,
+`--beside` names these, and `--carry` takes the figures of the others over, with the commit that measured them.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = {photo.sha256: folder.name for folder in reversed(folders_named()) for photo in labelled([folder])}
     photos = labelled(folders_named())[:: options.every]
     logits = json.loads((CACHE / "out_of_fold.json").read_text(encoding="ascii"))
-    recipes = {}
+    recipes: dict[str, dict[str, Any]] = {}
     for name, recipe in _recipes(load_recipe(options.recipe), options.beside).items():
         judge = Judge(recipe)
         is_listed = not recipes
         seen = [judged(judge, photo, folders[photo.sha256], logits, is_listed) for photo in photos]
         recipes[name] = figures(seen) | ({"wrong": wrong(seen)} if is_listed else {})
         print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if options.carry:
+        recipes |= carried(json.loads(options.out.read_text(encoding="utf-8")), recipes)
     result = {
         "num_photos": len(photos),
         "num_sources": len({photo.source for photo in photos}),
@@ -73,6 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(recipes))
     return 0
+
+
+def carried(before: Mapping[str, Any], recipes: Container[str]) -> dict[str, Any]:
+    """Return the figures of an earlier file of those recipes that are not here, each with the commit that it is of."""
+    of = {"commit": before["commit"]}
+    return {name: of | values for name, values in before["recipes"].items() if name not in recipes}
 
 
 def judged(
@@ -186,6 +195,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts.wider", description=__doc__)
     parser.add_argument("--recipe", default="facecaptionhq-4m")
     parser.add_argument("--beside", nargs="*", choices=BESIDE, default=BESIDE, help="with what to compare")
+    parser.add_argument("--carry", action="store_true", help="take over from the file what other recipes kept")
     parser.add_argument("--every", type=int, default=1, help="judge every n-th photo only, to try")
     parser.add_argument("--out", type=Path, default=RESULTS / "wider.json")
     return parser.parse_args(arguments)

@@ -84,18 +84,20 @@ class FaceOverlapFraction(TableSettings):
         return Bounds(overlap, overlap)
 
 
-class TextProminence(Settings):
+class TextProminence(TableSettings):
     """Length of the lines of text in widths of the picture, 0 and more, weighted by how much they are there to be read.
 
     What stands behind a person or on clothes is cut into pieces of a few large letters, what is written over a picture
-    runs in lines; a credit is one line at the edge. A region that is the largest face itself is no text.
+    runs in lines; a credit is one line at the edge; what the picture's edge cuts off was there before the picture. A
+    region that is the largest face itself is no text.
     """
 
+    LATER = frozenset({"cut_weight", "face_sides"})
     owner: ClassVar[str] = "text"
     inputs: ClassVar[tuple[str, ...]] = ("text", "faces")
     meaning: ClassVar[ScoreMeaning] = ScoreMeaning(
-        "length of the lines of text, short pieces and credits at the edge counted less", "widths of the picture", 0.2,
-        high="text runs across the picture",
+        "length of the lines of text, short pieces and credits at the edge counted less",
+        "widths of the picture, or of it and of faces (`face_sides`)", 0.2, high="text runs across the picture",
     )  # fmt: skip
 
     full_aspect: float = Field(default=5.0, gt=0, le=100)
@@ -108,21 +110,36 @@ class TextProminence(Settings):
     """Share of the largest face's height beyond which a region within its box is the face itself, read as text."""
     confidence: float = Field(default=0.5, ge=0, le=1)
     """Faces below this confidence do not count, 0..1."""
+    cut_weight: float = Field(default=1.0, ge=0, le=1)
+    """How much a line counts that the left or the right edge of the picture cuts off, as on a wall behind the person,
+    0..1."""
+    face_sides: float = Field(default=0.0, ge=0, le=10)
+    """How many sides of the largest face are added to the width that lengths are told in: beside a large face the same
+    lettering counts less."""
 
     def bounds(self, known: Known) -> Bounds:
-        """Between none and all regions while the faces are unknown."""
+        """Between none and all regions, as if none were cut off, while the faces are unknown."""
         text, faces = known["text"], known["faces"]
         if text is None:
             return Bounds(0.0, math.inf)
         if faces is None:
-            return Bounds(0.0, self._of(text, text.polygons))
+            return Bounds(0.0, self._length(text, text.polygons, 1.0) / text.width)
         largest = largest_face(faces.faces, self.confidence)
-        prominence = self._of(text, _written(text.polygons, largest, self.face_height))
+        side = 0.0 if largest is None else largest.side_px
+        length = self._length(text, _written(text.polygons, largest, self.face_height), self.cut_weight)
+        prominence = length / (text.width + self.face_sides * side)
         return Bounds(prominence, prominence)
 
-    def _of(self, text: Any, polygons: Polygons) -> float:
-        weights = self.full_aspect, self.edge_fraction, self.edge_weight
-        return text_lines.weighted_length(text_lines.lines(polygons), text.width, text.height, *weights)
+    def _length(self, text: Any, polygons: Polygons, cut_weight: float) -> float:
+        return text_lines.weighted_length(
+            text_lines.lines(polygons),
+            text.width,
+            text.height,
+            full_aspect=self.full_aspect,
+            edge_fraction=self.edge_fraction,
+            edge_weight=self.edge_weight,
+            cut_weight=cut_weight,
+        )
 
 
 class NumUncontestedHits(Settings):

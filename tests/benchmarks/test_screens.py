@@ -32,10 +32,10 @@ def text() -> FilterPlan:
     return next(one for one in load_recipe(NAME).filters if one.name == "text")
 
 
-def known(left: float, top: float) -> Known:
+def known(left: float, top: float, length: float = 40) -> Known:
     """A face in a picture of 100 x 100 pixels, and a word that CRAFT and every screen see at one place."""
     corners, inside = (
-        (left + by, top + by, left + 40 - by, top + by, left + 40 - by, top + 7 - by, left + by, top + 7 - by)
+        (left + by, top + by, left + length - by, top + by, left + length - by, top + 7 - by, left + by, top + 7 - by)
         for by in (0, 2)
     )
     seen = TextMapEvidence(100, 100, MAP, (MapRegion(inside, 0.011, 0.9, 0.95),))
@@ -70,7 +70,7 @@ def test_other_screens_take_the_place_of_the_recipes_own(tmp_path: Path) -> None
 def test_a_word_beside_the_face_is_proven_to_stay_at_its_spot_and_one_across_it_is_left_to_the_filter(
     text: FilterPlan,
 ) -> None:
-    beside, across = (case_of("single/one.png", known(*place), text) for place in ((60, 80), (20, 34)))
+    beside, across = (case_of("single/one.png", known(*place), text) for place in ((55, 80), (20, 34)))
     assert settled(beside, text, text.screens[:2]) is None, "by either map it may be too prominent"
     assert settled(beside, text, text.screens) is True and stays(beside, text)
     assert settled(across, text, text.screens) is None and not stays(across, text)
@@ -78,7 +78,7 @@ def test_a_word_beside_the_face_is_proven_to_stay_at_its_spot_and_one_across_it_
 
 
 def test_where_there_is_no_face_nothing_lies_across_it(text: FilterPlan) -> None:
-    bare = {**known(30, 34), "faces": FacesEvidence(100, 100, ())}
+    bare = {**known(30, 34, length=32), "faces": FacesEvidence(100, 100, ())}
     assert settled(case_of("noface/one.png", bare, text), text, text.screens) is True
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.verdicts.kept_evidence import Judge
 from benchmarks.verdicts.labelled import Labelled
-from benchmarks.verdicts.wider import BEFORE, Judged, figures, judged, wrong
+from benchmarks.verdicts.wider import BEFORE, Judged, carried, figures, judged, wrong
 from curation.intervals import katz
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import load_recipe, recipe_of
@@ -61,6 +61,12 @@ def test_figures_name_every_wrong_verdict_and_compare_each_slice_with_the_rest()
         ("gold/50.jpg", "faces"),
         ("gold/200.jpg", "kept"),
     ]
+
+
+def test_figures_that_are_taken_over_name_the_commit_that_measured_them() -> None:
+    before = {"commit": "b", "recipes": {"mine": {"n": 1}, "literal": {"n": 2}, "older": {"n": 3, "commit": "a"}}}
+    found = carried(before, {"mine": {"n": 4}})
+    assert found == {"literal": {"n": 2, "commit": "b"}, "older": {"n": 3, "commit": "a"}}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ def region(left: float, top: float, length: float, height: float) -> Polygon:
     return (left, top, right, top, right, bottom, left, bottom)
 
 
-def prominence(*polygons: Polygon, side: float = SIDE) -> float:
-    return weighted_length(lines(polygons), side, side, full_aspect=5.0, edge_fraction=0.08, edge_weight=0.4)
+def prominence(*polygons: Polygon, side: float = SIDE, cut_weight: float = 1.0) -> float:
+    weights = {"full_aspect": 5.0, "edge_fraction": 0.08, "edge_weight": 0.4, "cut_weight": cut_weight}
+    return weighted_length(lines(polygons), side, side, **weights) / side
 
 
 PLACES = st.integers(0, 900)
@@ -39,6 +40,13 @@ def test_a_line_of_few_large_letters_counts_less_than_a_long_one_of_the_same_len
 def test_a_credit_at_the_edge_counts_less_than_the_same_line_further_in() -> None:
     at_edge, further_in = region(100, 950, 500, 20), region(100, 850, 500, 20)
     assert prominence(at_edge) == pytest.approx(0.4 * prominence(further_in)) == pytest.approx(0.2)
+
+
+def test_a_line_that_the_left_or_right_edge_cuts_off_counts_less_than_one_that_ends_before() -> None:
+    whole = region(10, 400, 500, 20)
+    for cut in (region(4, 400, 500, 20), region(496, 400, 500, 20), region(-3, 400, 500, 20)):
+        assert prominence(cut, cut_weight=0.5) == pytest.approx(0.5 * prominence(whole, cut_weight=0.5))
+        assert prominence(cut) == pytest.approx(prominence(whole))
 
 
 @given(REGIONS, st.randoms(use_true_random=False))

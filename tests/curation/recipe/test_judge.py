@@ -177,6 +177,16 @@ def test_a_face_that_is_read_as_text_is_neither_prominent_nor_across_itself_but_
 def test_a_parameter_that_came_later_is_told_only_where_it_says_something() -> None:
     assert FaceOverlapFraction().model_dump() == {"confidence": 0.5}
     assert FaceOverlapFraction(face_height=0.35).model_dump() == {"confidence": 0.5, "face_height": 0.35}
+    assert TextProminence().model_dump().keys().isdisjoint({"cut_weight", "face_sides"})
+
+
+def test_the_same_lettering_is_less_prominent_beside_a_larger_face() -> None:
+    title, score = text(across(10, 80, 60, 90)), TextProminence(face_sides=1.5)
+    without, small, large = (
+        score.bounds({"text": title, "faces": seen}).low
+        for seen in (faces(), faces(face(40, 20, 60, 40)), faces(face(20, 10, 70, 60)))
+    )
+    assert [without, small, large] == pytest.approx([0.5, 0.5 / 1.3, 0.5 / 1.75])
 
 
 def hit(x1: float, y1: float, x2: float, y2: float) -> Hit:
@@ -222,7 +232,8 @@ def test_what_is_certain_of_prominence_before_the_faces_are_known_holds_afterwar
 ) -> None:
     written = text(*(across(b[0], b[1], b[0] + b[2], b[1] + b[3]) for b in regions))
     seen = faces(*(face(b[0], b[1], b[0] + b[2], b[1] + b[3], c) for b, c in found))
-    before = TextProminence().bounds({"text": written, "faces": None})
-    exact = TextProminence().bounds({"text": written, "faces": seen})
-    assert exact.low == exact.high
-    assert before.low <= exact.low <= before.high * (1 + 1e-9)
+    for score in (TextProminence(), TextProminence(cut_weight=0.5, face_sides=1.5)):
+        before = score.bounds({"text": written, "faces": None})
+        exact = score.bounds({"text": written, "faces": seen})
+        assert exact.low == exact.high
+        assert before.low <= exact.low <= before.high * (1 + 1e-9)
