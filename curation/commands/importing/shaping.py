@@ -155,7 +155,10 @@ def _fitted(column: Column, kind: pa.DataType, notes: Notes) -> pa.Array:
 
 
 def _first_of(columns: Sequence[pa.Array]) -> pa.Array:
-    """Return per row the first value that is there."""
+    """Return per row the first value that is there; of texts the first that is not blank, if any is."""
+    if pt.is_string(columns[0].type):
+        said = [pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column) for column in columns]
+        return pc.coalesce(*said, *columns)
     if not pt.is_list(columns[0].type):
         return pc.coalesce(*columns)
     rows = zip(*(column.to_pylist() for column in columns), strict=True)

@@ -17,6 +17,7 @@ from curation.commands.importing.files import TAR, listing
 from curation.commands.importing.lines import OPENERS, lines, suffix_of
 from curation.commands.importing.parquet import batches, naming, opened
 from curation.commands.importing.values import Column, Written
+from curation.dataset.captions import CAPTION_KEYS, captions_of
 from curation.dataset.tar import read_samples
 from curation.errors import ShardError, UsageError
 
@@ -162,12 +163,19 @@ def _tar(path: Path, is_wanted: IsWanted, faults: Faults) -> Iterator[SourceRows
     try:
         for number, sample in enumerate(read_samples(path), 1):
             faults.note("sample_broken", f"{path.name} sample {number}", int(sample.problem is not None))
-            rows.append((number, {"text": sample.caption, "key": sample.key} | dict(sample.metadata)))
+            rows.append((number, {"key": sample.key} | _with_caption(sample.caption, sample.metadata)))
     except ShardError:
         faults.lose("tar_broken", path.name)
         return
     for first in range(0, len(rows), NUM_BATCH_ROWS):
         yield _of_objects(path.name, rows[first : first + NUM_BATCH_ROWS], "sample", is_wanted)
+
+
+def _with_caption(caption: str | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with what `curate` and `pack` take for the caption in place of all that might be one."""
+    rest = {name: value for name, value in metadata.items() if name.casefold() not in CAPTION_KEYS}
+    texts = [said.text for said in captions_of(caption, metadata) if said.source != "facecaption"]
+    return rest | {"text": next(iter(texts), caption)} | ({"captions": texts} if len(texts) > 1 else {})
 
 
 def _saved_dataset(path: Path, is_wanted: IsWanted) -> Iterator[SourceRows]:

@@ -21,7 +21,9 @@ from cli import app
 from curation.commands.importing.convert import TARGETS, import_metadata
 from curation.commands.importing.laion_pth import DETECTIONS, IDS, OTHER_SHAPE, REFUSED, convert_pth
 from curation.commands.rank.stage import Safeguards, rank
+from curation.dataset.captions import captions_of
 from curation.dataset.manifest import read_manifest
+from curation.dataset.tar import write_tar
 from curation.errors import SafetyError, UsageError
 from tests.curation.commands.rank.test_stage import RECIPE
 from tests.curation.shards import colourful, recipe_from, sample_members, write_shard
@@ -111,6 +113,35 @@ def test_tars_of_img2dataset_give_their_metadata_and_a_torn_one_is_counted(tmp_p
     assert (rows[0]["URL"], rows[0]["TEXT"], rows[0]["WIDTH"]) == ("http://example.org/0.jpg", "caption of 0", 64.0)
     assert len(rows) == 3
     assert faults["tar_broken"] == 1
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        (None, {"captions": ["one", "two"]}),
+        ("   ", {"alt_text": "alt", "TITLE": "title"}),
+        ("said", {"caption": "another"}),
+        (None, {"Description": "described", "caption": " "}),
+        (None, {"caption": 7}),
+    ],
+)
+def test_a_caption_is_read_from_a_tar_as_pack_reads_it(tmp_path: Path, told: tuple[str | None, dict[str, Any]]) -> None:
+    text, metadata = told
+    members = [("3.json", json.dumps({"url": "http://a.org/3.jpg"} | metadata).encode())]
+    members += [] if text is None else [("3.txt", text.encode())]
+    write_tar(tmp_path / "00000.tar", [*members, ("3.jpg", b"")])
+    packed = [caption.text for caption in captions_of(text, metadata)]
+    import_metadata(str(tmp_path / "00000.tar"), tmp_path / "laion.parquet")
+    assert pq.read_table(tmp_path / "laion.parquet")["TEXT"].to_pylist() == [packed[0] if packed else text]
+    import_metadata(str(tmp_path / "00000.tar"), tmp_path / "faces.parquet", "facecaption")
+    assert pq.read_table(tmp_path / "faces.parquet")["caption"].to_pylist() == [packed or None]
+
+
+def test_in_a_table_a_blank_caption_gives_way_to_one_under_another_name(tmp_path: Path) -> None:
+    rows = {"url": ["http://a.org/1", "http://a.org/2"], "text": [" ", " "], "alt_text": ["alt", None]}
+    pq.write_table(pa.table(rows), tmp_path / "in.parquet")
+    import_metadata(str(tmp_path / "in.parquet"), tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["TEXT"].to_pylist() == ["alt", " "]
 
 
 def test_a_saved_hugging_face_data_set_is_read_split_by_split(tmp_path: Path) -> None:
