@@ -55,6 +55,7 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
     """
     import onnxruntime
 
+    require_onnx_device(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -62,9 +63,22 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
     provider: Any = "CPUExecutionProvider"
     if device != "cpu":
         provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device)})
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
     return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def require_onnx_device(device: str) -> None:
+    """Check that the installed onnxruntime runs on "cpu" or "cuda:N", as far as it tells without loading anything.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    import onnxruntime
+
+    if device == "cpu":
+        return
+    _cuda_index(device)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
 
 
 def require_dtype(runtime: str, dtype: str) -> None:
