@@ -6,6 +6,7 @@ the run. A worker that is told that it is gone starts another.
 
 import fcntl
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,8 @@ def running(device: str, environment: Mapping[str, str]) -> str:
     Workers that see other GPUs, such as those to whom Ray gave one each, have other servers.
 
     Raises:
-        DeviceError: the device cannot be used here, or the server does not come up; the message says why.
+        DeviceError: the device cannot be used here; the message says why.
+        DeviceServerError: the server does not come up.
     """
     folder, exports = private_folder(), exports_folder()
     parts = [device, str(exports), environment.get(VISIBLE, ""), sys.executable, __file__, str(VERSION)]
@@ -83,6 +85,9 @@ def _start(device: str, exports: Path, address: Path, environment: Mapping[str, 
             )  # fmt: skip
         finally:
             os.close(writing)
-        answer = pipe.read()  # ends when the server, the only one to hold the other end, has listened or is gone
+        is_told, _, _ = select.select([pipe], [], [], START_S)
+        answer = pipe.read() if is_told else ""  # ends when the server, alone with the other end, listens or is gone
+    if not answer:
+        raise DeviceServerError(f"a device server for {device!r} did not come up; {log} may say why")
     if answer != "ready":
-        raise DeviceError(f"no device server for {device!r}: {answer.removeprefix('error: ') or f'see {log}'}")
+        raise DeviceError(f"no device server for {device!r}: {answer.removeprefix('error: ')}")

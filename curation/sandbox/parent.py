@@ -42,6 +42,8 @@ DEATH_S = 30.0
 NUM_SHARING = 8
 """Pictures of a batch that share the deadline of one: few take nearly so long, and whoever hangs should be found soon.
 A batch that is late for no fault of its own is measured again one by one."""
+LOOK_AROUND_S = 10.0
+"""How often, while a child is waited for, the device server is asked, if only to see that it is there."""
 MAX_ANSWER_BYTES = 256 << 20
 NUM_SERVERS = 3
 """How many device servers may be lost over the same pictures before their shard fails; no picture is blamed for it."""
@@ -232,7 +234,7 @@ class Cell:
         assert self._connection is not None
         start, others_before = time.monotonic(), self._queued_s() + self._served_s()
         while (left := start + seconds + self._queued_s() + self._served_s() - others_before - time.monotonic()) > 0:
-            if self._connection.poll(left):
+            if self._connection.poll(min(left, LOOK_AROUND_S)):
                 return True
         return self._connection.poll(0)
 

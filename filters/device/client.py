@@ -24,7 +24,7 @@ from filters.loading import Dtype
 Outputs = tuple[npt.NDArray[Any], ...]
 DTYPES: tuple[str, ...] = get_args(Dtype)
 CONNECT_S = 30.0
-"""Seconds until a server that has the socket open must have said hello."""
+"""Seconds until a server that has the socket open must have said hello, or how long somebody has waited."""
 OUT_PER_PIXEL, OUT_BESIDE = 4, 8192
 """Bytes of outputs that a picture has room for: no network gives more than one float32 a pixel, or 1584 of them."""
 _SERVER: ContextVar[str | None] = ContextVar("server", default=None)
@@ -69,7 +69,11 @@ class DeviceConnection:
 
     def waited_s(self, pid: int) -> float:
         """Return how many seconds the client with a process id has waited for the device so far."""
-        return messages.told_in(self._ask(messages.asking_for(pid), messages.TOLD))
+        self._socket.settimeout(CONNECT_S)
+        try:
+            return messages.told_in(self._ask(messages.asking_for(pid), messages.TOLD))
+        finally:
+            self._socket.settimeout(None)
 
     def number_of(self, opening: Opening) -> int:
         """Return the number of a network, which the server loads unless it has it."""
