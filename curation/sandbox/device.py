@@ -10,10 +10,10 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from curation.sandbox.environment import without_keys
 from curation.storage.publish import digest
 from filters.detectors.export import exports_folder
 from filters.device.client import DeviceConnection, DeviceServerError
@@ -28,8 +28,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 MAX_LOG_BYTES = 1 << 20
 
 
-def running(device: str, environment: Mapping[str, str]) -> str:
-    """Return the address of the server of "cpu" or "cuda:N"; `environment` is what one that has to be started gets.
+def running(device: str) -> str:
+    """Return the address of the server of "cpu" or "cuda:N", which is started where there is none.
 
     Workers that see other GPUs, such as those to whom Ray gave one each, have other servers.
 
@@ -38,12 +38,12 @@ def running(device: str, environment: Mapping[str, str]) -> str:
         DeviceServerError: the server does not come up.
     """
     folder, exports = private_folder(), exports_folder()
-    parts = [device, str(exports), environment.get(VISIBLE, ""), sys.executable, __file__, str(VERSION)]
+    parts = [device, str(exports), os.environ.get(VISIBLE, ""), sys.executable, __file__, str(VERSION)]
     address = folder / f"{digest(parts)[:16]}.socket"
     with address.with_suffix(".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _answers(str(address)):
-            _start(device, exports, address, environment)
+            _start(device, exports, address)
     return str(address)
 
 
@@ -69,7 +69,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _start(device: str, exports: Path, address: Path, environment: Mapping[str, str]) -> None:
+def _start(device: str, exports: Path, address: Path) -> None:
     path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
     log = address.with_suffix(".log")
     reading, writing = os.pipe()
@@ -79,7 +79,7 @@ def _start(device: str, exports: Path, address: Path, environment: Mapping[str, 
         try:
             subprocess.run(
                 [sys.executable, "-P", "-c", START, device, str(exports), str(address), str(writing)],
-                env={**environment, "PYTHONPATH": path},
+                env={**without_keys(), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL, stdout=told, stderr=told,
                 pass_fds=(writing,), start_new_session=True, timeout=START_S, check=False, cwd="/",
             )  # fmt: skip

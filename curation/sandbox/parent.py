@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import re
 import resource
 import signal
 import socket
@@ -31,6 +30,7 @@ from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing, Portion
 from curation.sandbox.device import running
+from curation.sandbox.environment import without_keys
 from curation.sandbox.protocol import CellFault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 from curation.sandbox.watcher import SIGNALLED
 from filters.device.client import DeviceConnection, DeviceServerError
@@ -52,14 +52,8 @@ RENEWED_AT = 0.5
 taken from what pictures may have, so an old child would turn them away that a new one measures."""
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
-SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-"""Names of variables that are kept from the child: it needs no key to anything."""
 log = logging.getLogger(__name__)
 START = "from curation.sandbox.watcher import watch; watch(); from curation.sandbox.child import main; main()"
-
-
-def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not SECRET.search(name)}
 
 
 class Cell:
@@ -165,7 +159,7 @@ class Cell:
         """Return the request with the address of a device server that runs, where one is wanted."""
         if not isinstance(request, Load) or not request.curate.device_server:
             return request
-        address = running(request.curate.device, _without_keys(os.environ))
+        address = running(request.curate.device)
         if self._server is None:
             self._server = DeviceConnection(address)
         return replace(request, server=address)
@@ -201,7 +195,7 @@ class Cell:
             path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(os.getpid())],
-                env={**_without_keys(os.environ), "PYTHONPATH": path},
+                env={**without_keys(), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(theirs.fileno(),),

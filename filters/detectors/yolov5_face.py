@@ -12,7 +12,7 @@ from filters.conversion.pixels import Pixels
 from filters.detectors.base import Face, FaceDetector, faces_on_canvas
 from filters.detectors.export import exported
 from filters.device.client import served
-from filters.loading import Network, lay_out, onnx_session, single_thread
+from filters.loading import Network, lay_out, onnx_session, single_thread, with_dtype
 from filters.weights import sha256_of
 
 PIXELS = Pixels(divisor=255)
@@ -31,12 +31,15 @@ class Yolov5Face(FaceDetector):
     `filters.conversion` wrote only rows that may pass the confidence floor are computed (decision 0079).
     """
 
-    def __init__(self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str) -> None:
+    def __init__(
+        self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str, dtype: str = "float32"
+    ) -> None:
         """Load the network; `side` is the longer side of the canvas in pixels."""
         single_thread()
         self._side = side
         self._confidence_floor = confidence_floor
         self._max_iou = max_iou
+        self._dtype = dtype
         self._look = self._looking(weights, device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
@@ -49,7 +52,7 @@ class Yolov5Face(FaceDetector):
 
     def _looking(self, weights: str, device: str) -> Look:
         """Return the network, a device server's where there is one."""
-        if (look := served(lambda: _export_of(weights), given=(self._least_objectness,))) is not None:
+        if (look := served(lambda: _export_of(weights), self._dtype, given=(self._least_objectness,))) is not None:
             return look
         self._network = self._load(weights, device)
         return in_process(network_input, self._run, device)
@@ -59,7 +62,7 @@ class Yolov5Face(FaceDetector):
         return _NEARLY * self._confidence_floor
 
     def _load(self, weights: str, device: str) -> Network:
-        session = onnx_session(_decoding_candidates(weights), device)
+        session = onnx_session(with_dtype(_decoding_candidates(weights), device, self._dtype), device)
         pixels, *others = (value.name for value in session.get_inputs())
         given = dict.fromkeys(others, np.array(self._least_objectness, np.float32))
         return lambda pixels_NCHW: np.asarray(session.run(None, {pixels: pixels_NCHW, **given})[0], dtype=np.float32)

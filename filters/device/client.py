@@ -6,6 +6,7 @@ A process that loads no network itself is small, and has no context on the devic
 import mmap
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +20,7 @@ from filters.base import FaceCaptionError, RgbImage
 from filters.batching import Look
 from filters.device import messages
 from filters.device.messages import Opening, SlabCanvas, SlabOutputs
-from filters.loading import Dtype
+from filters.loading import DeviceError, Dtype
 
 Outputs = tuple[npt.NDArray[Any], ...]
 DTYPES: tuple[str, ...] = get_args(Dtype)
@@ -75,10 +76,27 @@ class DeviceConnection:
         finally:
             self._socket.settimeout(None)
 
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many pictures the server has run, in how many batches, and how many the largest had."""
+        return messages.counted_in(self._ask(bytes([messages.COUNT]), messages.COUNTED))
+
+    @property
+    def server_pid(self) -> int:
+        """Process id of the server."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[0])
+
     def number_of(self, opening: Opening) -> int:
-        """Return the number of a network, which the server loads unless it has it."""
+        """Return the number of a network, which the server loads unless it has it.
+
+        Raises:
+            DeviceError: it cannot be loaded there; the message says why.
+        """
         if opening not in self._numbers:
-            answer = self._ask(messages.opening(opening, DTYPES), messages.OPENED)
+            self._send(messages.opening(opening, DTYPES))
+            answer = self._answer(messages.OPENED, messages.FAILED)
+            if answer[0] == messages.FAILED:
+                raise DeviceError(messages.failed_in(answer))
             self._numbers[opening] = messages.opened_in(answer)
         return self._numbers[opening]
 
@@ -135,16 +153,15 @@ class DeviceConnection:
         except OSError as error:
             raise DeviceServerError(f"the device server is gone: {error}") from error
 
-    def _answer(self, kind: int) -> bytes:
+    def _answer(self, *kinds: int) -> bytes:
         try:
             message = self._socket.recv(messages.MAX_MESSAGE_BYTES)
         except OSError as error:
             raise DeviceServerError(f"the device server is gone: {error}") from error
-        if message and message[0] == messages.FAILED:
-            raise DeviceServerError(messages.failed_in(message))
-        if not message or message[0] != kind:
-            raise DeviceServerError("the device server is gone")
-        return message
+        if message and message[0] in kinds:
+            return message
+        is_told_why = message and message[0] == messages.FAILED
+        raise DeviceServerError(messages.failed_in(message) if is_told_why else "the device server is gone")
 
 
 _CONNECTIONS: dict[str, DeviceConnection] = {}
@@ -170,7 +187,8 @@ def served(export: Callable[[], Path], dtype: str = "float32", given: Sequence[f
     """Return the network of an export on the server of this block; None where there is no server.
 
     Raises:
-        DeviceServerError: nobody answers, or the server cannot load it.
+        DeviceError: the server cannot load it.
+        DeviceServerError: nobody answers.
     """
     address = _SERVER.get()
     if address is None:

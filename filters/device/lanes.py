@@ -59,6 +59,8 @@ class Lane:
         self._queues: Queues[Waiting] = Queues(max_pixels, max_pictures)
         self._changed = threading.Condition()
         self._busy_since: float | None = None
+        self.num_pictures = self.num_batches = self.largest_batch = 0
+        """What it has run so far."""
         threading.Thread(target=self._work, daemon=True).start()
 
     def add(self, waiting: Waiting) -> None:
@@ -85,6 +87,8 @@ class Lane:
                 _, batch = self._queues.take()
             self._busy_since = time.monotonic()
             answer_all(batch)
+            self.num_pictures, self.num_batches = self.num_pictures + len(batch), self.num_batches + 1
+            self.largest_batch = max(self.largest_batch, len(batch))
             self._busy_since = None
             del batch  # and with it the memory of clients that are gone
 

@@ -19,9 +19,10 @@ MAX_TOGETHER = 64
 MAX_SIDE_PX = 8192
 MAX_OUTPUTS, MAX_DIMENSIONS = 4, 4
 MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_GIVEN = 200, 500, 4
-OPEN, RUN, WAITED = 1, 2, 3
-"""What a client may ask: load a network; run pictures through it; how long another client has waited so far."""
-OPENED, RAN, TOLD, FAILED = 1, 2, 3, 4
+OPEN, RUN, WAITED, COUNT = 1, 2, 3, 4
+"""What a client may ask: load a network; run pictures through it; how long another client has waited so far; what all
+networks have run so far."""
+OPENED, RAN, TOLD, FAILED, COUNTED = 1, 2, 3, 4, 5
 
 HELLO = struct.Struct("<4sIQ")
 MAGIC = b"FCDS"
@@ -30,6 +31,7 @@ _RUN = struct.Struct("<BH")
 _REQUEST = struct.Struct("<IIIQQQ")
 _PID = struct.Struct("<BI")
 _NUMBER = struct.Struct("<BI")
+_COUNTS = struct.Struct("<BQQQ")
 _SECONDS = struct.Struct("<Bd")
 _ANSWER = struct.Struct("<IB")
 _SHAPE = struct.Struct(f"<B{MAX_DIMENSIONS}I")
@@ -158,6 +160,17 @@ def told(seconds: float) -> bytes:
 def told_in(message: bytes) -> float:
     """Return what `told` packed."""
     return float(_unpacked(_SECONDS, message, 0)[1])
+
+
+def counted(num_pictures: int, num_batches: int, largest_batch: int) -> bytes:
+    """Return the answer to COUNT."""
+    return _COUNTS.pack(COUNTED, num_pictures, num_batches, largest_batch)
+
+
+def counted_in(message: bytes) -> tuple[int, int, int]:
+    """Return what `counted` packed."""
+    _, num_pictures, num_batches, largest_batch = _unpacked(_COUNTS, message, 0)
+    return num_pictures, num_batches, largest_batch
 
 
 def ran(answers: Sequence[SlabOutputs]) -> bytes:

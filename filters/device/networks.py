@@ -12,7 +12,7 @@ import numpy.typing as npt
 from filters.base import FaceCaptionError, RgbImage
 from filters.conversion.pixels import PIXELS, Pixels, from_pixels
 from filters.device.messages import Opening
-from filters.loading import onnx_session
+from filters.loading import onnx_session, with_dtype
 from filters.weights import sha256_of
 
 Floats = npt.NDArray[np.float32]
@@ -42,8 +42,9 @@ class ServedNetwork:
         import onnx
 
         exporter = opening.name.partition("-")[0]
-        self.is_of_windows = exporter in OF_WINDOWS
-        model = from_pixels(onnx.load(_verified(opening.name, folder)), _pixels_of(exporter))
+        self.is_of_windows, pixels = exporter in OF_WINDOWS, _pixels_of(exporter)
+        wanted = with_dtype(str(_verified(opening.name, folder)), device, opening.dtype)
+        model = from_pixels(onnx.load(wanted) if isinstance(wanted, str) else onnx.load_from_string(wanted), pixels)
         self._session = onnx_session(bytes(model.SerializeToString()), device)
         others = [value.name for value in self._session.get_inputs() if value.name != PIXELS]
         if len(others) != len(opening.given):

@@ -120,6 +120,10 @@ class Server:
             raise ValueError("it asks before it was answered")
         if kind == messages.WAITED:
             peer.send(messages.told(self._waited_by(messages.pid_in(message))))
+        elif kind == messages.COUNT:
+            lanes = self._lanes.values()
+            sums = sum(lane.num_pictures for lane in lanes), sum(lane.num_batches for lane in lanes)
+            peer.send(messages.counted(*sums, max(lane.largest_batch for lane in lanes)))
         elif kind == messages.OPEN:
             asked = messages.opening_in(message, DTYPES)
             peer.begin(1)

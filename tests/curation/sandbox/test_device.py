@@ -166,18 +166,20 @@ def _wake(seconds: float, paused: list[int]) -> None:
     os.kill(paused[0], signal.SIGCONT)
 
 
-def test_workers_share_one_server_and_a_dead_one_is_replaced() -> None:
-    addresses = {device.running("cpu", os.environ) for _ in range(3)}
+def test_workers_share_one_server_and_a_dead_one_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = {device.running("cpu") for _ in range(3)}
     (address,), (first,) = addresses, servers()
-    assert device.running("cpu", {**os.environ, device.VISIBLE: "1"}) != address
+    with monkeypatch.context() as patch:
+        patch.setenv(device.VISIBLE, "1")
+        assert device.running("cpu") != address, "who sees other GPUs has another server"
     os.kill(first, signal.SIGKILL)
-    assert device.running("cpu", os.environ) == address
+    assert device.running("cpu") == address
     assert first not in servers()
 
 
 def test_a_device_that_is_not_here_is_named_before_any_picture_is_measured() -> None:
     with pytest.raises(DeviceError, match=r"cuda:7.*onnxruntime-gpu"):
-        device.running("cuda:7", os.environ)
+        device.running("cuda:7")
 
 
 def test_a_folder_of_sockets_that_others_may_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from filters.device.messages import Opening, SlabCanvas
 from filters.device.networks import ServedNetwork
 from filters.device.peers import Peer, sealed_memory
 from filters.device.server import Server
-from filters.loading import resize
+from filters.loading import DeviceError, resize
 from tests.filters.device.serving import export_of, serving
 from tests.filters.marks import with_craft, with_efficientnet, with_models, with_ppocr
 from tests.filters.test_batches import SIDES, face_over_text
@@ -90,9 +90,10 @@ def test_a_network_that_is_no_export_or_takes_other_inputs_is_refused(server: tu
         Opening(name.replace("ppocr", "unknown", 1), "float32"),
         Opening(name[:-6] + "0.onnx", "float32"),
         Opening(name, "float32", (0.5,)),
+        Opening(name, "float16"),
     ]
     for opening in asked:
-        with closing(DeviceConnection(server[0])) as connection, pytest.raises(DeviceServerError, match="loaded"):
+        with closing(DeviceConnection(server[0])) as connection, pytest.raises(DeviceError, match="loaded"):
             connection.number_of(opening)
 
 
