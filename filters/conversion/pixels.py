@@ -30,7 +30,9 @@ def from_pixels(model: Any, wanted: Pixels) -> Any:
 
     new = ModelProto()
     new.CopyFrom(model)
-    old, *others = new.graph.input
+    initialised = {tensor.name for tensor in new.graph.initializer}
+    old = next(one for one in new.graph.input if one.name not in initialised)
+    others = [one for one in new.graph.input if one.name != old.name]
     batch, _, height, width = old.type.tensor_type.shape.dim
     sides = [side.dim_param or side.dim_value for side in (batch, height, width)]
     nodes = [helper.make_node("Transpose", [PIXELS], ["pixels_planes"], perm=[0, 3, 1, 2])]
@@ -47,10 +49,9 @@ def from_pixels(model: Any, wanted: Pixels) -> Any:
     nodes[-1].output[0] = old.name
     body = list(new.graph.node)
     first = helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, [*sides, 3])
-    others = [helper.make_tensor_value_info(one.name, TensorProto.FLOAT, []) for one in others]
-    del new.graph.node[:], new.graph.input[:]
-    new.graph.node.extend([*nodes, *body])
-    new.graph.input.extend([first, *others])
+    inputs = [first, *others]
+    graph = helper.make_graph([*nodes, *body], new.graph.name, inputs, new.graph.output, new.graph.initializer)
+    new.graph.CopyFrom(graph)
     return new
 
 

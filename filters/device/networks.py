@@ -18,6 +18,7 @@ from filters.weights import sha256_of
 Floats = npt.NDArray[np.float32]
 MODULES: Mapping[str, str] = MappingProxyType(
     {
+        "centerface": "centerface",
         "craft": "craft",
         "craft_int8": "craft",
         "efficientnet_lite": "efficientnet_lite",

@@ -9,8 +9,7 @@ from filters.conversion.pixels import PIXELS, from_pixels
 from filters.device.networks import MODULES
 from filters.loading import onnx_session
 
-PREPARE = {"craft": "_network_input", "efficientnet_lite": "_network_input", "ppocr": "_network_input",
-           "yolov5_face": "network_input"}  # fmt: skip
+PREPARE = {name: "network_input" if name == "yolov5_face" else "_network_input" for name in MODULES.values()}
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES.values())))

@@ -20,7 +20,7 @@ import pytest
 from curation.measure.arrow import to_struct
 from filters import drawn, faces, text, text_map
 from filters.base import RgbImage
-from filters.device import messages
+from filters.device import client, messages
 from filters.device.client import DeviceConnection, DeviceServerError, served_by
 from filters.device.lanes import Waiting, answer_all
 from filters.device.messages import Opening, SlabCanvas
@@ -29,11 +29,12 @@ from filters.device.peers import Peer, sealed_memory
 from filters.device.server import Server
 from filters.loading import DeviceError, resize
 from tests.filters.device.serving import export_of, serving
-from tests.filters.marks import with_craft, with_efficientnet, with_models, with_ppocr
+from tests.filters.marks import with_centerface, with_craft, with_efficientnet, with_models, with_ppocr
 from tests.filters.test_batches import SIDES, face_over_text
 
 PLANS: list[Any] = [
     pytest.param(faces, faces.Measure(weights="yolov5n-0.5-face", side=160), marks=with_models),
+    pytest.param(faces, faces.Measure(detector="centerface", weights="centerface", side=160), marks=with_centerface),
     pytest.param(text_map, text_map.Measure(side=160), marks=with_ppocr),
     pytest.param(drawn, drawn.Measure(), marks=with_efficientnet),
     pytest.param(text, text.Measure(canvas_side=160), marks=with_craft),
@@ -55,6 +56,8 @@ while True:
 def server() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     with serving() as running:
         yield running
+        if (connection := client._CONNECTIONS.pop(running[0], None)) is not None:
+            connection.close()
 
 
 @pytest.mark.slow
