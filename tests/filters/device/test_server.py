@@ -128,14 +128,14 @@ def test_the_memory_and_the_requests_of_a_client_that_is_killed_come_back(server
                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
         for _ in range(2)
     ]  # fmt: skip
-    for client in clients:
-        assert client.stdout is not None and client.stdout.readline() == b"ready\n"
+    for asking in clients:
+        assert asking.stdout is not None and asking.stdout.readline() == b"ready\n"
     wait_until(lambda: slabs_of(process.pid) == before + 2)
     with closing(DeviceConnection(address)) as connection:
         wait_until(lambda: connection.waited_s(clients[0].pid) > 0)
-    for client in clients:
-        client.send_signal(signal.SIGKILL)
-        client.communicate()
+    for asking in clients:
+        asking.send_signal(signal.SIGKILL)
+        asking.communicate()
     wait_until(lambda: slabs_of(process.pid) == before)
     with closing(DeviceConnection(address)) as connection:
         number = connection.number_of(Opening(name, "float32"))
