@@ -23,6 +23,9 @@ OnnxRuntime = Literal["onnxruntime", "openvino"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 OnnxDtype = Literal["float32", "float16"]
 """What onnxruntime computes in; float16 on a GPU alone."""
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+"""Convolutions are chosen by rule: a trial of each new shape takes long and picks what was fastest just then, which two
+runs need not agree on. And float32 is float32, not the 19 bits of it that newer GPUs would take."""
 NUM_SHARED = 16
 """Networks that a process keeps, at most, for whoever asks for the same."""
 
@@ -64,7 +67,7 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
     options.log_severity_level = 3
     provider: Any = "CPUExecutionProvider"
     if device != "cpu":
-        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device)})
+        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device), **CUDA_OPTIONS})
     return onnxruntime.InferenceSession(model, options, providers=[provider])
 
 

@@ -14,12 +14,15 @@ from curation.commands.curate import curate
 from curation.dataset.manifest import read_report
 from curation.errors import RecipeError
 from curation.recipe.recipe import Recipe, load_recipe
+from curation.recipe.settings import CurateSettings
 from curation.run.runner import Spread
 from curation.sandbox import device
 from curation.sandbox.parent import CELL
 from filters.loading import DeviceError
+from tests.curation.poisoned import poison_recipe, poisoned_shard, use_third_party
 from tests.curation.shards import bytes_of, sample_members, write_shard
 from tests.filters.marks import with_craft, with_efficientnet, with_gold, with_models, with_ppocr
+from tests.third_party.poison import ALLOCATE, SEGFAULT
 
 SERVED = ("curate.num_batch_samples=16", "curate.device_server=true")
 FASTER = ("curate.measure=needed", "curate.shadow_fraction=0")
@@ -188,6 +191,23 @@ def test_a_folder_of_sockets_that_others_may_enter_is_refused(tmp_path: Path, mo
         device.private_folder().chmod(0o755)
         with pytest.raises(DeviceError, match="yours alone"):
             device.private_folder()
+
+
+def test_poison_in_a_cell_with_a_server_is_found_as_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_third_party(monkeypatch)
+    poisoned_shard(tmp_path / "in", "00000", [0, SEGFAULT, ALLOCATE, 0])
+    curate(tmp_path / "in", tmp_path / "plain", poison_recipe(tmp_path), ALONE)
+    with_server = poison_recipe(tmp_path, ("[curate]", "[curate]\ndevice_server = true"))
+    manifest = curate(tmp_path / "in", tmp_path / "out", with_server, ALONE)
+    assert manifest.rejected == {"quarantine": {"crashed": 1, "out_of_memory": 1}}
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "plain")
+
+
+def test_memory_is_bounded_wherever_no_driver_is_loaded() -> None:
+    assert CurateSettings().bounds_memory and CurateSettings(device="cuda:1", device_server=True).bounds_memory
+    assert not CurateSettings(device="cuda:1").bounds_memory
 
 
 def test_a_server_without_a_cell_is_refused() -> None:
