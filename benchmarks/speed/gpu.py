@@ -41,6 +41,7 @@ RECIPE = "facecaptionhq-4m"
 WANTED_PER_S = 900
 """Pictures a second that a node with a GPU is to be fed: what NeMo Curator is held to every night."""
 ALONE, SERVED = "networks in every cell", "networks on the server"
+Work = tuple[Recipe, Mapping[str, str]]
 _ENTRIES: list[Entry] = []
 
 
@@ -82,16 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compared(paths: Sequence[Path], recipes: Mapping[str, Recipe], options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of both ways, and how far their evidence and verdicts lie apart."""
     address = running(options.device)
+    works = {way: (recipe, weights_of(recipe)) for way, recipe in recipes.items()}
     rounds: dict[str, list[tuple[float, list[Portion]]]] = defaultdict(list)
     with closing(DeviceConnection(address)) as server:
         pools = {way: ProcessPoolExecutor(options.workers, get_context("spawn"), _begin, (paths,)) for way in recipes}
         for way, pool in pools.items():
-            _round(pool, recipes[way], len(paths), options)  # everything is loaded, and a GPU has seen each shape
+            _round(pool, works[way], len(paths), options)  # everything is loaded, and a GPU has seen each shape
         before, spent = server.counts(), _cpu_s(server.server_pid)
         for _ in range(options.rounds):
             for way, pool in pools.items():
                 started = time.perf_counter()
-                portions = _round(pool, recipes[way], len(paths), options)
+                portions = _round(pool, works[way], len(paths), options)
                 rounds[way].append((time.perf_counter() - started, portions))
         spent = _cpu_s(server.server_pid) - spent
         num_pictures, num_batches, largest = server.counts()
@@ -117,12 +119,10 @@ def _begin(paths: Sequence[Path]) -> None:
     _ENTRIES[:] = [Entry(f"{i:032x}", path.read_bytes()) for i, path in enumerate(paths)]
 
 
-def _round(pool: ProcessPoolExecutor, recipe: Recipe, num_photos: int, options: argparse.Namespace) -> list[Portion]:
-    weights = weights_of(recipe)
+def _round(pool: ProcessPoolExecutor, work: Work, num_photos: int, options: argparse.Namespace) -> list[Portion]:
     starts = range(0, num_photos, options.batch)
     return [
-        future.result()
-        for future in [pool.submit(_portion, start, start + options.batch, recipe, weights) for start in starts]
+        future.result() for future in [pool.submit(_portion, start, start + options.batch, *work) for start in starts]
     ]
 
 
