@@ -41,7 +41,7 @@ class Peer:
             return self._waited_s + (time.monotonic() - self._waiting_since if self.num_pending else 0.0)
 
     def send(self, message: bytes) -> None:
-        """SlabOutputs, without waiting for anybody: a client that takes no answers is cut off."""
+        """Answer, without waiting for anybody: a client that takes no answers is cut off."""
         try:
             self.socket.send(message)
         except OSError:

@@ -7,6 +7,7 @@ shrink it under a reader, and goes with the peer, however that ends: nothing is 
 import logging
 import mmap
 import os
+import resource
 import selectors
 import socket
 import struct
@@ -57,7 +58,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
 
     def serve(self, linger_s: float = LINGER_S) -> None:
-        """SlabOutputs until nobody has been there for some time, or a batch does not come back."""
+        """Answer until nobody has been there for some time, or a batch does not come back."""
         self._listener.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
         last = time.monotonic()
@@ -74,20 +75,31 @@ class Server:
                 os._exit(1)
 
     def _accept(self) -> None:
-        accepted, _ = self._listener.accept()
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError:  # it has gone again, or there are too many files
+            return
+        try:
+            self._welcome(accepted)
+        except OSError as error:
+            log.warning("a client is turned away: %s", error)
+            accepted.close()
+
+    def _welcome(self, accepted: socket.socket) -> None:
+        """Give a new client its memory.
+
+        Raises:
+            OSError: there are too many, it is somebody else's, or it has gone again.
+        """
         pid, uid, _ = struct.unpack("3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if len(self._peers) >= MAX_CLIENTS or uid != os.getuid():
-            accepted.close()
-            return
+            raise PermissionError(f"process {pid} of user {uid} beside {len(self._peers)} clients")
         memory = sealed_memory(messages.SLAB_BYTES)
         try:
             hello = messages.HELLO.pack(messages.MAGIC, messages.VERSION, messages.SLAB_BYTES)
             accepted.setblocking(False)
-            socket.send_fds(accepted, [hello], [memory])
             peer = Peer(accepted, mmap.mmap(memory, messages.SLAB_BYTES), pid)
-        except OSError:
-            accepted.close()
-            return
+            socket.send_fds(accepted, [hello], [memory])
         finally:
             os.close(memory)
         self._peers[accepted.fileno()] = peer
@@ -172,6 +184,8 @@ class Server:
 def main() -> None:
     """Serve as argv says: device, folder of exports, address, and a pipe that is told of listening, or why not."""
     device, folder, address, ready = sys.argv[1:]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two files for each client
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     with os.fdopen(int(ready), "w", encoding="utf-8") as pipe:
         try:

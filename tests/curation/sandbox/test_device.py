@@ -193,6 +193,7 @@ def test_a_folder_of_sockets_that_others_may_enter_is_refused(tmp_path: Path, mo
             device.private_folder()
 
 
+@pytest.mark.slow
 def test_poison_in_a_cell_with_a_server_is_found_as_without_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

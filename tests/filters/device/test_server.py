@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,18 +154,34 @@ def test_a_client_learns_that_the_server_was_killed() -> None:
             DeviceConnection(address)
 
 
-def test_a_server_that_nobody_uses_any_more_ends(tmp_path: Path) -> None:
-    address = str(tmp_path / "socket")
+@contextmanager
+def in_a_thread(folder: Path) -> Iterator[tuple[str, threading.Thread]]:
+    """Yield the address and the thread of a server without networks that waits a moment for clients."""
+    address = str(folder / "socket")
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as listener:
         listener.bind(address)
         listener.listen()
-        thread = threading.Thread(target=Server(listener, tmp_path, "cpu").serve, args=(0.2,))
+        thread = threading.Thread(target=Server(listener, folder, "cpu").serve, args=(0.2,))
         thread.start()
-        with closing(DeviceConnection(address)) as connection:
-            time.sleep(0.5)
-            assert connection.waited_s(os.getpid()) == 0.0
+        yield address, thread
         thread.join(30)
         assert not thread.is_alive()
+
+
+def test_a_server_that_nobody_uses_any_more_ends(tmp_path: Path) -> None:
+    with in_a_thread(tmp_path) as (address, thread), closing(DeviceConnection(address)) as connection:
+        time.sleep(0.5)
+        assert connection.waited_s(os.getpid()) == 0.0 and thread.is_alive()
+
+
+def test_more_clients_than_it_takes_are_turned_away_and_the_first_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filters.device.server.MAX_CLIENTS", 1)
+    with in_a_thread(tmp_path) as (address, _), closing(DeviceConnection(address)) as connection:
+        with pytest.raises(DeviceServerError, match="no device server answers"):
+            DeviceConnection(address)
+        assert connection.counts() == (0, 0, 0)
 
 
 class Loaded:
