@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,8 @@ def _no_server_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     CELL.close()
     for pid in servers():
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 def servers() -> list[int]:
