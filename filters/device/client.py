@@ -49,20 +49,30 @@ class DeviceConnection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._numbers: dict[Opening, int] = {}
         try:
-            self._socket.settimeout(CONNECT_S)
-            self._socket.connect(address)
-            hello, (memory, *_), _, _ = socket.recv_fds(self._socket, messages.HELLO.size, 1)
-            self._socket.settimeout(None)
-            magic, version, num_bytes = messages.HELLO.unpack(hello)
-        except (OSError, ValueError) as error:
+            self._slab = self._greeted(address)
+        except (OSError, ValueError, struct.error) as error:
             self._socket.close()
             raise DeviceServerError(f"no device server answers at {address}: {error}") from error
+
+    def _greeted(self, address: str) -> mmap.mmap:
+        """Connect, and return the memory that the server gives.
+
+        Raises:
+            OSError: nobody is there.
+            ValueError, struct.error: no server of this version.
+        """
+        self._socket.settimeout(CONNECT_S)
+        self._socket.connect(address)
+        hello, memories, _, _ = socket.recv_fds(self._socket, messages.HELLO.size, 1)
+        self._socket.settimeout(None)
         try:
-            self._slab = mmap.mmap(memory, num_bytes)
+            magic, version, num_bytes = messages.HELLO.unpack(hello)
+            if (magic, version) != (messages.MAGIC, messages.VERSION) or not memories:
+                raise ValueError(f"it is no server of version {messages.VERSION}")
+            return mmap.mmap(memories[0], num_bytes)
         finally:
-            os.close(memory)
-        if (magic, version) != (messages.MAGIC, messages.VERSION):
-            raise DeviceServerError(f"{address}: the device server is of another version")
+            for memory in memories:
+                os.close(memory)
 
     def close(self) -> None:
         """Leave; whatever waits is forgotten there."""
