@@ -15,6 +15,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  │    └── MissingWeightsError     6  weights are not here; says how to get them
  ├── ConversionError              6  weights cannot be converted; names the layer (`filters.conversion`)
  ├── DeviceError                  2  a device is named that cannot be used here (`filters.loading`)
+ ├── DeviceServerError            1  a device server is gone; others are tried first (`filters.device.client`)
  ├── DataError                    1  too many samples cannot be trained on; names them (`facemakeup.faults`)
  ├── ReadingError                 1  a sample could not be read, not by its own fault (`facemakeup.faults`)
  ├── NonFiniteError               1  weights or gradients are not finite; names them (`facemakeup.model.finite`)

@@ -9,9 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from filters.base import RgbImage
+
 Floats = npt.NDArray[np.float32]
 Outputs = Sequence[npt.NDArray[Any]]
 """One or several arrays, batch first."""
+
+Look = Callable[[Sequence[RgbImage]], list[tuple[npt.NDArray[Any], ...]]]
+"""From canvases, uint8 (H, W, 3), to each one's outputs without their batch axis."""
 
 CPU_PIXELS = 1
 GPU_PIXELS = 32 * 640 * 640
@@ -21,6 +26,12 @@ GPU_PIXELS = 32 * 640 * 640
 def pixels_at_once(device: str) -> int:
     """Return how many pixels of input profit from sharing a run on "cpu" or "cuda:N"."""
     return CPU_PIXELS if device == "cpu" else GPU_PIXELS
+
+
+def in_process(prepare: Callable[[RgbImage], Floats], run: Callable[[Floats], Outputs], device: str) -> Look:
+    """Return what runs canvases here: `prepare` makes a canvas the network's input (C, H, W), `run` takes a batch."""
+    max_pixels = pixels_at_once(device)
+    return lambda canvases: run_by_shape([prepare(canvas) for canvas in canvases], run, max_pixels)
 
 
 def run_by_shape(

@@ -3,13 +3,14 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings, TableSettings
 from filters.detectors.base import Face, FaceDetector
 from filters.detectors.framed import Framed
+from filters.loading import OnnxDtype
 
 VERSION = 2
 SCORES = ("num_faces", "largest_face_side_px", "largest_face_fraction", "max_confidence")
@@ -49,7 +50,7 @@ _DETECTORS = {
 class Measure(TableSettings):
     """Parameters of the evidence."""
 
-    LATER = frozenset({"second_look"})
+    LATER = frozenset({"second_look", "dtype"})
 
     detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
     """Network and runtime; `yolov5-face-torch` needs the GPL package yolov5-face."""
@@ -64,6 +65,14 @@ class Measure(TableSettings):
     second_look: float = Field(default=0.0, ge=0, lt=1)
     """Where no face is this sure, the picture is looked at again inside a grey border, for a face that fills it or is
     cut off by its edges; the look with the surest face counts. 0 never looks again."""
+    dtype: OnnxDtype = "float32"
+    """Arithmetic of the network; float16 is for `yolov5-face` on a GPU."""
+
+    @model_validator(mode="after")
+    def _detector_has_dtype(self) -> Self:
+        if self.dtype != "float32" and self.detector != "yolov5-face":
+            raise ValueError(f"detector {self.detector} computes in float32; yolov5-face has {self.dtype}")
+        return self
 
 
 class Score(Settings):
@@ -134,12 +143,14 @@ def _build_detector(measure: Measure, device: str) -> FaceDetector:
     from filters.weights import find_weights
 
     module_name, class_name = _DETECTORS[measure.detector]
+    dtype: dict[str, Any] = {"dtype": measure.dtype} if measure.detector == "yolov5-face" else {}
     detector: FaceDetector = getattr(importlib.import_module(module_name), class_name)(
         find_weights(measure.weights).path,
         side=measure.side,
         confidence_floor=measure.confidence_floor,
         max_iou=measure.nms_iou,
         device=device,
+        **dtype,
     )
     return detector
 

@@ -20,7 +20,12 @@ Floats = npt.NDArray[np.float32]
 Network = Callable[[Floats], Floats]
 """One input to the first output, on whatever runtime."""
 OnnxRuntime = Literal["onnxruntime", "openvino"]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+OnnxDtype = Literal["float32", "float16"]
+"""What onnxruntime computes in; float16 on a GPU alone."""
+CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+"""Convolutions are chosen by rule: a trial of each new shape takes long and picks what was fastest just then, which two
+runs need not agree on. And float32 is float32, not the 19 bits of it that newer GPUs would take."""
 NUM_SHARED = 16
 """Networks that a process keeps, at most, for whoever asks for the same."""
 
@@ -55,16 +60,30 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
     """
     import onnxruntime
 
+    require_onnx_device(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     provider: Any = "CPUExecutionProvider"
     if device != "cpu":
-        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device)})
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
+        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device), **CUDA_OPTIONS})
     return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def require_onnx_device(device: str) -> None:
+    """Check that the installed onnxruntime runs on "cpu" or "cuda:N", as far as it tells without loading anything.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    import onnxruntime
+
+    if device == "cpu":
+        return
+    _cuda_index(device)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
 
 
 def require_dtype(runtime: str, dtype: str) -> None:
@@ -73,8 +92,10 @@ def require_dtype(runtime: str, dtype: str) -> None:
     Raises:
         ValueError: it has not, which makes it an error of the recipe.
     """
-    if runtime == "onnxruntime" and dtype != "float32":
-        raise ValueError(f"runtime onnxruntime computes in float32, not in {dtype}; runtime openvino has both")
+    has = {"onnxruntime": ("float32", "float16"), "openvino": ("float32", "bfloat16"), "torch": ("float32", "bfloat16")}
+    if dtype not in has[runtime]:
+        other = next(name for name, arithmetics in has.items() if dtype in arithmetics)
+        raise ValueError(f"runtime {runtime} computes in {' and '.join(has[runtime])}, not in {dtype}; {other} does")
 
 
 def onnx_network(path: str, device: str, runtime: str, dtype: str) -> Network:
@@ -95,9 +116,26 @@ def _network(path: str, changed_ns: int, device: str, runtime: str, dtype: str) 
     if runtime == "openvino":
         return _openvino_network(path, device, dtype)
     require_dtype(runtime, dtype)
-    session = onnx_session(path, device)
+    session = onnx_session(with_dtype(path, device, dtype), device)
     name: str = session.get_inputs()[0].name
     return lambda pixels_NCHW: np.asarray(session.run(None, {name: pixels_NCHW})[0], dtype=np.float32)
+
+
+def with_dtype(path: str, device: str, dtype: str) -> str | bytes:
+    """Return a network's file, or where another arithmetic than the file's is wanted, the network serialised in it.
+
+    Raises:
+        DeviceError: the arithmetic is a GPU's, and the device is none: it would be other evidence under the same name.
+    """
+    if dtype == "float32":
+        return path
+    if device == "cpu":
+        raise DeviceError(f"float16 is computed on a GPU, not on {device}: choose float32, or device = cuda")
+    import onnx
+
+    from filters.conversion.half import in_half
+
+    return bytes(in_half(onnx.load(path)).SerializeToString())
 
 
 def _openvino_network(path: str, device: str, dtype: str) -> Network:

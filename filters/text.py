@@ -61,9 +61,9 @@ class Measure(Settings):
     """Text map above which pixels belong to a region."""
     runtime: Literal["onnxruntime", "openvino", "torch"] = "onnxruntime"
     """What runs the network; all but torch run an export that is made once and kept in the user's cache."""
-    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
-    """Arithmetic of the network, and of the one that finds spots, which int8 leaves in float32; onnxruntime has float32
-    and int8."""
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    """Arithmetic of the network, and of the one that finds spots, which int8 leaves in float32; onnxruntime has
+    float32, int8, and float16 on a GPU; the others have float32 and bfloat16."""
     spots: Spots | None = None
     """Where to look, at a part of the cost; everywhere where it is left out. Torch cannot run what finds them."""
 

@@ -128,7 +128,7 @@ def _windows(photos: Sequence[Labelled]) -> Iterator[Floats]:
         canvas, scale = craft.on_canvas(photo.picture, plan.measure.canvas_side, plan.measure.mag_ratio)
         sides = canvas.shape[1], canvas.shape[0]
         for window in craft.windows(spots[0] if spots else [], scale, plan.measure.spots.margin_px, *sides):
-            yield craft._network_input(canvas, window)
+            yield craft._network_input(craft._cut(canvas, window))
 
 
 def calibrate(photos: Sequence[Labelled]) -> None:

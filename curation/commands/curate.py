@@ -295,9 +295,15 @@ def run_facts(
     in_here = 0.0 if recipe.file.curate.isolate else sum(sum(steps.values()) for steps in spent)
     return {
         **whereabouts(started),
-        "runtime": {**runtime(), "device": recipe.file.curate.device, "order": list(recipe.order)},
+        "runtime": {**runtime(), **_device(recipe), "order": list(recipe.order)},
         PROFILE: profile(spent, own - in_here, len(spent)),
     }
+
+
+def _device(recipe: Recipe) -> dict[str, Any]:
+    """Return where networks ran; a device server is told only where there was one."""
+    curate = recipe.file.curate
+    return {"device": curate.device} | ({"device_server": True} if curate.device_server else {})
 
 
 def _committed(job: CurateJob, source_sha256: str) -> ShardReport | None:

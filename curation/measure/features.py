@@ -22,13 +22,14 @@ SUFFIX = "-features"
 SCHEMA = pa.schema([("uid", pa.string()), ("sha256", pa.string()), ("features", pa.list_(pa.float32()))])
 NUM_KEY_DIGITS = 16
 NUM_BATCH_ROWS = 4096
-OF_THE_RUN = ("isolate", "device", "num_gpus", "max_decode_s", "max_measure_s", "max_measure_mib")
+OF_THE_RUN = ("isolate", "device", "device_server", "num_gpus", "max_decode_s", "max_measure_s", "max_measure_mib")
 """Settings of `[curate]` by which the run's own pictures are met."""
 
 
 def features_recipe(manifest: Manifest) -> Recipe:
     """Return the recipe that measures features of pictures, and nothing else, as the run decodes them."""
-    curate = {name: manifest.recipe["curate"][name] for name in OF_THE_RUN}
+    told = manifest.recipe["curate"]
+    curate = {name: told[name] for name in OF_THE_RUN if name in told}
     values = {
         "schema_version": 1,
         "name": "features",

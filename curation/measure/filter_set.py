@@ -11,6 +11,7 @@ from curation.recipe.joint_scores import Known
 from curation.recipe.recipe import Recipe
 from curation.storage.publish import digest
 from filters.base import Filter, RgbImage
+from filters.device.client import served_by
 from filters.weights import find_all, find_weights
 
 
@@ -87,20 +88,24 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
 _LOADED: dict[tuple[str, str], FilterBank] = {}
 
 
-def load_bank(recipe: Recipe, weights: Mapping[str, str]) -> FilterBank:
+def load_bank(recipe: Recipe, weights: Mapping[str, str], server: str | None = None) -> FilterBank:
     """Return the recipe's filters, built at most once per process and set of weights.
+
+    Where the address of a device server is given, it runs what onnxruntime would run on the recipe's device; whatever
+    else there is runs here, on the CPU.
 
     Raises:
         WeightsError: this machine's weights differ from `weights`, those the run was started with.
     """
-    name = (recipe.curate_digest + recipe.file.curate.device, digest(dict(weights)))
+    device = recipe.file.curate.device if server is None else "cpu"
+    name = (recipe.curate_digest + (server or device), digest(dict(weights)))
     if name not in _LOADED:
         here = weights_of(recipe)
         if here != dict(weights):
             changed = sorted(key for key in {*here, *weights} if here.get(key) != weights.get(key))
             raise WeightsError(f"weights {', '.join(changed)}: not the bytes that the run was started with")
-        device = recipe.file.curate.device
-        built = {plan.name: plan.module.build(plan.measure, device) for plan in recipe.measurers}
+        with served_by(server):
+            built = {plan.name: plan.module.build(plan.measure, device) for plan in recipe.measurers}
         inputs = {plan.name: plan.inputs for plan in recipe.measurers}
         _LOADED[name] = FilterBank(MappingProxyType(built), MappingProxyType(inputs))
     return _LOADED[name]

@@ -31,7 +31,7 @@ from curation.storage.publish import digest
 from filters.base import Settings
 
 OUTSIDE_DIGEST = (
-    "order", "num_batch_samples", "device", "num_gpus",
+    "order", "num_batch_samples", "device", "device_server", "num_gpus",
     "isolate", "max_decode_s", "max_measure_s", "max_measure_mib", "max_quarantined", "max_quarantined_fraction",
 )  # fmt: skip
 """Fields of `[curate]` that change cost, or guard the machine, but judge no picture."""

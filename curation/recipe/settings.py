@@ -1,8 +1,8 @@
 """The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from filters.base import Settings, TableSettings
 
@@ -136,7 +136,7 @@ class DecodeLimits(TableSettings):
 class CurateSettings(TableSettings):
     """How pictures are measured."""
 
-    LATER = frozenset({"reservations"})
+    LATER = frozenset({"reservations", "device_server"})
 
     measure: Literal["needed", "all"] = "needed"
     """`needed` stops measuring a picture once its verdict is certain; `all` measures everything, for calibration."""
@@ -152,6 +152,9 @@ class CurateSettings(TableSettings):
     """Pictures that are decoded and handed to a filter together; evidence does not depend on it."""
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """Where the detectors run: `cpu`, `cuda` or `cuda:N`."""
+    device_server: bool = False
+    """Whether one process per device and machine runs the networks of all workers, in batches, so that the processes
+    that decode need no device and no network of their own; needs `isolate`. Told only where it is true."""
     num_gpus: float = Field(default=0.0, ge=0.0)
     """GPUs that each shard's Ray task asks for; fractions share a GPU between tasks."""
     reservations: Literal["respect", "ignore"] = "respect"
@@ -163,16 +166,27 @@ class CurateSettings(TableSettings):
     max_decode_s: float = Field(default=5.0, gt=0.0, le=3600.0)
     """Seconds of CPU time that decoding one picture may take."""
     max_measure_s: float = Field(default=60.0, gt=0.0, le=86_400.0)
-    """Seconds of wall time that decoding and measuring one picture may take; up to eight of a batch share them, and a
-    batch that needs longer is measured again one by one."""
+    """Seconds of wall time that decoding and measuring one picture may take, beside what a device server takes; up to
+    eight of a batch share them, and a batch that needs longer is measured again one by one."""
     max_measure_mib: int = Field(default=4096, ge=64)
-    """Memory in MiB that pictures in work may take beside the loaded detectors; on `device = "cpu"` only, since a
-    GPU's driver reserves address space as it likes."""
+    """Memory in MiB that pictures in work may take beside the loaded detectors; on `device = "cpu"` or with a
+    `device_server` only, since a GPU's driver reserves address space as it likes."""
     max_quarantined: int = Field(default=3, ge=0)
     """Quarantined samples that a shard may have whatever its size."""
     max_quarantined_fraction: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of a shard's samples that may be quarantined; beyond both, the installation is at fault, and the shard
     fails."""
+
+    @property
+    def bounds_memory(self) -> bool:
+        """Whether `max_measure_mib` holds: no driver of a device is loaded where pictures are measured."""
+        return self.device == "cpu" or self.device_server
+
+    @model_validator(mode="after")
+    def _server_needs_a_cell(self) -> Self:
+        if self.device_server and not self.isolate:
+            raise ValueError("device_server: needs isolate = true: a cell that loses its server is replaced by another")
+        return self
 
 
 class CaptionSettings(Settings):

@@ -30,6 +30,7 @@ from curation.printable import talk
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
+from filters.device.client import DeviceServerError
 from filters.look import phash_of
 
 OUT_OF_CPU = signal.SIGPROF
@@ -48,6 +49,8 @@ class Load:
 
     recipe: Recipe
     weights: dict[str, str]
+    server: str | None = None
+    """Where a device server listens, if one runs the networks."""
 
     @property
     def curate(self) -> CurateSettings:
@@ -124,7 +127,7 @@ def _load(request: Load | LoadNothing) -> tuple[Workload | None, dict[str, Any]]
         work = _work(request)
     except FaceCaptionError as error:
         return None, {"error": type(error).__name__, "message": str(error)}
-    is_bound = curate.device == "cpu" or isinstance(request, LoadNothing)
+    is_bound = curate.bounds_memory or isinstance(request, LoadNothing)
     return Workload(work, curate.max_decode_s, _num_bytes_in_use() if is_bound else None), {}
 
 
@@ -137,7 +140,7 @@ def _work(request: Load | LoadNothing) -> Work:
         phash_of(np.zeros((1, 1, 3), np.uint8))  # imports what it needs while memory has no bound yet
         limits = request.limits
         return lambda entries, decode: look_at(entries, limits, decode)
-    recipe, bank = request.recipe, load_bank(request.recipe, request.weights)
+    recipe, bank = request.recipe, load_bank(request.recipe, request.weights, request.server)
     return lambda entries, decode: measure(entries, bank, recipe, decode)
 
 
@@ -159,6 +162,8 @@ def _measure(batch: Portion, loaded: Workload) -> dict[str, Any]:
         _limit_memory(loaded.num_base_bytes + (batch.max_measure_mib << 20))
     try:
         return {"measured": [_plain(measured) for measured in loaded.work(batch.entries, decode_in_time)]}
+    except DeviceServerError as error:
+        return {"error": type(error).__name__, "message": str(error)}
     except Exception as error:  # noqa: BLE001  whatever a detector raises on a picture is a recorded reason
         message = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
         is_memory = isinstance(error, MemoryError) or any(sign in message.lower() for sign in OUT_OF_MEMORY)

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import re
 import resource
 import signal
 import socket
@@ -19,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,8 +29,11 @@ from curation.measure.cascade import Entry, Measured
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
 from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing, Portion
+from curation.sandbox.device import running
+from curation.sandbox.environment import without_keys
 from curation.sandbox.protocol import CellFault, cpu_seconds, error_named, fault, looked, measured, with_own_work
 from curation.sandbox.watcher import SIGNALLED
+from filters.device.client import DeviceConnection, DeviceServerError
 
 LOAD_S = 600.0
 """Seconds that building the filters may take."""
@@ -39,20 +42,18 @@ DEATH_S = 30.0
 NUM_SHARING = 8
 """Pictures of a batch that share the deadline of one: few take nearly so long, and whoever hangs should be found soon.
 A batch that is late for no fault of its own is measured again one by one."""
+LOOK_AROUND_S = 10.0
+"""How often, while a child is waited for, the device server is asked, if only to see that it is there."""
 MAX_ANSWER_BYTES = 256 << 20
+NUM_SERVERS = 3
+"""How many device servers may be lost over the same pictures before their shard fails; no picture is blamed for it."""
 RENEWED_AT = 0.5
 """Share of `max_measure_mib` by which a child may grow beside its loaded filters: what arenas of libraries keep is
 taken from what pictures may have, so an old child would turn them away that a new one measures."""
 ENVIRONMENT = ("FACECAPTIONHQ_", "XDG_", "CUDA_", "HOME")
 """Beginnings of the variables that decide which filters, weights and GPU a process uses."""
-SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
-"""Names of variables that are kept from the child: it needs no key to anything."""
 log = logging.getLogger(__name__)
 START = "from curation.sandbox.watcher import watch; watch(); from curation.sandbox.child import main; main()"
-
-
-def _without_keys(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not SECRET.search(name)}
 
 
 class Cell:
@@ -64,6 +65,8 @@ class Cell:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection[Any, Any] | None = None
         self._loaded: tuple[Any, ...] | None = None
+        self._server: DeviceConnection | None = None
+        """Asks the device server how long the child has waited, and keeps it alive between two children."""
         self._loading_s = 0.0
         self._num_base_bytes = 0
         self._num_batches = 0
@@ -79,7 +82,8 @@ class Cell:
             FaceCaptionError: the filters cannot be built: weights, device or backend are wrong.
         """
         curate = recipe.file.curate
-        name = (recipe.curate_digest, recipe.order, curate.device, curate.max_decode_s, dict(weights))
+        device = (curate.device, curate.device_server)
+        name = (recipe.curate_digest, recipe.order, device, curate.max_decode_s, dict(weights))
         return self._answers(entries, Load(recipe, dict(weights)), name, partial(measured, recipe=recipe), max_mib)
 
     def look(
@@ -98,15 +102,23 @@ class Cell:
         max_mib: int | None,
     ) -> list[Measured] | CellFault:
         with self._lock:
-            try:
-                self._load(load, name)
-                seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
-                self._num_batches += 1
-                answer = self._ask(Portion(tuple(entries), max_mib or load.curate.max_measure_mib), seconds)
-                return answer if isinstance(answer, CellFault) else self._measured_in(answer, len(entries), read)
-            except BaseException:
-                self._close()
-                raise
+            num_lost = 0
+            while True:
+                try:
+                    self._load(load, name)
+                    seconds = load.curate.max_measure_s * max(1.0, len(entries) / NUM_SHARING)
+                    self._num_batches += 1
+                    answer = self._ask(Portion(tuple(entries), max_mib or load.curate.max_measure_mib), seconds)
+                    return answer if isinstance(answer, CellFault) else self._measured_in(answer, len(entries), read)
+                except DeviceServerError as error:
+                    self._close()
+                    num_lost += 1
+                    if num_lost == NUM_SERVERS:
+                        raise ShardError(f"{NUM_SERVERS} device servers in a row could not be used: {error}") from error
+                    log.warning("the pictures in work are measured again: %s", error)
+                except BaseException:
+                    self._close()
+                    raise
 
     @property
     def pid(self) -> int | None:
@@ -136,19 +148,26 @@ class Cell:
         if not is_alive or self._loaded is None or self._loaded[0] != environment:
             self._close()
             self._start()
-        answer = self._ask(request, LOAD_S)
+        answer = self._ask(self._with_server(request), LOAD_S)
         if isinstance(answer, CellFault):
             raise ShardError(f"the filters could not be loaded in a process of their own: {answer.message}")
-        if "error" in answer:
-            raise error_named(str(answer["error"]))(str(answer["message"]))
         self._loaded = wanted
         self._num_base_bytes, self._num_batches = self._num_bytes(), 0
         self._loading_s += cpu_seconds(answer)
 
+    def _with_server(self, request: Load | LoadNothing) -> Load | LoadNothing:
+        """Return the request with the address of a device server that runs, where one is wanted."""
+        if not isinstance(request, Load) or not request.curate.device_server:
+            return request
+        address = running(request.curate.device)
+        if self._server is None:
+            self._server = DeviceConnection(address)
+        return replace(request, server=address)
+
     def _has_grown(self, curate: CurateSettings) -> bool:
         """Whether the child has kept so much memory between pictures that a new one should take its place."""
         allowed = RENEWED_AT * (curate.max_measure_mib << 20)
-        return curate.device == "cpu" and self._num_bytes() - self._num_base_bytes > allowed
+        return curate.bounds_memory and self._num_bytes() - self._num_base_bytes > allowed
 
     def _tell_of_age(self, curate: CurateSettings) -> None:
         """Say once where a child is old after its first batch: then all models are loaded for every batch."""
@@ -176,7 +195,7 @@ class Cell:
             path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(os.getpid())],
-                env={**_without_keys(os.environ), "PYTHONPATH": path},
+                env={**without_keys(), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=(theirs.fileno(),),
@@ -200,14 +219,16 @@ class Cell:
         if not isinstance(answer, dict):
             self._close()
             return CellFault("crashed", f"an answer that makes no sense: {answer!r:.80}")
+        if "error" in answer:
+            raise error_named(str(answer["error"]))(str(answer.get("message")))
         return answer
 
     def _answers_within(self, seconds: float) -> bool:
-        """Wait for an answer; the time that the child waits for a processor is the machine's and not its own."""
+        """Wait for an answer; the time that the child waits for a processor or a device is not its own."""
         assert self._connection is not None
-        start, queued_before = time.monotonic(), self._queued_s()
-        while (left := start + seconds + self._queued_s() - queued_before - time.monotonic()) > 0:
-            if self._connection.poll(left):
+        start, others_before = time.monotonic(), self._queued_s() + self._served_s()
+        while (left := start + seconds + self._queued_s() + self._served_s() - others_before - time.monotonic()) > 0:
+            if self._connection.poll(min(left, LOOK_AROUND_S)):
                 return True
         return self._connection.poll(0)
 
@@ -217,6 +238,11 @@ class Cell:
             return int(Path(f"/proc/{self.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
         except (OSError, IndexError, ValueError):  # it is dead, which the connection tells
             return 0.0
+
+    def _served_s(self) -> float:
+        """Seconds that the child has waited for the device server so far, by the server's own count."""
+        pid = None if self._server is None else self.pid
+        return 0.0 if self._server is None or pid is None else self._server.waited_s(pid)
 
     def _autopsy(self) -> CellFault:
         """Say how the child died."""
@@ -252,8 +278,10 @@ class Cell:
         return batch
 
     def _close(self) -> None:
-        process, connection = self._process, self._connection
-        self._process = self._connection = self._loaded = None
+        process, connection, server = self._process, self._connection, self._server
+        self._process = self._connection = self._loaded = self._server = None
+        if server is not None:
+            server.close()
         if connection is not None:
             connection.close()
         if process is not None and self._owner == os.getpid():

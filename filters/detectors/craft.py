@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage, WeightsFile
-from filters.batching import Outputs, pixels_at_once, run_by_shape
+from filters.batching import Look, Outputs, in_process
 from filters.boxes import Box
+from filters.conversion.pixels import Pixels
 from filters.detectors.craft_boxes import map_boxes
 from filters.detectors.export import exported
+from filters.device.client import served
 from filters.loading import Network, onnx_network, single_thread, single_thread_torch, torch_device, torch_state_dict
 
 _MAX_ASPECT = 32
@@ -21,6 +23,8 @@ _MAP_SCALE = 2
 """Canvas pixels per pixel of the maps."""
 _MEAN = np.array([0.485 * 255, 0.456 * 255, 0.406 * 255], dtype=np.float32)
 _STD = np.array([0.229 * 255, 0.224 * 255, 0.225 * 255], dtype=np.float32)
+PIXELS = Pixels(mean=tuple(map(float, _MEAN)), std=tuple(map(float, _STD)))
+"""The same for a network that takes pixels."""
 
 Floats = npt.NDArray[np.float32]
 Polygon = tuple[float, ...]
@@ -60,16 +64,10 @@ class Craft:
     ) -> None:
         """Load the network; see `filters.text.Measure` for what the parameters mean."""
         single_thread()
-        if runtime == "torch":
-            self._network = _torch_network(weights.path, device, dtype)
-        elif dtype == "int8":
-            self._network = onnx_network(str(exported(weights, "craft_int8")), device, runtime, "float32")
-        else:
-            self._network = onnx_network(str(exported(weights, "craft")), device, runtime, dtype)
+        self._look = self._looking(weights, runtime, dtype, device)
         self._canvas_side = canvas_side
         self._mag_ratio = mag_ratio
         self._thresholds = (text_threshold, link_threshold, low_text)
-        self._max_pixels = pixels_at_once(device)
 
     def detect_all(
         self, images: Sequence[RgbImage], spots: Sequence[Sequence[Box]] | None = None, margin_px: int = 0
@@ -86,8 +84,7 @@ class Craft:
             else windows(spots[i], scale, margin_px, canvas.shape[1], canvas.shape[0])
             for i, (canvas, scale) in enumerate(laid)
         ]
-        inputs = [_network_input(laid[i][0], window) for i, own in enumerate(seen) for window in own]
-        outputs = iter(run_by_shape(inputs, self._run, self._max_pixels))
+        outputs = iter(self._look([_cut(laid[i][0], window) for i, own in enumerate(seen) for window in own]))
         regions = []
         for (canvas, scale), own in zip(laid, seen, strict=True):
             maps_HW2 = np.zeros((canvas.shape[0] // _MAP_SCALE, canvas.shape[1] // _MAP_SCALE, 2), dtype=np.float32)
@@ -96,6 +93,19 @@ class Craft:
                 (maps_HW2[top:bottom, left:right],) = next(outputs)
             regions.append(self._regions(maps_HW2, scale))
         return regions
+
+    def _looking(self, weights: WeightsFile, runtime: str, dtype: str, device: str) -> Look:
+        """Return the network, a device server's where there is one and onnxruntime runs it."""
+        if runtime == "torch":
+            self._network = _torch_network(weights.path, device, dtype)
+        else:
+            export = exported(weights, "craft_int8" if dtype == "int8" else "craft")
+            arithmetic = "float32" if dtype == "int8" else dtype
+            look = served(lambda: export, arithmetic) if runtime == "onnxruntime" else None
+            if look is not None:
+                return look
+            self._network = onnx_network(str(export), device, runtime, arithmetic)
+        return in_process(_network_input, self._run, device)
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
         return (self._network(pixels_NCHW),)
@@ -106,7 +116,7 @@ class Craft:
         return tuple(TextRegion(_scaled(box.corners, to_picture), box.num_characters) for box in boxes)
 
 
-def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[Floats, float]:
+def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[RgbImage, float]:
     """Return a picture, its longer side `mag_ratio` times as long but at most `side`, on black to multiples of 32.
 
     Also returns canvas pixels per picture pixel. This is EasyOCR's `resize_aspect_ratio`.
@@ -117,7 +127,7 @@ def on_canvas(image: RgbImage, side: int, mag_ratio: float) -> tuple[Floats, flo
     scale = min(mag_ratio * longer, side) / longer
     height, width = int(image.shape[0] * scale), int(image.shape[1] * scale)
     rows, columns = -(-height // _MULTIPLE) * _MULTIPLE, -(-width // _MULTIPLE) * _MULTIPLE
-    canvas = np.zeros((rows, columns, 3), dtype=np.float32)
+    canvas = np.zeros((rows, columns, 3), dtype=np.uint8)
     canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return canvas, scale
 
@@ -153,9 +163,13 @@ def _cell(x: float) -> int:
     return max(0, int(x // _MULTIPLE))
 
 
-def _network_input(canvas_HWC: Floats, window: Window) -> Floats:
+def _cut(canvas_HWC: RgbImage, window: Window) -> RgbImage:
     left, top, right, bottom = window
-    return np.ascontiguousarray(((canvas_HWC[top:bottom, left:right] - _MEAN) / _STD).transpose(2, 0, 1))
+    return canvas_HWC[top:bottom, left:right]
+
+
+def _network_input(canvas_HWC: RgbImage) -> Floats:
+    return np.ascontiguousarray(((canvas_HWC - _MEAN) / _STD).transpose(2, 0, 1))
 
 
 def _scaled(corners: Floats, factor: float) -> Polygon:

@@ -30,6 +30,11 @@ class Exporter(Protocol):
         ...
 
 
+def exports_folder() -> Path:
+    """Return where exports lie on this machine."""
+    return cache_folder().parent / "exports"
+
+
 def exported(weights: WeightsFile, network: str) -> Path:
     """Return the network as an ONNX file in the user's cache, exporting it first where it is not there whole.
 
@@ -42,7 +47,7 @@ def exported(weights: WeightsFile, network: str) -> Path:
     """
     import fcntl
 
-    folder = cache_folder().parent / "exports"
+    folder = exports_folder()
     folder.mkdir(parents=True, exist_ok=True)
     torch_version = _torch_version()
     version = _exporter(network).EXPORTER_VERSION

@@ -7,15 +7,18 @@ PaddleOCR box the same map; boxes are formed here without their packages, and th
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.base import RgbImage, WeightsFile
-from filters.batching import Outputs, pixels_at_once, run_by_shape
+from filters.batching import Outputs, in_process
 from filters.boxes import Letterbox, letterbox
+from filters.conversion.pixels import Pixels
 from filters.detectors.export import exported
+from filters.device.client import served, server
 from filters.loading import lay_out, onnx_network, single_thread
 
 Floats = npt.NDArray[np.float32]
@@ -30,6 +33,8 @@ _LEVELS_BGR = [
 ]
 """What the network gets for each of the 256 levels of a channel, (3, 256)."""
 
+PIXELS = Pixels(255, tuple(map(float, _MEAN_BGR)), tuple(map(float, _STD_BGR)), is_bgr=True)
+"""The same for a network that takes pixels."""
 NUM_REMEMBERED = 8
 """Maps, the last ones: a batch of `curate` has four pictures, and two sides are asked for."""
 _NUM_BINS = 20
@@ -69,15 +74,18 @@ class ProbabilityMaps:
 
     def __init__(self, path: str, device: str, runtime: str, dtype: str) -> None:
         """Load an ONNX file."""
-        self._network = onnx_network(path, device, runtime, dtype)
-        self._max_pixels = pixels_at_once(device)
+        look = served(lambda: Path(path), dtype) if runtime == "onnxruntime" else None
+        if look is None:
+            self._network = onnx_network(path, device, runtime, dtype)
+            look = in_process(_network_input, self._run, device)
+        self._look = look
         self._recent: dict[tuple[tuple[int, ...], bytes], Floats] = {}
 
     def of(self, canvases: Sequence[RgbImage]) -> list[Floats]:
         """Return the map (H, W), 0..1, of each canvas."""
         keys = [(canvas.shape, hashlib.sha256(canvas.data).digest()) for canvas in canvases]
         new = {key: canvas for key, canvas in zip(keys, canvases, strict=True) if key not in self._recent}
-        outputs = run_by_shape([_network_input(canvas) for canvas in new.values()], self._run, self._max_pixels)
+        outputs = self._look(list(new.values()))
         known = self._recent | {key: maps[0] for key, (maps,) in zip(new, outputs, strict=True)}
         self._recent = {key: known[key] for key in list(known)[len(known) - NUM_REMEMBERED :]}
         return [known[key] for key in keys]
@@ -91,9 +99,10 @@ _LOADED: WeakValueDictionary[tuple[str, ...], ProbabilityMaps] = WeakValueDictio
 
 def probability_maps(*named: str) -> ProbabilityMaps:
     """Return the network of a file, device, runtime and dtype, the same one to all who ask while any of them has it."""
-    maps = _LOADED.get(named)
+    key = (*named, *server())
+    maps = _LOADED.get(key)
     if maps is None:
-        maps = _LOADED[named] = ProbabilityMaps(*named)
+        maps = _LOADED[key] = ProbabilityMaps(*named)
     return maps
 
 

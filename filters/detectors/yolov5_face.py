@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from filters.base import RgbImage, WeightsFile
-from filters.batching import Floats, Outputs, pixels_at_once, run_by_shape
+from filters.batching import Floats, Look, Outputs, in_process
 from filters.boxes import Letterbox, letterbox
+from filters.conversion.pixels import Pixels
 from filters.detectors.base import Face, FaceDetector, faces_on_canvas
 from filters.detectors.export import exported
-from filters.loading import Network, lay_out, onnx_session, single_thread
+from filters.device.client import served
+from filters.loading import Network, lay_out, onnx_session, single_thread, with_dtype
 from filters.weights import sha256_of
 
+PIXELS = Pixels(divisor=255)
+"""What the network takes."""
 _GREY = 114
 """The margin that the network was trained with."""
 _NEARLY = 0.99
@@ -27,28 +31,40 @@ class Yolov5Face(FaceDetector):
     `filters.conversion` wrote only rows that may pass the confidence floor are computed (decision 0079).
     """
 
-    def __init__(self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str) -> None:
+    def __init__(
+        self, weights: str, *, side: int, confidence_floor: float, max_iou: float, device: str, dtype: str = "float32"
+    ) -> None:
         """Load the network; `side` is the longer side of the canvas in pixels."""
         single_thread()
         self._side = side
         self._confidence_floor = confidence_floor
-        self._network = self._load(weights, device)
         self._max_iou = max_iou
-        self._max_pixels = pixels_at_once(device)
+        self._dtype = dtype
+        self._look = self._looking(weights, device)
 
     def detect_all(self, images: Sequence[RgbImage]) -> list[tuple[Face, ...]]:
         """Return the faces of each picture."""
         canvases = [letterbox(image.shape[1], image.shape[0], self._side) for image in images]
-        inputs = [_network_input(image, canvas) for image, canvas in zip(images, canvases, strict=True)]
-        outputs = run_by_shape(inputs, self._run, self._max_pixels)
+        outputs = self._look([lay_out(image, canvas, _GREY) for image, canvas in zip(images, canvases, strict=True)])
         return [
             self._faces(rows, canvas, image) for (rows,), canvas, image in zip(outputs, canvases, images, strict=True)
         ]
 
+    def _looking(self, weights: str, device: str) -> Look:
+        """Return the network, a device server's where there is one."""
+        if (look := served(lambda: _export_of(weights), self._dtype, given=(self._least_objectness,))) is not None:
+            return look
+        self._network = self._load(weights, device)
+        return in_process(network_input, self._run, device)
+
+    @property
+    def _least_objectness(self) -> float:
+        return _NEARLY * self._confidence_floor
+
     def _load(self, weights: str, device: str) -> Network:
-        session = onnx_session(_decoding_candidates(weights), device)
+        session = onnx_session(with_dtype(_decoding_candidates(weights), device, self._dtype), device)
         pixels, *others = (value.name for value in session.get_inputs())
-        given = dict.fromkeys(others, np.array(_NEARLY * self._confidence_floor, np.float32))
+        given = dict.fromkeys(others, np.array(self._least_objectness, np.float32))
         return lambda pixels_NCHW: np.asarray(session.run(None, {pixels: pixels_NCHW, **given})[0], dtype=np.float32)
 
     def _run(self, pixels_NCHW: Floats) -> Outputs:
@@ -65,10 +81,15 @@ class Yolov5Face(FaceDetector):
 def _decoding_candidates(weights: str) -> str:
     """Return where the network lies that decodes candidates alone; where nothing can be kept, that of all boxes."""
     try:
-        return str(exported(WeightsFile(Path(weights).name, weights, sha256_of(Path(weights))), "yolov5_face"))
+        return str(_export_of(weights))
     except OSError:
         return weights
 
 
-def _network_input(image: RgbImage, canvas: Letterbox) -> Floats:
-    return lay_out(image, canvas, _GREY).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+def _export_of(weights: str) -> Path:
+    return exported(WeightsFile(Path(weights).name, weights, sha256_of(Path(weights))), "yolov5_face")
+
+
+def network_input(canvas_HWC: RgbImage) -> Floats:
+    """Return a canvas as the network takes it, (3, H, W)."""
+    return canvas_HWC.transpose(2, 0, 1).astype(np.float32) / np.float32(255)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.base import FaceCaptionError
+from filters.batching import Look, in_process
 from filters.detectors.base import Floats
-from filters.detectors.yolov5_face import Yolov5Face
+from filters.detectors.yolov5_face import Yolov5Face, network_input
 from filters.loading import Network, single_thread_torch, torch_device, torch_state_dict
 from filters.weights import WeightsError
 
@@ -29,6 +30,11 @@ class BackendError(FaceCaptionError):
 
 class Yolov5FaceTorch(Yolov5Face):
     """The same faces; differs from `filters.detectors.yolov5_face` in its runtime alone."""
+
+    def _looking(self, weights: str, device: str) -> Look:
+        """Return the network; torch stays in this process."""
+        self._network = self._load(weights, device)
+        return in_process(network_input, self._run, device)
 
     def _load(self, weights: str, device: str) -> Network:
         single_thread_torch()

@@ -65,10 +65,11 @@ def test_whoever_asks_for_the_same_network_has_the_same_until_its_file_changes(t
     assert network(ones).tolist() == [2.0, 2.0] and other(ones).tolist() == [0.0, 0.0]
 
 
-def test_onnxruntime_has_float32_alone() -> None:
+def test_a_runtime_says_which_arithmetics_it_has() -> None:
     require_dtype("onnxruntime", "float32")
+    require_dtype("onnxruntime", "float16")
     require_dtype("openvino", "bfloat16")
-    with pytest.raises(ValueError, match="openvino has both"):
+    with pytest.raises(ValueError, match="float32 and float16, not in bfloat16; openvino does"):
         require_dtype("onnxruntime", "bfloat16")
 
 

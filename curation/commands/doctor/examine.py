@@ -53,7 +53,8 @@ class Finding:
 def examine(recipe: str, changes: Sequence[str] = ()) -> list[Finding]:
     """Return every finding about this environment, and about the weights that `recipe` with its changes needs."""
     python = look_at_python(platform.python_implementation(), sys.version_info[:2])
-    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe, changes), *_plugins(), _disk(), _memory()]
+    machine = [*_plugins(), _disk(), _memory()]
+    return [python, *_cv2(), _torch(), _ray(), *_weights(recipe, changes), *_device(recipe, changes), *machine]
 
 
 def readiness() -> dict[str, tuple[str, ...]]:
@@ -157,6 +158,28 @@ def _weights(recipe: str, changes: Sequence[str]) -> Iterator[Finding]:
     if any(plan.measure.model_dump().get("detector") == "yolov5-face-torch" for plan in loaded.measurers):
         here = importlib.util.find_spec("yolov5_face") is not None
         yield Finding("package yolov5-face (GPL-3.0)", here, "installed" if here else "missing", GPL_BACKEND)
+
+
+def _device(recipe: str, changes: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is found of the device of a recipe that can be read; a CPU without a server needs nothing."""
+    from curation.recipe.recipe import load_recipe
+    from curation.sandbox.device import running
+    from filters.loading import require_onnx_device
+
+    try:
+        curate = load_recipe(recipe, changes).file.curate
+    except FaceCaptionError:
+        return
+    if curate.device == "cpu" and not curate.device_server:
+        return
+    subject = f"device {curate.device}" + (" with a server" if curate.device_server else "")
+    try:
+        require_onnx_device(curate.device)
+        fact = f"listens at {running(curate.device)}" if curate.device_server else "onnxruntime has it"
+    except FaceCaptionError as error:
+        yield Finding(subject, False, str(error), 'use device = "cpu", or an onnxruntime that has the device')
+    else:
+        yield Finding(subject, True, fact)
 
 
 def _plugins() -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 import pytest
 
 from curation.commands.doctor import examine as examine_module
-from curation.commands.doctor.examine import _weights, look_at_python
+from curation.commands.doctor.examine import _device, _weights, look_at_python
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,14 @@ def test_the_operators_of_torchvision_are_tried_without_importing_torch(monkeypa
     assert examine_module.operators_load()
     monkeypatch.setattr(examine_module, "TORCH_LIBRARIES", ("libtorch.so.of.another",))
     assert not examine_module.operators_load()
+
+
+def test_the_doctor_tells_of_a_device_only_where_the_recipe_wants_one() -> None:
+    assert list(_device("facecaptionhq-4m", ())) == list(_device("facecaptionhq-5m", ())) == []
+    (missing,) = _device("facecaptionhq-4m", ('curate.device="cuda:0"', "curate.device_server=true"))
+    assert not missing.ok and "onnxruntime-gpu" in missing.fact and missing.subject == "device cuda:0 with a server"
+
+
+def test_the_doctor_asks_a_device_server_to_come_up() -> None:
+    (found,) = _device("facecaptionhq-4m", ("curate.device_server=true",))
+    assert found.ok and found.fact.startswith("listens at ")
