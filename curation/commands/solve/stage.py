@@ -161,13 +161,16 @@ def _level_of(path: Path, want: int, evidence: RunEvidence, leaks: Sequence[Kept
         UsageError: there is none, or not within the shares that were asked for.
     """
     steps = path.steps
-    expected = np.maximum.accumulate(path.numbers(steps).expected)
+    numbers = path.numbers(steps)
+    expected = np.maximum.accumulate(numbers.expected)
     fewest, most = round(float(expected[0])), round(float(expected[-1]))
     if want > most:
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(evidence.turned_away.items()))
+        unknown = int(numbers.undecided[-1])
         raise UsageError(
             f"--want {want}: {most} are kept where all limits that move are open; limits that stay turn away the rest"
             f"{f', and no limit these: {reasons}' if reasons else ''}"
+            f"{f'; of {unknown} nobody knows, for they were not measured so far: `decide` by open limits' * bool(unknown)}"
         )
     if want < fewest:
         raise UsageError(f"--want {want}: {fewest} are kept where all limits that move are tightest")

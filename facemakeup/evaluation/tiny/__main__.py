@@ -1,6 +1,6 @@
 """Writes an evaluation of the five methods with tiny random weights, over photos of one's own; or an adapter alone."""
 
-import sys
+import argparse
 from pathlib import Path
 
 from facemakeup.evaluation.tiny.write import write_adapter_of, write_evaluation
@@ -8,10 +8,11 @@ from facemakeup.model.pretrained import without_bars
 
 if __name__ == "__main__":
     without_bars()
-    match [Path(word) for word in sys.argv[1:]]:
-        case [folder, manifest]:
-            write_evaluation(folder, manifest)
-        case [folder]:
-            print(write_adapter_of(folder))  # noqa: T201  which folder it is
-        case _:
-            sys.exit("python -m facemakeup.evaluation.tiny FOLDER [MANIFEST]")
+    parser = argparse.ArgumentParser(prog="python -m facemakeup.evaluation.tiny", description=__doc__)
+    parser.add_argument("folder", type=Path, help="Folder to write into.")
+    parser.add_argument("manifest", type=Path, nargs="?", help="Manifest of photos; without it an adapter is written.")
+    asked = parser.parse_args()
+    if asked.manifest is not None:
+        write_evaluation(asked.folder, asked.manifest)
+    else:
+        print(write_adapter_of(asked.folder))  # noqa: T201  which folder it is

@@ -342,14 +342,15 @@ def test_a_killed_upload_goes_on_and_datasets_reads_what_came(made: Path, tmp_pa
         first.communicate()
         assert first.returncode == -signal.SIGKILL and len(server.repositories[REPO].commits) == 1
         server.on_request = lambda _: None
-        num_puts, num_objects = server.count("PUT /lfs/"), len(server.objects)
+        came = set(server.objects)  # the request that the kill cut off may come in later, and is none
         done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert TOKEN not in done.stdout + done.stderr and "Traceback" not in done.stderr
         told = contents(server)
         tars = {f"pixels/{path.name}": path.read_bytes() for path in (made / "run/pack").glob("*.tar")}
         assert {path: told[path] for path in tars} == tars and "card.json" in told
-        assert server.count("PUT /lfs/") - num_puts == len(server.objects) - num_objects  # none came twice
+        again = [oid for oid in came if server.count(f"^PUT /lfs/{oid}") != 1]
+        assert len(came) >= 3 and again == [], "none came twice"
         read = subprocess.run(
             [sys.executable, "-c", READ], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
         )
