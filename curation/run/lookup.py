@@ -1,5 +1,6 @@
 """Finds rows in the ledgers of a run by who they are, reading no more than the columns that say so."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ IDENTITY = pa.schema(
     ]
 )
 """What a ledger may know of who a row is; columns that it lacks read as null."""
+log = logging.getLogger(__name__)
 HEX_UID = re.compile(r"[0-9a-f]{32}")
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -115,7 +117,7 @@ def _rows_at(places: Sequence[StageFolder], path: str) -> Sequence[LedgerEntry]:
 
     Of the keys that its parts may be, the longest counts that there is. A file that lies there is known by its bytes:
     one of the same name elsewhere is another picture, and where its tar or table numbers its samples, it has another
-    key. An address is no path.
+    key. An address is no path. Where no file lies and its parts are taken for a key, one is told of which.
     """
     is_file = os.path.isfile(path)  # noqa: PTH113  takes any text: also one that is too long for a name
     if is_address(path) and not is_file:
@@ -123,6 +125,8 @@ def _rows_at(places: Sequence[StageFolder], path: str) -> Sequence[LedgerEntry]:
     sha256 = sha256_of(Path(path)) if is_file else None
     for key in keys_at(path):
         if rows := _that_may_have(sha256, places, find_rows(places, Wanted(keys=frozenset(key)))):
+            if not is_file and key[0] != next(keys_at(path))[0]:
+                log.warning("%s: no such file here; taken for %s, the longest end of it that is known", path, key[0])
             return rows
     return [] if sha256 is None else find_rows(places, Wanted(sha256s=frozenset({sha256})))
 
