@@ -35,6 +35,8 @@ IDENTITY = pa.schema(
     ]
 )
 """What a ledger may know of who a row is; columns that it lacks read as null."""
+NUM_SCANNED = 64
+"""Ledgers that are scanned at once."""
 log = logging.getLogger(__name__)
 HEX_UID = re.compile(r"[0-9a-f]{32}")
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -176,11 +178,17 @@ def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[LedgerEntry]:
 
 
 def _files_with(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
-    """Return the ledgers with at least one wanted row: one scan over the columns of identity alone."""
+    """Return the ledgers with at least one wanted row, by the columns of identity alone.
+
+    A scan keeps what the footers of all its files say, so it is one of so many files at a time.
+    """
+    some = (ledgers[first : first + NUM_SCANNED] for first in range(0, len(ledgers), NUM_SCANNED))
+    return [path for at_once in some for path in _scanned(at_once, wanted)]
+
+
+def _scanned(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
     import pyarrow.dataset as ds
 
-    if not ledgers:
-        return []
     if is_local(ledgers[0]):
         names, files = {str(path): path for path in ledgers}, None
     else:
