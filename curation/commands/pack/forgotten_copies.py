@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Copy:
+class ForgottenCopy:
     """One of several forgotten rows that were the same picture, or came from the same address."""
 
     bytes_of: str
@@ -44,7 +44,7 @@ class Copy:
     """From 1: who has the smaller one is packed before the other."""
 
 
-Copies = Mapping[str, Mapping[str, Copy]]
+Copies = Mapping[str, Mapping[str, ForgottenCopy]]
 """Curated shard -> uid -> what is known of its row; a uid stands there once among those that were kept."""
 
 
@@ -61,10 +61,10 @@ def has_faces_in(curated: Manifest) -> bool:
 
 def copies_in(source: Path) -> Copies:
     """Return what is known of the forgotten copies of a curated folder."""
-    found: dict[str, dict[str, Copy]] = {}
+    found: dict[str, dict[str, ForgottenCopy]] = {}
     for place in dict.fromkeys(spellings(source)):
         for shard, rows in _recorded(place).items():
-            found.setdefault(shard, {}).update({uid: Copy(*copy) for uid, copy in rows.items()})
+            found.setdefault(shard, {}).update({uid: ForgottenCopy(*copy) for uid, copy in rows.items()})
     return found
 
 
@@ -88,7 +88,7 @@ def write_copies(source: Path, curated: Manifest, uids: Collection[str]) -> None
     publish_sealed(_path(source), {**_record(source), source.name: known})
 
 
-def rows_of(ledger: Path, copies: Mapping[str, Copy], told: Collection[int]) -> pa.Table:
+def rows_of(ledger: Path, copies: Mapping[str, ForgottenCopy], told: Collection[int]) -> pa.Table:
     """Return what is compared of the forgotten copies of one shard, as of those that live; `told` have a new caption.
 
     For the bytes stands what they have in common, for the face its rank: below all that live.
