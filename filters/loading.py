@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from filters.base import FaceCaptionError, RgbImage
 from filters.boxes import Letterbox
+from filters.optimised import optimised
 
 if TYPE_CHECKING:
     import torch
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 
 Floats = npt.NDArray[np.float32]
@@ -55,16 +56,25 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     provider: Any = "CPUExecutionProvider"
+    if device == "cpu" and isinstance(model, str):
+        model, options = optimised(model, _options)
+        return onnxruntime.InferenceSession(model, options, providers=[provider])
     if device != "cpu":
         provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device)})
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise DeviceError(f"device {device!r}: the installed onnxruntime runs on cpu only; install onnxruntime-gpu")
-    return onnxruntime.InferenceSession(model, options, providers=[provider])
+    return onnxruntime.InferenceSession(model, _options(), providers=[provider])
+
+
+def _options() -> "SessionOptions":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
 
 
 def require_dtype(runtime: str, dtype: str) -> None:

@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stages = through_every_stage(Path(name), chosen.shards, chosen.rows)
             result = {"num_shards": chosen.shards, "num_rows": chosen.shards * chosen.rows, "stages": stages}
             result |= {"machine": machine(), "commit": commit()}
-        store = [on_a_store(Path(name) / f"store-{num}", num) for num in chosen.store_shards]
-    asked = per_shard(*store, *chosen.store_shards)
+        few, many = (on_a_store(Path(name) / f"store-{num}", num) for num in chosen.store_shards)
+    asked = per_shard(few, many, *chosen.store_shards)
     result["store"] = {"num_shards": list(chosen.store_shards), "per_shard": asked, "commit": commit()}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
