@@ -124,7 +124,9 @@ def generate(  # long: what it draws by is a line per option
     pose_scale: Annotated[float, typer.Option("--pose-scale", min=0, help="Strength of the pose.")] = 1.0,
     pose_start: Annotated[float, typer.Option("--pose-start", min=0, max=1, help="Share of steps before it.")] = 0.0,
     pose_end: Annotated[float, typer.Option("--pose-end", min=0, max=1, help="Share of steps after which none.")] = 1.0,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=1000, help="Steps from noise to picture.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=1000, help="Steps; else as many as the base is drawn in.")
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0, help="Guidance; else what the base is drawn with.")
     ] = None,

@@ -222,6 +222,11 @@ class ValidationSettings(TableSettings):
     """What has to get better, by its name in the log: a loss by falling, all else (`validation/facesim_at_1`) by
     rising."""
 
+    @property
+    def digest(self) -> str:
+        """Hex digest of all that decides its numbers: those of other settings are not compared with them."""
+        return digest(self.model_dump(mode="json", exclude={"every", "patience", "patience_for"}))
+
 
 class TrackingSettings(Settings):
     """Where a run's numbers and pictures go, beside `log.jsonl`."""
@@ -273,6 +278,16 @@ class TrainConfig(TableSettings):
             raise ValueError(
                 f"validation.every {self.validation.every} is no multiple of checkpoint.every {self.checkpoint.every}: "
                 f"with validation.patience the best validation's checkpoint is kept, so there must be one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        warmup, last = self.optim.num_warmup_steps, self.optim.num_steps
+        if warmup > last:
+            raise ValueError(
+                f"optim.num_warmup_steps {warmup} is more than num_steps {last}: the learning rate would never be "
+                f"reached; warm up over {last} steps at most"
             )
         return self
 

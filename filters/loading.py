@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from filters.base import FaceCaptionError, RgbImage
 from filters.boxes import Letterbox
+from filters.optimised import optimised
 
 if TYPE_CHECKING:
     import torch
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 
 Floats = npt.NDArray[np.float32]
@@ -61,14 +62,23 @@ def onnx_session(model: str | bytes, device: str) -> "InferenceSession":
     import onnxruntime
 
     require_onnx_device(device)
+    provider: Any = "CPUExecutionProvider"
+    if device == "cpu" and isinstance(model, str):
+        model, options = optimised(model, _options)
+        return onnxruntime.InferenceSession(model, options, providers=[provider])
+    if device != "cpu":
+        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device), **CUDA_OPTIONS})
+    return onnxruntime.InferenceSession(model, _options(), providers=[provider])
+
+
+def _options() -> "SessionOptions":
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    provider: Any = "CPUExecutionProvider"
-    if device != "cpu":
-        provider = ("CUDAExecutionProvider", {"device_id": _cuda_index(device), **CUDA_OPTIONS})
-    return onnxruntime.InferenceSession(model, options, providers=[provider])
+    return options
 
 
 def require_onnx_device(device: str) -> None:

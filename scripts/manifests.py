@@ -29,12 +29,20 @@ def schemas_in(text: str) -> dict[tuple[str, str], Schema]:
             spec = definition["spec"]
             for version in spec["versions"]:
                 name = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
-                schemas[name] = strict(version["schema"]["openAPIV3Schema"])
+                schemas[name] = _with_metadata(strict(version["schema"]["openAPIV3Schema"]))
     return schemas
 
 
+def _with_metadata(schema: Any) -> Any:
+    """Return the schema of a whole resource, whose `metadata` the API server knows without being told."""
+    return {**schema, "properties": {**schema.get("properties", {}), "metadata": {"type": "object"}}}
+
+
 def strict(schema: Any) -> Any:
-    """Return a schema that takes no field which it does not name, and null where that is said to be a value."""
+    """Return a schema that takes no field which it does not name, and null where that is said to be a value.
+
+    An object of which no field is named is no map of anything: unless it says so (`OPEN`), all its fields are dropped.
+    """
     if isinstance(schema, list):
         return [strict(one) for one in schema]
     if not isinstance(schema, Mapping):
@@ -42,8 +50,8 @@ def strict(schema: Any) -> Any:
     made = {key: strict(value) for key, value in schema.items() if key != "properties"}
     if "properties" in schema:
         made["properties"] = {name: strict(one) for name, one in schema["properties"].items()}
-        if not any(key in schema for key in OPEN):
-            made["additionalProperties"] = False
+    if ("properties" in schema or schema.get("type") == "object") and not any(key in schema for key in OPEN):
+        made["additionalProperties"] = False
     if schema.get("nullable") is True and "type" in schema:
         made["type"] = [schema["type"], "null"]
     return made

@@ -32,7 +32,7 @@ from curation.storage.paths import location
 from tests.pictures import encode, solid
 
 NUM_PARTS = 10
-OPERATIONS = ("info", "exists", "ls", "find", "_open", "get_file", "put_file", "pipe_file", "rm_file")
+OPERATIONS = ("info", "exists", "ls", "find", "_open", "cat_file", "get_file", "put_file", "pipe_file", "rm_file")
 RECIPE = {
     "schema_version": 1,
     "name": "scale",

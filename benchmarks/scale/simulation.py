@@ -1,12 +1,13 @@
 """Sends very many shards of tiny pictures through every stage, and notes time, memory and what a store is asked for.
 
     python -m benchmarks.scale.simulation [--shards 500] [--rows 8] [--store-shards 10 40]
-        [--out benchmarks/results/simulation.json]
+        [--store-only] [--out benchmarks/results/simulation.json]
 
 Pictures are drawn, the only filter is `colour`, and nothing is downloaded: `fetch` finds every part done, so what it
 takes on the net stands in `fetch.json`. All else is the product. The whole of it, 10,000 shards and 4 million rows, is
 `--shards 10000 --rows 400`, and takes most of a day. On a store in memory, `curate`, `pack`, `verify`, `status` and
-`forget` run on a few shards twice, so that what one shard more asks for is the difference.
+`forget` run on a few shards twice, so that what one shard more asks for is the difference; `--store-only` does
+this alone, and leaves in the results what they hold of the stages.
 """
 
 import argparse
@@ -62,19 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shards", type=int, default=500)
     parser.add_argument("--rows", type=int, default=8)
     parser.add_argument("--store-shards", type=int, nargs=2, default=(10, 40))
+    parser.add_argument("--store-only", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "simulation.json")
     chosen = parser.parse_args(arguments)
+    result = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.store_only else {}
     with tempfile.TemporaryDirectory(prefix="simulation-") as name:
-        stages = through_every_stage(Path(name), chosen.shards, chosen.rows)
-        store = [on_a_store(Path(name) / f"store-{num}", num) for num in chosen.store_shards]
-    result = {
-        "num_shards": chosen.shards,
-        "num_rows": chosen.shards * chosen.rows,
-        "stages": stages,
-        "store": {"num_shards": list(chosen.store_shards), "per_shard": per_shard(*store, *chosen.store_shards)},
-        "machine": machine(),
-        "commit": commit(),
-    }
+        if not chosen.store_only:
+            stages = through_every_stage(Path(name), chosen.shards, chosen.rows)
+            result = {"num_shards": chosen.shards, "num_rows": chosen.shards * chosen.rows, "stages": stages}
+            result |= {"machine": machine(), "commit": commit()}
+        few, many = (on_a_store(Path(name) / f"store-{num}", num) for num in chosen.store_shards)
+    asked = per_shard(few, many, *chosen.store_shards)
+    result["store"] = {"num_shards": list(chosen.store_shards), "per_shard": asked, "commit": commit()}
     chosen.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
     return 0

@@ -94,7 +94,8 @@ def in_row_groups(tables: Iterable[pa.Table], num_before: int) -> Iterator[pa.Ta
     waiting: list[pa.Table] = []
     wanted = NUM_ROW_GROUP_ROWS - num_before % NUM_ROW_GROUP_ROWS
     for table in tables:
-        waiting.append(table)
+        if table.num_rows:  # a slice of none still holds all that it is cut from
+            waiting.append(table)
         while sum(one.num_rows for one in waiting) >= wanted:
             whole = pa.concat_tables(waiting)
             yield whole.slice(0, wanted).combine_chunks()

@@ -1,6 +1,6 @@
 """Turns rows of ledgers into tombstones: the row stays, so that counts hold, and says nothing any more of the image."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,20 +29,12 @@ def buried(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
     return {**empty, "kept": False, "rejected_by": FORGET, "reason": FORGOTTEN}
 
 
-def bury(table: pa.Table, mask: pa.ChunkedArray, seats: Container[int] | None = None) -> pa.Table:
-    """Return a ledger in which the rows of `mask` are tombstones; all others are untouched, in their places.
-
-    `seats` are the rows of a curate ledger that `pack` places: the tombstone of any other keeps no captions, so that
-    `pack` knows without their content which of several samples of one picture held the place.
-    """
+def bury(table: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """Return a ledger in which the rows of `mask` are tombstones; all others are untouched, in their places."""
     numbers = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
     if not len(numbers):
         return table
     rows = [buried(row, table.schema) for row in table.take(pa.array(numbers)).to_pylist()]
-    if seats is not None:
-        rows = [
-            row if number in seats else row | {"num_captions": 0} for number, row in zip(numbers, rows, strict=True)
-        ]
     stones = pa.Table.from_pylist(rows, schema=table.schema)
     places = np.arange(table.num_rows)
     places[numbers] = table.num_rows + np.arange(len(numbers))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from curation.dataset.reasons import OF_STAGES
 from curation.images.decode import FORMER_REASONS, REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
-from curation.recipe.filter_plan import filter_names
+from curation.recipe.filter_plan import is_filter
 from curation.recipe.joint_scores import JOINT_SCORES
 from filters.base import Explained, ScoreMeaning
 
@@ -40,7 +40,7 @@ def about(name: str, score: str) -> str:
 
 def score_meanings(name: str) -> Mapping[str, ScoreMeaning]:
     """Return the meaning of every score that a filter's keep ranges may name; a filter of one's own may say nothing."""
-    if name not in filter_names():
+    if not is_filter(name):
         return {}
     module = importlib.import_module(f"filters.{name}")
     own = dict(module.MEANINGS) if isinstance(module, Explained) else {}

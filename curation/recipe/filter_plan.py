@@ -1,6 +1,7 @@
 """One filter of a recipe, with its screens: from its stanza to its module, parameters, keep ranges and criteria."""
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -183,7 +184,7 @@ def _screen(stanza: FilterStanza, number: int, scores: Sequence[str], where: str
 def _module_of(stanza: FilterStanza, where: str, place: str) -> FilterModule:
     if stanza.filter is None:
         return _module(stanza.name, where, f"{place}.name")
-    if not OWN_NAME.fullmatch(stanza.name) or stanza.name in filter_names():
+    if not OWN_NAME.fullmatch(stanza.name) or is_filter(stanza.name):
         raise RecipeError(
             f"{where}: {place}.name: {stanza.name!r} with filter = {stanza.filter!r}: a name of your own is wanted, "
             f"which begins with own_, such as own_{stanza.filter}"
@@ -192,7 +193,7 @@ def _module_of(stanza: FilterStanza, where: str, place: str) -> FilterModule:
 
 
 def _module(name: str, where: str, place: str) -> FilterModule:
-    if name not in filter_names():
+    if not is_filter(name):
         raise RecipeError(f"{where}: {place}: no filter {name!r}; {choices(name, filter_names())}")
     module = importlib.import_module(f"filters.{name}")
     if missing := [part for part in CONTRACT if not hasattr(module, part)]:
@@ -202,6 +203,13 @@ def _module(name: str, where: str, place: str) -> FilterModule:
             f"filter defines"
         )
     return cast("FilterModule", module)
+
+
+def is_filter(name: str) -> bool:
+    """Whether a module of `filters` is a filter; no other is imported for that."""
+    spec = importlib.util.find_spec(f"filters.{name}") if name.isidentifier() else None
+    is_module = spec is not None and spec.submodule_search_locations is None
+    return is_module and hasattr(importlib.import_module(f"filters.{name}"), "SCORES")
 
 
 def filter_names() -> tuple[str, ...]:

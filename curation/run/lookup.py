@@ -1,5 +1,6 @@
 """Finds rows in the ledgers of a run by who they are, reading no more than the columns that say so."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,9 @@ IDENTITY = pa.schema(
     ]
 )
 """What a ledger may know of who a row is; columns that it lacks read as null."""
+NUM_SCANNED = 64
+"""Ledgers that are scanned at once."""
+log = logging.getLogger(__name__)
 HEX_UID = re.compile(r"[0-9a-f]{32}")
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -115,7 +119,7 @@ def _rows_at(places: Sequence[StageFolder], path: str) -> Sequence[LedgerEntry]:
 
     Of the keys that its parts may be, the longest counts that there is. A file that lies there is known by its bytes:
     one of the same name elsewhere is another picture, and where its tar or table numbers its samples, it has another
-    key. An address is no path.
+    key. An address is no path. Where no file lies and its parts are taken for a key, one is told of which.
     """
     is_file = os.path.isfile(path)  # noqa: PTH113  takes any text: also one that is too long for a name
     if is_address(path) and not is_file:
@@ -123,6 +127,8 @@ def _rows_at(places: Sequence[StageFolder], path: str) -> Sequence[LedgerEntry]:
     sha256 = sha256_of(Path(path)) if is_file else None
     for key in keys_at(path):
         if rows := _that_may_have(sha256, places, find_rows(places, Wanted(keys=frozenset(key)))):
+            if not is_file and key[0] != next(keys_at(path))[0]:
+                log.warning("%s: no such file here; taken for %s, the longest end of it that is known", path, key[0])
             return rows
     return [] if sha256 is None else find_rows(places, Wanted(sha256s=frozenset({sha256})))
 
@@ -172,11 +178,17 @@ def _find_in(place: StageFolder, wanted: Wanted) -> Iterator[LedgerEntry]:
 
 
 def _files_with(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
-    """Return the ledgers with at least one wanted row: one scan over the columns of identity alone."""
+    """Return the ledgers with at least one wanted row, by the columns of identity alone.
+
+    A scan keeps what the footers of all its files say, so it is one of so many files at a time.
+    """
+    some = (ledgers[first : first + NUM_SCANNED] for first in range(0, len(ledgers), NUM_SCANNED))
+    return [path for at_once in some for path in _scanned(at_once, wanted)]
+
+
+def _scanned(ledgers: Sequence[Path], wanted: Wanted) -> list[Path]:
     import pyarrow.dataset as ds
 
-    if not ledgers:
-        return []
     if is_local(ledgers[0]):
         names, files = {str(path): path for path in ledgers}, None
     else:

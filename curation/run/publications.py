@@ -4,6 +4,8 @@ By these a card at the hub is known for one of this run, and `forget` and `verif
 whom the run has forgotten since, with the command that mends it.
 """
 
+import hashlib
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +20,7 @@ from curation.errors import FaceCaptionError, VerificationError
 from curation.printable import counted
 from curation.storage.paths import local_copy, location
 from curation.storage.publish import digest, publish_sealed, read_sealed, remove
+from curation.storage.scratch import fetched, insert, scratch_database
 
 PUBLISHED_FOLDER = "published"
 NUM_ID_DIGITS = 16
@@ -121,7 +124,7 @@ def digest_of_pack(folder: Path) -> str:
     Raises:
         FaceCaptionError, OSError, pa.ArrowException: its manifest or a ledger of it cannot be read.
     """
-    return digest(sorted(_packed_in(folder)))
+    return _counted(_packed_in(folder), frozenset())[1]
 
 
 def _records(run: Path) -> Iterator[tuple[str, PublishedPack | None]]:
@@ -138,18 +141,36 @@ def _held(run: Path, published: PublishedPack, gone: frozenset[str]) -> int:
     """Return how many of these were ever packed there; all where the pack is not there to be asked, or another one."""
     try:
         folder = location(published.pack) if _is_elsewhere(published) else run / published.pack
-        uids = _packed_in(folder) if (folder / MANIFEST_NAME).is_file() else frozenset()
+        uids = _packed_in(folder) if (folder / MANIFEST_NAME).is_file() else iter(())
+        num_held, packed = _counted(uids, gone)
     except (FaceCaptionError, OSError, pa.ArrowException):
         return len(gone)
-    return len(gone & uids) if digest(sorted(uids)) == published.packed else len(gone)
+    return num_held if packed == published.packed else len(gone)
 
 
-def _packed_in(folder: Path) -> frozenset[str]:
-    uids: set[str] = set()
-    for report in read_manifest(folder).shards:
-        with local_copy(report.file(folder, ".parquet")) as path:
-            uids.update(pq.read_table(path, columns=["uid"], partitioning=None)["uid"].to_pylist())
-    return frozenset(uids)
+def _counted(uids: Iterator[str], gone: frozenset[str]) -> tuple[int, str]:
+    """Return how many of sorted uids are `gone`, and the digest of them all (`digest` of the list), as they come."""
+    num_held, sha256, between = 0, hashlib.sha256(b"["), b""
+    for uid in uids:
+        num_held += uid in gone
+        sha256.update(between + json.dumps(uid).encode())
+        between = b","
+    sha256.update(b"]")
+    return num_held, sha256.hexdigest()
+
+
+def _packed_in(folder: Path) -> Iterator[str]:
+    """Yield every uid that was ever packed there once, in order."""
+
+    def tables() -> Iterator[pa.Table]:
+        for report in read_manifest(folder).shards:
+            with local_copy(report.file(folder, ".parquet")) as path:
+                yield pq.read_table(path, columns=["uid"], partitioning=None).replace_schema_metadata()
+
+    with scratch_database() as database:
+        database.execute("CREATE TABLE packed (uid VARCHAR)")
+        insert(database, "INSERT INTO packed FROM came", tables())
+        yield from (uid for (uid,) in fetched(database, "SELECT DISTINCT uid FROM packed ORDER BY uid"))
 
 
 def _is_elsewhere(published: PublishedPack) -> bool:

@@ -1,7 +1,7 @@
 """What every stage does at its two ends: claim a folder for one piece of work, and write the manifest."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,8 +199,19 @@ def finish(
         output_since=stage.output_since,
     )
     manifest = replace(manifest, extra={**manifest.extra, **_superseded(before, manifest)})
-    _replace_manifest(target, manifest, recipe, lease, before.file_names if before is not None else set())
+    _replace_manifest(target, manifest, recipe, lease, _replaced(target, before, failed))
     return manifest
+
+
+def _replaced(target: Path, before: Manifest | None, failed: Collection[str]) -> set[str]:
+    """Return the files of the last manifest that may go once another is there.
+
+    Not those of a shard that failed because its record is torn: whoever mends the record finds them whole.
+    """
+    if before is None:
+        return set()
+    torn = {shard for shard in failed if stats_path(target, shard).exists() and _recorded(target, shard) is None}
+    return before.file_names - {name for report in before.shards if report.shard in torn for name in report.files}
 
 
 def settle(target: Path, manifest: Manifest, recipe: Recipe, lease: Lease) -> None:

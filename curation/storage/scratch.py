@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 4
 """More threads would hold more of the memory at a time."""
-MEMORY_LIMIT = "1GB"
+MEMORY_LIMIT = "256MB"
 """What a database may hold in memory, however many rows it has; what is more waits on disk."""
 NUM_FETCHED = 10_000
 NUM_INSERT_ROWS = 50_000

@@ -101,14 +101,15 @@ class FaceMakeUpPipeline:
         negative = None
         if not is_one_branch:
             negative = self._negative(base.prompt([negative_prompt], [frame], guidance), positive)
-        sampler = base.sampler(sampling.num_steps, size.height, size.width)
+        sampler = base.sampler(sampling.steps_on(base.num_inference_steps), size.height, size.width)
         used = scales if self._enabled else BASE_MODEL
         latents = denoise(self.model, sampler, self.start(seeds, size), positive, negative, used, sampling)
         return self._pictures(latents)
 
     def settled(self, sampling: Sampling) -> Sampling:
-        """Return how pictures are drawn, with the base's own guidance where nobody says another."""
-        return sampling.on(self.encoders.base.guidance_scale)
+        """Return how pictures are drawn, with the base's own guidance and steps where nobody says others."""
+        base = self.encoders.base
+        return sampling.on(base.guidance_scale, base.num_inference_steps)
 
     def start(self, seeds: Sequence[int], size: Size) -> Tensor:
         """Return the noise (B, C, H, W) that each seed stands for, drawn on the CPU: the same on every device."""

@@ -134,6 +134,11 @@ class BaseEncoders(BaseLatents):
         return 7.5
 
     @property
+    def num_inference_steps(self) -> int:
+        """In how many steps pictures are drawn where nobody says otherwise."""
+        return 50
+
+    @property
     def side_step(self) -> int:
         """What the sides of pictures are multiples of, pixels."""
         return self.latent_stride

@@ -32,7 +32,8 @@ class Scales(Settings):
 class Sampling(Settings):
     """How a picture is drawn."""
 
-    num_steps: int = Field(default=50, ge=1, le=1000)
+    num_steps: int | None = Field(default=None, ge=1, le=1000)
+    """Steps from noise to picture; None takes as many as the base is drawn in (`BaseEncoders.num_inference_steps`)."""
     guidance_scale: float | None = Field(default=None, ge=0)
     """Weight of the difference between the prompt's branch and the negative one, or what a network that takes guidance
     is told; 1 leaves the negative one out, None takes what the base is drawn with (`BaseEncoders.guidance_scale`)."""
@@ -41,13 +42,18 @@ class Sampling(Settings):
     pose_end: float = Field(default=1.0, ge=0, le=1)
     """Share of the steps after which PoseNet is silent."""
 
-    def on(self, usual_guidance: float) -> "Sampling":
-        """Return the same on a base that is drawn with `usual_guidance` where nobody says otherwise."""
-        return self.model_copy(update={"guidance_scale": self.guidance_on(usual_guidance)})
+    def on(self, usual_guidance: float, usual_steps: int) -> "Sampling":
+        """Return the same on a base that is drawn by this guidance and in so many steps where nobody says otherwise."""
+        said = {"guidance_scale": self.guidance_on(usual_guidance), "num_steps": self.steps_on(usual_steps)}
+        return self.model_copy(update=said)
 
     def guidance_on(self, usual_guidance: float) -> float:
         """Return the guidance on a base that is drawn with `usual_guidance` where nobody says otherwise."""
         return usual_guidance if self.guidance_scale is None else self.guidance_scale
+
+    def steps_on(self, usual_steps: int) -> int:
+        """Return the steps on a base that is drawn in `usual_steps` where nobody says otherwise."""
+        return usual_steps if self.num_steps is None else self.num_steps
 
     def is_posed(self, number: int, num_steps: int) -> bool:
         """Whether PoseNet speaks in this step, counted from 0: the step lies wholly within its share."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facemakeup.train_config import ValidationSettings
-from facemakeup.training.tracking import lines_of
+from facemakeup.training.tracking import MEASURED_BY, lines_of
 
 VALIDATED = "validation/loss"
 """In the log where a validation was finished."""
@@ -25,13 +25,14 @@ class Best:
 
 def best_awaited(log: Path, settings: ValidationSettings, last: int | None = None) -> Best | None:
     """Return the best validation in a log up to a step, where the run waits for a better one; its checkpoint stays."""
-    return best_of(log, settings.patience_for, last) if settings.patience else None
+    return best_of(log, settings.patience_for, last, settings.digest) if settings.patience else None
 
 
-def best_of(log: Path, name: str, last: int | None = None) -> Best | None:
+def best_of(log: Path, name: str, last: int | None = None, measured_by: str | None = None) -> Best | None:
     """Return the first of the best validations in a log by one of its numbers; None where none has that number.
 
-    Steps after `last` do not count.
+    Steps after `last` do not count. Nor do, where `measured_by` is given, validations that say to be by other settings,
+    as before a run went on with others: their numbers are of other samples, timesteps or pictures.
 
     A loss is better where it is lower, all else where it is higher; a validation without the number (no face was
     found) is not better than any.
@@ -40,6 +41,8 @@ def best_of(log: Path, name: str, last: int | None = None) -> Best | None:
     best: Best | None = None
     for _, line in lines_of(log):
         if VALIDATED not in line or (last is not None and line["step"] > last):
+            continue
+        if measured_by is not None and line.get(MEASURED_BY, measured_by) != measured_by:
             continue
         value = line.get(name)
         if value is not None and (best is None or sign * value > sign * best.value):

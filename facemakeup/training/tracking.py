@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from curation.storage.publish import publish_alone
 from filters.base import RgbImage
 
 LOG_NAME = "log.jsonl"
+MEASURED_BY = "measured_by"
+"""In a line: digest of the settings by which its numbers came about, where that was said."""
 
 
 class Tracker(Protocol):
@@ -56,15 +59,20 @@ class TensorBoard:
 class JsonLinesTracker:
     """One JSON object per line, `step` and `time` first; lines from `first_step` on are removed at the start."""
 
-    def __init__(self, path: Path, first_step: int) -> None:
-        """Open the file."""
+    def __init__(self, path: Path, first_step: int, measured_by: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Open the file.
+
+        `measured_by` says by which settings a number comes about: lines with that number have it as `MEASURED_BY`.
+        """
         keep_lines_before(path, first_step)
-        self._file = path.open("a", encoding="utf-8")
+        self._file, self._measured_by = path.open("a", encoding="utf-8"), dict(measured_by)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Record numbers by name."""
         known = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
-        self._file.write(json.dumps({"step": step, "time": time.time(), **known}) + "\n")
+        by = next((settings for name, settings in self._measured_by.items() if name in values), None)
+        line = {"step": step, "time": time.time(), **known} | ({} if by is None else {MEASURED_BY: by})
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
     def image(self, step: int, name: str, rgb: RgbImage) -> None:

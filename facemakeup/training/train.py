@@ -24,7 +24,7 @@ from facemakeup.training.checkpoint import Checkpoint
 from facemakeup.training.loop import CHECKPOINTS, OnStep, Run
 from facemakeup.training.mirror import Mirror
 from facemakeup.training.monitor import Monitor
-from facemakeup.training.patience import best_awaited
+from facemakeup.training.patience import VALIDATED, best_awaited
 from facemakeup.training.ranks import Ranks
 from facemakeup.training.tracking import LOG_NAME, JsonLinesTracker, Several, TensorBoard, Tracker
 from facemakeup.training.trainer import Trainer
@@ -224,7 +224,7 @@ def _judges(config: TrainConfig) -> Judges | None:
 
 
 def _tracker(config: TrainConfig, out: Path, first_step: int) -> Tracker:
-    trackers: list[Tracker] = [JsonLinesTracker(out / LOG_NAME, first_step)]
+    trackers: list[Tracker] = [JsonLinesTracker(out / LOG_NAME, first_step, {VALIDATED: config.validation.digest})]
     if "tensorboard" in config.tracking.to:
         trackers.append(TensorBoard(out / "tensorboard", first_step))
     if "wandb" in config.tracking.to:

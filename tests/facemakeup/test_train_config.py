@@ -79,6 +79,12 @@ def test_only_settings_that_change_the_result_change_the_digest() -> None:
         assert TrainConfig.model_validate(changed(table, **values)).digest != digest, table
 
 
+def test_a_warmup_that_would_outlast_the_run_is_refused() -> None:
+    assert config_of(changed("optim", num_steps=1000, num_warmup_steps=1000), "x").optim.num_steps == 1000
+    with pytest.raises(RecipeError, match=r"num_warmup_steps 1000 is more than num_steps 999"):
+        config_of(changed("optim", num_steps=999, num_warmup_steps=1000), "x")
+
+
 @pytest.mark.slow
 def test_help_and_a_wrong_configuration_answer_without_loading_torch(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text("name = 'x'\n[optim]\nrate = 1\n")

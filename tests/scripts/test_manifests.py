@@ -57,3 +57,14 @@ def test_a_schema_that_lets_fields_be_or_values_be_null_is_taken_at_its_word() -
     for spec, num in (({"a": None}, 0), ({"b": 1}, 1), ({"a": 1}, 1)):
         text = json.dumps({"apiVersion": "g/v1", "kind": "K", "spec": spec})
         assert len(list(manifests.faults_in(text, schemas))) == num
+
+
+def test_an_object_of_which_no_field_is_named_takes_none_unless_it_says_so() -> None:
+    free = {"type": "object", "additionalProperties": {"type": "string"}}
+    kept = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    spec = {"type": "object", "properties": {"labels": free, "kept": kept, "bare": {"type": "object"}}}
+    schemas = manifests.schemas_in(yaml.safe_dump(definition("K", spec)))
+    ((version, kind),) = schemas
+    for fields, num in (({"labels": {"a": "b"}, "kept": {"a": 1}, "bare": {}}, 0), ({"bare": {"a": "b"}}, 1)):
+        manifest = {"apiVersion": version, "kind": kind, "metadata": {"name": "x", "labels": {}}, "spec": fields}
+        assert len(list(manifests.faults_in(json.dumps(manifest), schemas))) == num

@@ -10,8 +10,13 @@ from curation.commands.caption.rows import Row
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_report, stats_path
 from curation.dataset.stages import FORGET
-from curation.errors import VerificationError
+from curation.errors import ShardError, VerificationError
 from curation.storage.publish import is_there
+
+MEND = (
+    "put it back from a copy; or remove the shard's record and ledger: then all its pictures are asked about again, "
+    "and a pack with these captions loses the places of who was forgotten: pack again into a new folder"
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,12 @@ class Known:
 
 
 def known_of(target: Path, shard: str, arrived: Arrived) -> Known:
-    """Return what an earlier state of a shard holds, and what has come for this one."""
+    """Return what an earlier state of a shard holds, and what has come for this one.
+
+    Raises:
+        ShardError: there is an earlier state, and it cannot be read: replies that were paid for, and the places of who
+            was forgotten, would be lost with it.
+    """
     rows = _rows(target, shard)
     stored = {(row["uid"], row["sha256"]): Replied(row, None, is_new=False) for row in rows if row["reply"] is not None}
     came = {picture: Replied(columns, None, is_new=True) for picture, columns in arrived.known().items()}
@@ -37,12 +47,14 @@ def known_of(target: Path, shard: str, arrived: Arrived) -> Known:
 
 
 def _rows(target: Path, shard: str) -> list[Row]:
+    record, path = stats_path(target, shard), target / f"{shard}.parquet"
+    if not record.exists():
+        return []
     try:
-        report = read_report(stats_path(target, shard))
-    except (OSError, VerificationError):
-        return []
-    path = target / f"{shard}.parquet"
+        report = read_report(record)
+    except (OSError, VerificationError) as error:
+        raise ShardError(f"{error}; {MEND}") from error
     if path.name not in report.files or not is_there(path, report.files[path.name]):
-        return []
+        raise ShardError(f"{path}: not the ledger that {record.name} names; {MEND}")
     rows: list[Row] = read_ledger(path).to_pylist()
     return rows

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.commands.caption.stage import captions_of_folder
-from curation.commands.forget.packed import bury_packed, seats_of
+from curation.commands.forget.packed import bury_packed
 from curation.commands.forget.prepare import (
     StageBurial,
     Told,
@@ -20,6 +20,7 @@ from curation.commands.forget.prepare import (
 )
 from curation.commands.forget.reach import Reach
 from curation.commands.forget.seek import Sought
+from curation.commands.pack.forgotten_copies import write_copies
 from curation.dataset.manifest import BEFORE_FORGET
 from curation.dataset.stages import CAPTION, CURATE, FETCH, PACK, RANK, STAGES
 from curation.dataset.urls import host_of
@@ -57,7 +58,9 @@ def _bury_fetched(
 def _bury_curated(
     stage: StageBurial, before: StageBurial | None, preparation: Preparation, uids: frozenset[str], told: Told
 ) -> None:
-    bury_shards(stage, before, preparation, uids, seats_of(stage, uids))
+    if stage.manifest is not None:
+        write_copies(stage.place.folder, stage.manifest, uids)
+    bury_shards(stage, before, preparation, uids)
     refresh_curated(stage, before)
     changes = {}
     if stage.manifest is not None and stage.new != stage.old:

@@ -12,16 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.caption.beside import nobody, places_in, places_of
-from curation.commands.caption.stage import captions_of_folder
+from curation.commands.caption.beside import places_of
 from curation.commands.forget.prepare import StageBurial, Told, bury_shards, put_records, state_of, whole_file
-from curation.commands.pack.plan import chosen, placed_of, planned
+from curation.commands.pack.plan import chosen, planned
 from curation.commands.pack.stage import CAPTIONS_FROM, pack_jobs, pack_work, pack_work_id
 from curation.dataset.ledger import in_row_groups, ledger_batches, read_ledger, rejections_of, write_tables
 from curation.dataset.manifest import (
     BEFORE_FORGET,
     MADE_FROM,
-    MANIFEST_NAME,
     WORK_NAME,
     Manifest,
     ShardReport,
@@ -80,25 +78,6 @@ def _extra(packed: Manifest, before: StageBurial | None, replies: StageBurial | 
         known = (replies.manifest.state, *replies.manifest.extra.get(BEFORE_FORGET, ()))
         extra |= {CAPTIONS_FROM: state_of(replies)} if extra.get(CAPTIONS_FROM) in known else {}
     return extra
-
-
-def seats_of(curated: StageBurial, uids: frozenset[str]) -> dict[str, frozenset[int]] | None:
-    """Return the rows of these images that `pack` places, by curated shard; None where `curate` has not finished.
-
-    Whom one recipe leaves out of its pack, another packs: a seat in the curated ledger is for all, and each pack's own
-    table says who has none in it.
-    """
-    if curated.manifest is None:
-        return None
-    source = curated.place.folder
-    replies = captions_of_folder(source)
-    told = places_in(replies, source) if (replies / MANIFEST_NAME).is_file() else nobody
-    seats: dict[str, frozenset[int]] = {}
-    with chosen(source, curated.manifest, told=told) as choice:
-        for number, report in enumerate(curated.manifest.shards):
-            placed, _ = placed_of(choice, number)
-            seats[report.shard] = frozenset(seat.row for seat in placed if seat.uid in uids)
-    return {shard: rows for shard, rows in seats.items() if rows}
 
 
 def _refresh(stage: StageBurial, before: StageBurial | None, uids: frozenset[str]) -> dict[str, str]:

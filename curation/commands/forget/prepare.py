@@ -142,8 +142,8 @@ def _living(table: pa.Table) -> pa.ChunkedArray:
     return pc.fill_null(pc.not_equal(table["rejected_by"], FORGET), True)
 
 
-def _bury(table: pa.Table, uids: frozenset[str], seats: frozenset[int] | None = None) -> pa.Table:
-    return bury(table, pc.and_(is_in(table["uid"], uids), _living(table)), seats)
+def _bury(table: pa.Table, uids: frozenset[str]) -> pa.Table:
+    return bury(table, pc.and_(is_in(table["uid"], uids), _living(table)))
 
 
 def _drop(table: pa.Table, uids: frozenset[str]) -> pa.Table:
@@ -170,15 +170,10 @@ def bury_shards(
     before: StageBurial | None,
     preparation: Preparation,
     uids: frozenset[str],
-    seats: Mapping[str, frozenset[int]] | None = None,
 ) -> None:
-    """Prepare the shards of `fetch`, `curate` or `pack` that hold one of the images; all others stay as they are.
-
-    `seats` are the rows of each curated shard that `pack` places, where that is known.
-    """
+    """Prepare the shards of `fetch`, `curate` or `pack` that hold one of the images; all others stay as they are."""
     for shard, report in stage.old.items():
-        taken = None if seats is None else seats.get(shard, frozenset())
-        buried = _bury_shard(stage, before, report, preparation, uids, taken)
+        buried = _bury_shard(stage, before, report, preparation, uids)
         if buried is not None:
             stage.new[shard] = buried
 
@@ -189,7 +184,6 @@ def _bury_shard(
     report: ShardReport,
     preparation: Preparation,
     uids: frozenset[str],
-    seats: frozenset[int] | None,
 ) -> ShardReport | None:
     folder, column = stage.place.folder, stage.stage.member_key
     ledger = report.file(folder, ".parquet")
@@ -213,7 +207,7 @@ def _bury_shard(
         stage.keys[report.shard] = json.loads(footer.get(b"measurement_keys", b"{}"))
         if before is not None and footer.get(SOURCE_SHA256) == _tar_sha256(before.old.get(report.shard)):
             footer[SOURCE_SHA256] = _tar_sha256(before.new[report.shard])
-        table = _bury(table, uids, seats)
+        table = _bury(table, uids)
         if "offset" in table.schema.names and keys:
             table = _with_offsets(table, offsets)
         files[ledger.name] = preparation.put(

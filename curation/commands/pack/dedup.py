@@ -15,6 +15,7 @@ from curation.commands.caption.beside import Places, captions_of_shard, reports_
 from curation.commands.caption.checks import digest_of
 from curation.commands.caption.stage import captions_of_folder
 from curation.commands.pack.caption_choice import REPEATED, SPARED_SQL, finds_repeats, take_out_unfit, told_captions
+from curation.commands.pack.forgotten_copies import FACE_SIDE, FACES, copies_in, face_sides, has_faces_in, rows_of
 from curation.commands.pack.near_duplicates import NEAR_DUPLICATE, near_duplicates_in
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import Tombstones
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from curation.dataset.manifest import Manifest
 
-FACES, FACE_SIDE = "faces", "largest_face_side_px"
-"""The filter and the score of it that say how large a picture's native face is."""
 LOOK, HASHES = "look", ("phash", "fine_phash")
 """The filter and those of its evidence by which near duplicates are found."""
 SAME = {"uid": "duplicate_uid", "sha256": "duplicate_bytes"}
@@ -64,12 +63,13 @@ def fill(
 ) -> None:
     """Put what is compared of every sample that may be packed into the table `everyone`; make the tables besides.
 
-    `told` says who has a new caption.
+    Forgotten copies stand among them, so that one of them holds the place that it had. `told` says who has a new
+    caption.
 
     Raises:
         ShardError: a ledger lacks what is compared.
     """
-    has_faces = any(stanza["name"] == FACES for stanza in curated.recipe["filters"])
+    has_faces, copies = has_faces_in(curated), copies_in(source)
     hashes = "".join(f", {name} VARCHAR" for name in HASHES) if with_looks else ""
     database.execute(CREATE_SQL.format(hashes=hashes))
     rows = (
@@ -77,6 +77,12 @@ def fill(
         for shard, report in enumerate(curated.shards)
     )
     insert(database, "INSERT INTO everyone BY NAME FROM came", rows)
+    forgotten = (
+        _numbered(rows_of(report.file(source, ".parquet"), copies[report.shard], told(report.shard)), shard)
+        for shard, report in enumerate(curated.shards)
+        if report.shard in copies
+    )
+    insert(database, "INSERT INTO everyone BY NAME FROM came", forgotten)
 
 
 def find_duplicates(database: "duckdb.DuckDBPyConnection") -> None:
@@ -176,8 +182,7 @@ def _rows(ledger: Path, has_faces: bool, with_looks: bool, new: Collection[int])
     columns = ["uid", "sha256", "num_captions", "kept"]
     asked = [f"{FACES}_scores.{FACE_SIDE}"] * has_faces + [f"{LOOK}_evidence.{name}" for name in HASHES] * with_looks
     table = read_ledger(ledger, columns + asked)
-    sides = pc.struct_field(table[f"{FACES}_scores"], FACE_SIDE) if has_faces else pa.nulls(len(table), pa.float64())
-    table = table.append_column("face_side", pc.fill_null(sides, 0.0))
+    table = table.append_column("face_side", face_sides(table, has_faces=has_faces))
     table = table.append_column("number", pa.array(range(len(table)), pa.int32()))
     for name in HASHES * with_looks:
         table = table.append_column(name, pc.struct_field(table[f"{LOOK}_evidence"], name))

@@ -61,7 +61,8 @@ def near_duplicates_in(database: "duckdb.DuckDBPyConnection", bits: int, fine_bi
     most captions, then the smaller uid, then came first; of several that stay, one is out for the best.
     """
     words = [f"('0x' || fine_phash[{16 * i + 1}:{16 * i + 16}])::UBIGINT AS {name}" for i, name in enumerate(_NAMES)]
-    names, fine = ", ".join(_NAMES), " + ".join(f"bit_count(xor(better.{name}, worse.{name}))" for name in _NAMES)
+    names = ", ".join(_NAMES)
+    fine = " + ".join(f"bit_count(xor(better.{name}, worse.{name}))::INTEGER" for name in _NAMES)
     create = LOOKS_SQL.format(words=", ".join(words), names=names, least=MIN_SET_BITS, most=MAX_SET_BITS)
     database.execute(create)
     num_nodes, num_looks = _count(database, "nodes"), _count(database, "looks")

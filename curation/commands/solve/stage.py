@@ -170,7 +170,7 @@ def _level_of(path: Path, want: int, evidence: RunEvidence, leaks: Sequence[Kept
         raise UsageError(
             f"--want {want}: {most} are kept where all limits that move are open; limits that stay turn away the rest"
             f"{f', and no limit these: {reasons}' if reasons else ''}"
-            f"{f'; of {unknown} nobody knows, for they were not measured so far: `decide` by open limits' * bool(unknown)}"
+            f"{f'; {unknown} more were not measured far enough to tell' if unknown else ''}"
         )
     if want < fewest:
         raise UsageError(f"--want {want}: {fewest} are kept where all limits that move are tightest")

@@ -50,7 +50,7 @@ class FaceMakeUpGenerator:
             "base": Path(self._config.base).name if Path(self._config.base).is_dir() else self._config.base,
             "native_size": f"{settings.width}x{settings.height}",
             "sampler": "ddim",
-            "steps": sampling.num_steps,
+            "steps": sampling.steps_on(self._pipe.encoders.base.num_inference_steps),
             "guidance": sampling.guidance_on(self._pipe.encoders.base.guidance_scale),
             "negative_prompt": settings.negative_prompt,
             "scales": f"face {scales.face:g}, clip {scales.clip:g}, pose {scales.pose:g}, lora {scales.lora:g}",

@@ -1,5 +1,7 @@
 """A ledger that is written a group of rows at a time is, byte by byte, the one that is written at once."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -43,3 +45,20 @@ def test_however_rows_come_the_same_bytes_are_written(
 def _is_small(table: pa.Table) -> pa.ChunkedArray:
     assert table.column_names == ["size"]
     return pa.chunked_array([[size in (1, 2) for size in table["size"].to_pylist()]], pa.bool_())
+
+
+def test_what_nothing_is_left_of_is_not_held() -> None:
+    def whole() -> pa.Table:
+        return pa.table({"uid": [f"{number:064x}" for number in range(1000)], "size": range(1000)})
+
+    before, most = pa.total_allocated_bytes(), 0
+
+    def slices() -> Iterator[pa.Table]:
+        nonlocal most
+        for _ in range(50):
+            yield whole().slice(1000)
+            most = max(most, pa.total_allocated_bytes() - before)
+        yield whole().slice(999)
+
+    assert [table.num_rows for table in in_row_groups(slices(), 0)] == [1]
+    assert most < 5 * whole().nbytes

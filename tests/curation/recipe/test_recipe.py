@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ import pytest
 import cli
 from curation.errors import RecipeError
 from curation.measure.filter_set import measurement_keys
-from curation.recipe.filter_plan import filter_names
+from curation.recipe.filter_plan import filter_names, is_filter
 from curation.recipe.recipe import Recipe, bundled_recipes, load_recipe
 
 SMALL = """
@@ -52,6 +54,17 @@ def test_the_strict_recipe_judges_as_the_published_one_and_more() -> None:
 def test_the_filters_are_the_modules_that_define_scores() -> None:
     names = "anime colour detail drawn face_quality face_tone faces look taught text text_map"
     assert " ".join(filter_names()) == names
+    assert all(map(is_filter, filter_names()))
+    assert not any(map(is_filter, ("base", "weights", "detectors", "nothing", "detectors.craft", "", "a/b", "os")))
+
+
+def test_a_recipe_loads_no_filter_that_it_does_not_name() -> None:
+    code = (
+        "import sys; from curation.recipe.recipe import load_recipe; load_recipe('demo'); "
+        "print(*(n for n in ('face_tone', 'taught', 'detail', 'colour') if f'filters.{n}' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["colour"]
 
 
 @pytest.mark.parametrize(

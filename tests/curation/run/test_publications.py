@@ -13,6 +13,7 @@ from cli import app
 from curation.commands.forget.stage import foresee, forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.verify.check import verify
+from curation.dataset.ledger import read_ledger
 from curation.dataset.tombstones import tombstones_of
 from curation.run.publications import (
     PublishedPack,
@@ -22,7 +23,7 @@ from curation.run.publications import (
     settle_record,
     still_published,
 )
-from curation.storage.publish import publish_sealed
+from curation.storage.publish import digest, publish_sealed
 from tests.curation.whole_run import ALONE, url_of, write_run
 
 PLACE = "https://hub.example/datasets/somebody/faces"
@@ -56,6 +57,11 @@ def of_pack(run: Path, **changed: Any) -> PublishedPack:
 def packed(run: Path) -> list[str]:
     uids: list[str] = pq.read_table(run / "pack/index.parquet")["uid"].to_pylist()
     return uids
+
+
+def test_what_is_packed_is_told_by_one_digest_of_every_uid_that_ever_was(run: Path) -> None:
+    uids = {row["uid"] for path in (run / "pack").glob("0*.parquet") for row in read_ledger(path).to_pylist()}
+    assert digest_of_pack(run / "pack") == digest(sorted(uids)) and len(uids) > 1
 
 
 def test_forget_names_the_publication_that_holds_somebody_and_the_command_that_mends_it(run: Path) -> None:

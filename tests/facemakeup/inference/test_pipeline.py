@@ -21,7 +21,8 @@ from tests.facemakeup import tiny
 from tests.facemakeup.tiny import tiny_inputs, tiny_model, trained
 
 SIZE = Size(tiny.SIDE, tiny.SIDE)
-STEPS = Sampling(num_steps=4, guidance_scale=5.0)
+NUM_STEPS = 4
+STEPS = Sampling(num_steps=NUM_STEPS, guidance_scale=5.0)
 RECOGNISER = Recogniser(name="tiny", width=tiny.IDENTITY_WIDTH, sha256="0" * 64)
 
 
@@ -107,7 +108,7 @@ def test_with_the_adapter_disabled_it_draws_what_the_stock_pipeline_of_the_base_
         text_encoder=networks.text_encoder,
         tokenizer=networks.tokenizer,
         unet=base_of(model_config).load(),
-        scheduler=ddim(networks.scheduler, STEPS.num_steps, pipe.encoders.device),
+        scheduler=ddim(networks.scheduler, NUM_STEPS, pipe.encoders.device),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -116,7 +117,7 @@ def test_with_the_adapter_disabled_it_draws_what_the_stock_pipeline_of_the_base_
     (expected,) = stock(
         "a red hat",
         latents=pipe.start((42,), SIZE),
-        num_inference_steps=STEPS.num_steps,
+        num_inference_steps=NUM_STEPS,
         guidance_scale=STEPS.guidance_scale,
         output_type="np",
     ).images

@@ -42,7 +42,7 @@ from facemakeup.studio.studio import open_studio
 from facemakeup.train_config import CropSettings, OptimSettings
 from facemakeup.training.train import require_known
 from tests.facemakeup import tiny
-from tests.facemakeup.inference.test_pipeline import RECOGNISER, SIZE, STEPS, face
+from tests.facemakeup.inference.test_pipeline import NUM_STEPS, RECOGNISER, SIZE, STEPS, face
 from tests.facemakeup.model.test_facemakeup import take_steps, zero_gradients
 from tests.facemakeup.runs import largest_difference, run, run_config, same_bits, write_tars
 from tests.facemakeup.tiny import tiny_model, trained
@@ -96,7 +96,7 @@ class Kind:
         pipe.set_progress_bar_config(disable=True)
         if self.name == "sdxl":
             networks: Any = self.encoders.base
-            pipe.scheduler = ddim(networks.scheduler, STEPS.num_steps, torch.device("cpu"))
+            pipe.scheduler = ddim(networks.scheduler, NUM_STEPS, torch.device("cpu"))
         return pipe
 
 
@@ -196,7 +196,7 @@ def test_a_whole_picture_of_the_stock_pipeline_is_ours(kind: Kind, posed: bool, 
     if posed:
         given |= {"image": control} if kind.name == "sdxl" else {"control_image": control * 2 - 1}
     (theirs,) = pipe(
-        "a red hat", ip_adapter_image_embeds=embeds, num_inference_steps=STEPS.num_steps,
+        "a red hat", ip_adapter_image_embeds=embeds, num_inference_steps=NUM_STEPS,
         guidance_scale=STEPS.guidance_scale, height=tiny.SIDE, width=tiny.SIDE, output_type="pt", **given,
     ).images  # fmt: skip
     assert abs(theirs.permute(1, 2, 0) - torch.from_numpy(picture).float() / 255).max() < 0.004
@@ -405,16 +405,18 @@ def test_a_flux_that_is_not_told_guidance_is_guided_by_a_negative_branch(tmp_pat
     sizes: list[int] = []
     pipe.model.projector.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     pipe(["a red hat"], [face(1)], sampling=STEPS, size=SIZE)
-    assert sizes == [2] * STEPS.num_steps
+    assert sizes == [2] * NUM_STEPS and pipe.settled(Sampling()).num_steps == 4
 
 
-def test_guidance_that_nobody_says_is_the_base_s_own(kind: Kind, tmp_path: Path) -> None:
-    own = {"sdxl": 5.0, "flux": 3.5}[kind.name]
+def test_guidance_and_steps_that_nobody_says_are_the_base_s_own(kind: Kind, tmp_path: Path) -> None:
+    own, steps = {"sdxl": (5.0, 50), "flux": (3.5, 28)}[kind.name]
     pipe = FaceMakeUpPipeline(kind.model, kind.encoders)
     asked = {"faces": [{"face": "a", "weight": 1}], "prompt": "a hat", "consent": "signed"}
     (request,) = Asked.model_validate(asked).requests()
     assert request.on(pipe, {"crop_size": 64}).sampling.guidance_scale == own
-    assert DrawRequest(prompts=("a",)).on(pipe, {"crop_size": 64}).size == Size(64, 64)
+    drawn = DrawRequest(prompts=("a",)).on(pipe, {"crop_size": 64})
+    assert drawn.size == Size(64, 64) and drawn.sampling.num_steps == steps
+    assert pipe.settled(Sampling(num_steps=7)).num_steps == 7
     said, left = (
         pipe(["a hat"], [face(1)], sampling=Sampling(num_steps=1, guidance_scale=scale), size=SIZE)[0]
         for scale in (own, None)

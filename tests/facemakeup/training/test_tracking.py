@@ -1,15 +1,16 @@
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from facemakeup.config import Recogniser
-from facemakeup.train_config import TrainConfig
+from facemakeup.train_config import TrainConfig, ValidationSettings
 from facemakeup.training.checkpoint import newest
 from facemakeup.training.loop import CHECKPOINTS
-from facemakeup.training.patience import best_of
-from facemakeup.training.tracking import LOG_NAME
+from facemakeup.training.patience import VALIDATED, best_awaited, best_of
+from facemakeup.training.tracking import LOG_NAME, MEASURED_BY, JsonLinesTracker
 from tests.facemakeup.runs import run, run_config, write_tars
 from tests.facemakeup.training.test_train import StopError, stop_at
 
@@ -35,7 +36,7 @@ def test_wandb_gets_what_tensorboard_gets_without_a_network_and_pictures_if_they
         assert list((out / "tensorboard").iterdir()) and (out / "wandb-id").read_text().strip() in record.name
         told = {name for line in (out / LOG_NAME).read_text().splitlines() for name in json.loads(line)}
         assert {"validation/detection_rate_at_1", "speed/samples_per_s", "validation/loss"} <= told
-        assert all(name.encode() in kept[pictures][0] for name in told - {"time", "step"})
+        assert all(name.encode() in kept[pictures][0] for name in told - {"time", "step", MEASURED_BY})
     assert not kept[False][1] and len(kept[True][1]) == 1
 
 
@@ -50,6 +51,21 @@ def test_the_best_validation_is_the_first_of_the_best_and_one_without_the_number
     for name, expected in (("validation/loss", (2, 0.3, 2)), ("validation/facesim_at_1", (4, 0.4, 1))):
         best = best_of(log, name)
         assert best is not None and (best.step, best.value, best.num_since) == expected
+
+
+def test_validations_by_other_settings_are_not_compared(tmp_path: Path) -> None:
+    before = ValidationSettings(patience=2, num_timesteps=1)
+    now = before.model_copy(update={"num_timesteps": 4, "every": 1000, "patience": 3})
+    assert before.digest == before.model_copy(update={"every": 1, "patience": None}).digest != now.digest
+    for first, settings, losses in ((1, before, [0.1, 0.2]), (3, now, [0.9, 0.8, 0.85])):
+        with closing(JsonLinesTracker(tmp_path / LOG_NAME, first, {VALIDATED: settings.digest})) as tracker:
+            for number, loss in enumerate(losses):
+                tracker.scalars(first + number, {VALIDATED: loss})
+                tracker.scalars(first + number, {"train/loss": 1.0})
+    lines = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
+    assert all((MEASURED_BY in line) == (VALIDATED in line) for line in lines)
+    best = best_awaited(tmp_path / LOG_NAME, now)
+    assert best is not None and (best.step, best.value, best.num_since) == (4, 0.8, 1)
 
 
 @pytest.mark.slow

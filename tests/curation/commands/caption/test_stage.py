@@ -316,6 +316,30 @@ def test_verify_finds_a_reply_that_was_changed_or_lost(run: Path, tmp_path: Path
     assert [fault.file for fault in verify(run, ALONE).faults] == ["caption/00001.parquet"]
 
 
+def test_a_shard_whose_record_or_ledger_is_torn_is_not_asked_about_again_in_silence(run: Path, tmp_path: Path) -> None:
+    recipe = recipe_with(tmp_path / "recipes")
+    with model_server() as server:
+        told_by(server, run, recipe)
+        forget(run, read_requests([lacking(run)], "the test"))
+        other = recipe_with(tmp_path / "recipes", checks="[caption.checks]\nmin_words = 3\n")
+        num_asked = len(server.bodies)
+        for name in ("00000_stats.json", "00000.parquet"):
+            path = run / "caption" / name
+            whole = path.read_bytes()
+            path.write_bytes(whole[:-9])
+            manifest = caption(run / "curate", other, ALONE, endpoint=address_of(server))
+            assert name in manifest.failed["00000"] and "put it back from a copy" in manifest.failed["00000"]
+            assert len(server.bodies) == num_asked
+            path.write_bytes(whole)
+        told = {row["uid"]: row for row in told_by(server, run, other)}
+        assert told[lacking_in(told)]["has_caption"] and len(server.bodies) == num_asked
+
+
+def lacking_in(told: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the uid of the picture that was forgotten."""
+    return next(uid for uid, row in told.items() if row["rejected_by"] == "forget")
+
+
 def test_the_command_says_what_is_missing(run: Path, tmp_path: Path) -> None:
     call = partial(CliRunner().invoke, app)
     done = call(["caption", str(run / "curate"), "--recipe", "demo", "--workers", "0"])

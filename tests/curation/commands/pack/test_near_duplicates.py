@@ -39,7 +39,7 @@ num_shard_samples = 2
 PLAIN = int("01" * 32, 2)
 FLIPS = st.sets(st.integers(0, 63), max_size=9).map(lambda bits: sum(1 << bit for bit in bits))
 PICTURES = st.lists(
-    st.tuples(FLIPS, st.integers(0, 3).map(lambda i: i * 40), st.sampled_from((100.0, 200.0)), st.integers(1, 2)),
+    st.tuples(FLIPS, st.integers(0, 6).map(lambda i: i * 40), st.sampled_from((100.0, 200.0)), st.integers(1, 2)),
     max_size=24,
 )
 Picture = tuple[int, int, float, int]

@@ -154,6 +154,18 @@ def test_a_picture_of_a_folder_is_found_by_its_path_from_anywhere_and_by_its_byt
             why(tmp_path / "run", other)
 
 
+def test_a_path_at_which_nothing_lies_is_taken_for_what_it_ends_with_and_one_is_told_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one.jpg").write_bytes(colourful(1))
+    curate(tmp_path / "photos", tmp_path / "run/curate", recipe_from(tmp_path), ALONE)
+    for typed in ("one.jpg", "./one.jpg", str(tmp_path / "photos/one.jpg")):
+        assert len(why(tmp_path / "run", typed)) == 1 and not caplog.text
+    assert len(why(tmp_path / "run", "of/another/machine/one.jpg")) == 1
+    assert "of/another/machine/one.jpg: no such file here; taken for one.jpg" in caplog.text
+
+
 @pytest.mark.slow
 def test_the_command_prints_words_or_json(run: Path) -> None:
     command = [sys.executable, "-m", "cli", "why", str(run), url_of(GREY)]
