@@ -129,7 +129,7 @@ def _has_bfloat16() -> bool:
 
 
 def test_a_dtype_that_the_runtime_has_not_is_an_error_of_the_recipe() -> None:
-    with pytest.raises(ValidationError, match="onnxruntime computes in float32, not in bfloat16"):
+    with pytest.raises(ValidationError, match="onnxruntime computes in float32 and float16, not in bfloat16"):
         text.Measure(dtype="bfloat16")
     with pytest.raises(ValidationError, match="openvino does not compute in int8; onnxruntime does"):
         text.Measure(runtime="openvino", dtype="int8")
