@@ -23,6 +23,11 @@ Addresses = list[Any]
 class StaleError(Exception):
     """A kept connection gives no answer that can be believed, which says nothing of what a new one would give."""
 
+    def __init__(self, message: str, *, is_noise: bool) -> None:
+        super().__init__(message)
+        self.is_noise = is_noise
+        """Whether something came, but no response, or more than that."""
+
 
 class Origin(NamedTuple):
     """What a connection belongs to: it carries requests for nothing else."""
@@ -66,12 +71,13 @@ class Connection:
             raise
         except (OSError, http.client.HTTPException) as error:
             if self.is_kept:
-                raise StaleError(str(error)) from error
+                is_noise = isinstance(error, http.client.HTTPException) and not isinstance(error, OSError)
+                raise StaleError(str(error), is_noise=is_noise) from error
             raise
 
-    def is_quiet(self) -> bool:
-        """Whether nothing came since its last response, and nobody hung up."""
-        return self._wire.is_quiet()
+    def heard(self) -> bytes | None:
+        """Return what came since its last response: None where nothing did, empty where they hung up."""
+        return self._wire.heard()
 
     def close(self) -> None:
         """Hang up."""

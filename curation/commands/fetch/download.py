@@ -35,6 +35,7 @@ ENGINES: Mapping[str, Engine] = MappingProxyType({"direct": directly, "img2datas
 Refused = Callable[[str], str | None]
 """Says why a URL must not be asked for, or None."""
 
+NOISY = "its host sent more than it was asked for"
 MAX_IDLE_PASSES = 3
 """Passes in a row in which nobody could be asked, after which the hosts are left alone for good."""
 
@@ -82,8 +83,10 @@ def download(  # long: its options, and one line of passes
             gate = partial(_gate, refused_url, sites)
             web = _Web(settings, hosts, kept, gate, allow_loopback, folder / f"pass-{number}")
             before = downloads.total_attempts
+            noisy = frozenset(kept.noisy)
             stack.callback(_run_pass(urls, rows, web, downloads).end)
-            kept.close()
+            for files in sites:
+                files.forget(kept.noisy - noisy)
             downloads.num_asked.append(len(rows))
             number += 1
             num_idle = 0 if downloads.total_attempts > before else num_idle + 1
@@ -136,15 +139,16 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
     folder = web.folder
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
+    visited: dict[int, set[str]] = {}
     seconds: list[float] = []
     trouble: list[SpoolError] = []
 
     def ask(place: int, url: str) -> Answer:
-        asked = time.monotonic()
+        asked, visited[place] = time.monotonic(), set()
         try:
             answer = read_url(
                 url, web.settings, web.hosts,
-                gate=web.gate, allow_loopback=web.allow_loopback, folder=folder, kept=web.kept,
+                gate=web.gate, allow_loopback=web.allow_loopback, folder=folder, kept=web.kept, visited=visited[place],
             )  # fmt: skip
         except SpoolError as error:
             trouble.append(error)
@@ -153,7 +157,7 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
         answers[place] = answer
         return answer
 
-    started, bodies = time.monotonic(), Bodies(folder / "bodies")
+    started, bodies, noisy = time.monotonic(), Bodies(folder / "bodies"), frozenset(web.kept.noisy)
     with ExitStack() as stack:
         stack.callback(bodies.end)
         ENGINES[web.settings.engine]([urls[row] for row in rows], bodies, folder, web.settings, ask)
@@ -165,7 +169,12 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
             raise ShardError(f"{folder}: rows that nobody asked for are told of: {sorted(unknown)[:5]}")
         stack.pop_all()
     downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
+    web.kept.settle()
+    turned_noisy = web.kept.noisy - noisy
     for place, row in enumerate(rows):
+        if not turned_noisy.isdisjoint(visited.get(place, ())):
+            downloads.outcomes[row] = UrlOutcome(None, LOST, NOISY)
+            continue
         arrival = bodies.arrivals.get(place)
         outcome = account(arrival, answers.get(place, Answer()))
         downloads.settle(row, outcome, bodies, None if arrival is None else arrival.place)

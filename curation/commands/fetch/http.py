@@ -96,16 +96,19 @@ def read_url(
     heeds_opt_outs: bool = True,
     folder: Path | None = None,
     kept: Kept | None = None,
+    visited: set[str] | None = None,
 ) -> Answer:
     """Return what `url` answers; never raises for anything that a server or a URL does.
 
     A large body lies in `folder`, or where temporary files lie. `heeds_opt_outs` is off for what is no picture.
-    `kept` holds what connections are open already; without it every request has one of its own.
+    `kept` holds what connections are open already; without it every request has one of its own. `visited` is told the
+    names of the hosts on which the answer depends.
 
     Raises:
         SpoolError: the body cannot be kept.
     """
     reading = _Reading(settings, hosts, gate, allow_loopback, heeds_opt_outs, folder, kept or Kept())
+    reading.visited = visited if visited is not None else set()
     answer = Answer()
     try:
         with guarded(allow_loopback=allow_loopback):
@@ -154,6 +157,7 @@ class _Reading:
         self._settings, self._hosts, self._gate, self._kept = settings, hosts, gate, kept
         self._allow_loopback, self._heeds_opt_outs, self._folder = allow_loopback, heeds_opt_outs, folder
         self._left_s = settings.deadline_s
+        self.visited: set[str] = set()
 
     def hop(self, url: str, before: Answer) -> Answer:
         """Ask once, without following a redirect; where there is one, `final_url` of the answer is where it leads."""
@@ -163,6 +167,7 @@ class _Reading:
         if not parts.hostname:
             raise RefusedError("bad_url", "no host")
         host, known_as = _names(parts.hostname)
+        self.visited.add(known_as)
         if self._gate is not None and (closed := self._gate(url)) is not None:
             return replace(closed, status=before.status, headers=before.headers, final_url=before.final_url)
         with self._hosts.visit(known_as) as obstacle:
@@ -190,8 +195,9 @@ class _Reading:
             if (kept := self._kept.take(known_as, origin)) is not None:
                 try:
                     return self._exchange(kept, url, target, known_as, deadline)
-                except StaleError:
-                    pass  # says nothing of the server; a new connection is asked the same
+                except StaleError as stale:  # says nothing of the server's answer; a new connection is asked the same
+                    if stale.is_noise:
+                        self._kept.noisy.add(known_as)
             new = self._kept.open(origin, self._settings, deadline, allow_loopback=self._allow_loopback)
             return self._exchange(new, url, target, known_as, deadline)
         finally:
@@ -214,7 +220,7 @@ class _Reading:
             if connection.is_kept and response.is_followed:
                 if answer.stream is not None:
                     answer.stream.close()
-                raise StaleError("more came than one response")
+                raise StaleError("more came than one response", is_noise=True)
             return answer
         finally:
             if response is not None and response.is_spent:

@@ -3,11 +3,14 @@
 A connection is kept only where its last response ended where it said, and is used again only for the same scheme, host
 and port, by whoever holds one of the host's slots (`politeness.Hosts`): a thread that visits a host takes an idle one
 of it or closes one, so a host never sees more open connections than it may have requests at a time.
+
+A host that sends more than it was asked for is noisy: which of its answers belongs to which request, nobody can say any
+more. It is asked all over again then, with a connection for each request.
 """
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from curation.commands.fetch.connection import Addresses, Connection, Origin, connected, resolved
@@ -17,6 +20,8 @@ IDLE_S = 4.0
 """How long a connection may lie idle; common servers hang up after 5 s or more."""
 RESOLVED_S = 30.0
 """How long addresses of a name are used. What connects is checked in any case."""
+SETTLED_S = 0.5
+"""How long a connection lies idle at the end of a pass before it is taken for quiet."""
 NUM_IDLE_PER_THREAD = 4
 """Connections that may lie idle, for each thread that downloads."""
 
@@ -32,26 +37,30 @@ class Kept:
         """The host's name of each, the one that lies idle longest first."""
         self._of: dict[str, list[Connection]] = {}
         self._addresses: dict[Origin, tuple[float, Addresses]] = {}
+        self.noisy: set[str] = set()
+        """Names of hosts that sent more than they were asked for; their connections are not kept."""
 
     def take(self, name: str, origin: Origin) -> Connection | None:
         """Return an idle connection to an origin, or None; others of its host are closed then."""
         while (found := self._pop(name, origin)) is not None:
             is_young = time.monotonic() - found.idle_since <= IDLE_S
-            if found.origin == origin and is_young and found.is_quiet():
+            if self._is_quiet(name, found) and found.origin == origin and is_young and name not in self.noisy:
                 return found
             found.close()
         return None
 
     def give(self, name: str, connection: Connection) -> None:
         """Keep a connection whose response was read to its end; close those that lay idle too long."""
+        if name in self.noisy:
+            return connection.close()
         now = time.monotonic()
         connection.idle_since, connection.is_kept = now, True
         with self._lock:
             self._idle[connection] = name
             self._of.setdefault(name, []).append(connection)
             leaving = self._leaving(now)
-        for one in leaving:
-            one.close()
+        self._let_go(leaving)
+        return None
 
     def open(self, origin: Origin, settings: FetchSettings, deadline: float, *, allow_loopback: bool) -> Connection:
         """Return a new connection.
@@ -67,14 +76,31 @@ class Kept:
             self._addresses.pop(origin, None)
             raise
 
+    def settle(self) -> None:
+        """Hang up on everybody, but not before it is known who is quiet."""
+        with self._lock:
+            youngest = max((one.idle_since for one in self._idle), default=0.0)
+        time.sleep(max(0.0, youngest + SETTLED_S - time.monotonic()))
+        self.close()
+
     def close(self) -> None:
         """Hang up on everybody."""
         with self._lock:
-            leaving = list(self._idle)
+            leaving = list(self._idle.items())
             self._idle.clear()
             self._of.clear()
-        for one in leaving:
+        self._let_go(leaving)
+
+    def _let_go(self, leaving: Sequence[tuple[Connection, str]]) -> None:
+        for one, name in leaving:
+            self._is_quiet(name, one)
             one.close()
+
+    def _is_quiet(self, name: str, connection: Connection) -> bool:
+        heard = connection.heard()
+        if heard:
+            self.noisy.add(name)
+        return heard is None
 
     def _resolved(self, origin: Origin) -> Addresses:
         now = time.monotonic()
@@ -95,9 +121,9 @@ class Kept:
             self._forget(found, name)
             return found
 
-    def _leaving(self, now: float) -> list[Connection]:
+    def _leaving(self, now: float) -> list[tuple[Connection, str]]:
         """Take out those that lie idle too long, and the oldest where there are too many; the caller holds the lock."""
-        leaving: list[Connection] = []
+        leaving: list[tuple[Connection, str]] = []
         while self._idle:
             oldest = next(iter(self._idle))
             if len(self._idle) <= self._num_idle and now - oldest.idle_since <= IDLE_S:
@@ -105,7 +131,7 @@ class Kept:
             name = self._idle[oldest]
             self._of[name].remove(oldest)
             self._forget(oldest, name)
-            leaving.append(oldest)
+            leaving.append((oldest, name))
         return leaving
 
     def _forget(self, one: Connection, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
@@ -12,7 +12,7 @@ from curation.commands.fetch.http import Answer, read_url
 from curation.commands.fetch.kept import Kept
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE, Hosts
-from curation.dataset.urls import ascii_host
+from curation.dataset.urls import ascii_host, host_of
 from curation.recipe.settings import FetchSettings
 
 MAX_BYTES = 4 << 20
@@ -112,6 +112,12 @@ class SiteFiles:
         """Let every file that could not be read be asked for once more."""
         with self._lock:
             for address in [address for address, site in self._sites.items() if site.failure is not None]:
+                del self._sites[address]
+
+    def forget(self, hosts: Set[str]) -> None:
+        """Let the files of some hosts be asked for once more."""
+        with self._lock:
+            for address in [address for address in self._sites if host_of(address) in hosts]:
                 del self._sites[address]
 
     def _judged(self, address: str, answer: Answer) -> tuple[Rules | None, Answer | None]:

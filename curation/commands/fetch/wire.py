@@ -66,20 +66,18 @@ class Wire:
         except BlockingIOError:
             return self.receive(num_bytes, seconds)
 
-    def is_quiet(self) -> bool:
-        """Whether the other side neither hung up nor sent anything that was not read."""
+    def heard(self) -> bytes | None:
+        """Return what came that was not read, without waiting: None where nothing did, empty where they hung up."""
         try:
             if not self._is_tls:
-                self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-                return False
+                return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             self._patience_s = None
             self._socket.settimeout(0)
-            self._socket.recv(1)
+            return self._socket.recv(1)
         except (BlockingIOError, ssl.SSLWantReadError):
-            return True
+            return None
         except OSError:
-            return False
-        return False
+            return b""
 
     def close(self) -> None:
         """Hang up."""
