@@ -217,10 +217,10 @@ class _Reading:
             if answer.stream is None and answer.opt_out is None and not response.is_spent:
                 with suppress(OSError, RefusedError, http.client.HTTPException):
                     response.drain()
-            if connection.is_kept and response.is_followed:
+            if connection.is_kept and not response.is_spent:  # whether the answer is its own will never be known
                 if answer.stream is not None:
                     answer.stream.close()
-                raise StaleError("more came than one response", is_noise=True)
+                raise StaleError("not an answer that ends", is_noise=response.is_followed)
             return answer
         finally:
             if response is not None and response.is_spent:

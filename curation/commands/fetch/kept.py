@@ -5,7 +5,8 @@ and port, by whoever holds one of the host's slots (`politeness.Hosts`): a threa
 of it or closes one, so a host never sees more open connections than it may have requests at a time.
 
 A host that sends more than it was asked for is noisy: which of its answers belongs to which request, nobody can say any
-more. It is asked all over again then, with a connection for each request.
+more. It is asked all over again then, with a connection for each request. So an answer on a kept connection counts only
+where the connection stays open after it, and is looked at once more before anything else is done with it.
 """
 
 import threading
@@ -21,7 +22,9 @@ IDLE_S = 4.0
 RESOLVED_S = 30.0
 """How long addresses of a name are used. What connects is checked in any case."""
 SETTLED_S = 0.5
-"""How long a connection lies idle at the end of a pass before it is taken for quiet."""
+"""How long a connection lies idle before it is taken for quiet, at the end of a pass or where there are many."""
+NUM_OVER = 3
+"""How many times more connections than may lie idle may wait for that."""
 NUM_IDLE_PER_THREAD = 4
 """Connections that may lie idle, for each thread that downloads."""
 
@@ -126,7 +129,9 @@ class Kept:
         leaving: list[tuple[Connection, str]] = []
         while self._idle:
             oldest = next(iter(self._idle))
-            if len(self._idle) <= self._num_idle and now - oldest.idle_since <= IDLE_S:
+            age_s, num_over = now - oldest.idle_since, len(self._idle) - self._num_idle
+            may_stay = num_over <= 0 or (age_s < SETTLED_S and num_over <= NUM_OVER * self._num_idle)
+            if may_stay and age_s <= IDLE_S:
                 break
             name = self._idle[oldest]
             self._of[name].remove(oldest)

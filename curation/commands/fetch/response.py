@@ -1,7 +1,7 @@
 """One response: usual ones by a reader of our own, all others by the standard library, with one outcome.
 
 Usual is a response of HTTP/1.1 whose head arrives in one piece, and that says once, by its `Content-Length`, where it
-ends. Only such a one leaves its connection fit for another request.
+ends. Only such a one, or one in chunks alone, leaves its connection fit for another request.
 """
 
 import http.client
@@ -94,7 +94,7 @@ class UsualResponse:
         self.status, self.reason, self.headers = status, reason, headers
         self._patient, self._num_missing, self._came = patient, length, came
         self.num_promised = length
-        self._stays = "close" not in ",".join(headers.get_all("connection")).lower()
+        self._stays = not _closes(headers)
 
     def read(self, amt: int, /) -> bytes:
         """Return so many bytes of the body, fewer only where it ends."""
@@ -144,14 +144,16 @@ class UsualResponse:
 
 
 class AnyResponse(http.client.HTTPResponse):
-    """A response whose body the standard library frames; its connection is not used again."""
+    """A response whose body the standard library frames."""
 
     headers: Headers  # type: ignore[assignment]
-    is_spent = is_followed = False
 
     def __init__(self, patient: "Patient") -> None:
         """Read nothing yet."""
         super().__init__(patient)  # type: ignore[arg-type]
+        self._patient = patient
+        self._stays = self._has_ended = False
+        self._num_left = 0
 
     def begin(self) -> None:
         """Read the head.
@@ -168,9 +170,36 @@ class AnyResponse(http.client.HTTPResponse):
         self.length = None if self.chunked else _number(self.headers.get("content-length"))
         if self.status in WITHOUT_BODY:
             self.length = 0
+        self._stays = version == "HTTP/1.1" and self.chunked and _has_no_other_end(self.status, self.headers)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether its last chunk was read, nothing came behind it, and its connection stays open."""
+        return self._stays and self._has_ended and self._num_left == 0
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether its last chunk was read, and more came right behind it than belongs to it."""
+        return self._has_ended and self._num_left > 0
 
     def drain(self) -> None:
-        """Read nothing more."""
+        """Read a short body that nobody wants.
+
+        Raises:
+            OSError: it does not come in time, or at all.
+            RefusedError: it comes too slowly.
+            http.client.HTTPException: it is not framed as it says.
+        """
+        if self._stays:
+            self._patient.hurry(DRAIN_S)
+            num_bytes = 0
+            while num_bytes <= DRAIN_BYTES and (piece := self.read1(CHUNK_BYTES)):
+                num_bytes += len(piece)
+
+    def _read_and_discard_trailer(self) -> None:
+        """Take note that the last chunk was read, and of what came behind it."""
+        super()._read_and_discard_trailer()  # type: ignore[misc]
+        self._has_ended, self._num_left = True, self._patient.count_left(self.fp)
 
     def _final_status(self) -> tuple[str, int, str]:
         for _ in range(MAX_INTERIM):
@@ -179,6 +208,15 @@ class AnyResponse(http.client.HTTPResponse):
                 return line
             read_headers(self.fp)
         raise http.client.BadStatusLine(f"more than {MAX_INTERIM} interim responses")
+
+
+def _has_no_other_end(status: int, headers: Headers) -> bool:
+    is_bare = status not in WITHOUT_BODY and "content-length" not in headers
+    return is_bare and len(headers.get_all("transfer-encoding")) == 1 and not _closes(headers)
+
+
+def _closes(headers: Headers) -> bool:
+    return "close" in ",".join(headers.get_all("connection")).lower()
 
 
 def _number(text: str | None) -> int | None:
@@ -193,6 +231,7 @@ class Patient:
         self._first_byte: float | None = None
         self._num_bytes = 0
         self._back = b""
+        self.is_resting = False
 
     def receive(self, num_bytes: int, *, is_long: bool = False) -> bytes:
         """Return what has come, or comes next, at most so many bytes; none where the other side hung up.
@@ -228,6 +267,14 @@ class Patient:
         """Wait for no more than some seconds from now on."""
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
+    def count_left(self, file: Any) -> int:
+        """Return how many bytes were read for a buffered file that nobody took out of it."""
+        self.is_resting = True
+        try:
+            return len(file.peek(1)) + len(self._back)
+        finally:
+            self.is_resting = False
+
     def makefile(self, _: str) -> io.BufferedReader:
         """Return the buffered file that HTTPResponse asks a socket for."""
         return io.BufferedReader(_Raw(self), CHUNK_BYTES)
@@ -241,8 +288,10 @@ class _Raw(io.RawIOBase):
         """Say that it can be read."""
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        """Read what has come."""
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what has come; nothing while that is only looked at."""
+        if self._patient.is_resting:
+            return None
         piece = self._patient.receive(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)
