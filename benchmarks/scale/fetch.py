@@ -1,10 +1,11 @@
 """Fetches from a hostile web: every row has the reason it deserves, killed and resumed, by either engine.
 
     python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2] [--engine direct] [--beside img2dataset]
+        [--without-forecast]
 
 Exit code 0 where every row of every run has the reason that its route deserves and the bytes of its own picture, the
 run that was killed gives the bytes of the one that was not, another engine (`--beside`) gives URL by URL the same
-outcome, reason and bytes, and the forecast of a 2 % sample holds what came.
+outcome, reason and bytes, and the forecast of a 2 % sample holds what came, where one is asked for.
 """
 
 import argparse
@@ -61,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with web_process("-m", "benchmarks.faults.hostile_web") as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
         rank_urls(options.folder, addresses, options.num_urls // options.num_parts)
-        forecast = _forecast(options.folder, options.num_urls // 50)
+        forecast = {} if options.without_forecast else _forecast(options.folder, options.num_urls // 50)
         _reset(port)
         whole = _killed(options.folder, options.workers, options.num_parts // 2, port, options.engine)
         twins = _twins(options.folder / "twins", addresses[: options.num_urls // 20], port, options.engine)
         beside = _beside(options.folder, options.workers, port, options.beside)
     accounted = _account(options.folder / "fetch", addresses)
-    scores = _score(options.folder, forecast)
+    scores = _score(options.folder, forecast) if forecast else {}
     is_good = (
         accounted["num_wrong"] == accounted["num_missing"] == accounted["num_doubled"] == 0
         and accounted["num_rows"] == options.num_urls
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "killed_and_resumed": whole | {"workers": options.workers, "engine": options.engine},
         "killed_beside_whole": twins,
         "beside_the_other_engine": beside,
-        "forecast": {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
+        "forecast": forecast and {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": machine(),
         "commit": commit(),
@@ -267,6 +268,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--engine", choices=ENGINES, default="direct")
     parser.add_argument("--beside", choices=ENGINES, default="img2dataset")
+    parser.add_argument("--without-forecast", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "fetch.json")
     return parser.parse_args(arguments)
 
