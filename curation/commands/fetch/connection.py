@@ -23,10 +23,12 @@ Addresses = list[Any]
 class StaleError(Exception):
     """A kept connection gives no answer that can be believed, which says nothing of what a new one would give."""
 
-    def __init__(self, message: str, *, is_noise: bool) -> None:
+    def __init__(self, message: str, *, is_noise: bool, seen: object = None) -> None:
         super().__init__(message)
         self.is_noise = is_noise
         """Whether something came, but no response, or more than that."""
+        self.seen = seen
+        """What the connection ended with, where that was a response: a new one ends with the same."""
 
 
 class Origin(NamedTuple):

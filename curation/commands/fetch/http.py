@@ -192,16 +192,33 @@ class _Reading:
         origin = Origin(scheme, host, parts.port or DEFAULT_PORTS[scheme])
         try:
             target = _sent(parts.path or "/") + (f"?{_sent(parts.query)}" if parts.query else "")
-            if (kept := self._kept.take(known_as, origin)) is not None:
-                try:
-                    return self._exchange(kept, url, target, known_as, deadline)
-                except StaleError as stale:  # says nothing of the server's answer; a new connection is asked the same
-                    if stale.is_noise:
-                        self._kept.noisy.add(known_as)
-            new = self._kept.open(origin, self._settings, deadline, allow_loopback=self._allow_loopback)
-            return self._exchange(new, url, target, known_as, deadline)
+            if (kept := self._kept.take(known_as, origin)) is None:
+                return self._exchange(self._opened(origin, deadline), url, target, known_as, deadline)
+            try:
+                return self._exchange(kept, url, target, known_as, deadline)
+            except StaleError as stale:
+                return self._asked_anew(stale, origin, url, target, known_as, deadline)
         finally:
             self._left_s -= time.monotonic() - started
+
+    def _opened(self, origin: Origin, deadline: float) -> Connection:
+        return self._kept.open(origin, self._settings, deadline, allow_loopback=self._allow_loopback)
+
+    def _asked_anew(
+        self, stale: StaleError, origin: Origin, url: str, target: str, known_as: str, deadline: float
+    ) -> Answer:
+        """Ask on a new connection what a kept one has not answered, or with its last response.
+
+        Where that was another one, answers of the kept connection were not those of their requests: the host is noisy.
+        """
+        answer = None
+        try:
+            answer = self._exchange(self._opened(origin, deadline), url, target, known_as, deadline)
+            return answer
+        finally:
+            is_another = stale.seen is not None and (answer is None or stale.seen != _evidence(answer))
+            if stale.is_noise or is_another:
+                self._kept.noisy.add(known_as)
 
     def _exchange(self, connection: Connection, url: str, target: str, known_as: str, deadline: float) -> Answer:
         """Ask on a connection, which is kept afterwards or closed.
@@ -213,14 +230,19 @@ class _Reading:
         try:
             headers = _request_headers(self._settings.user_agent_token)
             response = connection.get(target, headers, self._settings, deadline)
-            answer = self._answer(url, response)
+            try:
+                answer = self._answer(url, response)
+            except (OSError, http.client.HTTPException, zlib.error) as error:
+                if connection.is_kept:
+                    raise StaleError(str(error), is_noise=False, seen=type(error)) from error
+                raise
             if answer.stream is None and answer.opt_out is None and not response.is_spent:
                 with suppress(OSError, RefusedError, http.client.HTTPException):
                     response.drain()
             if connection.is_kept and not response.is_spent:  # whether the answer is its own will never be known
                 if answer.stream is not None:
                     answer.stream.close()
-                raise StaleError("not an answer that ends", is_noise=response.is_followed)
+                raise StaleError("its last answer", is_noise=response.is_followed, seen=_evidence(answer))
             return answer
         finally:
             if response is not None and response.is_spent:
@@ -273,6 +295,10 @@ def _names(hostname: str) -> tuple[str, str]:
     """
     host = hostname if ":" in hostname else hostname.encode("idna").decode()
     return host, ascii_host(host)
+
+
+def _evidence(answer: Answer) -> tuple[int | None, str | None, Mapping[str, str]]:
+    return answer.status, answer.reason, answer.headers
 
 
 def _sent(text: str) -> str:
