@@ -53,8 +53,8 @@ class FetchSettings(TableSettings):
 
     LATER = frozenset({"part_deadline_s", "content_usage", "engine"})
 
-    engine: Literal["img2dataset", "direct"] = "img2dataset"
-    """What hands out the URLs and stores what arrives: img2dataset's downloader, or threads of our own. Both ask
+    engine: Literal["direct", "img2dataset"] = "direct"
+    """What hands out the URLs and stores what arrives: threads of our own, or img2dataset's downloader. Both ask
     through the same reader with the same guards; changes no byte of the output."""
     timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
     """Seconds that a connection may stay silent."""
