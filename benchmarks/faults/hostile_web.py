@@ -3,10 +3,13 @@
     python -m benchmarks.faults.hostile_web PORT     (it prints `ready`, and listens on 127.0.0.0/8 until it is ended)
 
 A path is `/{route}/{number}.jpg`; any address 127.x.y.z is a host of its own. `/-/reset` forgets who asked before.
+Connections stay open from one request to the next, as those of common servers do, unless a client asks for their end or
+a route is one that ends or spoils them.
 """
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import random
 import sys
@@ -22,10 +25,20 @@ PLACEHOLDER_SIDE_PX = 90
 THINKING_S = 0.2
 DRIP_S = 0.05
 LONGEST_S = 60.0
-CHUNK = bytes(1 << 16)
+CHUNK, CHUNKED_BYTES = bytes(1 << 16), 5000
+
+LATE_S = 0.05
+FORGED = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 6\r\n\r\nforged"
+"""What follows the responses of `trails` at once, of `trails_late` after a while: a response that nobody asked for."""
+LAST = frozenset({"hangup", "silent", "endless", "drip", "short", "leaves"})
+"""Routes whose answer is the last on its connection; that of `leaves` does not say so."""
 
 SHARES = {
-    "ok": 0.70,
+    "ok": 0.66,
+    "trails": 0.01,
+    "trails_late": 0.01,
+    "leaves": 0.01,
+    "chunks": 0.01,
     "missing": 0.10,
     "flaky": 0.05,
     "moved": 0.02,
@@ -47,6 +60,10 @@ SHARES = {
 """Route -> share of the URLs."""
 REASONS: dict[str, set[str | None]] = {
     "ok": {None},
+    "trails": {None},
+    "trails_late": {None},
+    "leaves": {None},
+    "chunks": {None},
     "missing": {"http_404"},
     "flaky": {None},
     "moved": {None},
@@ -66,6 +83,8 @@ REASONS: dict[str, set[str | None]] = {
     "endless": {"too_many_bytes"},
 }
 """Route -> what `fetch` must say of it; None where something arrives."""
+OWN_PICTURE = frozenset({"ok", "trails", "trails_late", "leaves", "chunks", "flaky", "moved", "thinks", "busy"})
+"""Routes that give the picture of their number."""
 
 
 def urls(port: int, num_urls: int, num_hosts: int, seed: int = 0) -> list[str]:
@@ -79,6 +98,12 @@ def urls(port: int, num_urls: int, num_hosts: int, seed: int = 0) -> list[str]:
         else f"http://{chance.choice(hosts)}:{port}/{route}/{number}.jpg"
         for number, route in enumerate(routes)
     ]
+
+
+def sha256_of(url: str) -> str | None:
+    """Return the sha256 of what a URL gives where that is one picture of its own, else None."""
+    route, number = route_of(url), int(url.rpartition("/")[2].partition(".")[0])
+    return hashlib.sha256(picture(number)).hexdigest() if route in OWN_PICTURE else None
 
 
 def route_of(url: str) -> str:
@@ -116,11 +141,15 @@ class Web:
         self.asked: Counter[str] = Counter()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request and close."""
+        """Answer requests until one ends the connection."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), LONGEST_S)
-            await self._route(head.split(b" ", 2)[1].decode(), writer)
-            await writer.drain()
+            stays = True
+            while stays:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), LONGEST_S)
+                path = head.split(b" ", 2)[1].decode()
+                stays = path.split("/")[1] not in LAST and b"\r\nconnection: close\r\n" not in head.lower()
+                await self._route(path, writer)
+                await writer.drain()
         writer.close()
 
     async def _route(self, path: str, writer: asyncio.StreamWriter) -> None:
@@ -160,11 +189,27 @@ class Web:
         sent = _placeholder() if route == "placeholder" else picture(number)
         body = b"<!DOCTYPE html><h1>%d has moved</h1>" % number if route == "page" else sent
         more = ("X-Robots-Tag: noai",) if route == "refused" else ()
-        return _send(writer, "200 OK", body, *more, cut=route == "short")
+        if route == "chunks":
+            return _send_chunks(writer, body)
+        _send(writer, "200 OK", body, *more, cut=route == "short")
+        if route == "trails_late":
+            await writer.drain()
+            await asyncio.sleep(LATE_S)
+        if route in ("trails", "trails_late"):
+            writer.write(FORGED)
+        return None
+
+
+def _send_chunks(writer: asyncio.StreamWriter, body: bytes) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for start in range(0, len(body), CHUNKED_BYTES):
+        piece = body[start : start + CHUNKED_BYTES]
+        writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    writer.write(b"0\r\n\r\n")
 
 
 def _send(writer: asyncio.StreamWriter, status: str, body: bytes, *headers: str, cut: bool = False) -> None:
-    lines = (f"HTTP/1.1 {status}", "Content-Type: image/jpeg", f"Content-Length: {len(body)}", "Connection: close")
+    lines = (f"HTTP/1.1 {status}", "Content-Type: image/jpeg", f"Content-Length: {len(body)}")
     writer.write("\r\n".join((*lines, *headers, "", "")).encode() + (body[: len(body) // 2] if cut else body))
 
 

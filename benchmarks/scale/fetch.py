@@ -1,9 +1,11 @@
-"""Fetches from a hostile web: every row has the reason it deserves, killed and resumed.
+"""Fetches from a hostile web: every row has the reason it deserves, killed and resumed, by either engine.
 
-    python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2]
+    python -m benchmarks.scale.fetch FOLDER [--num-urls 20000] [--workers 2] [--engine direct] [--beside img2dataset]
+        [--without-forecast]
 
-Exit code 0 where every row of every run has the reason that its route deserves, the run that was killed gives the bytes
-of the one that was not, and the forecast of a 2 % sample holds what came.
+Exit code 0 where every row of every run has the reason that its route deserves and the bytes of its own picture, the
+run that was killed gives the bytes of the one that was not, another engine (`--beside`) gives URL by URL the same
+outcome, reason and bytes, and the forecast of a 2 % sample holds what came, where one is asked for.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, route_of, urls
+from benchmarks.faults.hostile_web import REASONS, SHARES, SIDE_PX, route_of, sha256_of, urls
 from benchmarks.process_tree import ROLES, Tree
 from benchmarks.provenance import RESULTS, commit, machine
 from benchmarks.web_process import web_process
@@ -49,6 +51,7 @@ keep.mean_channel_std = {{ min = 2.0 }}
 """
 WAIVER = "a web of drawn pictures on this machine"
 POLL_S = 0.1
+ENGINES = ("direct", "img2dataset")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,16 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with web_process("-m", "benchmarks.faults.hostile_web") as port:
         addresses = urls(port, options.num_urls, options.num_hosts)
         rank_urls(options.folder, addresses, options.num_urls // options.num_parts)
-        forecast = _forecast(options.folder, options.num_urls // 50)
+        forecast = {} if options.without_forecast else _forecast(options.folder, options.num_urls // 50)
         _reset(port)
-        whole = _killed(options.folder, options.workers, options.num_parts // 2, port)
-        twins = _twins(options.folder / "twins", addresses[: options.num_urls // 20], port)
+        whole = _killed(options.folder, options.workers, options.num_parts // 2, port, options.engine)
+        twins = _twins(options.folder / "twins", addresses[: options.num_urls // 20], port, options.engine)
+        beside = _beside(options.folder, options.workers, port, options.beside)
     accounted = _account(options.folder / "fetch", addresses)
-    scores = _score(options.folder, forecast)
+    scores = _score(options.folder, forecast) if forecast else {}
     is_good = (
         accounted["num_wrong"] == accounted["num_missing"] == accounted["num_doubled"] == 0
         and accounted["num_rows"] == options.num_urls
+        and accounted["num_other_bytes"] == 0
         and twins["equal_bytes"]
+        and beside["num_rows_apart"] == 0
+        and beside["equal_files"]
         and all(scored["is_within"] for scored in scores.values())
     )
     result = {
@@ -80,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "shares": SHARES,
         },
         "accounted": accounted,
-        "killed_and_resumed": whole | {"workers": options.workers},
+        "killed_and_resumed": whole | {"workers": options.workers, "engine": options.engine},
         "killed_beside_whole": twins,
-        "forecast": {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
+        "beside_the_other_engine": beside,
+        "forecast": forecast and {"sample": options.num_urls // 50, "scores": scores, "stages": forecast["stages"]},
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": machine(),
         "commit": commit(),
@@ -117,8 +125,8 @@ def _command(folder: Path, stage: str, *words: str) -> list[str]:
     return [program, stage, *words, "--recipe", str(folder / "recipe.toml")]
 
 
-def _fetch_command(folder: Path, target: str, workers: int) -> list[str]:
-    own = ("--workers", str(workers), "--waiver", WAIVER, "--allow-loopback")
+def _fetch_command(folder: Path, target: str, workers: int, engine: str) -> list[str]:
+    own = ("--workers", str(workers), "--waiver", WAIVER, "--allow-loopback", "--engine", engine)
     return _command(folder, "fetch", str(folder / "rank"), str(folder / target), *own)
 
 
@@ -143,9 +151,9 @@ def _cpu_until(process: "subprocess.Popen[bytes]", is_enough: Callable[[], bool]
     return sum(tree.cpu_s(role) for role in ROLES)
 
 
-def _killed(folder: Path, workers: int, num_parts: int, port: int) -> dict[str, Any]:
+def _killed(folder: Path, workers: int, num_parts: int, port: int, engine: str) -> dict[str, Any]:
     """Kill a run without warning once some parts are committed, then run the same command again."""
-    command, target, started = _fetch_command(folder, "fetch", workers), folder / "fetch", time.monotonic()
+    command, target, started = _fetch_command(folder, "fetch", workers, engine), folder / "fetch", time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     cpu = _cpu_until(process, lambda: len(list(target.glob("*_stats.json"))) >= num_parts)
     time.sleep(0.5)
@@ -167,13 +175,13 @@ def _killed(folder: Path, workers: int, num_parts: int, port: int) -> dict[str, 
     }
 
 
-def _twins(folder: Path, addresses: Sequence[str], port: int) -> dict[str, Any]:
+def _twins(folder: Path, addresses: Sequence[str], port: int, engine: str) -> dict[str, Any]:
     """Fetch some of the web twice, once killed and once not, and compare every byte."""
     rank_urls(folder, addresses, len(addresses) // 4)
-    killed = _killed(folder, 0, 2, port)
+    killed = _killed(folder, 0, 2, port, engine)
     (folder / "fetch").rename(folder / "killed")
     _reset(port)
-    _run(_fetch_command(folder, "fetch", 0))
+    _run(_fetch_command(folder, "fetch", 0, engine))
     is_equal = _hashes(folder / "fetch") == _hashes(folder / "killed")
     return {
         "num_urls": len(addresses),
@@ -183,17 +191,43 @@ def _twins(folder: Path, addresses: Sequence[str], port: int) -> dict[str, Any]:
     }
 
 
+def _beside(folder: Path, workers: int, port: int, engine: str) -> dict[str, Any]:
+    """Fetch all of it by another engine, without a kill, and hold the ledgers against each other, row by row."""
+    _reset(port)
+    took = _run(_fetch_command(folder, "beside", workers, engine))
+    ours, theirs = (_rows(folder / target) for target in ("fetch", "beside"))
+    apart = [(one, other) for one, other in zip(ours, theirs, strict=True) if one != other]
+    named = [[route_of(one["url"]), one["reason"], other["reason"]] for one, other in apart[:10]]
+    is_equal = _hashes(folder / "fetch") == _hashes(folder / "beside")
+    return {
+        **took,
+        "engine": engine,
+        "num_rows": len(theirs),
+        "num_rows_apart": len(apart),
+        "apart": named,
+        "equal_files": is_equal,
+    }
+
+
+def _rows(target: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(target.glob("0*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
 def _account(target: Path, addresses: Sequence[str]) -> dict[str, Any]:
     """Hold every row of the ledgers against the route of its URL."""
-    rows = [row for path in sorted(target.glob("0*.parquet")) for row in pq.read_table(path).to_pylist()]
+    rows = _rows(target)
     seen = Counter(row["url"] for row in rows)
     wrong = [row for row in rows if row["reason"] not in REASONS[route_of(row["url"])]]
+    expected = {row["url"]: sha256_of(row["url"]) for row in rows if row["reason"] is None}
+    num_other = sum(expected.get(row["url"]) not in (None, row["sha256"]) for row in rows)
     reasons = Counter(str(row["reason"] or "arrived") for row in rows)
     return {
         "num_rows": len(rows),
         "num_missing": len(set(addresses) - seen.keys()),
         "num_doubled": sum(count > 1 for count in seen.values()),
         "num_wrong": len(wrong),
+        "num_own_pictures": sum(sha256 is not None for sha256 in expected.values()),
+        "num_other_bytes": num_other,
         "wrong": [[route_of(row["url"]), row["reason"]] for row in wrong[:10]],
         "reasons": dict(sorted(reasons.items())),
     }
@@ -232,6 +266,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-hosts", type=int, default=2_000)
     parser.add_argument("--num-parts", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engine", choices=ENGINES, default="direct")
+    parser.add_argument("--beside", choices=ENGINES, default="img2dataset")
+    parser.add_argument("--without-forecast", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "fetch.json")
     return parser.parse_args(arguments)
 

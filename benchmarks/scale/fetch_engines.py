@@ -3,11 +3,12 @@
     FACECAPTIONHQ_GOLD=... python -m benchmarks.scale.fetch_engines FOLDER [--rounds 5] [--sides part plain]
 
 Pictures lie on a server of its own process: small ones of 320 pixels and labelled photos as they are, ten a site, and
-the small ones once more with a site for each, which is asked for robots.txt and tdmrep.json, too.
+the small ones once more with a site for each, which is asked for robots.txt and tdmrep.json, too. The server keeps a
+connection open until its client closes it, or asks it to.
 `plain` is img2dataset as it comes, but that it does not encode anew: its own reader, tar, table and counts. `download`
 is what `fetch` does until every URL has its outcome, with robots.txt and tdmrep.json of every site, `part` all of it:
-look, ledger, tar. CPU time is that of the fetching process; what the cell takes, in which pictures are decoded, stands
-beside it.
+look, ledger, tar; each with the direct engine, and as `..._img2dataset` through img2dataset's downloader. CPU time is
+that of the fetching process; what the cell takes, in which pictures are decoded, stands beside it.
 """
 
 import argparse
@@ -21,10 +22,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,14 +37,15 @@ from benchmarks.web_process import web_process
 
 NUM_PER_SITE = {"small": 10, "photos": 10, "alone": 1}
 """Kind of pictures -> how many of them a site has."""
+Engine = Literal["direct", "img2dataset"]
 SERVE = "import sys; from benchmarks.scale.fetch_engines import serve; serve(int(sys.argv[1]))"
 NUM_SMALL, NUM_ALONE = 600, 300
-SIDES = ("plain", "download", "part")
+SIDES = ("plain", "download", "download_img2dataset", "part", "part_img2dataset")
 HEAD = (
     "HTTP/1.1 {status}\r\nDate: Mon, 05 Jan 2026 10:00:00 GMT\r\nServer: nginx\r\nContent-Type: image/jpeg\r\n"
     'Content-Length: {length}\r\nLast-Modified: Fri, 02 Jan 2026 10:00:00 GMT\r\nETag: "5f2a-{length}"\r\n'
     "Cache-Control: max-age=31536000\r\nAccept-Ranges: bytes\r\nAccess-Control-Allow-Origin: *\r\n"
-    "Connection: close\r\n\r\n"
+    "Connection: {connection}\r\n\r\n"
 )
 """What common servers send before a picture."""
 DISALLOWED = ["noai", "noimageai", "noindex", "noimageindex"]
@@ -90,9 +92,9 @@ def _timed(side: str, kind: Kind, folder: Path) -> dict[str, float]:
 
 
 def _plain(kind: Kind, folder: Path) -> int:
-    from curation.commands.fetch.download import _import_img2dataset
+    from curation.commands.fetch.through_img2dataset import import_img2dataset
 
-    module, resizer, *_ = _import_img2dataset()
+    module, resizer = import_img2dataset()
     from img2dataset.writer import WebDatasetSampleWriter
 
     wanted = folder / "urls.arrow"
@@ -121,15 +123,15 @@ def _plain(kind: Kind, folder: Path) -> int:
     return statuses.count("success")
 
 
-def _download(kind: Kind, folder: Path) -> int:
+def _download(kind: Kind, folder: Path, engine: Engine = "direct") -> int:
     from curation.commands.fetch.download import download
     from curation.recipe.settings import FetchSettings
 
-    with download(kind.urls, folder / "out", FetchSettings(), allow_loopback=True) as downloads:
+    with download(kind.urls, folder / "out", FetchSettings(engine=engine), allow_loopback=True) as downloads:
         return sum(outcome.sha256 is not None for outcome in downloads.outcomes)
 
 
-def _part(kind: Kind, folder: Path) -> int:
+def _part(kind: Kind, folder: Path, engine: Engine = "direct") -> int:
     from curation.commands.fetch.stage import FetchJob, fetch_part
     from curation.dataset.manifest import read_manifest
     from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
@@ -137,12 +139,19 @@ def _part(kind: Kind, folder: Path) -> int:
     (report,) = read_manifest(kind.rank).shards
     parts = {name: record for name, record in report.files.items() if name.startswith("0")}
     limits = DecodeLimits(), CurateSettings()
-    job = FetchJob("00000", kind.rank, parts, folder / "fetch", FetchSettings(), *limits, allow_loopback=True)
+    settings = FetchSettings(engine=engine)
+    job = FetchJob("00000", kind.rank, parts, folder / "fetch", settings, *limits, allow_loopback=True)
     job.target.mkdir()
     return fetch_part(job).num_kept
 
 
-ENGINES: dict[str, Callable[[Kind, Path], int]] = {"plain": _plain, "download": _download, "part": _part}
+ENGINES: dict[str, Callable[[Kind, Path], int]] = {
+    "plain": _plain,
+    "download": _download,
+    "download_img2dataset": partial(_download, engine="img2dataset"),
+    "part": _part,
+    "part_img2dataset": partial(_part, engine="img2dataset"),
+}
 
 
 def _cpu_of(pid: int | None) -> float:
@@ -176,12 +185,15 @@ def serve(port: int) -> None:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            _, name, *number = head.split(b" ", 2)[1].decode().split("/")
-            found = pictures[name][int(number[0].partition(".")[0])] if name in pictures else b""
-            status = "200 OK" if found else "404 Not Found"
-            writer.write(HEAD.format(status=status, length=len(found)).encode() + found)
-            await writer.drain()
+            connection = "keep-alive"
+            while connection == "keep-alive":
+                head = await reader.readuntil(b"\r\n\r\n")
+                connection = "close" if b"\r\nconnection: close\r\n" in head.lower() else "keep-alive"
+                _, name, *number = head.split(b" ", 2)[1].decode().split("/")
+                found = pictures[name][int(number[0].partition(".")[0])] if name in pictures else b""
+                status = "200 OK" if found else "404 Not Found"
+                writer.write(HEAD.format(status=status, length=len(found), connection=connection).encode() + found)
+                await writer.drain()
         writer.close()
 
     async def run() -> None:

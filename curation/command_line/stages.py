@@ -100,6 +100,10 @@ def fetch(  # long: its options
     target: Annotated[Path | None, typer.Argument(parser=path, help="Folder for the fetched shards.")] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     changes: SetOption = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="What downloads: direct or img2dataset; as --set fetch.engine=... is."),
+    ] = None,
     workers: WorkersOption = NUM_CORES,
     ray_address: RayOption = None,
     waiver: WaiverOption = None,
@@ -119,8 +123,8 @@ def fetch(  # long: its options
     metrics: MetricsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Download the selection with img2dataset, original bytes, every row accounted for."""
-    loaded = load(recipe, changes)
+    """Download the selection, original bytes, every row accounted for."""
+    loaded = load(recipe, changes if engine is None else [*(changes or ()), f"fetch.engine={engine}"])
     from curation.commands.fetch.again import reasons_of
     from curation.commands.fetch.stage import fetch as run
     from curation.commands.fetch.text import alarm

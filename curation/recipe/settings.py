@@ -51,8 +51,11 @@ class RankSettings(Settings):
 class FetchSettings(TableSettings):
     """How images are downloaded."""
 
-    LATER = frozenset({"part_deadline_s", "content_usage"})
+    LATER = frozenset({"part_deadline_s", "content_usage", "engine"})
 
+    engine: Literal["direct", "img2dataset"] = "direct"
+    """What hands out the URLs and stores what arrives: threads of our own, or img2dataset's downloader. Both ask
+    through the same reader with the same guards; changes no byte of the output."""
     timeout_s: float = Field(default=10.0, gt=0.0, le=600.0)
     """Seconds that a connection may stay silent."""
     deadline_s: float = Field(default=15.0, gt=0.0, le=3600.0)

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from curation.commands.fetch.connection import CHUNK_BYTES, RefusedError, Response
+from curation.commands.fetch.response import CHUNK_BYTES, RefusedError, Response, UsualResponse
 from curation.recipe.settings import FetchSettings
 
 SPOOL_BYTES = 1 << 20
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+USUAL = 200
 PARTIAL = frozenset({206, 226})
 """Statuses of a part or a difference of a picture, which nobody asked for."""
 
@@ -34,7 +35,8 @@ def receive(response: Response, settings: FetchSettings, folder: Path | None) ->
     promised = _promised(response)
     if promised is not None and promised > settings.max_bytes:
         raise RefusedError("too_many_bytes", f"{promised} bytes promised; at most {settings.max_bytes}")
-    decoder = _decoder(", ".join(response.headers.get_all("content-encoding")), settings.max_bytes)
+    codings = response.headers.get_all("content-encoding")
+    decoder = _decoder(", ".join(codings), settings.max_bytes) if codings else _Plain()
     if promised is not None and promised <= SPOOL_BYTES and not response.chunked and type(decoder) is _Plain:
         content = response.read(promised)
         _require_whole(len(content), promised)
@@ -82,6 +84,8 @@ def _pour(response: Response, decoder: "_Plain", kept: IO[bytes], max_bytes: int
 def _promised(response: Response) -> int | None:
     """Return the length that a response promises; refuse one that can be framed in two ways (RFC 9112, 6.3)."""
     headers = response.headers
+    if response.status == USUAL and isinstance(response, UsualResponse) and "content-range" not in headers:
+        return response.num_promised
     if response.status in PARTIAL or "content-range" in headers:
         raise RefusedError("partial_body", f"status {response.status}, {headers.get('content-range')}: not the whole")
     codings = [part.strip().lower() for value in headers.get_all("transfer-encoding") for part in value.split(",")]

@@ -1,45 +1,41 @@
-"""The one door to img2dataset: its own downloader, run in this process on one list of URLs and then called to account.
+"""Passes over the URLs of a part, by one of two engines, and the account of each of them.
 
-Its function that reads a URL is replaced by `curation.commands.fetch.http`, its writer by
-`curation.commands.fetch.bodies`. It hands on what arrives without decoding it, in the order in which things arrive; a
-row that throws inside it is gone without a trace. So what was written is held against what was asked for, and every URL
-gets one outcome. What may succeed later is asked for again in a later pass.
+An engine hands out URLs and stores what arrives, nothing else: what asks, and all its guards, are
+`curation.commands.fetch.http` under both. What was stored is held against what was asked for, and every URL gets one
+outcome. What may succeed later is asked for again in a later pass.
 """
 
-import contextlib
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
-
-import pyarrow as pa
 
 from curation.commands.fetch.bodies import Bodies
 from curation.commands.fetch.body import SpoolError
+from curation.commands.fetch.direct import Ask, directly
 from curation.commands.fetch.http import Answer, Gate, read_url
+from curation.commands.fetch.kept import Kept, keeping
 from curation.commands.fetch.outcomes import LOST, Downloads, UrlOutcome, account
 from curation.commands.fetch.politeness import Hosts, interleaved, scattered
 from curation.commands.fetch.robots import robots_txt
 from curation.commands.fetch.site_files import SiteFiles
 from curation.commands.fetch.tdmrep import TDMREP
+from curation.commands.fetch.through_img2dataset import import_img2dataset, through_img2dataset
 from curation.dataset.urls import host_of
 from curation.errors import ShardError
 from curation.recipe.settings import FetchSettings
 
 __all__ = ["LOST", "Downloads", "UrlOutcome", "account", "download", "warm_up"]
 
-SHARD = "00000"
-MAX_ROWS = 10**9
+Engine = Callable[[Sequence[str], Bodies, Path, FetchSettings, Ask], None]
+ENGINES: Mapping[str, Engine] = MappingProxyType({"direct": directly, "img2dataset": through_img2dataset})
 Refused = Callable[[str], str | None]
 """Says why a URL must not be asked for, or None."""
 
+NOISY = "its host sent more than it was asked for"
 MAX_IDLE_PASSES = 3
 """Passes in a row in which nobody could be asked, after which the hosts are left alone for good."""
 
@@ -66,16 +62,17 @@ def download(  # long: its options, and one line of passes
     `heeds_robots` is off under a waiver only.
 
     Raises:
-        ShardError: img2dataset tells of rows that nobody asked for.
+        ShardError: the engine tells of rows that nobody asked for.
         OSError: the disk does not take what arrives.
     """
     downloads = Downloads(len(urls))
     hosts = Hosts(settings.num_host_connections, settings.timeout_s, time.monotonic() + settings.part_deadline_s)
     kinds = [robots_txt(settings), TDMREP] if heeds_robots else [TDMREP]
-    sites = [SiteFiles(kind, settings, hosts, allow_loopback=allow_loopback) for kind in kinds]
     for row, reason in refused.items():
         downloads.outcomes[row] = UrlOutcome(None, reason)
     with ExitStack() as stack:
+        kept = stack.enter_context(keeping(settings))
+        sites = [SiteFiles(kind, settings, hosts, kept, allow_loopback=allow_loopback) for kind in kinds]
         number = num_idle = 0
         while rows := _worth_asking(urls, downloads, hosts, settings):
             if number > 0:
@@ -84,9 +81,12 @@ def download(  # long: its options, and one line of passes
                 for files in sites:
                     files.begin_pass()
             gate = partial(_gate, refused_url, sites)
-            web = _Web(settings, hosts, gate, allow_loopback, folder / f"pass-{number}")
+            web = _Web(settings, hosts, kept, gate, allow_loopback, folder / f"pass-{number}")
             before = downloads.total_attempts
+            noisy = frozenset(kept.noisy)
             stack.callback(_run_pass(urls, rows, web, downloads).end)
+            for files in sites:
+                files.forget(kept.noisy - noisy)
             downloads.num_asked.append(len(rows))
             number += 1
             num_idle = 0 if downloads.total_attempts > before else num_idle + 1
@@ -107,6 +107,7 @@ class _Web:
 
     settings: FetchSettings
     hosts: Hosts
+    kept: Kept
     gate: Gate | None
     allow_loopback: bool
     folder: Path
@@ -138,94 +139,49 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
     folder = web.folder
     folder.mkdir(parents=True)
     answers: dict[int, Answer] = {}
+    visited: dict[int, set[str]] = {}
     seconds: list[float] = []
     trouble: list[SpoolError] = []
 
-    def download_image(request: tuple[int, str], *_: Any) -> tuple[int, IO[bytes] | None, str | None]:
-        place, url = request
-        asked = time.monotonic()
+    def ask(place: int, url: str) -> Answer:
+        asked, visited[place] = time.monotonic(), set()
         try:
             answer = read_url(
-                url, web.settings, web.hosts, gate=web.gate, allow_loopback=web.allow_loopback, folder=folder
-            )
+                url, web.settings, web.hosts,
+                gate=web.gate, allow_loopback=web.allow_loopback, folder=folder, kept=web.kept, visited=visited[place],
+            )  # fmt: skip
         except SpoolError as error:
             trouble.append(error)
             answer = Answer(reason=LOST)
         seconds.append(time.monotonic() - asked)
-        answers[place] = replace(answer, stream=None)
-        return place, answer.stream, answer.reason
+        answers[place] = answer
+        return answer
 
-    started, bodies = time.monotonic(), Bodies(folder / "bodies")
+    started, bodies, noisy = time.monotonic(), Bodies(folder / "bodies"), frozenset(web.kept.noisy)
     with ExitStack() as stack:
         stack.callback(bodies.end)
-        _run_img2dataset([urls[row] for row in rows], bodies, folder, web.settings, download_image)
+        ENGINES[web.settings.engine]([urls[row] for row in rows], bodies, folder, web.settings, ask)
         if trouble:
             raise trouble[0].__cause__ or trouble[0]
         if bodies.trouble is not None:
             raise bodies.trouble
         if unknown := bodies.arrivals.keys() - set(range(len(rows))):
-            raise ShardError(f"{folder}: img2dataset tells of rows that nobody asked for: {sorted(unknown)[:5]}")
+            raise ShardError(f"{folder}: rows that nobody asked for are told of: {sorted(unknown)[:5]}")
         stack.pop_all()
     downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
+    web.kept.settle()
+    turned_noisy = web.kept.noisy - noisy
     for place, row in enumerate(rows):
+        if not turned_noisy.isdisjoint(visited.get(place, ())):
+            downloads.outcomes[row] = UrlOutcome(None, LOST, NOISY)
+            continue
         arrival = bodies.arrivals.get(place)
         outcome = account(arrival, answers.get(place, Answer()))
         downloads.settle(row, outcome, bodies, None if arrival is None else arrival.place)
     return bodies
 
 
-def _run_img2dataset(
-    urls: Sequence[str], bodies: Bodies, folder: Path, settings: FetchSettings, download_image: Any
-) -> None:
-    """Let img2dataset's `Downloader` fill `bodies`; its counts lie in the folder, its prints go where talk belongs."""
-    module, resizer_class = _import_img2dataset()
-    downloader = module.Downloader(
-        sample_writer_class=bodies.writer,
-        resizer=resizer_class(256, "no", resize_only_if_bigger=False, disable_all_reencoding=True),
-        thread_count=settings.num_threads,
-        save_caption=False,
-        extract_exif=False,
-        output_folder=str(folder),
-        column_list=["url"],
-        timeout=settings.timeout_s,
-        number_sample_per_shard=MAX_ROWS,
-        oom_shard_count=len(SHARD),
-        compute_hash=None,  # `Bodies` hashes what it stores
-        verify_hash_type=None,
-        encode_format="jpg",
-        retries=0,
-        user_agent_token=settings.user_agent_token,
-        disallowed_header_directives=None,
-    )
-    wanted = folder / "urls.arrow"
-    table = pa.table({"url": pa.array(urls, pa.string())})
-    with pa.OSFile(str(wanted), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-    with contextlib.redirect_stdout(sys.stderr), _replaced(module, "download_image", download_image):
-        downloader.download_shard((int(SHARD), str(wanted)))
-
-
-@contextmanager
-def _replaced(module: Any, name: str, replacement: Any) -> Iterator[None]:
-    """Put a function of ours in the place of one of img2dataset's; one part at a time runs in a process."""
-    original = getattr(module, name)
-    setattr(module, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
-
-def warm_up() -> None:
+def warm_up(settings: FetchSettings) -> None:
     """Import what takes a process seconds the first time, so that no part is charged for it."""
-    _import_img2dataset()
-
-
-def _import_img2dataset() -> tuple[Any, Any]:
-    """Import img2dataset without the call home of its albumentations and its warning of a module gone in 3.13."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from img2dataset import downloader
-        from img2dataset.resizer import Resizer
-    return downloader, Resizer
+    if settings.engine == "img2dataset":
+        import_img2dataset()

@@ -3,7 +3,7 @@
 import http.client
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import IO
 
 MAX_LINE_BYTES = 65536
@@ -18,13 +18,19 @@ class Headers:
 
     def __init__(self, fields: Sequence[tuple[str, str]]) -> None:
         """Gather fields of one name."""
-        self._values: dict[str, list[str]] = {}
-        for name, value in fields:
-            self._values.setdefault(name.lower(), []).append(value)
+        self._values = {name.lower(): [value] for name, value in fields}
+        if len(self._values) < len(fields):
+            self._values = {name: [] for name in self._values}
+            for name, value in fields:
+                self._values[name.lower()].append(value)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a field of that name, in lower case."""
         return name in self._values
+
+    def among(self, names: Set[str]) -> Set[str]:
+        """Return which of some names, in lower case, there are fields of."""
+        return self._values.keys() & names
 
     def get(self, name: str) -> str | None:
         """Return the first value of a field, named in lower case; None where there is none."""
@@ -55,7 +61,11 @@ def read_headers(file: IO[bytes]) -> Headers:
 def parsed(lines: Sequence[bytes]) -> Headers:
     """Return what the lines of a head say, the empty one left out: what `http.client` would have read there."""
     head = b"".join(lines)
+    return usual(head) or Headers(http.client.parse_headers(io.BytesIO(head)).items())
+
+
+def usual(head: bytes) -> Headers | None:
+    """Return what a head says, each line with its end, the empty one left out; None where not all are usual ones."""
     fields = FIELD.findall(head.decode("iso-8859-1"))
-    if len(fields) == len(lines):
-        return Headers(fields)
-    return Headers(http.client.parse_headers(io.BytesIO(head)).items())
+    is_usual = len(fields) == head.count(b"\n") <= MAX_FIELDS and (not head or head.endswith(b"\n"))
+    return Headers(fields) if is_usual else None

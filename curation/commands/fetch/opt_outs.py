@@ -14,6 +14,8 @@ IMPLIED: Mapping[str, tuple[str, ...]] = MappingProxyType({"none": ("noindex", "
 """Directives that mean others."""
 RULES_WITH_VALUES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 """Rules of `X-Robots-Tag` that carry a colon without naming an agent."""
+SPEAKING = frozenset({"x-robots-tag", "tdm-reservation", "content-usage"})
+"""Headers that may forbid a use."""
 AGENT = re.compile(r"\*|[a-z][a-z0-9._+/-]*")
 USES: Mapping[str, frozenset[str]] = MappingProxyType(
     {"off": frozenset(), "aipref-06": frozenset({"train-ai", "train-genai", "ai", "genai", "tdm", "bots", "ai-train"})}
@@ -42,6 +44,8 @@ def agents(settings: FetchSettings) -> tuple[str, ...]:
 
 def header_opt_out(headers: Headers, settings: FetchSettings) -> tuple[str, str] | None:
     """Return the header that forbids us the picture, and what it says; None where none does."""
+    if not headers.among(SPEAKING):
+        return None
     tags = headers.get_all("x-robots-tag")
     if is_opted_out(tags, settings):
         return "x-robots-tag", ", ".join(tags)

@@ -9,8 +9,7 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -35,9 +34,12 @@ FIRST_PAUSE_S = 0.05
 
 @dataclass
 class _Host:
-    """What is known of one host; guarded by the lock of `Hosts` but for the two locks themselves."""
+    """What is known of one host; guarded by the lock of `Hosts` but for the turn itself."""
 
-    slots: threading.BoundedSemaphore
+    num_free: int
+    """Connections that may still be opened."""
+    freed: threading.Condition | None = None
+    """What is waited for where there are none."""
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Held by whoever asks a slowed host."""
     is_slowed: bool = False
@@ -62,20 +64,36 @@ class Hosts:
         self.ends_at = ends_at
         self._longest_wait_s = longest_wait_s
         self._lock = threading.Lock()
-        self._hosts: defaultdict[str, _Host] = defaultdict(lambda: _Host(threading.BoundedSemaphore(num_connections)))
+        self._hosts: defaultdict[str, _Host] = defaultdict(lambda: _Host(num_connections))
 
-    @contextmanager
-    def visit(self, name: str) -> Iterator[str | None]:
-        """Hold one of the host's connections; yields the reason why it must not be asked now, or None."""
+    def visit(self, name: str) -> "_Visit":
+        """Hold one of the host's connections; enters with the reason why it must not be asked now, or None."""
+        return _Visit(self, name)
+
+    def _take(self, name: str) -> _Host:
+        """Take one of a host's connections; wait until there is one."""
         with self._lock:
             host = self._hosts[name]
-        with host.slots, host.turn if host.is_slowed else nullcontext():
-            while True:
-                obstacle, seconds = self._obstacle(host)
-                if obstacle is not None or seconds <= 0:
-                    break
-                time.sleep(seconds)
-            yield obstacle
+            while host.num_free == 0:
+                if host.freed is None:
+                    host.freed = threading.Condition(self._lock)
+                host.freed.wait()
+            host.num_free -= 1
+            return host
+
+    def _give_back(self, host: _Host) -> None:
+        with self._lock:
+            host.num_free += 1
+            if host.freed is not None:
+                host.freed.notify()
+
+    def _wait(self, host: _Host) -> str | None:
+        """Wait until a host may be asked; return the reason where it must not be asked at all now, or None."""
+        while True:
+            obstacle, seconds = self._obstacle(host)
+            if obstacle is not None or seconds <= 0:
+                return obstacle
+            time.sleep(seconds)
 
     def _obstacle(self, host: _Host) -> tuple[str | None, float]:
         """Return why a host must not be asked, or how many seconds it must be left alone before."""
@@ -133,6 +151,30 @@ class Hosts:
         """Return for how many seconds the host wants to be left alone."""
         with self._lock:
             return max(0.0, self._hosts[name].silent_until - time.monotonic())
+
+
+class _Visit:
+    """One connection to a host, held until the block ends."""
+
+    def __init__(self, hosts: Hosts, name: str) -> None:
+        self._hosts, self._name = hosts, name
+        self._has_turn = False
+
+    def __enter__(self) -> str | None:
+        self._host = self._hosts._take(self._name)
+        try:
+            if self._host.is_slowed:
+                self._host.turn.acquire()
+                self._has_turn = True
+            return self._hosts._wait(self._host)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._has_turn:
+            self._host.turn.release()
+        self._hosts._give_back(self._host)
 
 
 def retry_after_s(text: str | None, limit_s: float) -> float | None:

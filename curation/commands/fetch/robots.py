@@ -24,13 +24,14 @@ class RobotsRules:
         names = agents(settings)
         self._agents = tuple(name for name in names if name in named) or names[:1]
         self._crawling = Protego.parse(text)
-        self._usage = Protego.parse(_usage_as_crawling(text, settings))
+        speaks_of_usage = any(map(USAGE.match, text.splitlines()))
+        self._usage = Protego.parse(_usage_as_crawling(text, settings)) if speaks_of_usage else None
 
     def forbid(self, url: str) -> str | None:
         """Return the kind of rule that keeps us from a URL, or None; our own groups count before that for all."""
         for kind, rules in (("disallow", self._crawling), ("content-usage", self._usage)):
             for agent in self._agents:
-                if not rules.can_fetch(url, agent):
+                if rules is not None and not rules.can_fetch(url, agent):
                     return f"{kind} for {agent}"
         return None
 

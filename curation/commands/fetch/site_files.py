@@ -2,16 +2,17 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from curation.commands.fetch.http import Answer, read_url
+from curation.commands.fetch.kept import Kept
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.fetch.politeness import HOST_BACKOFF, HOST_UNREACHABLE, PART_DEADLINE, Hosts
-from curation.dataset.urls import ascii_host
+from curation.dataset.urls import ascii_host, host_of
 from curation.recipe.settings import FetchSettings
 
 MAX_BYTES = 4 << 20
@@ -47,7 +48,18 @@ class Kind:
     unreachable: str
     """Reason where the site answers, but not with one that could be read: all of it is forbidden then."""
     parse: Callable[[str], Rules]
-    """What reads its text; that of an empty one forbids nothing."""
+    """What reads its text."""
+
+
+class _NoRules:
+    """What a file that is not there says."""
+
+    def forbid(self, _: str) -> str | None:
+        """Forbid nothing."""
+        return None
+
+
+NO_RULES = _NoRules()
 
 
 @dataclass
@@ -60,12 +72,16 @@ class _Site:
 class SiteFiles:
     """Which pictures the files of one kind leave to us; all threads share it."""
 
-    def __init__(self, kind: Kind, settings: FetchSettings, hosts: Hosts, *, allow_loopback: bool = False) -> None:
+    def __init__(
+        self, kind: Kind, settings: FetchSettings, hosts: Hosts, kept: Kept, *, allow_loopback: bool = False
+    ) -> None:
         """Read nothing yet."""
         redirects = max(MIN_REDIRECTS, settings.max_redirects)
         own = settings.model_copy(update={"max_bytes": MAX_BYTES, "max_redirects": redirects})
         self._kind = kind
-        self._read: Reader = lambda url: read_url(url, own, hosts, allow_loopback=allow_loopback, heeds_opt_outs=False)
+        self._read: Reader = lambda url: read_url(
+            url, own, hosts, allow_loopback=allow_loopback, heeds_opt_outs=False, kept=kept
+        )
         self._lock = threading.Lock()
         self._sites: defaultdict[str, _Site] = defaultdict(_Site)
 
@@ -74,24 +90,34 @@ class SiteFiles:
         address = _site_of(url) + self._kind.path
         with self._lock:
             site = self._sites[address]
+        if site.rules is None and (closed := self._closed(address, site)) is not None:
+            return closed
+        value = None if site.rules is None else site.rules.forbid(url)
+        if value is None:
+            return None
+        opt_out = OptOut(self._kind.where, value, address)
+        return Answer(reason="opted_out", message=f"{address}: {value}", opt_out=opt_out)
+
+    def _closed(self, address: str, site: _Site) -> Answer | None:
+        """Read a site's file, once; return why nothing of the site may be asked for, or None."""
         with site.lock:
             if site.rules is None and site.failure is None:
                 answer = self._read(address)
                 if answer.reason in NOT_NOW:
                     return Answer(reason=answer.reason, message=f"{address}: {answer.message}")
                 site.rules, site.failure = self._judged(address, answer)
-        if site.rules is None:
             return site.failure
-        value = site.rules.forbid(url)
-        if value is None:
-            return None
-        opt_out = OptOut(self._kind.where, value, address)
-        return Answer(reason="opted_out", message=f"{address}: {value}", opt_out=opt_out)
 
     def begin_pass(self) -> None:
         """Let every file that could not be read be asked for once more."""
         with self._lock:
             for address in [address for address, site in self._sites.items() if site.failure is not None]:
+                del self._sites[address]
+
+    def forget(self, hosts: Set[str]) -> None:
+        """Let the files of some hosts be asked for once more."""
+        with self._lock:
+            for address in [address for address in self._sites if host_of(address) in hosts]:
                 del self._sites[address]
 
     def _judged(self, address: str, answer: Answer) -> tuple[Rules | None, Answer | None]:
@@ -102,7 +128,7 @@ class SiteFiles:
             return self._kind.parse(text), None
         is_absent = reason.startswith("http_4") and reason not in PASSING
         if is_absent or reason in ("empty_body", "redirect_loop"):
-            return self._kind.parse(""), None
+            return NO_RULES, None
         reason = reason if reason in NO_WAY and answer.status is None else self._kind.unreachable
         return None, Answer(reason=reason, message=f"{address}: {answer.message}")
 

@@ -7,8 +7,6 @@ redirect, nor a name that resolves anew, nor an unusual way to write an IP addre
 import ipaddress
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -35,19 +33,22 @@ _guard = _Guard()
 _installed = threading.Lock()
 
 
-@contextmanager
-def guarded(*, allow_loopback: bool = False) -> Iterator[None]:
+class guarded:  # noqa: N801  a block, as those of contextlib
     """Refuse every connection of this thread to an address that is not public, until the block ends.
 
     `allow_loopback` lets 127.0.0.0/8 and ::1 pass: for tests and the demo, whose web server runs on this machine.
     """
-    _install()
-    before = _guard.is_on, _guard.allow_loopback
-    _guard.is_on, _guard.allow_loopback = True, allow_loopback
-    try:
-        yield
-    finally:
-        _guard.is_on, _guard.allow_loopback = before
+
+    def __init__(self, *, allow_loopback: bool = False) -> None:
+        self._allow_loopback = allow_loopback
+
+    def __enter__(self) -> None:
+        _install()
+        self._before = _guard.is_on, _guard.allow_loopback
+        _guard.is_on, _guard.allow_loopback = True, self._allow_loopback
+
+    def __exit__(self, *_: object) -> None:
+        _guard.is_on, _guard.allow_loopback = self._before
 
 
 def require_allowed(host: str, *, allow_loopback: bool) -> None:
@@ -57,11 +58,16 @@ def require_allowed(host: str, *, allow_loopback: bool) -> None:
         BlockedAddressError: it is not public (nor an allowed loopback), or no numeric address at all.
     """
     try:
-        address = ipaddress.ip_address(host)
+        address = _numeric(host)
     except ValueError:
         raise BlockedAddressError(f"{host!r} is not a numeric address") from None
     if not (is_public(address) or (allow_loopback and address.is_loopback)):
         raise BlockedAddressError(f"{host} is not a public address")
+
+
+@lru_cache(maxsize=4096)
+def _numeric(host: str) -> IPAddress:
+    return ipaddress.ip_address(host)
 
 
 @lru_cache(maxsize=4096)  # every address is checked before it is connected to, and again where it is

@@ -70,7 +70,7 @@ NUM_LOOKED_AT, MAX_LOOKED_AT_BYTES = 16, 4 << 20
 """Pictures, and bytes of them, that go into the cell at a time; fewer where the next would pass neither."""
 ROBOTS_WAIVER = "robots_waiver"
 """Stands among the manifest's facts on safety only where robots.txt was waived."""
-OUTSIDE_DIGEST = {"num_threads", "num_host_connections", "max_unreachable_fraction"}
+OUTSIDE_DIGEST = {"engine", "num_threads", "num_host_connections", "max_unreachable_fraction"}
 UNREACHABLE = frozenset({"dns", "connection", "timeout", HOST_UNREACHABLE})
 """Reasons that a broken way to the net would give for every row."""
 NUM_ROWS_TO_TELL = 100
@@ -303,7 +303,7 @@ def fetch_part(job: FetchJob) -> ShardReport:
         return report
     work_id = _work_id(lists, job)
     part = _read_part(job)
-    warm_up()
+    warm_up(job.settings)
     if job.guards.isolate:
         CELL.look((), job.limits, job.guards)
     started = time.time()  # only now: imports, and the start of a child, are no part's own time
@@ -389,7 +389,7 @@ def _write_shard(
             "measurement_keys": "{}",
             "code_version": FETCH.output_since,
         }
-        return shard.commit(LEDGER_SCHEMA, footer, lambda: _run_facts(downloads, started, looked.found))
+        return shard.commit(LEDGER_SCHEMA, footer, lambda: _run_facts(job, downloads, started, looked.found))
 
 
 def _seen(
@@ -409,10 +409,13 @@ def _seen(
             batch, num_pictures, num_bytes = [], 0, 0
 
 
-def _run_facts(downloads: Downloads, started: float, quarantined: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _run_facts(
+    job: FetchJob, downloads: Downloads, started: float, quarantined: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
     messages = Counter(outcome.message for outcome in downloads.outcomes if outcome.message is not None)
     return {
         **whereabouts(started),
+        "engine": job.settings.engine,
         "asked": downloads.num_asked,
         "seconds_waiting": downloads.seconds_waiting,
         "quarantined": list(quarantined),

@@ -46,10 +46,17 @@ class HostileServer:
     is_closing: threading.Event = field(default_factory=threading.Event)
     requests: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    """When each connection was opened."""
 
     def url(self, path: str) -> str:
         """Return the URL of a path."""
         return f"http://127.0.0.1:{self.port}{path}"
+
+
+def stays(body: bytes, *headers: str) -> bytes:
+    """A whole response with status 200 that leaves its connection open."""
+    lines = "\r\n".join(("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *headers, "", ""))
+    return lines.encode("latin-1") + body
 
 
 def ok(body: bytes, *headers: str, length: int | None = None) -> bytes:
@@ -63,28 +70,36 @@ def answer(status: str, *headers: str) -> bytes:
 
 
 @contextmanager
-def hostile(scripts: Mapping[str, Script]) -> Iterator[HostileServer]:
-    """Serve scripts by path on 127.0.0.1; a reservation that no script speaks of is not there, and not counted."""
+def hostile(scripts: Mapping[str, Script], *, keeps: bool = False) -> Iterator[HostileServer]:
+    """Serve scripts by path on 127.0.0.1; a reservation that no script speaks of is not there, and not counted.
+
+    A server that `keeps` its connections answers one request after another, until a script raises OSError.
+    """
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             state.times.append(time.monotonic())
             with contextlib.suppress(OSError):
-                self._answer()
+                while self._answer() and keeps:
+                    pass
 
-        def _answer(self) -> None:
+        def _answer(self) -> bool:
             lines = []
             while (line := self.rfile.readline(8192)).strip():
                 lines.append(line.decode("latin-1").strip())
             path = lines[0].split(" ")[1] if lines else ""
+            if keeps and not lines:
+                return False
             if path == TDMREP.path and path not in scripts:
                 self.wfile.write(answer("404 Not Found", "Content-Length: 0"))
-                return
+                return False
             state.requests.append("\n".join(lines))
             scripts[path.partition("?")[0]](Connection(state, self.wfile, "\n".join(lines)))
+            return True
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
+        daemon_threads = keeps  # one that waits for a further request is not waited for
         request_queue_size = 128
 
         def handle_error(self, request: Any, client_address: Any) -> None:

@@ -15,6 +15,7 @@ from curation.recipe.settings import FetchSettings
 from tests.curation.commands.fetch.hostile import Connection, HostileServer, Script, answer, hostile, ok
 
 PICTURE = bytes(range(256)) * 8
+ENGINES = ("direct", "img2dataset")
 ABSENT: Script = lambda connection: connection.send(answer("404 Not Found", "Content-Length: 0"))  # noqa: E731
 SETTINGS = FetchSettings(
     timeout_s=0.5, deadline_s=30.0, num_retries=1, retry_wait_s=0.01, max_retry_after_s=0.8, num_threads=8
@@ -48,17 +49,20 @@ def reasons(outcomes: Mapping[str, UrlOutcome]) -> Counter[str | None]:
     return Counter(outcome.reason for outcome in outcomes.values())
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
 @pytest.mark.parametrize("first", [True, False], ids=["refused first", "refused last"])
 def test_one_tenant_that_is_refused_costs_the_others_of_its_host_nothing(
-    tmp_path: Path, status: str, first: bool
+    tmp_path: Path, status: str, first: bool, engine: str
 ) -> None:
+    settings = SETTINGS.model_copy(update={"engine": engine})
+
     def busy(connection: Connection) -> None:
         connection.send(answer(status, "Retry-After: 1", "Content-Length: 0"))
 
     bad: dict[str, Script] = {f"/bad/{n}.jpg": busy for n in range(4)}
     good: dict[str, Script] = {f"/good/{n}.jpg": serves for n in range(40)}
-    with fetched(bad | good if first else good | bad, tmp_path / "part") as (outcomes, asked, _):
+    with fetched(bad | good if first else good | bad, tmp_path / "part", settings) as (outcomes, asked, _):
         assert reasons({path: outcomes[path] for path in good}) == {None: 40}
         assert None not in reasons({path: outcomes[path] for path in bad})
         assert all(asked[path] == 1 for path in good)
@@ -109,8 +113,9 @@ def test_dead_addresses_do_not_take_the_living_ones_of_their_host_along(tmp_path
         assert reasons({path: outcomes[path] for path in living}) == {None: 24}
 
 
-def test_a_part_has_an_end_and_what_was_not_asked_for_says_so(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"part_deadline_s": 0.3, "num_host_connections": 1})
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_part_has_an_end_and_what_was_not_asked_for_says_so(tmp_path: Path, engine: str) -> None:
+    settings = SETTINGS.model_copy(update={"part_deadline_s": 0.3, "num_host_connections": 1, "engine": engine})
 
     def slow(connection: Connection) -> None:
         connection.wait(0.1)
@@ -142,12 +147,14 @@ TEXTS: Mapping[str, tuple[str, dict[str, str | None]]] = {
 }
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", TEXTS)
-def test_robots_txt_is_heeded_and_asked_for_once(tmp_path: Path, name: str) -> None:
+def test_robots_txt_is_heeded_and_asked_for_once(tmp_path: Path, name: str, engine: str) -> None:
     text, expected = TEXTS[name]
+    settings = SETTINGS.model_copy(update={"engine": engine})
     scripts: dict[str, Script] = dict.fromkeys([*expected, *(f"/more/{n}.jpg" for n in range(3))], serves)
     robots: Script = lambda connection: connection.send(ok(text.encode()))  # noqa: E731
-    with fetched(scripts, tmp_path / "part", robots=robots) as (outcomes, asked, server):
+    with fetched(scripts, tmp_path / "part", settings, robots) as (outcomes, asked, server):
         assert {path: outcomes[path].reason for path in expected} == expected
         assert asked["/robots.txt"] == 1
         for path, reason in expected.items():
@@ -262,20 +269,26 @@ def test_where_a_redirect_leads_its_own_robots_txt_counts(tmp_path: Path) -> Non
         assert [request.split(" ")[1] for request in other.requests] == ["/robots.txt"]
 
 
-def test_a_disk_that_takes_no_more_stops_the_part_and_blames_no_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_disk_that_takes_no_more_stops_the_part_and_blames_no_host(tmp_path: Path, engine: str) -> None:
+    settings = SETTINGS.model_copy(update={"engine": engine})
     large: Script = lambda connection: connection.send(ok(bytes(2 << 20)))  # noqa: E731
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "pass-0").symlink_to("/nowhere")
-    with pytest.raises(OSError, match="pass-0"), fetched({"/a.jpg": large}, tmp_path / "part"):
+    with pytest.raises(OSError, match="pass-0"), fetched({"/a.jpg": large}, tmp_path / "part", settings):
         raise AssertionError("nothing can have arrived")
 
 
-def test_a_disk_that_fills_up_while_pictures_arrive_stops_the_part_and_blames_no_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_disk_that_fills_up_while_pictures_arrive_stops_the_part_and_blames_no_host(
+    tmp_path: Path, engine: str
+) -> None:
+    settings = SETTINGS.model_copy(update={"engine": engine})
     arrives: Script = lambda connection: connection.send(ok(bytes(1_000_000)))  # noqa: E731
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large"), fetched({"/a.jpg": arrives}, tmp_path / "part"):
+        with pytest.raises(OSError, match="File too large"), fetched({"/a.jpg": arrives}, tmp_path / "part", settings):
             raise AssertionError("nothing can have arrived")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

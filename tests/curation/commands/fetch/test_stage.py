@@ -1,4 +1,4 @@
-"""Fetching: the real img2dataset against a real server; every row of the selection has its outcome, byte for byte."""
+"""Fetching: a real downloader against a real server; every row of the selection has its outcome, byte for byte."""
 
 import json
 import socket
