@@ -1,6 +1,9 @@
 """Which stages lie in a folder: a run holds one folder per stage; a stage's own folder stands for itself."""
 
+import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,16 +87,30 @@ def _stage_name(folder: Path) -> str:
 
 
 def names_in(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of every file below a folder, by its path within it, in order."""
+    """Return the size in bytes of every file below a folder, by its path within it, in order.
+
+    A file that goes while the folder is walked, as a heartbeat's temporary one does, is none.
+    """
     if is_local(folder):
-        sizes = {
-            path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
-        }
+        sizes = {Path(path).relative_to(folder).as_posix(): size for path, size in _sizes_below(str(folder))}
     else:
         files, root = filesystem(folder)
         prefix = root.rstrip("/") + "/"
         sizes = {name.removeprefix(prefix): int(facts["size"]) for name, facts in files.find(root, detail=True).items()}
     return dict(sorted(sizes.items()))
+
+
+def _sizes_below(folder: str) -> Iterator[tuple[str, int]]:
+    """Yield every file below a local folder and its size; links to folders are not followed."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes_below(entry.path)
+                continue
+            with suppress(FileNotFoundError):  # gone since, or a link that leads nowhere
+                found = entry.stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield entry.path, found.st_size
 
 
 def done_records(folder: Path) -> Iterator[ShardReport]:

@@ -130,10 +130,10 @@ def holder_of(folder: Path) -> Holder | None:
 
 
 def _age_s(path: Path) -> float | None:
-    if is_local(path):
-        return max(0.0, time.time() - path.stat().st_mtime)
-    files, name = filesystem(path)
     try:
+        if is_local(path):
+            return max(0.0, time.time() - path.stat().st_mtime)
+        files, name = filesystem(path)
         return max(0.0, time.time() - float(files.modified(name).timestamp()))
     except (NotImplementedError, OSError, AttributeError):
         return None

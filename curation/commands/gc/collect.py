@@ -128,7 +128,11 @@ def _named(folder: Path) -> set[str]:
 
 
 def _age_s(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
+    """Return how old a file is, seconds; 0 for one that has gone meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _is_own(stage: str, name: str, path: Path, shards: Container[str]) -> bool:
@@ -213,5 +217,5 @@ def _abandoned(dry_run: bool) -> list[Removal]:
 
 def _remove_if_empty(folder: Path) -> None:
     """Remove a folder in which no file is left."""
-    if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+    if folder.is_dir() and not names_in(folder):
         remove_folder(folder)
