@@ -4,6 +4,8 @@ Results go to stdout, talk goes to stderr. The commands stand in `curation/comma
 they import stages when they are called, so that `--help` and a typo in a recipe answer at once.
 """
 
+import curation.command_line  # noqa: F401, I001  first, so that Ctrl-C ends what loads the rest
+
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -12,7 +14,7 @@ import typer
 
 from curation.command_line import afterwards, catalogues, fleet, labels, look, publishing, seeing, stages, tools
 from curation.command_line.options import asked
-from curation.interrupts import command_typed, heed_sigterm, said_of_interrupt
+from curation.interrupts import command_typed, heed_ends, said_of_interrupt
 from curation.printable import joined, printable, say, talk, told_bug
 from facemakeup import commands as trainer
 
@@ -138,7 +140,7 @@ def _root(
 def main() -> None:
     """Run the command line; every error on purpose becomes one message and its own exit code."""
     talk()
-    is_terminated = heed_sigterm()
+    is_terminated = heed_ends()
     try:
         code = app(standalone_mode=False)
     except KeyboardInterrupt:

@@ -50,6 +50,22 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came."""
 
 
+def end_at_once() -> None:
+    """Let Ctrl-C end this process without a word while its commands are loaded: nothing has begun that could be told.
+
+    Only where the process is our program; one that was told to ignore Ctrl-C goes on doing so.
+    """
+    if command_typed() is not None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def heed_ends() -> Callable[[], bool]:
+    """Raise KeyboardInterrupt for Ctrl-C from here on, and `Terminated` for SIGTERM, as `heed_sigterm` says."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return heed_sigterm()
+
+
 def heed_sigterm() -> Callable[[], bool]:
     """Raise `Terminated` in the main thread where SIGTERM comes, and return what says whether it came.
 
