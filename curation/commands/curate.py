@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from curation.measure.columns import CAPTIONS, ledger_footer, ledger_row, ledger
 from curation.measure.filter_set import measurement_keys, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
-from curation.run.costs import PROFILE, profile, whereabouts
+from curation.run.costs import PEAK_BYTES, PROFILE, profile, whereabouts
 from curation.run.derived import homes_of, register_at
 from curation.run.folders import done_records
 from curation.run.runner import OnOutcome, Spread, run_all, silent, tally_of
@@ -58,6 +59,7 @@ from curation.run.sources import (
 from curation.run.tally import Tally
 from curation.run.target import Facts, claimed, finish, finished
 from curation.sandbox.in_flight import intent_path
+from curation.sandbox.parent import CELL
 from curation.sandbox.quarantine import quarantine
 from curation.storage.lease import Lease
 from curation.storage.paths import folders_of, location, named, read_ahead
@@ -272,7 +274,13 @@ def _write_shard(job: CurateJob, source: Path, source_sha256: str, began: tuple[
             {"quarantined": quarantined.found} | ({OPTED_OUT: reserved} if reserved else {}) | skipped
         )
         found |= {ORIGIN: str(job.origin), TARGET: str(job.target)} if job.origin is not None else {}
-        return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found)
+        return shard.commit(schema, footer, lambda: run_facts(*began, recipe, spent) | found | {PEAK_BYTES: _peaks()})
+
+
+def _peaks() -> dict[str, int]:
+    """Return the most memory that this process and its cell have held so far, bytes."""
+    peaks = {"worker": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, "cell": CELL.peak_bytes}
+    return {process: peak for process, peak in peaks.items() if peak is not None}
 
 
 def _reserved(examined: Examined) -> list[dict[str, str]]:

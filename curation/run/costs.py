@@ -14,6 +14,8 @@ from curation.run.folders import done_records
 
 PROFILE = "profile"
 """Where a done record holds it, among what may differ between equal runs."""
+PEAK_BYTES = "peak_bytes"
+"""Where it holds the most memory that processes have held until then, by what each is."""
 CALLS = "calls"
 """Where that of a shard that was decided again holds how often it called each filter."""
 OTHER = "other"

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from curation.dataset.manifest import ShardReport
 from curation.errors import StorageError
-from curation.run.costs import PROFILE
+from curation.run.costs import PEAK_BYTES, PROFILE
 from curation.run.runner import Outcome
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,9 @@ METRICS: Mapping[str, MetricKind] = MappingProxyType(
         "facecaptionhq_quarantined": MetricKind("counter", "Pictures that could not be measured.", ("reason",)),
         "facecaptionhq_measured": MetricKind("counter", "Pictures that a step has looked at.", ("step",)),
         "facecaptionhq_cpu_seconds": MetricKind("counter", "CPU seconds of each step.", ("step",)),
+        "facecaptionhq_peak_bytes": MetricKind(
+            "gauge", "Most memory of the last shard's worker and cell.", ("process",)
+        ),
         "facecaptionhq_shards_expected": MetricKind("gauge", "Shards that there are to do."),
         "facecaptionhq_up": MetricKind("gauge", "1 while the stage runs and holds its folder, then 0."),
     }
@@ -74,6 +77,8 @@ def measurements(outcome: Outcome, *, is_new: bool) -> Iterator[Measurement]:
     yield "facecaptionhq_asked_again", {}, sum(outcome.run.get("asked", ())[1:])
     for found in outcome.run.get("quarantined", ()):
         yield "facecaptionhq_quarantined", {"reason": found["reason"]}, 1
+    for process, peak in outcome.run.get(PEAK_BYTES, {}).items():
+        yield "facecaptionhq_peak_bytes", {"process": process}, peak
     for step, (number, seconds) in outcome.run.get(PROFILE, {}).items():
         yield "facecaptionhq_measured", {"step": step}, number
         yield "facecaptionhq_cpu_seconds", {"step": step}, max(0.0, seconds)

@@ -181,6 +181,15 @@ class Cell:
             curate.max_measure_mib, kept_mib, math.ceil(kept_mib / RENEWED_AT) + 1,
         )  # fmt: skip
 
+    @property
+    def peak_bytes(self) -> int | None:
+        """Most memory that the child has held so far; None where there is no child, or the kernel does not say."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+        except OSError:
+            return None
+        return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), None)
+
     def _num_bytes(self) -> int:
         """Address space of the child, which is what its limit counts; 0 where it is dead."""
         try:

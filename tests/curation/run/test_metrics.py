@@ -48,6 +48,7 @@ def test_the_textfile_counts_what_a_run_did_and_no_shard_twice(tmp_path: Path) -
     assert told["facecaptionhq_bytes_total", "curate"] == num_bytes
     assert told["facecaptionhq_shard_seconds_count", "curate"] == 2
     assert told["facecaptionhq_measured_total", "colour", "curate"] == 12
+    assert told["facecaptionhq_peak_bytes", "curate", "worker"] > 1 << 20
     assert list(tmp_path.glob("curate.prom*")) == [file]
     with pytest.raises(StorageError, match=r"none.x\.prom: metrics cannot be written"):  # noqa: SIM117
         with progress("curate", metrics=tmp_path / "none" / "x.prom"):

@@ -106,7 +106,9 @@ def test_poison_is_quarantined_by_name_and_its_neighbours_complete_with_any_numb
 def test_the_done_record_says_what_befell_whom(tmp_path: Path) -> None:
     poisoned_shard(tmp_path / "in", "00000", [0, RAISE, SEGFAULT])
     curate(tmp_path / "in", tmp_path / "out", poison_recipe(tmp_path), ALONE)
-    raised, crashed = read_report(tmp_path / "out" / "00000_stats.json").run["quarantined"]
+    run = read_report(tmp_path / "out" / "00000_stats.json").run
+    assert all(1 << 24 < run["peak_bytes"][process] < 1 << 33 for process in ("worker", "cell"))
+    raised, crashed = run["quarantined"]
     uids = read_ledger(tmp_path / "out" / "00000.parquet")["uid"].to_pylist()
     assert raised == {
         "uid": uids[1], "reason": "measure_failed", "message": "ValueError: this detector does not like that picture",
