@@ -12,6 +12,8 @@ from facemakeup.evaluation.panel import COMPAT_FACE, FACE, Feature, Kind, Panel
 
 NO_PROMPT = "no_prompt"
 NOT_MEASURED = "not_measured"
+MIN_OF_DISTANCE = 4
+"""Pictures, and references, below which no distance between sets is told."""
 FRECHET_MIXED5 = Metric("Frechet distance of mixed5", 0.0, float("inf"), "lower")
 KID_MIXED5 = Metric("KID of mixed5", float("-inf"), float("inf"), "lower")
 
@@ -154,7 +156,12 @@ def _distances(
 ) -> Columns:
     there = [(p.identity, row) for p in pictures if not isinstance(row := vector(p.generated, key), Failure)]
     real = [row for m in background.references.values() if not isinstance(row := vector(m, key), Failure)]
-    if len(there) < 4 or len(real) < 4:
+    metrics = {f"{distance.name}{suffix}": distance} | ({discrepancy.name: discrepancy} if variant == "std" else {})
+    if min(len(there), len(real)) < MIN_OF_DISTANCE:
+        why = f"{len(there)} pictures and {len(real)} references; a distance takes {MIN_OF_DISTANCE} of each"
+        failures = {"too_few": len(there), "no_features": len(pictures) - len(there)}
+        for name, metric in metrics.items():
+            yield name, Score(metric, variant, None, None, 0, 0, {r: n for r, n in failures.items() if n}, {}, (why,))
         return
     who, ours, theirs = [name for name, _ in there], np.stack([row for _, row in there]), np.stack(real)
     num_failed = len(pictures) - len(there)

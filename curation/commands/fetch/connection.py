@@ -31,7 +31,7 @@ class StaleError(Exception):
         """What the connection ended with, where that was a response: a new one ends with the same."""
 
 
-class Origin(NamedTuple):
+class WebOrigin(NamedTuple):
     """What a connection belongs to: it carries requests for nothing else."""
 
     scheme: str
@@ -48,7 +48,7 @@ class Origin(NamedTuple):
 class Connection:
     """An open connection."""
 
-    def __init__(self, origin: Origin, wire: Wire) -> None:
+    def __init__(self, origin: WebOrigin, wire: Wire) -> None:
         """Take over an open wire."""
         self.origin = origin
         self.idle_since = 0.0
@@ -86,7 +86,7 @@ class Connection:
         self._wire.close()
 
 
-def resolved(origin: Origin) -> Addresses:
+def resolved(origin: WebOrigin) -> Addresses:
     """Ask for the addresses of an origin, once.
 
     Raises:
@@ -99,7 +99,7 @@ def resolved(origin: Origin) -> Addresses:
 
 
 def connected(
-    origin: Origin, addresses: Addresses, settings: FetchSettings, deadline: float, *, allow_loopback: bool
+    origin: WebOrigin, addresses: Addresses, settings: FetchSettings, deadline: float, *, allow_loopback: bool
 ) -> Connection:
     """Check every address, and take the first that answers; what connects is what was checked.
 

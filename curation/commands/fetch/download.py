@@ -6,7 +6,7 @@ outcome. What may succeed later is asked for again in a later pass.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -171,14 +171,22 @@ def _run_pass(urls: Sequence[str], rows: Sequence[int], web: _Web, downloads: Do
     downloads.seconds_waiting += max(0.0, time.monotonic() - started - sum(seconds) / web.settings.num_threads)
     web.kept.settle()
     turned_noisy = web.kept.noisy - noisy
+    in_doubt = {place for place, names in visited.items() if not turned_noisy.isdisjoint(names)}
+    _settle(rows, bodies, answers, in_doubt, downloads)
+    return bodies
+
+
+def _settle(
+    rows: Sequence[int], bodies: Bodies, answers: Mapping[int, Answer], in_doubt: Container[int], downloads: Downloads
+) -> None:
+    """Account for the rows of a pass; whose host sent more than it was asked for is asked for all over again."""
     for place, row in enumerate(rows):
-        if not turned_noisy.isdisjoint(visited.get(place, ())):
+        if place in in_doubt:
             downloads.outcomes[row] = UrlOutcome(None, LOST, NOISY)
             continue
         arrival = bodies.arrivals.get(place)
         outcome = account(arrival, answers.get(place, Answer()))
         downloads.settle(row, outcome, bodies, None if arrival is None else arrival.place)
-    return bodies
 
 
 def warm_up(settings: FetchSettings) -> None:

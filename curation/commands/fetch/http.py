@@ -18,7 +18,7 @@ from typing import IO
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from curation.commands.fetch.body import SpoolError, receive
-from curation.commands.fetch.connection import Connection, Origin, StaleError
+from curation.commands.fetch.connection import Connection, StaleError, WebOrigin
 from curation.commands.fetch.kept import Kept
 from curation.commands.fetch.opt_outs import OptOut, header_opt_out, is_opted_out
 from curation.commands.fetch.politeness import Hosts, retry_after_s
@@ -189,7 +189,7 @@ class _Reading:
         started = time.monotonic()
         deadline = min(started + self._left_s, self._hosts.ends_at)
         scheme = parts.scheme.lower()
-        origin = Origin(scheme, host, parts.port or DEFAULT_PORTS[scheme])
+        origin = WebOrigin(scheme, host, parts.port or DEFAULT_PORTS[scheme])
         try:
             target = _sent(parts.path or "/") + (f"?{_sent(parts.query)}" if parts.query else "")
             if (kept := self._kept.take(known_as, origin)) is None:
@@ -201,11 +201,11 @@ class _Reading:
         finally:
             self._left_s -= time.monotonic() - started
 
-    def _opened(self, origin: Origin, deadline: float) -> Connection:
+    def _opened(self, origin: WebOrigin, deadline: float) -> Connection:
         return self._kept.open(origin, self._settings, deadline, allow_loopback=self._allow_loopback)
 
     def _asked_anew(
-        self, stale: StaleError, origin: Origin, url: str, target: str, known_as: str, deadline: float
+        self, stale: StaleError, origin: WebOrigin, url: str, target: str, known_as: str, deadline: float
     ) -> Answer:
         """Ask on a new connection what a kept one has not answered, or with its last response.
 

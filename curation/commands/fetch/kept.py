@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from curation.commands.fetch.connection import Addresses, Connection, Origin, connected, resolved
+from curation.commands.fetch.connection import Addresses, Connection, WebOrigin, connected, resolved
 from curation.recipe.settings import FetchSettings
 
 IDLE_S = 4.0
@@ -39,11 +39,11 @@ class Kept:
         self._idle: dict[Connection, str] = {}
         """The host's name of each, the one that lies idle longest first."""
         self._of: dict[str, list[Connection]] = {}
-        self._addresses: dict[Origin, tuple[float, Addresses]] = {}
+        self._addresses: dict[WebOrigin, tuple[float, Addresses]] = {}
         self.noisy: set[str] = set()
         """Names of hosts that sent more than they were asked for; their connections are not kept."""
 
-    def take(self, name: str, origin: Origin) -> Connection | None:
+    def take(self, name: str, origin: WebOrigin) -> Connection | None:
         """Return an idle connection to an origin, or None; others of its host are closed then."""
         while (found := self._pop(name, origin)) is not None:
             is_young = time.monotonic() - found.idle_since <= IDLE_S
@@ -65,7 +65,7 @@ class Kept:
         self._let_go(leaving)
         return None
 
-    def open(self, origin: Origin, settings: FetchSettings, deadline: float, *, allow_loopback: bool) -> Connection:
+    def open(self, origin: WebOrigin, settings: FetchSettings, deadline: float, *, allow_loopback: bool) -> Connection:
         """Return a new connection.
 
         Raises:
@@ -105,7 +105,7 @@ class Kept:
             self.noisy.add(name)
         return heard is None
 
-    def _resolved(self, origin: Origin) -> Addresses:
+    def _resolved(self, origin: WebOrigin) -> Addresses:
         now = time.monotonic()
         until, addresses = self._addresses.get(origin, (0.0, []))
         if now >= until:
@@ -113,7 +113,7 @@ class Kept:
             self._addresses[origin] = now + RESOLVED_S, addresses
         return addresses
 
-    def _pop(self, name: str, origin: Origin) -> Connection | None:
+    def _pop(self, name: str, origin: WebOrigin) -> Connection | None:
         """Take out the last that was used of a host, one of the origin before all others."""
         with self._lock:
             idle = self._of.get(name)
@@ -145,7 +145,7 @@ class Kept:
             del self._of[name]
 
 
-def _last_of(origin: Origin, idle: list[Connection]) -> int:
+def _last_of(origin: WebOrigin, idle: list[Connection]) -> int:
     return next((n for n in range(len(idle) - 1, -1, -1) if idle[n].origin == origin), -1)
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from facemakeup.evaluation.estimate import number_people
+from facemakeup.evaluation.columns import MAKERS, Background, JudgedPicture
+from facemakeup.evaluation.estimate import Failure, number_people
 from facemakeup.evaluation.frechet import fid, frechet_distance
 from facemakeup.evaluation.kernel import discrepancy_of_people, kid, squared_discrepancy
+from facemakeup.evaluation.panel import Panel
 
 
 def sets(num: int, other: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,3 +103,14 @@ def test_enough_pictures_need_no_warning() -> None:
 def test_features_that_give_no_distance_are_refused(rows: np.ndarray) -> None:
     with pytest.raises(ValueError, match="finite features"):
         frechet_distance(rows, np.zeros((4, 3)))
+
+
+def test_too_few_pictures_for_a_distance_are_told_in_its_column() -> None:
+    measured = {"inception/std": np.zeros(8), "inception/compat": np.zeros(8)}
+    pictures = [JudgedPicture(f"person {n}", "", measured, measured, Failure("no_other_photo")) for n in range(3)]
+    background = Background({f"photo {n}": measured for n in range(5)}, {}, {})
+    cells = dict(MAKERS["fid_inception"](pictures, background, Panel()))
+    assert cells.keys() == {"FID", "KID", "FID (compat)"}
+    for score in cells.values():
+        assert (score.value, score.failures) == (None, {"too_few": 3})
+        assert score.warnings == ("3 pictures and 5 references; a distance takes 4 of each",)
