@@ -1,5 +1,6 @@
 """Which stages lie in a folder: a run holds one folder per stage; a stage's own folder stands for itself."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -107,10 +108,19 @@ def _sizes_below(folder: str) -> Iterator[tuple[str, int]]:
             if entry.is_dir(follow_symlinks=False):
                 yield from _sizes_below(entry.path)
                 continue
-            with suppress(FileNotFoundError):  # gone since, or a link that leads nowhere
-                found = entry.stat()
-                if stat.S_ISREG(found.st_mode):
-                    yield entry.path, found.st_size
+            found = _found(entry)
+            if found is not None and stat.S_ISREG(found.st_mode):
+                yield entry.path, found.st_size
+
+
+def _found(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    """Return what lies there; None where it has gone since, or is a link that leads nowhere or round and round."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
 
 
 def done_records(folder: Path) -> Iterator[ShardReport]:

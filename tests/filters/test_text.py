@@ -157,7 +157,7 @@ def test_a_damaged_export_is_made_anew_and_comes_out_the_same(tmp_path: Path, mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     anew = text.build(text.Measure(canvas_side=320), "cpu")
     assert anew.measure([solid((0, 0, 0), 64, 64)])[0].polygons == ()
-    assert sorted(file.name for file in folder.iterdir()) == [whole.name, "lock"]
+    assert sorted(file.name for file in folder.iterdir()) == [whole.name, "lock", "optimised"]
     assert (folder / whole.name).read_bytes() == whole.read_bytes()
 
 

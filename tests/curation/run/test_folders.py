@@ -41,6 +41,7 @@ def test_sizes_are_told_by_path_in_order_and_links_to_folders_are_not_followed(t
     (folder / "linked.txt").symlink_to(folder / "a.txt")
     (folder / "nowhere").symlink_to(tmp_path / "nothing")
     (folder / "out").symlink_to(tmp_path)
+    (folder / "loop").symlink_to(folder / "loop")
     os.mkfifo(folder / "pipe")
     assert names_in(folder) == {"a.txt": 1, "b/1.txt": 2, "linked.txt": 1}
     assert names_in(tmp_path / "nothing") == {}
