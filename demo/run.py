@@ -3,6 +3,7 @@
 import argparse
 import csv
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run_demo(chosen.out, chosen.workers)
     except KeyboardInterrupt:
-        console.print("\ndemo: interrupted; what is committed stays, and the same command goes on", style="bold red")
+        console.print(
+            "\ndemo: interrupted; what is committed stays, and the demo, called again, goes on there", style="bold red"
+        )
         return EXIT_TERMINATED if is_terminated() else EXIT_INTERRUPTED
     except DemoError as error:
         console.print(f"\ndemo: {error}", style="bold red", markup=False)
@@ -77,6 +80,7 @@ def run_demo(out: Path, num_workers: int) -> None:
             corpus = build(out / "corpus", server.base_url)
         rows = f"{corpus.num_facecaption_rows} FaceCaption rows, {corpus.num_laion_rows} LAION rows"
         console.print(f"{corpus.num_offers} URLs, {rows}, served at {server.base_url}")
+        console.print("Both tables hold rows that the other lacks and rows that are damaged, as those of the web do.")
         run_stages(corpus, run, num_workers)
     manifests = {stage: read_manifest(run / stage, stage) for stage in STAGES}
     _heading("what became of every image")
@@ -117,7 +121,7 @@ def run_stages(corpus: Corpus, run: Path, num_workers: int) -> None:
             ("rank", corpus.facecaption, corpus.laion, run / "rank", *recipe),
         ),
         (
-            "fetch: img2dataset from a real web server",
+            "fetch: every picture from a real web server",
             ("fetch", run / "rank", run / "fetch", *recipe, *workers, *OWN_SERVER),
         ),
         ("curate: measure, judge, remember", ("curate", run / "fetch", run / "curate", *recipe, *workers)),
@@ -210,7 +214,7 @@ def _facecaptionhq(arguments: list[str]) -> None:
     command = Path(sys.executable).parent / "facecaptionhq"
     if not command.is_file():
         raise DemoError(f"{command} is missing; run `make setup` first")
-    console.print(f"$ facecaptionhq {' '.join(arguments)}", style="dim", markup=False)
+    console.print(f"$ {shlex.join(['facecaptionhq', *arguments])}", style="dim", markup=False)
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     code = run_command([str(command), *arguments], environment)
     if code != 0:

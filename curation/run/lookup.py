@@ -147,11 +147,11 @@ def _that_may_have(
 
 
 def keys_at(path: str) -> Iterator[tuple[str, ...]]:
-    """Yield the keys that a file may have in a source, by its path from every folder on, with and without suffix."""
+    """Yield the keys that a file may have in a source, by its path from every folder on, with suffix first."""
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for start in range(len(parts)):
         name = "/".join(parts[start:])
-        keys = {name, split_name(name)[0], picture_stem(name)} - {""}
+        keys = [key for key in (name, split_name(name)[0], picture_stem(name)) if key]
         yield tuple(dict.fromkeys((*keys, *map(fitting_key, keys))))
 
 
