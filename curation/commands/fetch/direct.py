@@ -24,12 +24,9 @@ def directly(urls: Sequence[str], bodies: Bodies, folder: Path, settings: FetchS
 
     def work() -> None:
         try:
-            while left:
-                place, url = left.popleft()
-                answer = ask(place, url)
-                bodies.store(place, answer.stream, answer.reason)
-        except IndexError:  # another thread took the last
-            return
+            while (taken := _next(left)) is not None:
+                answer = ask(*taken)
+                bodies.store(taken[0], answer.stream, answer.reason)
         except BaseException as problem:  # noqa: BLE001  told to whoever waits
             problems.append(problem)
             left.clear()
@@ -45,3 +42,10 @@ def directly(urls: Sequence[str], bodies: Bodies, folder: Path, settings: FetchS
         left.clear()
     if problems:
         raise problems[0]
+
+
+def _next(left: deque[tuple[int, str]]) -> tuple[int, str] | None:
+    try:
+        return left.popleft()
+    except IndexError:  # another thread took the last
+        return None

@@ -29,8 +29,7 @@ class Wire:
             TimeoutError: it was not taken within some seconds.
             OSError: the other side hung up.
         """
-        if seconds != self._patience_s:
-            self._wait_at_most(seconds)
+        self._wait_at_most(seconds)
         try:
             self._socket.sendall(data)
         except BlockingIOError:
@@ -43,8 +42,7 @@ class Wire:
             TimeoutError: nothing came within some seconds.
             OSError: the connection broke.
         """
-        if seconds != self._patience_s:
-            self._wait_at_most(seconds)
+        self._wait_at_most(seconds)
         try:
             return self._socket.recv(num_bytes)
         except BlockingIOError:
@@ -59,8 +57,7 @@ class Wire:
         """
         if self._is_tls:
             return self.receive(num_bytes, seconds)
-        if self._patience_s != GATHER_S:
-            self._wait_at_most(GATHER_S)
+        self._wait_at_most(GATHER_S)
         try:
             return self._socket.recv(num_bytes, socket.MSG_WAITALL)
         except BlockingIOError:
@@ -85,6 +82,8 @@ class Wire:
 
     def _wait_at_most(self, seconds: float) -> None:
         """Bound every later wait; without TLS by the kernel, which saves a call of the system for each of them."""
+        if seconds == self._patience_s:
+            return
         self._patience_s, seconds = seconds, max(seconds, SHORTEST_S)
         if self._is_tls:
             self._socket.settimeout(seconds)

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from curation.commands.fetch.bodies import Bodies
+from curation.commands.fetch.direct import directly
 from curation.commands.fetch.download import download
 from curation.commands.fetch.stage import fetch_work
 from curation.recipe.settings import FetchSettings
@@ -182,3 +184,11 @@ def test_which_engine_downloads_is_no_part_of_what_a_folder_is(tmp_path: Path) -
     recipes = [recipe_from(tmp_path, RECIPE.format(engine=engine)) for engine in ENGINES]
     works = {fetch_work("selection", recipe.file.fetch, recipe.file.decode, {}) for recipe in recipes}
     assert len(works) == 1
+
+
+def test_an_index_error_of_whoever_asks_is_told_and_not_taken_for_the_end_of_the_urls(tmp_path: Path) -> None:
+    def ask(place: int, url: str) -> Any:
+        raise IndexError(url)
+
+    with pytest.raises(IndexError, match="http"):
+        directly(["http://a.org/1", "http://a.org/2"], Bodies(tmp_path / "bodies"), tmp_path, FetchSettings(), ask)
