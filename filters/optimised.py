@@ -4,17 +4,14 @@ For CRAFT that is a third of a second of CPU, five times what loading takes. An 
 of processor and one version of onnxruntime, so both stand in its name, which ends in its own sha256.
 """
 
-import fcntl
 import hashlib
 import logging
-import os
 import re
-import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filters.weights import sha256_of
+from filters.own_digest import made_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +41,7 @@ def optimised(path: str, options: "Options") -> "tuple[str, SessionOptions]":
     known = hashlib.sha256(f"{file.stem} {onnxruntime.__version__} {_processor()}".encode()).hexdigest()
     stem = f"{file.name.partition('-')[0]}-{known[:NUM_NAME_DIGITS]}-"
     try:
-        kept = _kept(path, options(), file.parent / FOLDER, stem)
+        kept = made_once(file.parent / FOLDER, stem, partial(_optimise, path, options()))
     except Exception as error:  # noqa: BLE001  no room, no right, or a network at fault, which loading it says
         log.info("%s: its optimised graph cannot be kept: %s", path, error)
         return path, chosen
@@ -52,24 +49,12 @@ def optimised(path: str, options: "Options") -> "tuple[str, SessionOptions]":
     return str(kept), chosen
 
 
-def _kept(path: str, options: "SessionOptions", folder: Path, stem: str) -> Path:
-    """Return the optimised graph in the user's cache, making it first where it is not there whole."""
+def _optimise(path: str, options: "SessionOptions", fresh: Path) -> None:
+    """Write the optimised graph of a network."""
     import onnxruntime
 
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for file in sorted(folder.glob(f"{stem}*.onnx")):
-            if sha256_of(file) == file.stem.removeprefix(stem):
-                return file
-            file.unlink()
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            fresh = Path(scratch) / "fresh.onnx"
-            options.optimized_model_filepath = str(fresh)
-            onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            with fresh.open("rb") as written:
-                os.fsync(written.fileno())
-            return fresh.replace(folder / f"{stem}{sha256_of(fresh)}.onnx")
+    options.optimized_model_filepath = str(fresh)
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 @cache

@@ -1,18 +1,17 @@
 """Networks in the form in which they run: exported from torch files, or rewritten, once per machine."""
 
-import hashlib
 import importlib
 import importlib.metadata
 import os
 import subprocess
 import sys
-import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, cast
 
 from filters.base import WeightsFile
-from filters.weights import WeightsError, cache_folder, sha256_of
+from filters.own_digest import made_once
+from filters.weights import WeightsError, cache_folder
 
 _CHILD = "from filters.detectors.export import main; main()"
 
@@ -38,27 +37,15 @@ def exports_folder() -> Path:
 def exported(weights: WeightsFile, network: str) -> Path:
     """Return the network as an ONNX file in the user's cache, exporting it first where it is not there whole.
 
-    The exporter is `filters.detectors.<network>_export`. The file's name ends in its own sha256, so whatever is damaged
-    is noticed and exported anew. Torch is imported by a child process alone; processes that ask at the same time wait
-    for the first.
+    The exporter is `filters.detectors.<network>_export`. Torch is imported by a child process alone.
 
     Raises:
         WeightsError: the export failed; the message says why.
     """
-    import fcntl
-
-    folder = exports_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     torch_version = _torch_version()
     version = _exporter(network).EXPORTER_VERSION
     stem = f"{network}-{weights.sha256[:16]}-v{version}-torch{torch_version}-"
-    with (folder / "lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for file in sorted(folder.glob(f"{stem}*.onnx")):
-            if sha256_of(file) == file.stem.removeprefix(stem):
-                return file
-            file.unlink()
-        return _export(weights, network, folder, stem)
+    return made_once(exports_folder(), stem, partial(_export, weights, network))
 
 
 @cache
@@ -76,22 +63,16 @@ def _exporter(network: str) -> Exporter:
     return cast("Exporter", importlib.import_module(f"filters.detectors.{network}_export"))
 
 
-def _export(weights: WeightsFile, network: str, folder: Path, stem: str) -> Path:
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fresh = Path(scratch) / "fresh.onnx"
-        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _CHILD, network, weights.path, str(fresh)],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-        if done.returncode != 0 or not fresh.is_file():
-            why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
-            raise WeightsError(f"`{weights.name}` ({weights.path}) cannot be exported to ONNX: {why}")
-        with fresh.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        return fresh.replace(folder / f"{stem}{digest}.onnx")
+def _export(weights: WeightsFile, network: str, fresh: Path) -> None:
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _CHILD, network, weights.path, str(fresh)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode != 0 or not fresh.is_file():
+        why = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or f"exit status {done.returncode}"
+        raise WeightsError(f"`{weights.name}` ({weights.path}) cannot be exported to ONNX: {why}")
