@@ -51,6 +51,9 @@ METRICS: Mapping[str, MetricKind] = MappingProxyType(
             "gauge", "Most memory of the last shard's worker and cell.", ("process",)
         ),
         "facecaptionhq_shards_expected": MetricKind("gauge", "Shards that there are to do."),
+        "facecaptionhq_lease": MetricKind(
+            "gauge", "Number of the lease that is held; one more with each run that takes the folder."
+        ),
         "facecaptionhq_up": MetricKind("gauge", "1 while the stage runs and holds its folder, then 0."),
     }
 )
@@ -191,9 +194,10 @@ class Watched:
         """Count into these sinks."""
         self._stage, self._sinks = stage, sinks
 
-    def expect(self, num_outcomes: int) -> None:
-        """Take the number of shards that there are to do."""
-        self._tell([("facecaptionhq_shards_expected", {}, num_outcomes)])
+    def expect(self, num_outcomes: int, lease: int | None = None) -> None:
+        """Take the number of shards that there are to do, and that of the lease."""
+        held: list[Measurement] = [] if lease is None else [("facecaptionhq_lease", {}, lease)]
+        self._tell([*held, ("facecaptionhq_shards_expected", {}, num_outcomes)])
 
     def count(self, outcome: Outcome, *, is_new: bool) -> None:
         """Count one outcome."""

@@ -95,10 +95,10 @@ class Told:
         """When the first pictures were seen to be done: the time, the shards (in parts) and the pictures until then."""
         self.task = bar.add_task(f"{stage}: shards {done}", total=None, rest="")
 
-    def expect(self, num_outcomes: int) -> None:
-        """Take the number of shards that there are to do."""
+    def expect(self, num_outcomes: int, lease: int | None = None) -> None:
+        """Take the number of shards that there are to do, and that of the lease."""
         self.total, self.start = num_outcomes, time.monotonic()
-        self.watched.expect(num_outcomes)
+        self.watched.expect(num_outcomes, lease)
         self.bar.update(self.task, total=num_outcomes)
 
     def __call__(self, outcome: Outcome) -> None:

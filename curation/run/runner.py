@@ -83,8 +83,8 @@ class Jobs(Protocol[J_co]):
 class Expecting(Protocol):
     """An `OnOutcome` that wants to know first how many outcomes will come."""
 
-    def expect(self, num_outcomes: int) -> None:
-        """Take the number."""
+    def expect(self, num_outcomes: int, lease: int | None = None) -> None:
+        """Take the number, and that of the lease which the stage holds, where it holds one."""
         ...
 
     @property
@@ -150,7 +150,7 @@ def run_all(
     if lease is not None:
         expect(lease, len(jobs))
     if isinstance(on_outcome, Expecting):
-        on_outcome.expect(len(jobs))
+        on_outcome.expect(len(jobs), None if lease is None else lease.number)
     reports = [done(job) for job in jobs]
     left = _Left(jobs, [report is not None for report in reports])
     outcomes: list[Outcome] = []

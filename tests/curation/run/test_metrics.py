@@ -43,6 +43,7 @@ def test_the_textfile_counts_what_a_run_did_and_no_shard_twice(tmp_path: Path) -
     assert sum(rejected.values()) == sum(v for k, v in told.items() if k[0] == "facecaptionhq_rejected_total"), counted
     assert told["facecaptionhq_shards_total", "committed", "curate"] == 2
     assert told["facecaptionhq_shards_total", "curate", "failed"] == 1
+    assert told["facecaptionhq_lease", "curate"] == 1
     assert (told["facecaptionhq_shards_expected", "curate"], told["facecaptionhq_up", "curate"]) == (3, 0)
     num_bytes = sum(record.num_bytes for shard in manifest.shards for record in shard.files.values())
     assert told["facecaptionhq_bytes_total", "curate"] == num_bytes
