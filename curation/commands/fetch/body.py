@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from curation.commands.fetch.heads import length_in
 from curation.commands.fetch.response import CHUNK_BYTES, RefusedError, Response, UsualResponse
 from curation.recipe.settings import FetchSettings
 
@@ -94,10 +95,10 @@ def _promised(response: Response) -> int | None:
     lengths = {part.strip() for value in headers.get_all("content-length") for part in value.split(",")}
     if not lengths:
         return None
-    (length, *others) = lengths
-    if others or not (length.isascii() and length.isdecimal()):
+    length = length_in(next(iter(lengths)))
+    if length is None or len(lengths) > 1:
         raise RefusedError("bad_answer", f"content-length {sorted(lengths)}: contradictory, or no number")
-    return int(length)
+    return length
 
 
 def _decoder(encoding: str, max_bytes: int) -> "_Plain":

@@ -13,6 +13,10 @@ FIELD = re.compile(r"^([0-9A-Za-z!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff
 """A line of a usual head (RFC 9112, 5), which `email.parser` reads the same way."""
 
 
+MAX_LENGTH_DIGITS = 18
+"""Of a body's length; nobody has more."""
+
+
 class Headers:
     """Fields of a response by their names in lower case, each with its values in order."""
 
@@ -40,6 +44,13 @@ class Headers:
     def get_all(self, name: str) -> Sequence[str]:
         """Return all values of a field, named in lower case."""
         return self._values.get(name, ())
+
+
+def length_in(text: str) -> int | None:
+    """Return the number that a `Content-Length` is; None where it is none."""
+    digits = text.strip()
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_LENGTH_DIGITS
+    return int(digits) if is_number else None
 
 
 def read_headers(file: IO[bytes]) -> Headers:

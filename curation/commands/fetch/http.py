@@ -51,6 +51,7 @@ KEPT_HEADERS = frozenset(
 )
 """Response headers that the ledger keeps: the evidence for an opt-out, and what names a version of a picture."""
 MAX_HEADER_CHARACTERS = 1000
+MAX_MESSAGE_CHARACTERS = 300
 URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 PLAIN = re.compile(r"[A-Za-z0-9/._-]*")
 """What is sent as it is."""
@@ -121,11 +122,15 @@ def read_url(
                     return replace(answer, reason="redirect_loop", message="redirects to itself")
         return replace(answer, reason="redirect_loop", message=f"more than {settings.max_redirects} redirects")
     except RefusedError as refusal:
-        return replace(answer, reason=refusal.reason, message=str(refusal))
+        return replace(answer, reason=refusal.reason, message=_short(str(refusal)))
     except SpoolError:
         raise
     except Exception as error:  # noqa: BLE001  whatever a stranger's URL or server provokes is a reason
-        return replace(answer, reason=_reason_of(error), message=f"{type(error).__name__}: {error}"[:300])
+        return replace(answer, reason=_reason_of(error), message=_short(f"{type(error).__name__}: {error}"))
+
+
+def _short(message: str) -> str:
+    return message[:MAX_MESSAGE_CHARACTERS]
 
 
 def _reason_of(error: Exception) -> str:
@@ -273,17 +278,17 @@ class _Reading:
         if self._heeds_opt_outs and (found := header_opt_out(response.headers, self._settings)) is not None:
             where, value = found
             opt_out = OptOut(where, value[:MAX_HEADER_CHARACTERS], url)
-            return replace(seen, reason="opted_out", message=f"{where}: {value}"[:300], opt_out=opt_out)
+            return replace(seen, reason="opted_out", message=_short(f"{where}: {value}"), opt_out=opt_out)
         if status in REDIRECTS:
             return seen
         if not 200 <= status < 300:
             reason = "http_5xx" if status >= 500 else f"http_{status}"
-            return Answer(reason=reason, message=response.reason, status=status, headers=headers)
+            return Answer(reason=reason, message=_short(response.reason), status=status, headers=headers)
         try:
             stream = receive(response, self._settings, self._folder)
             return Answer(stream, status=status, headers=headers)
         except RefusedError as refusal:
-            return replace(seen, reason=refusal.reason, message=str(refusal))
+            return replace(seen, reason=refusal.reason, message=_short(str(refusal)))
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ import re
 import time
 from typing import Any, Protocol
 
-from curation.commands.fetch.heads import Headers, read_headers, usual
+from curation.commands.fetch.heads import Headers, length_in, read_headers, usual
 from curation.commands.fetch.wire import Wire
 from curation.recipe.settings import FetchSettings
 
@@ -79,7 +79,7 @@ def _only_length(status: int, headers: Headers) -> int | None:
     lengths = headers.get_all("content-length")
     if len(lengths) != 1 or "transfer-encoding" in headers or status in WITHOUT_BODY:
         return None
-    return int(lengths[0]) if lengths[0].isascii() and lengths[0].isdecimal() else None
+    return length_in(lengths[0])
 
 
 class UsualResponse:
@@ -167,7 +167,7 @@ class AnyResponse(http.client.HTTPResponse):
         self.reason, self.headers, self.will_close = reason.strip(), read_headers(self.fp), True
         self.chunked = (self.headers.get("transfer-encoding") or "").lower() == "chunked"
         self.chunk_left = None
-        self.length = None if self.chunked else _number(self.headers.get("content-length"))
+        self.length = None if self.chunked else length_in(self.headers.get("content-length") or "")
         if self.status in WITHOUT_BODY:
             self.length = 0
         self._stays = version == "HTTP/1.1" and self.chunked and _has_no_other_end(self.status, self.headers)
@@ -217,10 +217,6 @@ def _has_no_other_end(status: int, headers: Headers) -> bool:
 
 def _closes(headers: Headers) -> bool:
     return "close" in ",".join(headers.get_all("connection")).lower()
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.strip().isdecimal() else None
 
 
 class Patient:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from curation.commands.fetch.http import Answer, is_opted_out, read_url
+from curation.commands.fetch.http import MAX_MESSAGE_CHARACTERS, Answer, is_opted_out, read_url
 from curation.commands.fetch.opt_outs import OptOut
 from curation.commands.fetch.politeness import NUM_SERVED, Hosts, interleaved, retry_after_s
 from curation.dataset.urls import host_of
@@ -89,6 +89,7 @@ SCRIPTS: dict[str, tuple[Callable[[Connection], None], str | None]] = {
     "/two-lengths-in-one": (sends(answer("200 OK", "Content-Length: 100, 2048") + PICTURE), "bad_answer"),
     "/one-length-twice": (sends(ok(PICTURE, "Content-Length: 2048")), None),
     "/no-number": (sends(answer("200 OK", "Content-Length: many") + PICTURE), "bad_answer"),
+    "/endless-number": (sends(answer("200 OK", f"Content-Length: {'9' * 5000}") + PICTURE), "bad_answer"),
     "/negative": (sends(answer("200 OK", "Content-Length: -1") + PICTURE), "bad_answer"),
     "/chunks-and-length": (
         sends(
@@ -165,6 +166,7 @@ def test_every_answer_ends_in_time_with_a_body_or_its_reason(path: str, server: 
     seen = read(server.url(path))
     assert time.monotonic() - started < SETTINGS.deadline_s + SLACK_S
     assert seen.reason == SCRIPTS[path][1], seen
+    assert len(seen.message or "") <= MAX_MESSAGE_CHARACTERS
     assert seen.body == (PICTURE if seen.reason is None else None)
 
 
