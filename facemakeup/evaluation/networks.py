@@ -18,6 +18,12 @@ from filters.weights import sha256_of
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 POOLER_SEED = 0
+CLIP_SIZES = frozenset({151_277_313, 149_620_737, 427_616_513, 427_944_193})
+"""Parameters of OpenAI's ViT-B/32, B/16, L/14 and L/14 at 336 px, as transformers counts them."""
+DINO_SIZES = frozenset({21_665_664, 21_670_272, 85_798_656, 85_807_872})
+"""Parameters of DINO's ViT-S/16, S/8, B/16 and B/8, without a pooling layer."""
+VLM_SIZES = frozenset({8_291_375_616})
+"""Parameters of Qwen2-VL-7B."""
 
 
 class NetworkSource(Settings):
@@ -69,6 +75,7 @@ class ClipNetwork:
         folder, self.facts = fetch(place)
         self._prepare = Preprocessing.load(folder)
         self._network = settle(_loaded(CLIPModel, folder), torch_device(device))
+        self.num_parameters = _num_parameters(self._network)
         self._tokenizer = _loaded(AutoTokenizer, folder)
 
     def picture(self, rgb: RgbImage) -> dict[str, Floats]:
@@ -101,6 +108,7 @@ class DinoNetwork:
         folder, self.facts = fetch(place)
         self._prepare = Preprocessing.load(folder)
         self._network = settle(_loaded(ViTModel, folder, add_pooling_layer=False), torch_device(device))
+        self.num_parameters = _num_parameters(self._network)
         width = self._network.config.hidden_size
         draw = torch.Generator().manual_seed(POOLER_SEED)
         self._pooler = (torch.randn(width, width, generator=draw) * self._network.config.initializer_range).to(
@@ -127,6 +135,7 @@ class VisionLanguageModel:
         folder, self.facts = fetch(place)
         self._processor = _loaded(AutoProcessor, folder)
         self._network = settle(_loaded(AutoModelForImageTextToText, folder, dtype="auto"), torch_device(device))
+        self.num_parameters = _num_parameters(self._network)
 
     def reply(self, rgb: RgbImage, is_greedy: bool, seed: int) -> str:
         """Return what it says; `compat` samples as its generation config has it, from a seed, `std` is greedy."""
@@ -142,6 +151,10 @@ class VisionLanguageModel:
             torch.manual_seed(seed)
             tokens = self._network.generate(**given, max_new_tokens=MAX_NEW_TOKENS, **options)
         return str(self._processor.batch_decode(tokens[:, given["input_ids"].shape[1] :], skip_special_tokens=True)[0])
+
+
+def _num_parameters(network: Any) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _from_hub(place: NetworkSource) -> Path:

@@ -9,7 +9,14 @@ from curation.errors import SafetyError, UsageError
 from facemakeup.evaluation import stand_ins
 from facemakeup.evaluation.estimate import Failure, Floats
 from facemakeup.evaluation.generators.checkpoints import CheckpointSource, fetch_file
-from facemakeup.evaluation.networks import ClipNetwork, DinoNetwork, VisionLanguageModel
+from facemakeup.evaluation.networks import (
+    CLIP_SIZES,
+    DINO_SIZES,
+    VLM_SIZES,
+    ClipNetwork,
+    DinoNetwork,
+    VisionLanguageModel,
+)
 from facemakeup.evaluation.seen import FoundFace, Seen
 from facemakeup.evaluation.settings import JudgeSettings
 from facemakeup.evaluation.traits import Traits
@@ -37,7 +44,7 @@ class Judge:
     columns: tuple[str, ...]
     """What is computed from it."""
     facts: Mapping[str, str]
-    """Its sha256, and where it came from."""
+    """Its sha256, and where it came from; where it is not of a published size, its `size`."""
     measure: Measure
 
 
@@ -107,6 +114,16 @@ def _unnamed(key: str, example: str) -> UsageError:
     )
 
 
+def _judge(  # long: the fields of a judge, and what tells its kind
+    name: str, columns: tuple[str, ...], facts: Mapping[str, str], num_parameters: int, published: frozenset[int],
+    measure: Measure,
+) -> Judge:  # fmt: skip
+    """Return a judge: a stand-in where it has another number of parameters than any that was published."""
+    if num_parameters in published:
+        return Judge(name, "real", columns, facts, measure)
+    return Judge(name, "stand-in", columns, {**facts, "size": f"{num_parameters:,} parameters"}, measure)
+
+
 def _add_clip(panel: Panel, settings: JudgeSettings, device: str) -> None:
     columns = ("CLIP-T", "CLIP-I")
     with panel.adding("clip", columns):
@@ -114,7 +131,8 @@ def _add_clip(panel: Panel, settings: JudgeSettings, device: str) -> None:
             raise _unnamed("clip", "openai/clip-vit-base-patch16")
         network = ClipNetwork(settings.clip, device)
         panel.read_text = network.text
-        panel.judges.append(Judge("clip", "real", columns, network.facts, _named("clip", network.picture)))
+        measure = _named("clip", network.picture)
+        panel.judges.append(_judge("clip", columns, network.facts, network.num_parameters, CLIP_SIZES, measure))
 
 
 def _add_dino(panel: Panel, settings: JudgeSettings, device: str) -> None:
@@ -122,7 +140,8 @@ def _add_dino(panel: Panel, settings: JudgeSettings, device: str) -> None:
         if settings.dino is None:
             raise _unnamed("dino", "facebook/dino-vits16")
         network = DinoNetwork(settings.dino, device)
-        panel.judges.append(Judge("dino", "real", ("DINO",), network.facts, _named("dino", network.picture)))
+        measure = _named("dino", network.picture)
+        panel.judges.append(_judge("dino", ("DINO",), network.facts, network.num_parameters, DINO_SIZES, measure))
 
 
 def _add_recogniser(panel: Panel, name: str, has_compat: bool, accept_noncommercial: bool, device: str) -> None:
@@ -221,7 +240,7 @@ def _add_vlm(panel: Panel, settings: JudgeSettings, device: str) -> None:
             replies = {True: "vlm/greedy", False: "vlm/sampled"}
             return {name: network.reply(seen.rgb, is_greedy, seed=0) for is_greedy, name in replies.items()}
 
-        panel.judges.append(Judge("vlm", "real", ("VLM-score",), network.facts, measure))
+        panel.judges.append(_judge("vlm", ("VLM-score",), network.facts, network.num_parameters, VLM_SIZES, measure))
 
 
 def _weights(name: str, place: CheckpointSource | None) -> WeightsFile:

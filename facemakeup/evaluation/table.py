@@ -93,6 +93,11 @@ def notes(table: Table) -> list[str]:
     said = [f"{row.name}: {row.facts['weights']}." for row in table.rows if "NOT" in str(row.facts.get("weights"))]
     said += [f"{cell.column}, {row.name}: {warning}" for row in table.rows for cell in row.cells
             for warning in cell.score.warnings]  # fmt: skip
+    said += [
+        f"{judge.name}: {judge.facts['size']}, NOT a published size: {', '.join(judge.columns)} are of another network."
+        for judge in table.panel.judges
+        if "size" in judge.facts
+    ]
     if table.published is not None:
         said.append(UNNAMED_VERSIONS)
         if table.num_references != table.published.num:
