@@ -49,6 +49,7 @@ def models_add(
     from filters.weights import add
 
     say(add(file, name, sha256).path)
+    say(f"confirmed as `{name}`: recipes and configurations find it by this name", err=True)
 
 
 def models_verify() -> None:

@@ -238,8 +238,8 @@ def _too_few(question: Question, goes: np.ndarray, num_unmeasured: int) -> str:
     more = "label more of them"
     if num_unmeasured:
         more = (
-            f"{num_unmeasured} more are labelled and were not measured, since the cascade ended before: `curate` into "
-            f"a new folder with `--set curate.measure=all` measures all"
+            f"{num_unmeasured} more are labelled and were not measured, since the cascade ended before: `curate` (or "
+            f"`look PHOTOS --out RUN`) into a new folder with `--set curate.measure=all` measures all"
         )
     return (
         f"{goes.sum()} labelled {' or '.join(question.reject)} and {(~goes).sum()} {' or '.join(question.keep)} have "
