@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from curation.run.derived import derived_of
 from curation.storage.lock import LEASE_FOLDER
 from curation.storage.paths import filesystem, is_local, named, resolved
 from curation.storage.publish import TEMP_FOLDER, read_sealed
+from curation.storage.walk import entries_below
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,17 @@ def names_in(folder: Path) -> dict[str, int]:
     A file that goes while the folder is walked, as a heartbeat's temporary one does, is none.
     """
     if is_local(folder):
-        sizes = {Path(path).relative_to(folder).as_posix(): size for path, size in _sizes_below(str(folder))}
+        found = ((entry, _found(entry)) for entry in entries_below(folder))
+        sizes = {
+            Path(entry.path).relative_to(folder).as_posix(): facts.st_size
+            for entry, facts in found
+            if facts is not None and stat.S_ISREG(facts.st_mode)
+        }
     else:
         files, root = filesystem(folder)
         prefix = root.rstrip("/") + "/"
         sizes = {name.removeprefix(prefix): int(facts["size"]) for name, facts in files.find(root, detail=True).items()}
     return dict(sorted(sizes.items()))
-
-
-def _sizes_below(folder: str) -> Iterator[tuple[str, int]]:
-    """Yield every file below a local folder and its size; links to folders are not followed."""
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes_below(entry.path)
-                continue
-            found = _found(entry)
-            if found is not None and stat.S_ISREG(found.st_mode):
-                yield entry.path, found.st_size
 
 
 def _found(entry: "os.DirEntry[str]") -> os.stat_result | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from curation.errors import LeaseError
 from curation.storage.paths import is_local
+from curation.storage.walk import entries_below
 
 LEASE_FOLDER = "_lease"
 LOCK_NAME = "lock"
@@ -53,7 +54,8 @@ def all_alone(folder: Path) -> Iterator[None]:
     Raises:
         LeaseError: others have held one for `TTL_S`.
     """
-    locks = sorted(folder.rglob(f"{LEASE_FOLDER}/{LOCK_NAME}")) if is_local(folder) else ()
+    below = (Path(entry.path) for entry in (entries_below(folder, PermissionError) if is_local(folder) else ()))
+    locks = sorted(path for path in below if (path.parent.name, path.name) == (LEASE_FOLDER, LOCK_NAME))
     with ExitStack() as stack:
         for lock in locks:
             stack.enter_context(alone(lock.parent.parent))

@@ -19,6 +19,7 @@ from curation.errors import ShardError
 from curation.run.derived import CARD, EXPORTED, IMPORTED, OF_ONE_FILE
 from curation.run.folders import names_in
 from curation.storage.paths import is_local, local_copy, resolved
+from curation.storage.walk import entries_below
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".npz", ".7z", ".tgz")
 """Suffixes of files that nothing here looks into."""
@@ -109,9 +110,9 @@ def links_out(folder: Path, reached: Iterable[Path], kind: str = NAMED) -> dict[
         return {}
     inside = [resolved(place) for place in (folder, *reached)]
     links = {
-        path.relative_to(folder).as_posix(): Path(os.path.realpath(path))  # which bears loops
-        for path in sorted(folder.rglob("*"))
-        if path.is_symlink()
+        Path(entry.path).relative_to(folder).as_posix(): Path(os.path.realpath(entry.path))  # which bears loops
+        for entry in sorted(entries_below(folder, PermissionError), key=lambda entry: entry.path)
+        if entry.is_symlink()
     }
     return {name: end for name, end in links.items() if not any(end.is_relative_to(place) for place in inside)}
 

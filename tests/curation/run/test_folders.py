@@ -4,7 +4,9 @@ import os
 import threading
 from pathlib import Path
 
+from curation.commands.forget.copies import links_out
 from curation.run.folders import names_in
+from curation.storage.lock import all_alone
 
 
 def test_files_that_come_and_go_while_a_folder_is_walked_stop_nobody(tmp_path: Path) -> None:
@@ -26,6 +28,10 @@ def test_files_that_come_and_go_while_a_folder_is_walked_stop_nobody(tmp_path: P
     beating.start()
     try:
         walks = [names_in(tmp_path) for _ in range(1500)]
+        for _ in range(1500):
+            assert links_out(tmp_path, ()) == {}
+            with all_alone(tmp_path):
+                pass
     finally:
         is_over.set()
         beating.join()
