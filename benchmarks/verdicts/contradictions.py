@@ -7,7 +7,7 @@ The photos are those of both folders of which `benchmarks.verdicts.kept_evidence
 (after `benchmarks.verdicts.wider`, all that reach `text` in any of its recipes), and all with the labels `--also`.
 Bounds of the screens were looked at on photos labelled `single` and `text` alone, so photos of sources that hold
 neither are told apart: of these nothing was in sight. Beside it stands the whole recipe with and without its screens,
-on all photos, with logits of `drawn` by heads that saw nothing of a photo's source.
+on all photos, with logits of `drawn` by heads that saw nothing of a photo's source (`benchmarks.verdicts.teach`).
 """
 
 import argparse
@@ -52,6 +52,7 @@ class Compared:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask the screens, hold them against the whole, write figures."""
     options = _options(arguments)
+    logits = json.loads((CACHE / "out_of_fold.json").read_text(encoding="ascii"))
     recipe = load_recipe(options.recipe)
     plan = next(plan for plan in recipe.filters if plan.name == FILTER)
     witness = Judge(recipe)
@@ -61,7 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seen.append(compared(witness, photo, plan))
         if number % 50 == 0:
             print(f"{number} photos", file=sys.stderr, flush=True)
-    logits = json.loads((CACHE / "out_of_fold.json").read_text(encoding="ascii"))
     result = figures(seen, photos) | {"whole_recipe": on_and_off(recipe, photos, logits)} | origin(options.recipe)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
