@@ -23,8 +23,10 @@ from curation.printable import counted, say
 DataOption = Annotated[list[str], typer.Option("--data", help="Glob of packed tars, a path or an fsspec address.")]
 BaseOption = Annotated[str | None, typer.Option("--base", help="Another base model than the trained one.")]
 EncoderOption = Annotated[str | None, typer.Option("--image-encoder", help="Another place of it.")]
-DetectorOption = Annotated[str, typer.Option("--detector", help="yolov5-face, centerface or yolov5-face-torch.")]
-WeightsOption = Annotated[str, typer.Option("--weights", help="The detector's weights.")]
+DetectorOption = Annotated[
+    str, typer.Option("--detector", help="yolov5-face, centerface, yolov5-face-torch, a plugin's.")
+]
+WeightsOption = Annotated[str, typer.Option("--weights", help="The detector's weights; '' where it brings its own.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:N.")]
 TermsOption = Annotated[
     bool, typer.Option("--accept-noncommercial", help="Accept the recogniser's terms, where it has such.")

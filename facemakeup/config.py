@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from filters.base import Settings
+from filters.base import Settings, TableSettings
 
 HEAD_WIDTH = 64
 """Width of a head of the resampler; stock diffusers divides by it when it reads an adapter."""
@@ -20,15 +20,19 @@ NUM_TOKENS = 4
 """Face tokens per picture; stock diffusers assumes so many for this kind of adapter."""
 
 
-class Recogniser(Settings):
+class Recogniser(TableSettings):
     """Who turns a face into a vector; two recognisers' vectors have nothing in common, whatever their widths."""
 
+    LATER = frozenset({"brought_by"})
+
     name: str = Field(min_length=1)
-    """Its name in `facemakeup.faces.recognisers.BUILDERS`."""
+    """Its name in `facemakeup.faces.recognisers.BUILDERS`, or that of an entry point `facecaptionhq.recognisers`."""
     width: int = Field(ge=1)
     """Numbers in an identity vector."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """The sha256 of its file of weights, in hex."""
+    brought_by: str | None = None
+    """Distribution and version that bring it, `NAME VERSION`; None for one of ours."""
 
 
 class ModelConfig(Settings):

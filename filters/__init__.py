@@ -7,28 +7,21 @@ distributions name under the entry point `facecaptionhq.filters`.
 
 import logging
 import os
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 
-ENTRY_POINTS = "facecaptionhq.filters"
+from filters.plugins import FILTERS, folders_of, offered
 
 
 def _installed() -> list[str]:
-    """Return the folders of the packages that installed distributions offer; of a top-level package no code runs.
+    """Return the folders of the packages that installed distributions offer.
 
     One that is offered but not there stops nobody who does not ask for its filters, so it is only warned of.
     """
     folders: list[str] = []
-    for point in sorted(entry_points(group=ENTRY_POINTS)):
-        try:
-            spec = find_spec(point.value)
-        except ImportError:
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
+    for one in offered(FILTERS):
+        if not (found := folders_of(one)):
             message = "entry point %s of %s: no package %r is here, so none of its filters; reinstall what offers it"
-            logging.getLogger(__name__).warning(message, point.name, ENTRY_POINTS, point.value)
-            continue
-        folders += spec.submodule_search_locations
+            logging.getLogger(__name__).warning(message, one.name, FILTERS, one.value)
+        folders += found
     return folders
 
 

@@ -190,5 +190,14 @@ class Follower(Protocol):
         ...
 
 
+@runtime_checkable
+class Extended(Protocol):
+    """What a filter defines beside, where other distributions may bring a part of it, such as a detector."""
+
+    def plugins(self, measure: Any) -> tuple[Any, ...]:
+        """Return the `filters.plugins.Plugin`s that it measures with; their versions stand in its measurement key."""
+        ...
+
+
 CONTRACT = ("VERSION", "EVIDENCE", "SCORES", "Measure", "Score", "scores", "weights", "build")
 """The names of `FilterModule`, for a message about a module that lacks one."""

@@ -3,10 +3,11 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from filters import plugins as others
 from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings, TableSettings
 from filters.detectors.base import Face, FaceDetector
 from filters.detectors.framed import Framed
@@ -40,11 +41,23 @@ MEANINGS = {
     ),
 }
 
-_DETECTORS = {
+DETECTORS = {
     "yolov5-face": ("filters.detectors.yolov5_face", "Yolov5Face"),
     "yolov5-face-torch": ("filters.detectors.yolov5_face_torch", "Yolov5FaceTorch"),
     "centerface": ("filters.detectors.centerface", "CenterFace"),
 }
+
+
+def known_detector(name: str) -> str:
+    """Return a name that is a detector's.
+
+    Raises:
+        ValueError: it is none.
+        PluginError: two distributions bring it.
+    """
+    if name not in DETECTORS and others.plugin(others.DETECTORS, name) is None:
+        raise ValueError(f"{name!r} is none; choose one of {', '.join(others.names(others.DETECTORS, DETECTORS))}")
+    return name
 
 
 class Measure(TableSettings):
@@ -52,10 +65,11 @@ class Measure(TableSettings):
 
     LATER = frozenset({"second_look", "dtype"})
 
-    detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
-    """Network and runtime; `yolov5-face-torch` needs the GPL package yolov5-face."""
+    detector: str = "yolov5-face"
+    """Network and runtime: `yolov5-face`, `centerface`, `yolov5-face-torch` (which needs the GPL package yolov5-face),
+    or one that an installed distribution brings under the entry point `facecaptionhq.detectors`."""
     weights: str = "yolov5n-face"
-    """Catalogue name or path of the detector's weights."""
+    """Catalogue name or path of the detector's weights; empty for a detector that brings its own."""
     side: int = Field(default=640, ge=32, le=4096, multiple_of=32)
     """Longer side of what the network sees, pixels."""
     confidence_floor: float = Field(default=0.1, gt=0, lt=1)
@@ -67,6 +81,17 @@ class Measure(TableSettings):
     cut off by its edges; the look with the surest face counts. 0 never looks again."""
     dtype: OnnxDtype = "float32"
     """Arithmetic of the network; float16 is for `yolov5-face` on a GPU."""
+
+    @field_validator("detector")
+    @classmethod
+    def _detector_is_known(cls, name: str) -> str:
+        return known_detector(name)
+
+    @model_validator(mode="after")
+    def _weights_are_named(self) -> Self:
+        if not self.weights and self.detector in DETECTORS:
+            raise ValueError(f"detector {self.detector} needs `weights`, by a name of `facecaptionhq models list`")
+        return self
 
     @model_validator(mode="after")
     def _detector_has_dtype(self) -> Self:
@@ -127,7 +152,13 @@ def counted(evidence: FacesEvidence, score: Score) -> tuple[Face, ...]:
 
 def weights(measure: Measure) -> tuple[str, ...]:
     """Return the detector's weights."""
-    return (measure.weights,)
+    return (measure.weights,) if measure.weights else ()
+
+
+def plugins(measure: Measure) -> tuple[others.Plugin, ...]:
+    """Return who brings the detector, where it is none of ours."""
+    brought = others.plugin(others.DETECTORS, measure.detector, DETECTORS)
+    return () if brought is None else (brought,)
 
 
 def build(measure: Measure, device: str) -> Filter:
@@ -142,16 +173,20 @@ def build(measure: Measure, device: str) -> Filter:
 def _build_detector(measure: Measure, device: str) -> FaceDetector:
     from filters.weights import find_weights
 
-    module_name, class_name = _DETECTORS[measure.detector]
-    dtype: dict[str, Any] = {"dtype": measure.dtype} if measure.detector == "yolov5-face" else {}
-    detector: FaceDetector = getattr(importlib.import_module(module_name), class_name)(
-        find_weights(measure.weights).path,
-        side=measure.side,
-        confidence_floor=measure.confidence_floor,
-        max_iou=measure.nms_iou,
-        device=device,
-        **dtype,
-    )
+    options: dict[str, Any] = {
+        "side": measure.side,
+        "confidence_floor": measure.confidence_floor,
+        "max_iou": measure.nms_iou,
+        "device": device,
+    }
+    path = find_weights(measure.weights).path if measure.weights else None
+    detector: FaceDetector
+    if brought := plugins(measure):
+        detector = brought[0].build(path, **options)
+        return detector
+    module_name, class_name = DETECTORS[measure.detector]
+    options |= {"dtype": measure.dtype} if measure.detector == "yolov5-face" else {}
+    detector = getattr(importlib.import_module(module_name), class_name)(path, **options)
     return detector
 
 

@@ -30,7 +30,7 @@ from curation.images.reservations import reservation_in
 from curation.measure.arrow import to_struct
 from curation.measure.cascade import Entry, Measured
 from curation.measure.columns import CAPTIONS, ledger_footer, ledger_row, ledger_schema
-from curation.measure.filter_set import measurement_keys, weights_of
+from curation.measure.filter_set import measurement_keys, plugins_of, weights_of
 from curation.recipe.judge import Verdict, judge
 from curation.recipe.recipe import Recipe
 from curation.run.costs import PEAK_BYTES, PROFILE, profile, whereabouts
@@ -155,7 +155,9 @@ def curate(  # long: its options, and one line of work
             for (shard, sha), ahead in zip_longest(shards, soon)
         ]
         outcomes = run_all(jobs, curate_shard, _not_more_than_needed(spread, shards), on_outcome, _done_before)
+        brought = {plan.name: sources for plan in recipe.measurers if (sources := plugins_of(plan))}
         extra = {**before, "curate_digest": recipe.curate_digest, **recorded(before, missing)}
+        extra |= {"plugins": brought} if brought else {}
         manifest = finish(target, CURATE, recipe, work_digest, outcomes, Facts(weights=weights, extra=extra), lease)
         if not manifest.failed:
             mark_taken(taken, target)

@@ -7,11 +7,13 @@ from typing import Any
 
 from curation.errors import WeightsError
 from curation.images.decode import IN_DIGESTS
+from curation.recipe.filter_plan import FilterPlan
 from curation.recipe.joint_scores import Known
 from curation.recipe.recipe import Recipe
 from curation.storage.publish import digest
-from filters.base import Filter, RgbImage
+from filters.base import Extended, Filter, RgbImage
 from filters.device.client import served_by
+from filters.plugins import bringer_of
 from filters.weights import find_all, find_weights
 
 
@@ -79,10 +81,18 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
                 "decode": recipe.file.decode.model_dump(mode="json"),
                 "weights": {name: weights[name] for name in needed},
                 **IN_DIGESTS,
+                **({"plugins": brought} if (brought := plugins_of(plan)) else {}),
                 **({"inputs": {name: keys[name] for name in plan.inputs}} if plan.inputs else {}),
             }
         )
     return {plan.name: keys[plan.name] for plan in recipe.measurers}
+
+
+def plugins_of(plan: FilterPlan) -> list[str]:
+    """Return the distributions, with their versions, that bring a filter, or what it measures with; mostly none."""
+    own = bringer_of(getattr(plan.module, "__file__", None))
+    parts = plan.module.plugins(plan.measure) if isinstance(plan.module, Extended) else ()
+    return [brought.source for brought in (*([] if own is None else [own]), *parts)]
 
 
 _LOADED: dict[tuple[str, str], FilterBank] = {}

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 
 from curation.dataset.reasons import OF_STAGES
+from curation.dataset.stages import RANK
 from curation.images.decode import FORMER_REASONS, REASONS
 from curation.measure.cascade import FAULTS, QUARANTINE, UNREADABLE
 from curation.recipe.filter_plan import is_filter
@@ -12,6 +13,7 @@ from curation.recipe.joint_scores import JOINT_SCORES
 from filters.base import Explained, ScoreMeaning
 
 OF_A_SCORE = re.compile(r"(.+)_(low|high|not_finite)")
+OF_OWN_GATE = re.compile(r"own_[a-z0-9_]+")
 OF_HTTP = re.compile(r"http_(\d{3})")
 
 
@@ -22,6 +24,8 @@ def meaning_of(rejected_by: str, reason: str) -> str:
     if rejected_by == QUARANTINE:
         return FAULTS.get(reason, "")
     if rejected_by in OF_STAGES:
+        if rejected_by == RANK.name and OF_OWN_GATE.fullmatch(reason):
+            return "a gate that another distribution brings left it out"
         code = OF_HTTP.fullmatch(reason)
         return OF_STAGES[rejected_by].get(reason, f"its host refused with HTTP {code[1]}" if code else "")
     failed = OF_A_SCORE.fullmatch(reason)

@@ -1,19 +1,21 @@
 """The tables of a recipe, one per stage, kept apart from the stages so that a recipe loads without their libraries."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from filters.base import Settings, TableSettings
 
 
-class GateSettings(Settings):
+class GateSettings(TableSettings):
     """What metadata alone must say of an image before it is downloaded; a gate that is not set lets everything pass.
 
     Where no row at all has a value for a gate, `rank` stops unless there is a waiver. Where some have, a row without
     one passes and is counted; only the gate of safety (`nsfw`, `max_punsafe`) leaves it out, as `nsfw_unknown`.
     The word `NSFW` is left out wherever that gate is set at all, but for `nsfw = []` with `max_punsafe = 1.0`.
     """
+
+    LATER = frozenset({"own"})
 
     min_side_px: int | None = Field(default=None, ge=1)
     """Shorter side as crawled."""
@@ -32,6 +34,9 @@ class GateSettings(Settings):
     """LAION's probability of being unsafe."""
     max_pwatermark: float | None = Field(default=None, ge=0.0, le=1.0)
     """LAION's probability of a watermark."""
+    own: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Gates that installed distributions bring under the entry point `facecaptionhq.gates`, by name, each with its own
+    settings; they are asked after all others."""
 
 
 class RankSettings(Settings):

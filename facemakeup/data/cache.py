@@ -15,7 +15,7 @@ from facemakeup.data.fill import Filler, FillJob, fill_shard
 from facemakeup.data.index import TarIndex, build_index
 from facemakeup.data.shards import ShardStore, find_shards
 from facemakeup.data.takedowns import leave_cards
-from facemakeup.faces.recognisers import find_recogniser
+from facemakeup.faces.recognisers import require_usable
 from facemakeup.faults import FaultLimit, SampleFault, count
 from facemakeup.model.encoders import CacheEncoders
 from facemakeup.train_config import GIB, TrainConfig
@@ -64,7 +64,7 @@ def fill_cache(
         raise UsageError(
             "cache.folder is not set: it says where the sidecar tars go, and where training looks for them"
         )
-    find_recogniser(config.model.recogniser.name, config.faces.accept_noncommercial)
+    require_usable(config.model.recogniser.name, config.faces.accept_noncommercial)
     state = PartialState()
     store = ShardStore(work / "shards", int(config.data.cache_gib * GIB))
     index = build_index(find_shards(patterns), store, work / "scans")

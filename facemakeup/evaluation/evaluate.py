@@ -86,7 +86,7 @@ def _scored(  # long: what the table names
     target: Path,
 ) -> tuple[Table, list[ShownPictures]]:
     finder = settings.faces
-    detector = faces.build(faces.Measure(detector=finder.detector, weights=finder.weights), "cpu")
+    detector = faces.build(finder.measure, "cpu")
     look = _Looker(panel, detector)
     told(f"{len(photos.photos)} photos")
     real = {photo.key: look(photo.path) for photo in photos.photos}

@@ -20,7 +20,7 @@ from facemakeup.evaluation.networks import (
 from facemakeup.evaluation.seen import FoundFace, Seen
 from facemakeup.evaluation.settings import JudgeSettings
 from facemakeup.evaluation.traits import Traits
-from facemakeup.faces.recognisers import BUILDERS, NONCOMMERCIAL, FaceRecogniser, find_recogniser
+from facemakeup.faces.recognisers import NONCOMMERCIAL, FaceRecogniser, build_recogniser
 from facemakeup.faults import SampleFaultError
 from filters.base import FaceCaptionError, WeightsFile
 from filters.weights import MissingWeightsError, catalogue, find_weights, sha256_of, way_to_get
@@ -151,8 +151,7 @@ def _add_recogniser(panel: Panel, name: str, has_compat: bool, accept_noncommerc
                 "for non-commercial research only: `accept_noncommercial = true` under [faces] of the configuration "
                 "accepts its terms"
             )
-        weights = find_recogniser(name, accept_noncommercial)
-        _judge_faces(panel, BUILDERS[name](weights, device), "real", has_compat)
+        _judge_faces(panel, build_recogniser(name, accept_noncommercial, device), "real", has_compat)
 
 
 def _judge_faces(panel: Panel, recogniser: FaceRecogniser, kind: Kind, has_compat: bool) -> None:

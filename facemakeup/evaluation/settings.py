@@ -11,7 +11,7 @@ from facemakeup.evaluation.generators.checkpoints import CheckpointSource
 from facemakeup.evaluation.generators.settings import GeneratorSettings
 from facemakeup.evaluation.networks import NetworkSource
 from facemakeup.evaluation.protocol import ProtocolName
-from facemakeup.faces.recognisers import BUILDERS, DLIB, INSIGHTFACE, MOBILEFACENET
+from facemakeup.faces.recognisers import DLIB, INSIGHTFACE, MOBILEFACENET, recogniser_names
 from facemakeup.inference.generate import FaceFinder
 from filters.base import Settings
 
@@ -77,9 +77,10 @@ class JudgeSettings(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = [name for name in (*self.recognisers, self.compat_recogniser) if name not in BUILDERS]
+        known = recogniser_names()
+        unknown = [name for name in (*self.recognisers, self.compat_recogniser) if name not in known]
         if unknown:
-            raise ValueError(f"recognisers {unknown} are unknown; choose of {', '.join(BUILDERS)}")
+            raise ValueError(f"recognisers {unknown} are unknown; choose of {', '.join(known)}")
         return self
 
 

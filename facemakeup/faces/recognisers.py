@@ -14,6 +14,7 @@ from facemakeup.config import Recogniser
 from facemakeup.faces.align import ARCFACE_SIDE, Floats, Landmarks, align, unit
 from filters.base import FaceCaptionError, RgbImage, WeightsFile
 from filters.loading import onnx_session
+from filters.plugins import RECOGNISERS, Plugin, names, plugin
 from filters.weights import MissingWeightsError, catalogue, find_weights
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,11 @@ class RecogniserError(FaceCaptionError):
 
 
 class FaceRecogniser(Protocol):
-    """Turns a face into a vector."""
+    """Turns a face into a vector.
+
+    An installed distribution brings one by an entry point `facecaptionhq.recognisers` that names what, called with a
+    device ("cpu" or "cuda:N"), returns it; an attribute `TERMS` of what it names is text that users have to accept.
+    """
 
     identity: Recogniser
     """Name, width and sha256 of the weights."""
@@ -131,30 +136,90 @@ def load_recogniser(expected: Recogniser, accept_noncommercial: bool, device: st
     Raises:
         RecogniserError: its name is unknown, its terms are not accepted, or the network is of another width or sha256.
         WeightsError: its weights are not here.
+        PluginError: a distribution brings it, and it cannot be loaded.
     """
-    weights = find_recogniser(expected.name, accept_noncommercial)
-    require_same(expected, expected.model_copy(update={"sha256": weights.sha256}), weights.path)
-    recogniser = BUILDERS[expected.name](weights, device)
-    require_same(expected, recogniser.identity, weights.path)
+    if (brought := _brought(expected.name)) is not None:
+        require_same(expected, expected.model_copy(update={"brought_by": brought.source}), brought.told)
+        recogniser, where = _built_by(brought, accept_noncommercial, device), brought.told
+    else:
+        weights = find_recogniser(expected.name, accept_noncommercial)
+        require_same(expected, expected.model_copy(update={"sha256": weights.sha256}), weights.path)
+        recogniser, where = BUILDERS[expected.name](weights, device), weights.path
+    require_same(expected, recogniser.identity, where)
     return recogniser
 
 
+def build_recogniser(name: str, accept_noncommercial: bool, device: str = "cpu") -> FaceRecogniser:
+    """Return the recogniser of a name, whatever its weights are.
+
+    Raises:
+        RecogniserError: its name is unknown, or its terms are not accepted.
+        WeightsError: its weights are not here.
+        PluginError: a distribution brings it, and it cannot be loaded.
+    """
+    if (brought := _brought(name)) is not None:
+        return _built_by(brought, accept_noncommercial, device)
+    return BUILDERS[name](find_recogniser(name, accept_noncommercial), device)
+
+
+def recogniser_names() -> tuple[str, ...]:
+    """Return the names of all recognisers: those of ours, then those that installed distributions bring."""
+    return names(RECOGNISERS, BUILDERS)
+
+
+def require_usable(name: str, accept_noncommercial: bool) -> None:
+    """Refuse early what `load_recogniser` would refuse: an unknown name, terms that are not accepted, missing weights.
+
+    Raises:
+        RecogniserError, WeightsError, PluginError: see `load_recogniser`.
+    """
+    if (brought := _brought(name)) is not None:
+        _require_accepted(name, _terms_of(brought), accept_noncommercial)
+    else:
+        find_recogniser(name, accept_noncommercial)
+
+
+def _brought(name: str) -> Plugin | None:
+    return plugin(RECOGNISERS, name, BUILDERS)
+
+
+def _built_by(brought: Plugin, accept_noncommercial: bool, device: str) -> FaceRecogniser:
+    """Return a recogniser that a distribution brings, its identity with who that is."""
+    _require_accepted(brought.name, _terms_of(brought), accept_noncommercial)
+    recogniser: FaceRecogniser = brought.build(device)
+    identity = getattr(recogniser, "identity", None)
+    if not isinstance(identity, Recogniser) or identity.name != brought.name:
+        raise brought.fault(f"builds no recogniser of the name {brought.name!r}: its `identity` is {identity!r}")
+    recogniser.identity = identity.model_copy(update={"brought_by": brought.source})
+    return recogniser
+
+
+def _terms_of(brought: Plugin) -> str | None:
+    terms: str | None = getattr(brought.load(), "TERMS", None)
+    return terms
+
+
+def _require_accepted(name: str, terms: str | None, accept_noncommercial: bool) -> None:
+    if terms is None:
+        return
+    if not accept_noncommercial:
+        raise RecogniserError(
+            f"recogniser {name!r}: {terms}. To accept these terms, add `--accept-noncommercial` to "
+            f"`generate`, or, for `cache` and `train`, `accept_noncommercial = true` to [faces] of the configuration"
+        )
+    log.warning("recogniser %s: %s", name, terms)
+
+
 def find_recogniser(name: str, accept_noncommercial: bool) -> WeightsFile:
-    """Return the verified weights of a recogniser.
+    """Return the verified weights of a recogniser of ours.
 
     Raises:
         RecogniserError: its name is unknown, or its terms are not accepted.
         WeightsError: its weights are not here.
     """
     if name not in BUILDERS:
-        raise RecogniserError(f"recogniser {name!r} is unknown; choose one of {', '.join(BUILDERS)}")
-    if name in NONCOMMERCIAL and not accept_noncommercial:
-        raise RecogniserError(
-            f"recogniser {name!r}: {NONCOMMERCIAL_TERMS}. To accept these terms, add `--accept-noncommercial` to "
-            f"`generate`, or, for `cache` and `train`, `accept_noncommercial = true` to [faces] of the configuration"
-        )
-    if name in NONCOMMERCIAL:
-        log.warning("recogniser %s: %s", name, NONCOMMERCIAL_TERMS)
+        raise RecogniserError(f"recogniser {name!r} is unknown; choose one of {', '.join(recogniser_names())}")
+    _require_accepted(name, NONCOMMERCIAL_TERMS if name in NONCOMMERCIAL else None, accept_noncommercial)
     if name in UNCATALOGUED and name not in {entry.name for entry in catalogue()}:
         try:
             return find_weights(name)
@@ -172,7 +237,7 @@ def require_same(expected: Recogniser, found: Recogniser, where: str) -> None:
     Raises:
         RecogniserError: name, width or sha256 differ.
     """
-    for field in ("name", "width", "sha256"):
+    for field in ("name", "brought_by", "width", "sha256"):
         wanted, got = getattr(expected, field), getattr(found, field)
         if wanted != got:
             raise RecogniserError(

@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from curation.errors import UsageError
 from curation.images.decode import UnreadableError, decode
@@ -22,6 +22,7 @@ from facemakeup.inference.marking import mark
 from facemakeup.inference.pipeline import DEFAULT_SIZE, FaceMakeUpPipeline
 from facemakeup.inference.screening import require_decent
 from facemakeup.model.denoise import Sampling, Scales
+from filters import faces
 from filters.base import Filter, RgbImage, Settings
 
 RECORD = "generate.json"
@@ -35,11 +36,22 @@ class FaceFinder(Settings):
         finder = FaceFinder(detector="centerface", weights="centerface")
     """
 
-    detector: Literal["yolov5-face", "centerface", "yolov5-face-torch"] = "yolov5-face"
+    detector: str = "yolov5-face"
+    """Of `filters.faces.Measure`."""
     weights: str = "yolov5n-face"
-    """Catalogue name or path of the detector's weights."""
+    """Catalogue name or path of the detector's weights; empty for a detector that brings its own."""
     accept_noncommercial: bool = False
     """Set by someone who has read the recogniser's terms and accepts them."""
+
+    @field_validator("detector")
+    @classmethod
+    def _detector_is_known(cls, name: str) -> str:
+        return faces.known_detector(name)
+
+    @property
+    def measure(self) -> faces.Measure:
+        """What the filter `faces` is built with."""
+        return faces.Measure(detector=self.detector, weights=self.weights)
 
 
 class DrawRequest(Settings):
@@ -174,21 +186,18 @@ class FaceReader:
         Raises:
             UsageError: it shows none.
         """
-        faces, recogniser = self._loaded()
+        finder, recogniser = self._loaded()
         try:
             crop = self._pipe.model.config.clip_crop
-            return prepare_face(rgb, faces, recogniser, self._pipe.encoders.clip_side, crop)
+            return prepare_face(rgb, finder, recogniser, self._pipe.encoders.clip_side, crop)
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from error
 
     def _loaded(self) -> tuple[Filter, FaceRecogniser]:
-        from filters import faces
-
         if self._parts is None:
-            measure = faces.Measure(detector=self._finder.detector, weights=self._finder.weights)
             expected = self._pipe.model.config.recogniser
             recogniser = load_recogniser(expected, self._finder.accept_noncommercial)
-            self._parts = faces.build(measure, "cpu"), recogniser
+            self._parts = faces.build(self._finder.measure, "cpu"), recogniser
         return self._parts
 
 

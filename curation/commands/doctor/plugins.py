@@ -2,39 +2,61 @@
 
 import os
 import pkgutil
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from types import MappingProxyType
 
-from filters import ENTRY_POINTS
+from filters.faces import DETECTORS as OWN_DETECTORS
+from filters.plugins import DETECTORS, FILTERS, GATES, HASH_MATCHERS, RECOGNISERS, Plugin, folders_of, offered
 
-GROUPS = {ENTRY_POINTS: "filters", "facecaptionhq.hash_matchers": "a matcher of hashes"}
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        FILTERS: "filters",
+        DETECTORS: "a face detector",
+        RECOGNISERS: "a face recogniser",
+        GATES: "a gate of metadata",
+        HASH_MATCHERS: "a matcher of hashes",
+    }
+)
 """Group of entry points -> what one of them offers."""
+OWN: Mapping[str, frozenset[str]] = MappingProxyType({DETECTORS: frozenset(OWN_DETECTORS)})
+"""Group -> names of this program's own, which nobody else's can take."""
 
 
 def plugins() -> Iterator[tuple[str, bool, str, str]]:
-    """Yield each plugin: its name, whether it is there, what it offers and which distribution, and how to mend it."""
-    for group, offered in GROUPS.items():
-        for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
-            source = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "a distribution"
-            names, mend = _names(point, group), f"pip install --force-reinstall {source.split(maxsplit=1)[0]}"
-            told = offered if not names else f"{offered} {', '.join(names)}"
-            yield point.name, names is not None, f"{told} ({point.value}) of {source}", mend
+    """Yield each plugin: its name, whether it can be used, what it offers and which distribution, how to mend it."""
+    for group, kind in KINDS.items():
+        there = offered(group)
+        for one in there:
+            told = f"{kind}{_modules(one)} ({one.value}) of {one.source}"
+            if one.name in OWN.get(group, ()):
+                yield (
+                    one.name,
+                    False,
+                    f"{told}: this program's own of that name is used",
+                    "give it another name",
+                )
+            elif [other.name for other in there].count(one.name) > 1 and group != FILTERS:
+                yield one.name, False, f"{told}: another distribution brings one of that name, too", "uninstall one"
+            else:
+                yield one.name, _is_there(one), told, f"pip install --force-reinstall {one.distribution}"
     for folder in filter(None, os.environ.get("FACECAPTIONHQ_FILTERS", "").split(os.pathsep)):
         names = [info.name for info in pkgutil.iter_modules([folder])]
         mend = "FACECAPTIONHQ_FILTERS names a folder without a module"
         yield folder, bool(names), f"filters {', '.join(names)} of FACECAPTIONHQ_FILTERS", mend
 
 
-def _names(point: EntryPoint, group: str) -> list[str] | None:
-    """Return the modules that a package of filters holds, nothing for what is no package; None where it is not here."""
+def _modules(plugin: Plugin) -> str:
+    """Return the modules that a package of filters holds, in words; nothing for other kinds."""
+    names = [info.name for info in pkgutil.iter_modules(folders_of(plugin))] if plugin.group == FILTERS else []
+    return f" {', '.join(names)}" if names else ""
+
+
+def _is_there(plugin: Plugin) -> bool:
+    """Whether its module is here; of a top-level one no code runs."""
+    if plugin.group == FILTERS:
+        return bool(folders_of(plugin))
     try:
-        spec = find_spec(point.module)
+        return find_spec(plugin.value.partition(":")[0]) is not None
     except ImportError:
-        return None
-    if spec is None:
-        return None
-    if group != ENTRY_POINTS:
-        return []
-    places = spec.submodule_search_locations
-    return [info.name for info in pkgutil.iter_modules(places)] if places else None
+        return False

@@ -1,6 +1,6 @@
 """The queries that join both metadata sources bucket by bucket, pass the gates, and cut; DuckDB does it on disk."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from curation.commands.rank.cleaning import (
     sql_list,
 )
 from curation.commands.rank.gates import RANK_KEYS, Blocklist, conditions, register_blocklist
+from curation.commands.rank.own_gates import OwnRule, require_sound, told_of
 from curation.storage.scratch import database_in
 
 if TYPE_CHECKING:
@@ -170,16 +171,18 @@ def join(  # long: its arguments, and the statements of one bucket in order
     num_buckets: int,
     has_release: bool,
     blind: Collection[str] = (),
+    own: Sequence[OwnRule] = (),
 ) -> None:
     """Join `folder`/facecaption and `folder`/laion bucket by bucket, and decide who may be ranked.
 
-    `blind` names gates that are waived.
+    `blind` names gates that are waived; `own` are conditions that other distributions bring.
     Leaves the views `images` (every image, narrow) and `candidates` (those that may be ranked, with all that is known).
     """
     has_blocklist = blocklist != Blocklist()
     if has_blocklist:
         register_blocklist(database, blocklist)
     gates = conditions(settings, has_release=has_release, has_blocklist=has_blocklist, blind=blind)
+    gates += [(f"({rule.condition})::BOOLEAN", rule.reason) for rule in own]
     decided = DECIDED_SQL.format(
         gates="\n    ".join(f"WHEN {condition} THEN '{reason}'" for condition, reason in gates),
         key=RANK_KEYS[settings.key],
@@ -188,22 +191,32 @@ def join(  # long: its arguments, and the statements of one bucket in order
         (folder / name).mkdir()
     if has_release:
         list_released(database, folder, num_buckets)
+    if own:
+        _join_bucket(database, EMPTY, has_release=False, has_blocklist=False)
+        require_sound(database, own, "joined")
     for bucket in range(num_buckets):
         sources = {name: source(folder, name, bucket) for name in ("facecaption", "laion", "listed")}
-        database.execute(LAION_SQL.format(**sources))
-        database.execute(FACES_SQL.format(**sources))
-        database.execute(CAPTIONS_SQL.replace("$facecaption", sources["facecaption"]))
-        database.execute(_joined_sql(sources, has_release, has_blocklist))
+        _join_bucket(database, sources, has_release, has_blocklist)
         if has_blocklist:
             database.execute(
                 "CREATE OR REPLACE TEMP TABLE blocked_hosts AS SELECT host FROM (SELECT DISTINCT host FROM joined) "
                 "WHERE is_blocked_host(host)"
             )
-        database.execute(decided)
+        with told_of(own):
+            database.execute(decided)
         database.execute(IMAGES_SQL.format(target=quoted(folder / "images" / f"{bucket:03d}.parquet")))
         database.execute(CANDIDATES_SQL.format(target=quoted(folder / "candidates" / f"{bucket:03d}.parquet")))
     for name in ("images", "candidates"):
         database.read_parquet(pattern(folder / name, "*.parquet"), hive_partitioning=False).create_view(name)
+
+
+def _join_bucket(
+    database: "duckdb.DuckDBPyConnection", sources: Mapping[str, str], has_release: bool, has_blocklist: bool
+) -> None:
+    database.execute(LAION_SQL.format(**sources))
+    database.execute(FACES_SQL.format(**sources))
+    database.execute(CAPTIONS_SQL.replace("$facecaption", sources["facecaption"]))
+    database.execute(_joined_sql(sources, has_release, has_blocklist))
 
 
 def _joined_sql(sources: Mapping[str, str], has_release: bool, has_blocklist: bool) -> str:

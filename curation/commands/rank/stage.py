@@ -24,6 +24,7 @@ from curation.commands.rank.cleaning import Counts, clean_facecaption, clean_lai
 from curation.commands.rank.gates import Blocklist, read_blocklist
 from curation.commands.rank.growth import GROWN, Generation, generations, grown_before, require_growing, require_grown
 from curation.commands.rank.join import Cut, join, names_owners, opened, rest, selected
+from curation.commands.rank.own_gates import own_rules
 from curation.commands.rank.streams import file_digests, left_out, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
 from curation.dataset.manifest import MANIFEST_NAME, Manifest, ShardReport, committed, read_manifest
@@ -101,12 +102,16 @@ def rank(  # long: what it promises, and its steps in order
     Raises:
         UsageError: an input is missing, is no parquet or lacks a column, or `target` holds other work; or it is to grow
             and has not ended, or has no cut; or it was interrupted as it grew.
+        PluginError: a gate of `rank.gates.own` is not there, or asks what is no condition.
         SafetyError: a gate has no column to judge by, and there is no waiver.
         LeaseError: another run holds `target`.
     """
     target, settings = named(target), recipe.file.rank
     blocklist = read_blocklist(safeguards.blocklists)
+    own = own_rules(settings.gates.own)
     inputs = _digests(facecaption, laion, safeguards, blocklist, detections)
+    if own:
+        inputs["own_gates"] = {rule.gate.name: rule.gate.source for rule in own}
     work_id = rank_work(settings, inputs)
     with claimed(target, RANK, work_id, recipe) as lease:
         before = read_manifest(target, RANK.name) if (target / MANIFEST_NAME).is_file() else None
@@ -123,7 +128,7 @@ def rank(  # long: what it promises, and its steps in order
             with opened(temp) as database:
                 cleaned = _clean(database, temp, facecaption, laion, safeguards.release, detections)
                 sight = look(database, temp, settings.gates, safeguards.waiver)
-                join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release, sight.blind)
+                join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release, sight.blind, own)
                 selection = tuple(generations(database, settings.top, grown))
                 known = {} if before is None else dict(before.shards[0].files)
                 report, duplicates = _write(database, temp, target, settings, work_id, selection, known)

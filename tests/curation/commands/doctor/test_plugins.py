@@ -4,15 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.doctor.plugins import GROUPS, plugins
-from curation.commands.fetch.hash_lists import ENTRY_POINTS as MATCHERS
-from filters import ENTRY_POINTS
+from curation.commands.doctor.plugins import KINDS, plugins
+from curation.commands.fetch.hash_lists import ENTRY_POINTS
+from filters.plugins import DETECTORS, FILTERS, GATES, HASH_MATCHERS, RECOGNISERS
+
+OTHERS = {
+    DETECTORS: "owl = own_matcher:detector\ncenterface = own_matcher:another\n",
+    RECOGNISERS: "knower = own_matcher:recogniser\n",
+    GATES: "tall = not_here:gate\n",
+}
+"""Group -> what the distribution offers in it."""
 
 
 def test_plugins_are_told_with_what_they_offer_and_what_offers_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert set(GROUPS) == {ENTRY_POINTS, MATCHERS}
+    assert set(KINDS) == {FILTERS, DETECTORS, RECOGNISERS, GATES, HASH_MATCHERS} and ENTRY_POINTS == HASH_MATCHERS
     (tmp_path / "own_filters_of_mine").mkdir()
     for name in ("__init__", "sharp", "bright"):
         (tmp_path / "own_filters_of_mine" / f"{name}.py").write_text("")
@@ -20,8 +27,9 @@ def test_plugins_are_told_with_what_they_offer_and_what_offers_them(
     metadata = tmp_path / "own_things-1.2.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-things\nVersion: 1.2\n")
-    filters = f"[{ENTRY_POINTS}]\nmine = own_filters_of_mine\ngone = never_there_at_all\n"
-    (metadata / "entry_points.txt").write_text(f"{filters}[{MATCHERS}]\nhashes = own_matcher:make\n")
+    filters = f"[{FILTERS}]\nmine = own_filters_of_mine\ngone = never_there_at_all\n"
+    others = "".join(f"[{group}]\n{names}" for group, names in OTHERS.items())
+    (metadata / "entry_points.txt").write_text(f"{filters}[{HASH_MATCHERS}]\nhashes = own_matcher:make\n{others}")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("FACECAPTIONHQ_FILTERS", str(tmp_path / "own_filters_of_mine"))
     told = {name: (is_there, fact) for name, is_there, fact, _ in plugins()}
@@ -29,3 +37,7 @@ def test_plugins_are_told_with_what_they_offer_and_what_offers_them(
     assert told["gone"] == (False, "filters (never_there_at_all) of own-things 1.2")
     assert told["hashes"] == (True, "a matcher of hashes (own_matcher:make) of own-things 1.2")
     assert told[str(tmp_path / "own_filters_of_mine")][1] == "filters bright, sharp of FACECAPTIONHQ_FILTERS"
+    assert told["owl"] == (True, "a face detector (own_matcher:detector) of own-things 1.2")
+    assert told["knower"] == (True, "a face recogniser (own_matcher:recogniser) of own-things 1.2")
+    assert told["tall"] == (False, "a gate of metadata (not_here:gate) of own-things 1.2")
+    assert told["centerface"][0] is False and told["centerface"][1].endswith("this program's own of that name is used")

@@ -1,0 +1,133 @@
+"""What other distributions bring, found by the entry points that name it, and asked for by its name alone.
+
+Nothing of a distribution is imported before it is asked for, so one that is broken stops nobody else.
+"""
+
+import importlib.metadata
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+from filters.base import FaceCaptionError
+
+FILTERS, DETECTORS, RECOGNISERS, GATES, HASH_MATCHERS = (
+    f"facecaptionhq.{kind}" for kind in ("filters", "detectors", "recognisers", "gates", "hash_matchers")
+)
+"""Groups of entry points."""
+
+
+class PluginError(FaceCaptionError):
+    """What a distribution brings cannot be loaded, or is none of its kind; names the entry point and how to mend it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point of an installed distribution."""
+
+    group: str
+    name: str
+    """By which recipes and configurations ask for it."""
+    value: str
+    """Module, and what of it: `package.module:what`."""
+    distribution: str
+    version: str
+    _point: EntryPoint = field(repr=False, compare=False)
+
+    @property
+    def source(self) -> str:
+        """Name and version of the distribution, which stand in every key of what the plugin made."""
+        return f"{self.distribution} {self.version}"
+
+    @property
+    def told(self) -> str:
+        """What errors call it."""
+        return f"entry point {self.name} of {self.group} ({self.value}) of {self.source}"
+
+    def load(self) -> Any:
+        """Return what the entry point names.
+
+        Raises:
+            PluginError: it cannot be imported, whatever its module raises.
+        """
+        try:
+            return self._point.load()
+        except Exception as error:  # whatever a stranger's module raises
+            raise self.fault(f"cannot be loaded: {type(error).__name__}: {error}") from error
+
+    def build(self, *arguments: Any, **options: Any) -> Any:
+        """Call what the entry point names, and return what it builds.
+
+        Raises:
+            PluginError: it cannot be imported or called, or raises what is no error of this program.
+        """
+        build = self.load()
+        try:
+            return build(*arguments, **options)
+        except FaceCaptionError:
+            raise
+        except Exception as error:
+            raise self.fault(f"cannot be built: {type(error).__name__}: {error}") from error
+
+    def fault(self, what: str) -> PluginError:
+        """Return an error about it."""
+        return PluginError(
+            f"{self.told} {what}; type `pip install --force-reinstall {self.distribution}`, or leave it out"
+        )
+
+
+def offered(group: str) -> tuple[Plugin, ...]:
+    """Return what all installed distributions offer in a group, in order of name."""
+    points = importlib.metadata.entry_points(group=group)
+    plugins = [
+        Plugin(
+            group, point.name, point.value,
+            *((point.dist.name, point.dist.version) if point.dist is not None else ("a distribution", "")), point,
+        )
+        for point in points
+    ]  # fmt: skip
+    return tuple(sorted(plugins, key=lambda plugin: (plugin.name, plugin.value, plugin.source)))
+
+
+def names(group: str, built_in: Collection[str]) -> tuple[str, ...]:
+    """Return all names of a kind: those of this program, then those that distributions bring beside."""
+    return (*built_in, *dict.fromkeys(plugin.name for plugin in offered(group) if plugin.name not in built_in))
+
+
+def plugin(group: str, name: str, built_in: Collection[str] = ()) -> Plugin | None:
+    """Return what is offered under a name; None where nobody offers it, or the name is one of this program's own.
+
+    Raises:
+        PluginError: two distributions offer it.
+    """
+    if name in built_in:
+        return None
+    found = [one for one in offered(group) if one.name == name]
+    if len(found) > 1:
+        both = " and ".join(f"{one.source} ({one.value})" for one in found)
+        raise PluginError(f"entry point {name} of {group}: {both} both bring it; type `pip uninstall` for one of them")
+    return found[0] if found else None
+
+
+@cache
+def bringer_of(module_file: str | None) -> Plugin | None:
+    """Return who brought the package of filters in which a module's file lies; None for this program's own filters."""
+    folder = None if module_file is None else Path(module_file).parent
+    if folder in (None, Path(__file__).parent):
+        return None
+    return next((one for one in offered(FILTERS) if folder in map(Path, folders_of(one))), None)
+
+
+def folders_of(plugin: Plugin) -> tuple[str, ...]:
+    """Return where the package of filters lies that an entry point names; of a top-level package no code runs."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(plugin.value)
+    except ImportError:
+        return ()
+    return tuple(spec.submodule_search_locations or ()) if spec is not None else ()
