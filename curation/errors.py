@@ -22,6 +22,7 @@ FaceCaptionError                 70  a bug, unless a subclass says otherwise
  ├── PeerError                    -  another process of a training failed; its code (`facemakeup.training.ranks`)
  ├── RecogniserError              6  a recogniser is not the expected one, or its terms are not accepted
  ├── SampleFaultError             -  a sample cannot be trained on; becomes a counted reason (`facemakeup.faults`)
+ ├── PluginError                  2  what a distribution brings cannot be loaded; names it (`filters.plugins`)
  ├── BackendError                 2  an optional detector's package is not installed
  ├── BlockedAddressError          -  not a public address; becomes a recorded reason of `fetch`
  ├── UnreadableError              -  the decode gate refuses a file; becomes a recorded reason

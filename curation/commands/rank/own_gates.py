@@ -97,7 +97,12 @@ def require_sound(database: "duckdb.DuckDBPyConnection", rules: Sequence[OwnRule
     columns = ", ".join(COLUMNS)
     for rule in rules:
         try:
-            database.execute(f"SELECT ({rule.condition})::BOOLEAN FROM (SELECT {columns} FROM {table})")
+            asked = duckdb.extract_statements(
+                f"SELECT ({rule.condition})::BOOLEAN FROM (SELECT {columns} FROM {table})"
+            )
+            if len(asked) != 1:
+                raise duckdb.ParserException("it is more than one statement")
+            database.execute(asked[0])
         except duckdb.Error as error:
             why = " ".join(str(error).split())
             raise rule.gate.fault(

@@ -1,0 +1,79 @@
+"""Gates of other distributions: what they ask is held against the columns before a row is read."""
+
+from pathlib import Path
+
+import pytest
+
+from curation.commands.rank.own_gates import own_rules
+from curation.commands.rank.stage import Safeguards, rank
+from filters.plugins import GATES, PluginError
+from tests.curation.shards import recipe_from
+from tests.curation.whole_run import write_metadata
+from tests.filters.test_plugins import bring
+
+RECIPE = """
+schema_version = 1
+name = "gated"
+[rank.gates.own.%s]
+%s
+[[filters]]
+name = "colour"
+keep.mean_channel_std = { min = 2.0 }
+"""
+MODULE = """
+def asks(table):
+    return [(table["sql"], table.get("reason", "so"))]
+
+def says_nothing(table):
+    return [3]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "gates_of_ours.py").write_text(MODULE)
+    bring(tmp_path, "gates", f"[{GATES}]\nasks = gates_of_ours:asks\nempty = gates_of_ours:says_nothing\n")
+    return tmp_path
+
+
+def ranked(folder: Path, gate: str, table: str, name: str = "out") -> dict[str, int]:
+    """Return how many of six images were left out, by reason."""
+    recipe = recipe_from(folder, RECIPE % (gate, table))
+    sources = write_metadata(folder, 3)
+    return dict(rank(*sources, folder / name, recipe, Safeguards(waiver="drawn")).rejected.get("rank", {}))
+
+
+def test_what_a_condition_holds_for_is_left_out_under_the_gates_name(folder: Path) -> None:
+    assert ranked(folder, "asks", "sql = \"caption LIKE '%000001'\"") == {"own_asks_so": 1}
+    assert ranked(folder, "asks", 'sql = "NULL"', "another") == {}
+
+
+@pytest.mark.parametrize("sql", ["no_such_column > 3", "width >", "1); DROP TABLE joined; --", "rank_key > 3"])
+def test_what_is_no_condition_over_a_joined_image_is_refused_before_anything_is_written(folder: Path, sql: str) -> None:
+    with pytest.raises(PluginError, match=r"entry point asks .* of gates 1\.0 asks .*no condition over a joined image"):
+        ranked(folder, "asks", f'sql = "{sql}"')
+    assert not (folder / "out" / "manifest.json").exists()
+
+
+def test_a_condition_that_fails_on_a_row_is_told_with_its_gate(folder: Path) -> None:
+    with pytest.raises(PluginError, match=r"entry point asks .*: a condition cannot be asked of a row: .*Conversion"):
+        ranked(folder, "asks", 'sql = "caption::INTEGER > 3"')
+
+
+@pytest.mark.parametrize(
+    ("gate", "table", "said"),
+    [
+        ("owl", "", "rank.gates.own.owl: no installed distribution brings a gate of this name; there are: asks, empty"),
+        ("empty", "", "gives no pairs of a condition and a reason"),
+        ("asks", 'sql = "TRUE"\nreason = "So It Is"', "gives the reason 'own_asks_So It Is'"),
+        ("asks", "", "cannot be built: KeyError"),
+    ],
+)
+def test_a_gate_that_is_none_is_told_by_its_name(folder: Path, gate: str, table: str, said: str) -> None:
+    with pytest.raises(PluginError, match=said):
+        ranked(folder, gate, table)
+
+
+def test_a_recipe_without_such_gates_asks_nobody() -> None:
+    assert own_rules({}) == ()
