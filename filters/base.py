@@ -55,7 +55,8 @@ class TableSettings(Settings):
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
         fields = type(self).model_fields
-        unchanged = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        defaults = {name: fields[name].get_default(call_default_factory=True) for name in self.LATER}
+        unchanged = {name for name, default in defaults.items() if getattr(self, name) == default}
         return {name: value for name, value in values.items() if name not in unchanged}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from curation.commands.rank.own_gates import own_rules
 from curation.commands.rank.stage import Safeguards, rank
+from curation.recipe.settings import GateSettings, RankSettings
 from filters.plugins import GATES, PluginError
 from tests.curation.shards import recipe_from
 from tests.curation.whole_run import write_metadata
@@ -75,5 +76,7 @@ def test_a_gate_that_is_none_is_told_by_its_name(folder: Path, gate: str, table:
         ranked(folder, gate, table)
 
 
-def test_a_recipe_without_such_gates_asks_nobody() -> None:
-    assert own_rules({}) == ()
+def test_a_recipe_without_such_gates_asks_nobody_and_is_known_as_before_there_were_any() -> None:
+    assert own_rules({}) == () and "own" not in RankSettings().model_dump(mode="json")["gates"]
+    asks = GateSettings(own={"asks": {}})
+    assert RankSettings(gates=asks).model_dump(mode="json")["gates"]["own"] == {"asks": {}}
