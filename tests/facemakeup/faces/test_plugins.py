@@ -13,6 +13,7 @@ from facemakeup.faces.recognisers import (
     recogniser_names,
     require_usable,
 )
+from facemakeup.inference.generate import FaceFinder
 from filters.plugins import RECOGNISERS, PluginError
 from tests.filters.test_plugins import bring
 
@@ -72,3 +73,9 @@ def test_terms_are_accepted_first_and_one_of_another_name_is_none(site: Path) ->
 def test_what_says_nothing_of_a_distribution_is_told_as_before() -> None:
     ours = Recogniser(name="mean", width=3, sha256=SHA256)
     assert ours.model_dump() == {"name": "mean", "width": 3, "sha256": SHA256}
+
+
+def test_who_finds_faces_is_asked_for_by_a_name_that_there_is() -> None:
+    assert FaceFinder(detector="centerface", weights="centerface").measure.detector == "centerface"
+    with pytest.raises(ValueError, match="'owl' is none; choose one of yolov5-face"):
+        FaceFinder(detector="owl")
