@@ -5,8 +5,10 @@ object with `name`, `digest` and `match`; it comes from a file of hashes, or fro
 """
 
 import hashlib
+import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -75,7 +77,7 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
             fails closed.
     """
     matchers: list[HashMatcher] = [HashList(path) for path in hash_lists]
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+    for point in _offered(_places()):
         try:
             matchers.append(point.load()())
         except Exception as error:  # whatever a package raises, the gate stays closed
@@ -86,6 +88,18 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
             f"two lists of hashes are named {twice[0]!r}; rename one, so that the records tell them apart"
         )
     return matchers
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Return where Python looks for packages, and when something was last installed or removed there."""
+    folders = [Path(folder or ".") for folder in sys.path]
+    return tuple((str(folder.absolute()), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
+
+
+@lru_cache(maxsize=1)
+def _offered(_: tuple[tuple[str, int], ...]) -> Sequence[EntryPoint]:
+    """Return what the packages there offer; once, since it opens a file of every package, and each part asks."""
+    return sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
 
 
 def matching(fingerprint: Fingerprint, matchers: Sequence[HashMatcher]) -> str | None:
