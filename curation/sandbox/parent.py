@@ -195,10 +195,18 @@ class Cell:
     def _num_bytes(self) -> int:
         """Address space of the child, which is what its limit counts; 0 where it is dead."""
         try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[0]
+            pages = self._told("statm").split()[0]
         except (OSError, IndexError):
             return 0
         return int(pages) * resource.getpagesize()
+
+    def _told(self, name: str) -> bytes:
+        """Return what the kernel tells of the child under a name.
+
+        Raises:
+            OSError: it is dead.
+        """
+        return Path(f"/proc/{self.pid}/{name}").read_bytes()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -247,7 +255,7 @@ class Cell:
     def _queued_s(self) -> float:
         """Seconds that the child has waited for a processor so far; 0 where the kernel does not count them."""
         try:
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+            return int(self._told("schedstat").split()[1]) / 1e9
         except (OSError, IndexError, ValueError):  # it is dead, which the connection tells
             return 0.0
 

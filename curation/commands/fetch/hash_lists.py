@@ -5,8 +5,10 @@ object with `name`, `digest` and `match`; it comes from a file of hashes, or fro
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -91,9 +93,12 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
 
 
 def _places() -> tuple[tuple[str, int], ...]:
-    """Return where Python looks for packages, and when something was last installed or removed there."""
-    folders = [Path(folder or ".") for folder in sys.path]
-    return tuple((str(folder.absolute()), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
+    """Return where Python looks for packages, and when one was last installed or removed there."""
+    places = []
+    for name in map(os.path.abspath, sys.path):
+        with suppress(OSError):
+            places.append((name, Path(name).stat().st_mtime_ns))
+    return tuple(places)
 
 
 @lru_cache(maxsize=1)
