@@ -4,9 +4,12 @@ Nothing of a distribution is imported before it is asked for, so one that is bro
 """
 
 import importlib.metadata
+import os
+import sys
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -81,7 +84,24 @@ class Plugin:
 
 
 def offered(group: str) -> tuple[Plugin, ...]:
-    """Return what all installed distributions offer in a group, in order of name."""
+    """Return what all installed distributions offer in a group, in order of name.
+
+    Packages are asked again only where a folder in which Python looks for them has changed: each has a file to open.
+    """
+    return _offered(group, _places())
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Return where Python looks for packages, and when one was last installed or removed there."""
+    places = []
+    for name in map(os.path.abspath, sys.path):
+        with suppress(OSError):
+            places.append((name, Path(name).stat().st_mtime_ns))
+    return tuple(places)
+
+
+@lru_cache(maxsize=16)
+def _offered(group: str, _: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:
     points = importlib.metadata.entry_points(group=group)
     plugins = [
         Plugin(

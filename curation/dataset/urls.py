@@ -29,6 +29,8 @@ DOMAIN = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-
 ESCAPE = re.compile("%([0-9A-Fa-f]{2})")
 USUAL = r"^https?://([a-z0-9_-]+\.)+[a-z]+/([!$&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]*[!$&'()*+,\-./0-9:;=@A-Z\[\]_a-z~])?$"
 """A URL that only loses its scheme, if it has no dot segment."""
+USUAL_HOST = re.compile(r"https?://((?:[a-z0-9_-]+\.)+[a-z]+)(?::[0-9]*)?(?=[/?#]|\Z)")
+"""The beginning of a URL whose host is spelled as `ascii_host` spells it."""
 
 
 def ascii_host(host: str) -> str:
@@ -44,8 +46,11 @@ def ascii_host(host: str) -> str:
 
 def host_of(url: str | None) -> str:
     """Return the host of a URL as `ascii_host` spells it; an empty text where there is none."""
+    url = url or ""
+    if (usual := USUAL_HOST.match(url)) is not None:
+        return usual[1]
     try:
-        return _host(urlsplit((url or "").strip(BLANKS)))
+        return _host(urlsplit(url.strip(BLANKS)))
     except ValueError:
         return ""
 

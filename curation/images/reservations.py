@@ -6,6 +6,7 @@ work is bounded by the size of the file. To read a word where nobody meant it co
 promise.
 """
 
+import ctypes
 import re
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ conditions. In UTF-8, as all but the oddest writers have it."""
 TDM_NAMESPACE = b"w3.org/ns/tdm"
 TDM_RESERVED = re.compile(rb"""\breservation(?:\s*=\s*["']\s*1\b|[^<>]{0,200}>\s*1\s*<)""")
 """`tdm:reservation` of TDMRep (W3C CG), as attribute or element."""
+ASSERTION_WORD = b".training-mining"
 ASSERTION = re.compile(rb"jumd.{17}((?:c2pa|cawg)\.training-mining[\w.]*)\0", re.DOTALL)
 """The description box of such an assertion: content type, toggles, label (ISO/IEC 19566-5, annex A; C2PA, 11)."""
 USES = re.compile(rb"(ai_inference|ai_generative_training|ai_training|data_mining)")
@@ -28,9 +30,15 @@ FORBIDDEN = re.compile(rb"not_?allowed|constrained", re.IGNORECASE)
 MAX_ASSERTION_BYTES = 1 << 16
 MAX_TEXT_BYTES = 4 << 20
 APP11 = 0xEB
+TEXT_CHUNKS = (b"iTXt", b"zTXt", b"tEXt")
 NUM_PREFIX_BYTES, NUM_BOX_BYTES = 8, 8
 """Of an APP11 segment that carries a piece of a box: `JP`, instance and sequence number; and LBox with TBox, which each
 piece repeats (ISO/IEC 18477-3, annex B)."""
+
+
+_memmem = ctypes.CDLL(None).memmem
+_memmem.restype = ctypes.c_void_p
+_memmem.argtypes = (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
 
 
 @dataclass(frozen=True)
@@ -51,17 +59,22 @@ def reservation_in(image_bytes: bytes) -> Reservation | None:
     return None
 
 
+def holds(text: bytes, word: bytes) -> bool:
+    """Say what `word in text` says, in half the time: every byte of every picture is looked at for four words."""
+    return _memmem(text, len(text), word, len(word)) is not None
+
+
 def _in_xmp(text: bytes) -> Reservation | None:
-    if PLUS_WORD in text and (value := PROHIBITED.search(text)) is not None:
+    if holds(text, PLUS_WORD) and (value := PROHIBITED.search(text)) is not None:
         return Reservation("xmp", value[0].decode())
-    if TDM_NAMESPACE in text and TDM_RESERVED.search(text) is not None:
+    if holds(text, TDM_NAMESPACE) and TDM_RESERVED.search(text) is not None:
         return Reservation("xmp", "tdm:reservation 1")
     return None
 
 
 def _in_c2pa(text: bytes) -> Reservation | None:
     """Return what an assertion of any manifest forbids; one that names no known use forbids all."""
-    for found in ASSERTION.finditer(text) if b".training-mining" in text else ():
+    for found in ASSERTION.finditer(text) if holds(text, ASSERTION_WORD) else ():
         content = text[found.end() : found.end() + MAX_ASSERTION_BYTES]
         following = ASSERTION.search(content)
         _, *pieces = USES.split(content[: following.start()] if following else _content_box(content))
@@ -85,10 +98,8 @@ def _texts(image_bytes: bytes) -> Iterator[bytes]:
     """Yield the file as it stands, and what its container compresses or cuts up."""
     yield image_bytes
     image_format = sniff_format(image_bytes)
-    is_cut_up = image_format == "jpg" and b"jumb" in image_bytes
-    is_compressed = image_format == "png" and (
-        b"iTXt" in image_bytes or b"zTXt" in image_bytes or b"tEXt" in image_bytes
-    )
+    is_cut_up = image_format == "jpg" and holds(image_bytes, b"jumb")
+    is_compressed = image_format == "png" and any(holds(image_bytes, kind) for kind in TEXT_CHUNKS)
     if image_format is None or not (is_cut_up or is_compressed):
         return
     try:

@@ -41,9 +41,12 @@ class Fingerprint:
     """Height in pixels of the decoded picture, upright."""
 
 
-def fingerprint(image_bytes: bytes, seen: Measured) -> Fingerprint:
-    """Return the fingerprint of a file as it was fetched, `seen` being what looking at it gave."""
-    sha256 = hashlib.sha256(image_bytes).hexdigest()
+def fingerprint(image_bytes: bytes, seen: Measured, sha256: str | None = None) -> Fingerprint:
+    """Return the fingerprint of a file as it was fetched, `seen` being what looking at it gave.
+
+    `sha256` is that of the bytes, where it is known.
+    """
+    sha256 = sha256 or hashlib.sha256(image_bytes).hexdigest()
     md5 = hashlib.md5(image_bytes, usedforsecurity=False).hexdigest()
     if seen.refused is not None:
         return Fingerprint(sha256, md5)

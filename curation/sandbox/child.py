@@ -30,6 +30,7 @@ from curation.printable import talk
 from curation.recipe.judge import Verdict
 from curation.recipe.recipe import Recipe
 from curation.recipe.settings import CurateSettings, DecodeLimits
+from curation.sandbox.requests import receive, requests_on
 from filters.device.client import DeviceServerError
 from filters.look import phash_of
 
@@ -93,10 +94,10 @@ def main() -> None:
     talk()
     _lock_in()
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    loaded, told = None, 0.0
+    requests, loaded, told = requests_on(connection.fileno()), None, 0.0
     with suppress(EOFError, ConnectionError):
         while True:
-            request = connection.recv()
+            request = receive(requests)
             if isinstance(request, Load | LoadNothing):
                 loaded, answer = _load(request)
             else:

@@ -32,6 +32,7 @@ from curation.sandbox.child import OUT_OF_CPU, Load, LoadNothing, Portion
 from curation.sandbox.device import running
 from curation.sandbox.environment import without_keys
 from curation.sandbox.protocol import CellFault, cpu_seconds, error_named, fault, looked, measured, with_own_work
+from curation.sandbox.requests import send
 from curation.sandbox.watcher import SIGNALLED
 from filters.device.client import DeviceConnection, DeviceServerError
 
@@ -63,6 +64,7 @@ class Cell:
         """Start nothing yet."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
         self._connection: Connection[Any, Any] | None = None
         self._loaded: tuple[Any, ...] | None = None
         self._server: DeviceConnection | None = None
@@ -123,11 +125,11 @@ class Cell:
     @property
     def pid(self) -> int | None:
         """Process id of the child, or None where there is none."""
-        if self._process is None:
-            return None
-        watcher = self._process.pid
-        children = Path(f"/proc/{watcher}/task/{watcher}/children").read_text(encoding="ascii").split()
-        return int(children[0]) if children else None
+        if self._process is not None and self._child is None:
+            watcher = self._process.pid
+            children = Path(f"/proc/{watcher}/task/{watcher}/children").read_text(encoding="ascii").split()
+            self._child = int(children[0]) if children else None
+        return self._child
 
     def close(self) -> None:
         """End the child."""
@@ -136,7 +138,7 @@ class Cell:
 
     def _load(self, request: Load | LoadNothing, name: Any) -> None:
         """Make sure that a living child has loaded what `request` wants; equal names stand for equal requests."""
-        environment = {name: value for name, value in os.environ.items() if name.startswith(ENVIRONMENT)}
+        environment = {name: os.environ[name] for name in os.environ if name.startswith(ENVIRONMENT)}
         wanted = (environment, name)
         is_alive = self._owner == os.getpid() and self._process is not None and self._process.poll() is None
         if is_alive and self._loaded == wanted:
@@ -193,10 +195,18 @@ class Cell:
     def _num_bytes(self) -> int:
         """Address space of the child, which is what its limit counts; 0 where it is dead."""
         try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[0]
+            pages = self._told("statm").split()[0]
         except (OSError, IndexError):
             return 0
         return int(pages) * resource.getpagesize()
+
+    def _told(self, name: str) -> bytes:
+        """Return what the kernel tells of the child under a name.
+
+        Raises:
+            OSError: it is dead.
+        """
+        return Path(f"/proc/{self.pid}/{name}").read_bytes()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -216,7 +226,7 @@ class Cell:
     def _ask(self, request: Any, seconds: float) -> dict[str, Any] | CellFault:
         assert self._connection is not None
         try:
-            self._connection.send(request)
+            send(request, self._connection.fileno())
             if not self._answers_within(seconds):
                 self._close()
                 return CellFault("timed_out", f"no answer within {seconds:g} s")
@@ -235,16 +245,17 @@ class Cell:
     def _answers_within(self, seconds: float) -> bool:
         """Wait for an answer; the time that the child waits for a processor or a device is not its own."""
         assert self._connection is not None
-        start, others_before = time.monotonic(), self._queued_s() + self._served_s()
-        while (left := start + seconds + self._queued_s() + self._served_s() - others_before - time.monotonic()) > 0:
+        start, others_before, left = time.monotonic(), self._queued_s() + self._served_s(), seconds
+        while left > 0:
             if self._connection.poll(min(left, LOOK_AROUND_S)):
                 return True
+            left = start + seconds + self._queued_s() + self._served_s() - others_before - time.monotonic()
         return self._connection.poll(0)
 
     def _queued_s(self) -> float:
         """Seconds that the child has waited for a processor so far; 0 where the kernel does not count them."""
         try:
-            return int(Path(f"/proc/{self.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+            return int(self._told("schedstat").split()[1]) / 1e9
         except (OSError, IndexError, ValueError):  # it is dead, which the connection tells
             return 0.0
 
@@ -288,7 +299,7 @@ class Cell:
 
     def _close(self) -> None:
         process, connection, server = self._process, self._connection, self._server
-        self._process = self._connection = self._loaded = self._server = None
+        self._process = self._child = self._connection = self._loaded = self._server = None
         if server is not None:
             server.close()
         if connection is not None:

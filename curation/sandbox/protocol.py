@@ -52,10 +52,10 @@ def looked(plain: Mapping[str, Any]) -> Measured:
     """Return what came of one picture of which only a look was wanted (`curation.measure.fingerprint`)."""
     if (refused := _refused(plain)) is not None:
         return Measured(refused=refused)
-    look = from_struct(Look, plain["evidence"][LOOK])
-    if not is_phash(look.phash):
+    phash = plain["evidence"][LOOK]["phash"]
+    if not is_phash(phash):
         raise ValueError(f"no look: {plain!r:.80}")
-    return Measured({LOOK: look}, *_shape(plain))
+    return Measured({LOOK: Look(phash)}, *_shape(plain))
 
 
 def cpu_seconds(answer: Mapping[str, Any]) -> float:

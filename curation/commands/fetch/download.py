@@ -16,7 +16,7 @@ from types import MappingProxyType
 from curation.commands.fetch.bodies import Bodies
 from curation.commands.fetch.body import SpoolError
 from curation.commands.fetch.direct import Ask, directly
-from curation.commands.fetch.http import Answer, Gate, read_url
+from curation.commands.fetch.http import NOTHING_YET, Answer, Gate, read_url
 from curation.commands.fetch.kept import Kept, keeping
 from curation.commands.fetch.outcomes import LOST, Downloads, UrlOutcome, account
 from curation.commands.fetch.politeness import Hosts, interleaved, scattered
@@ -185,7 +185,7 @@ def _settle(
             downloads.outcomes[row] = UrlOutcome(None, LOST, NOISY)
             continue
         arrival = bodies.arrivals.get(place)
-        outcome = account(arrival, answers.get(place, Answer()))
+        outcome = account(arrival, answers.get(place, NOTHING_YET))
         downloads.settle(row, outcome, bodies, None if arrival is None else arrival.place)
 
 

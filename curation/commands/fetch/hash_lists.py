@@ -6,22 +6,23 @@ object with `name`, `digest` and `match`; it comes from a file of hashes, or fro
 
 import hashlib
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 from curation.dataset.lists import read_entries, read_lines
-from curation.errors import SafetyError, UsageError
+from curation.errors import FaceCaptionError, SafetyError, UsageError
 from curation.measure.fingerprint import Fingerprint, phash_distance
+from filters.plugins import HASH_MATCHERS, offered
 
-ENTRY_POINTS = "facecaptionhq.hash_matchers"
-"""Group of entry points: each names a function without arguments that returns a `HashMatcher`."""
 KINDS = ("sha256", "md5", "phash")
 PHASH_MAX_DISTANCE = 4
 
 
 class HashMatcher(Protocol):
-    """Says whether a fingerprint stands on a list."""
+    """Says whether a fingerprint stands on a list.
+
+    An entry point `facecaptionhq.hash_matchers` names a function without arguments that returns one.
+    """
 
     @property
     def name(self) -> str:
@@ -75,11 +76,11 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
             fails closed.
     """
     matchers: list[HashMatcher] = [HashList(path) for path in hash_lists]
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+    for brought in offered(HASH_MATCHERS):
         try:
-            matchers.append(point.load()())
-        except Exception as error:  # whatever a package raises, the gate stays closed
-            raise SafetyError(f"hash matcher {point.name!r} ({point.value}) cannot be loaded: {error}") from error
+            matchers.append(brought.build())
+        except FaceCaptionError as error:  # whatever a package raises, the gate stays closed
+            raise SafetyError(str(error)) from error
     names = [matcher.name for matcher in matchers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SafetyError(

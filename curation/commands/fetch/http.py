@@ -28,7 +28,7 @@ from curation.dataset.sample import DEFAULT_PORTS
 from curation.dataset.urls import ascii_host
 from curation.recipe.settings import FetchSettings
 
-__all__ = ["Answer", "Gate", "RefusedError", "is_opted_out", "read_url"]
+__all__ = ["NOTHING_YET", "Answer", "Gate", "RefusedError", "is_opted_out", "read_url"]
 
 SCHEMES = ("http", "https")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -83,6 +83,8 @@ class Answer:
         return self.stream.read()
 
 
+NOTHING_YET = Answer()
+"""What is known before anybody was asked."""
 Gate = Callable[[str], Answer | None]
 """Asked before every URL, redirects too: says why it must not be asked for, or None."""
 
@@ -110,7 +112,7 @@ def read_url(
     """
     reading = _Reading(settings, hosts, gate, allow_loopback, heeds_opt_outs, folder, kept or Kept())
     reading.visited = visited if visited is not None else set()
-    answer = Answer()
+    answer = NOTHING_YET
     try:
         with guarded(allow_loopback=allow_loopback):
             for _ in range(settings.max_redirects + 1):
@@ -169,9 +171,9 @@ class _Reading:
         parts = urlsplit(url)
         if parts.scheme.lower() not in SCHEMES:
             raise RefusedError("blocked_scheme", f"{parts.scheme!r} is neither http nor https")
-        if not parts.hostname:
+        if not (hostname := parts.hostname):
             raise RefusedError("bad_url", "no host")
-        host, known_as = _names(parts.hostname)
+        host, known_as = _names(hostname)
         self.visited.add(known_as)
         if self._gate is not None and (closed := self._gate(url)) is not None:
             return replace(closed, status=before.status, headers=before.headers, final_url=before.final_url)
@@ -274,13 +276,13 @@ class _Reading:
             for name in found_headers.among(KEPT_HEADERS)
         }
         status = response.status
-        seen = Answer(status=status, headers=headers)
         if self._heeds_opt_outs and (found := header_opt_out(response.headers, self._settings)) is not None:
             where, value = found
             opt_out = OptOut(where, value[:MAX_HEADER_CHARACTERS], url)
-            return replace(seen, reason="opted_out", message=_short(f"{where}: {value}"), opt_out=opt_out)
+            message = _short(f"{where}: {value}")
+            return Answer(reason="opted_out", message=message, status=status, headers=headers, opt_out=opt_out)
         if status in REDIRECTS:
-            return seen
+            return Answer(status=status, headers=headers)
         if not 200 <= status < 300:
             reason = "http_5xx" if status >= 500 else f"http_{status}"
             return Answer(reason=reason, message=_short(response.reason), status=status, headers=headers)
@@ -288,7 +290,7 @@ class _Reading:
             stream = receive(response, self._settings, self._folder)
             return Answer(stream, status=status, headers=headers)
         except RefusedError as refusal:
-            return replace(seen, reason=refusal.reason, message=_short(str(refusal)))
+            return Answer(reason=refusal.reason, message=_short(str(refusal)), status=status, headers=headers)
 
 
 @lru_cache(maxsize=4096)

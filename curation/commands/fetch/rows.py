@@ -54,8 +54,9 @@ that needs pixels."""
 
 def is_unsafe_minor(row: Mapping[str, Any]) -> bool:
     """Return whether metadata calls an image unsafe, and its texts allow for a minor: such a one is never fetched."""
-    texts = [row["caption"], *(caption["caption"] for caption in json.loads(row["facecaptions"]))]
-    return is_unsafe(row["nsfw"], row["punsafe"]) and possible_minor(*texts)
+    if not is_unsafe(row["nsfw"], row["punsafe"]):
+        return False
+    return possible_minor(row["caption"], *(caption["caption"] for caption in json.loads(row["facecaptions"])))
 
 
 def examined(
@@ -75,7 +76,7 @@ def examined(
     """
     if outcome.sha256 is None or seen is None:
         return _ledger_row(row, outcome, None, None)
-    if matchers and (matched := matching(fingerprint(image_bytes, seen), matchers)) is not None:
+    if matchers and (matched := matching(fingerprint(image_bytes, seen, outcome.sha256), matchers)) is not None:
         lay_aside(row["uid"], image_bytes, matched)
         return base_row(row["uid"], row["key"], rejected_by=FETCH.name, reason=WITHHELD)
     entry = _ledger_row(row, outcome, seen, len(image_bytes))

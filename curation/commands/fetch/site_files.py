@@ -115,9 +115,9 @@ class SiteFiles:
                 del self._sites[address]
 
     def forget(self, hosts: Set[str]) -> None:
-        """Let the files of some hosts be asked for once more."""
+        """Let the files of some hosts, mostly of none, be asked for once more."""
         with self._lock:
-            for address in [address for address in self._sites if host_of(address) in hosts]:
+            for address in [address for address in self._sites if host_of(address) in hosts] if hosts else ():
                 del self._sites[address]
 
     def _judged(self, address: str, answer: Answer) -> tuple[Rules | None, Answer | None]:

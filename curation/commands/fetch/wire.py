@@ -9,6 +9,8 @@ SHORTEST_S = 0.001
 
 GATHER_S = 0.2
 """How long bytes that trickle in are gathered, where many are missing."""
+LOOK_ONLY = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+"""Flags of a look at what came; an `int`, since theirs are put together anew at every use."""
 
 
 class Wire:
@@ -67,7 +69,7 @@ class Wire:
         """Return what came that was not read, without waiting: None where nothing did, empty where they hung up."""
         try:
             if not self._is_tls:
-                return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                return self._socket.recv(1, LOOK_ONLY)
             self._patience_s = None
             self._socket.settimeout(0)
             return self._socket.recv(1)

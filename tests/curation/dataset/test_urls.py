@@ -1,5 +1,7 @@
 """A host and an address have one name here, however a URL spells it."""
 
+from urllib.parse import unquote, urlsplit
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -138,3 +140,21 @@ def test_a_tombstone_of_a_domain_covers_every_spelling(domain: str) -> None:
     for url in ("http://bücher.example/", "http://img.BÜCHER.example./", f"http://u@{BUCHER}:8/"):
         assert stones.hold(None, url), url
     assert not stones.hold(None, "http://bucher.example/")
+
+
+RESTS = r"""
+    : / // /a.jpg :80/ :/ :x/ ?a@b #c :80@evil.org/ :pw@evil.org @evil.org/ &@evil.org \@evil.org
+    %2e/ . ./ .:80 é/ [ 1/ .1.2.3/ -/ _x.org/
+"""
+
+
+@pytest.mark.parametrize("before", ["", " ", "\n", "HTTP", "ftp"])
+@pytest.mark.parametrize("rest", [*RESTS.split(), "", "\n", "\n/", "\t.uk/", "\n@evil.org"])
+def test_the_host_of_a_usual_url_is_that_of_every_other_way_to_write_it(before: str, rest: str) -> None:
+    scheme = before if before.isalpha() else f"{before}http"
+    url = f"{scheme}://a-b.example.org{rest}"
+    try:
+        known = ascii_host(unquote(urlsplit(url.strip()).hostname or ""))
+    except ValueError:
+        known = ""
+    assert host_of(url) == known

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from curation.images.containers import strip_metadata
-from curation.images.reservations import Reservation, reservation_in
+from curation.images.reservations import Reservation, holds, reservation_in
 from tests.curation.shards import colourful
 
 PLUS = "http://ns.useplus.org/ldf/vocab/"
@@ -182,3 +182,9 @@ def test_no_bytes_are_too_broken_to_be_looked_at(carrier: str, place: int, noise
     reservation_in(whole[:place] + noise)
     reservation_in(whole[:place] + noise + whole[place + len(noise) :])
     reservation_in(b"\x89PNG\r\n\x1a\n" + b"iTXt" + noise)
+
+
+@given(st.binary(max_size=80), st.binary(max_size=4), st.booleans())
+def test_a_word_is_held_where_python_says_so(text: bytes, word: bytes, is_there: bool) -> None:
+    text = text + word + text if is_there else text
+    assert holds(text, word) == (word in text)

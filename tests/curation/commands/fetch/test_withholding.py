@@ -358,3 +358,17 @@ def test_two_lists_of_one_name_stop_everything_since_records_could_not_tell_them
         path.write_text("ab" * 32)
     with pytest.raises(SafetyError, match=r"two lists of hashes are named 'list(\.txt)?'"):
         load_matchers(lists)
+
+
+def test_a_matcher_that_is_installed_while_a_process_lives_is_asked_from_the_next_part_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_matchers([]) == load_matchers([]) == []
+    (tmp_path / "late_matcher.py").write_text("class make:\n    name, digest, match = 'late', 'd', bool\n")
+    metadata = tmp_path / "late_things-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: late-things\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[facecaptionhq.hash_matchers]\nlate = late_matcher:make\n")
+    assert [matcher.name for matcher in load_matchers([])] == ["late"]
+    assert [matcher.name for matcher in load_matchers([])] == ["late"]
