@@ -6,13 +6,13 @@ Nothing of a distribution is imported before it is asked for, so one that is bro
 import importlib.metadata
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filters.base import FaceCaptionError
 
@@ -20,6 +20,9 @@ FILTERS, DETECTORS, RECOGNISERS, GATES, HASH_MATCHERS = (
     f"facecaptionhq.{kind}" for kind in ("filters", "detectors", "recognisers", "gates", "hash_matchers")
 )
 """Groups of entry points."""
+
+
+T = TypeVar("T")
 
 
 class PluginError(FaceCaptionError):
@@ -57,24 +60,30 @@ class Plugin:
         Raises:
             PluginError: it cannot be imported, whatever its module raises.
         """
+        if not (self.distribution and self.version):
+            raise self.fault("cannot be loaded: the metadata of its distribution name it or its version not")
         try:
             return self._point.load()
         except Exception as error:  # whatever a stranger's module raises
             raise self.fault(f"cannot be loaded: {type(error).__name__}: {error}") from error
 
     def build(self, *arguments: Any, **options: Any) -> Any:
-        """Call what the entry point names, and return what it builds.
+        """Call what the entry point names, and return what it builds; see `asked`."""
+        return self.asked(lambda made: made(*arguments, **options))
+
+    def asked(self, question: Callable[[Any], T]) -> T:
+        """Return what comes of a question to what the entry point names.
 
         Raises:
-            PluginError: it cannot be imported or called, or raises what is no error of this program.
+            PluginError: it cannot be imported, or raises what is no error of this program.
         """
-        build = self.load()
+        made = self.load()
         try:
-            return build(*arguments, **options)
+            return question(made)
         except FaceCaptionError:
             raise
         except Exception as error:
-            raise self.fault(f"cannot be built: {type(error).__name__}: {error}") from error
+            raise PluginError(f"{self.told} cannot be built: {type(error).__name__}: {error}") from error
 
     def fault(self, what: str) -> PluginError:
         """Return an error about it."""
@@ -106,7 +115,7 @@ def _offered(group: str, _: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:
     plugins = [
         Plugin(
             group, point.name, point.value,
-            *((point.dist.name, point.dist.version) if point.dist is not None else ("a distribution", "")), point,
+            *((point.dist.name or "", point.dist.version or "") if point.dist is not None else ("", "")), point,
         )
         for point in points
     ]  # fmt: skip
@@ -148,6 +157,6 @@ def folders_of(plugin: Plugin) -> tuple[str, ...]:
 
     try:
         spec = find_spec(plugin.value)
-    except ImportError:
+    except Exception:  # noqa: BLE001  a package above it is imported, which may raise anything
         return ()
     return tuple(spec.submodule_search_locations or ()) if spec is not None else ()

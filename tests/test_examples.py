@@ -125,7 +125,7 @@ def test_a_gate_of_ones_own_leaves_images_out_by_name_and_its_version_is_part_of
     run(*command, path=site)
     manifest = read_manifest(tmp_path / "rank")
     assert manifest.rejected["rank"] == {"own_captions_few_words": 1, "own_captions_file_name": 1}
-    assert manifest.extra["inputs"]["own_gates"] == {"captions": "facecaptionhq-parts 0.1.0"}
+    assert manifest.extra["inputs"]["own_gates"] == ["captions: facecaptionhq-parts 0.1.0"]
     rows = {row["url"]: row["reason"] for row in pq.read_table(tmp_path / "rank" / "ledger.parquet").to_pylist()}
     assert rows[url_of(0)] == "own_captions_file_name" and rows[url_of(1)] == "own_captions_few_words"
     loose = tmp_path / "loose.toml"

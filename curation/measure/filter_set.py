@@ -91,7 +91,9 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
 def plugins_of(plan: FilterPlan) -> list[str]:
     """Return the distributions, with their versions, that bring a filter, or what it measures with; mostly none."""
     own = bringer_of(getattr(plan.module, "__file__", None))
-    parts = plan.module.plugins(plan.measure) if isinstance(plan.module, Extended) else ()
+    parts = (
+        plan.module.plugins(plan.measure) if isinstance(plan.module, Extended) and callable(plan.module.plugins) else ()
+    )
     return [brought.source for brought in (*([] if own is None else [own]), *parts)]
 
 

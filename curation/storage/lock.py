@@ -55,7 +55,8 @@ def all_alone(folder: Path) -> Iterator[None]:
         LeaseError: others have held one for `TTL_S`.
     """
     below = (Path(entry.path) for entry in (entries_below(folder, PermissionError) if is_local(folder) else ()))
-    locks = sorted(path for path in below if (path.parent.name, path.name) == (LEASE_FOLDER, LOCK_NAME))
+    places = (path / LOCK_NAME if path.name == LEASE_FOLDER else path for path in below)  # a link to a folder is one
+    locks = sorted(path for path in places if (path.parent.name, path.name) == (LEASE_FOLDER, LOCK_NAME))
     with ExitStack() as stack:
         for lock in locks:
             stack.enter_context(alone(lock.parent.parent))

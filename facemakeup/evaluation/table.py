@@ -94,7 +94,8 @@ def notes(table: Table) -> list[str]:
     said += [f"{cell.column}, {row.name}: {warning}" for row in table.rows for cell in row.cells
             for warning in cell.score.warnings]  # fmt: skip
     said += [
-        f"{judge.name}: {judge.facts['size']}, NOT a published size: {', '.join(judge.columns)} are of another network."
+        f"{judge.name}: {judge.facts['size']}, NOT the size of the published rows' judge: "
+        f"{', '.join(judge.columns)} are of another network."
         for judge in table.panel.judges
         if "size" in judge.facts
     ]

@@ -14,7 +14,7 @@ from facemakeup.config import Recogniser
 from facemakeup.faces.align import ARCFACE_SIDE, Floats, Landmarks, align, unit
 from filters.base import FaceCaptionError, RgbImage, WeightsFile
 from filters.loading import onnx_session
-from filters.plugins import RECOGNISERS, Plugin, names, plugin
+from filters.plugins import RECOGNISERS, Plugin, PluginError, names, plugin
 from filters.weights import MissingWeightsError, catalogue, find_weights
 
 log = logging.getLogger(__name__)
@@ -179,6 +179,16 @@ def require_usable(name: str, accept_noncommercial: bool) -> None:
         find_recogniser(name, accept_noncommercial)
 
 
+def terms_of(name: str) -> str | None:
+    """Return the terms that users of a recogniser have to accept; None where there are none, or nobody brings it."""
+    if name in NONCOMMERCIAL:
+        return NONCOMMERCIAL_TERMS
+    try:
+        return None if (brought := _brought(name)) is None else _terms_of(brought)
+    except PluginError:
+        return None
+
+
 def _brought(name: str) -> Plugin | None:
     return plugin(RECOGNISERS, name, BUILDERS)
 
@@ -190,7 +200,10 @@ def _built_by(brought: Plugin, accept_noncommercial: bool, device: str) -> FaceR
     identity = getattr(recogniser, "identity", None)
     if not isinstance(identity, Recogniser) or identity.name != brought.name:
         raise brought.fault(f"builds no recogniser of the name {brought.name!r}: its `identity` is {identity!r}")
-    recogniser.identity = identity.model_copy(update={"brought_by": brought.source})
+    try:
+        recogniser.identity = identity.model_copy(update={"brought_by": brought.source})
+    except (AttributeError, TypeError) as error:  # a frozen dataclass, a property, slots
+        raise brought.fault(f"builds a recogniser whose `identity` cannot be set: {error}") from error
     return recogniser
 
 
@@ -218,7 +231,7 @@ def find_recogniser(name: str, accept_noncommercial: bool) -> WeightsFile:
         WeightsError: its weights are not here.
     """
     if name not in BUILDERS:
-        raise RecogniserError(f"recogniser {name!r} is unknown; choose one of {', '.join(recogniser_names())}")
+        raise RecogniserError(f"recogniser {name!r} is unknown; choose one of {', '.join(BUILDERS)}")
     _require_accepted(name, NONCOMMERCIAL_TERMS if name in NONCOMMERCIAL else None, accept_noncommercial)
     if name in UNCATALOGUED and name not in {entry.name for entry in catalogue()}:
         try:

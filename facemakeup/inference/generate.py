@@ -5,9 +5,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from curation.errors import UsageError
 from curation.images.decode import UnreadableError, decode
@@ -47,6 +47,11 @@ class FaceFinder(Settings):
     @classmethod
     def _detector_is_known(cls, name: str) -> str:
         return faces.known_detector(name)
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        faces.Measure(detector=self.detector, weights=self.weights)
+        return self
 
     @property
     def measure(self) -> faces.Measure:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from facemakeup.config import ModelConfig
-from facemakeup.faces.recognisers import NONCOMMERCIAL, NONCOMMERCIAL_TERMS
+from facemakeup.faces.recognisers import terms_of
 from filters.weights import catalogue
 
 UNKNOWN = "not known to the program that wrote this card: look it up at its source before you share the adapter"
@@ -80,6 +80,8 @@ def _inherited(config: ModelConfig) -> list[tuple[str, str, str]]:
     if config.vae:
         sources.insert(1, ("VAE", config.vae))
     rows = [(part, source, LICENCES.get(source, UNKNOWN)) for part, source in sources]
-    name = config.recogniser.name
+    name, brought_by = config.recogniser.name, config.recogniser.brought_by
     licence = next((entry.licence for entry in catalogue() if entry.name == name), UNKNOWN)
-    return [*rows, ("recogniser", name, f"{licence}; {NONCOMMERCIAL_TERMS}" if name in NONCOMMERCIAL else licence)]
+    terms = terms_of(name)
+    source = name if brought_by is None else f"{name} of {brought_by}"
+    return [*rows, ("recogniser", source, licence if terms is None else f"{licence}; {terms}")]

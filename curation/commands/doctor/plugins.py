@@ -2,12 +2,13 @@
 
 import os
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
 
 from filters.faces import DETECTORS as OWN_DETECTORS
 from filters.plugins import DETECTORS, FILTERS, GATES, HASH_MATCHERS, RECOGNISERS, Plugin, folders_of, offered
+from filters.weights import catalogue
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -19,8 +20,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Group of entry points -> what one of them offers."""
-OWN: Mapping[str, frozenset[str]] = MappingProxyType({DETECTORS: frozenset(OWN_DETECTORS)})
-"""Group -> names of this program's own, which nobody else's can take."""
+MANY = (FILTERS, HASH_MATCHERS)
+"""Groups of which several of one name are all used."""
 
 
 def plugins() -> Iterator[tuple[str, bool, str, str]]:
@@ -29,14 +30,10 @@ def plugins() -> Iterator[tuple[str, bool, str, str]]:
         there = offered(group)
         for one in there:
             told = f"{kind}{_modules(one)} ({one.value}) of {one.source}"
-            if one.name in OWN.get(group, ()):
-                yield (
-                    one.name,
-                    False,
-                    f"{told}: this program's own of that name is used",
-                    "give it another name",
-                )
-            elif [other.name for other in there].count(one.name) > 1 and group != FILTERS:
+            if one.name in _own(group):
+                mend = "give it another name"
+                yield one.name, False, f"{told}: this program's own of that name is used", mend
+            elif [other.name for other in there].count(one.name) > 1 and group not in MANY:
                 yield one.name, False, f"{told}: another distribution brings one of that name, too", "uninstall one"
             else:
                 yield one.name, _is_there(one), told, f"pip install --force-reinstall {one.distribution}"
@@ -44,6 +41,13 @@ def plugins() -> Iterator[tuple[str, bool, str, str]]:
         names = [info.name for info in pkgutil.iter_modules([folder])]
         mend = "FACECAPTIONHQ_FILTERS names a folder without a module"
         yield folder, bool(names), f"filters {', '.join(names)} of FACECAPTIONHQ_FILTERS", mend
+
+
+def _own(group: str) -> Collection[str]:
+    """Return the names of this program's own, which nobody else's can take; a recogniser's is that of its weights."""
+    if group == RECOGNISERS:
+        return [entry.name for entry in catalogue()]
+    return OWN_DETECTORS if group == DETECTORS else ()
 
 
 def _modules(plugin: Plugin) -> str:
@@ -58,5 +62,5 @@ def _is_there(plugin: Plugin) -> bool:
         return bool(folders_of(plugin))
     try:
         return find_spec(plugin.value.partition(":")[0]) is not None
-    except ImportError:
+    except Exception:  # noqa: BLE001  a package above it is imported, which may raise anything
         return False

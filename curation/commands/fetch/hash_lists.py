@@ -12,7 +12,7 @@ from typing import Protocol
 from curation.dataset.lists import read_entries, read_lines
 from curation.errors import FaceCaptionError, SafetyError, UsageError
 from curation.measure.fingerprint import Fingerprint, phash_distance
-from filters.plugins import HASH_MATCHERS, offered
+from filters.plugins import HASH_MATCHERS, PluginError, offered
 
 KINDS = ("sha256", "md5", "phash")
 PHASH_MAX_DISTANCE = 4
@@ -80,7 +80,8 @@ def load_matchers(hash_lists: Sequence[Path]) -> list[HashMatcher]:
         try:
             matchers.append(brought.build())
         except FaceCaptionError as error:  # whatever a package raises, the gate stays closed
-            raise SafetyError(str(error)) from error
+            told = str(error) if isinstance(error, PluginError) else f"{brought.told}: {error}"
+            raise SafetyError(told) from error
     names = [matcher.name for matcher in matchers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SafetyError(

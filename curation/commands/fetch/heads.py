@@ -48,7 +48,7 @@ class Headers:
 
 def length_in(text: str) -> int | None:
     """Return the number that a `Content-Length` is; None where it is none."""
-    digits = text.strip()
+    digits = text.strip(" \t")
     is_number = digits.isascii() and digits.isdecimal() and len(digits) <= MAX_LENGTH_DIGITS
     return int(digits) if is_number else None
 

@@ -21,7 +21,8 @@ COLUMNS = (
     "license", "rights", "sample_id", "sha256", "md5", "num_faces", "face_side", "face_area", "num_facecaption_rows",
     "num_laion_rows",
 )  # fmt: skip
-"""What a condition may name; `docs/data-formats.md` says what each holds."""
+"""What a condition may name: `area` is width x height in pixels, `rights` JSON of whose a picture is, the last two how
+many rows either table has of it; `docs/data-formats.md` says what the others hold."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 """Of a gate, and of its reasons."""
 
@@ -45,7 +46,9 @@ def own_rules(settings: Mapping[str, Mapping[str, Any]]) -> tuple[OwnRule, ...]:
 
 
 def _brought(name: str) -> Plugin:
-    found = plugin(GATES, name) if NAME.fullmatch(name) else None
+    if not NAME.fullmatch(name):
+        raise PluginError(f"rank.gates.own.{name}: no name of a gate; one is small letters, digits and _ alone")
+    found = plugin(GATES, name)
     if found is None:
         known = ", ".join(names(GATES, ())) or "none is installed"
         raise PluginError(
@@ -55,17 +58,12 @@ def _brought(name: str) -> Plugin:
 
 
 def _rules(gate: Plugin, table: Mapping[str, Any]) -> Sequence[OwnRule]:
-    pairs = gate.build(dict(table))
-    try:
-        rules = [OwnRule(gate, str(condition), f"own_{gate.name}_{reason}") for condition, reason in pairs]
-    except (TypeError, ValueError) as error:
-        raise gate.fault(f"gives no pairs of a condition and a reason: {error}") from error
-    for rule in rules:
-        if not NAME.fullmatch(rule.reason.removeprefix(f"own_{gate.name}_")):
-            raise gate.fault(
-                f"gives the reason {rule.reason!r}; one is small letters, digits and _, and begins with a letter"
-            )
-    return rules
+    pairs = gate.asked(lambda made: list(made(dict(table))))
+    if not all(isinstance(pair, tuple | list) and list(map(type, pair)) == [str, str] for pair in pairs):
+        raise gate.fault(f"gives no pairs of a condition and a reason, both texts: {pairs!r:.200}")
+    if wrong := [reason for _, reason in pairs if not NAME.fullmatch(reason)]:
+        raise gate.fault(f"gives the reason {wrong[0]!r}; one is small letters, digits and _ alone")
+    return [OwnRule(gate, condition, f"own_{gate.name}_{reason}") for condition, reason in pairs]
 
 
 @contextmanager
@@ -79,6 +77,8 @@ def told_of(rules: Sequence[OwnRule]) -> Iterator[None]:
 
     try:
         yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.InterruptException):
+        raise  # of the machine, whatever the condition
     except duckdb.Error as error:
         if not rules:
             raise
@@ -87,7 +87,7 @@ def told_of(rules: Sequence[OwnRule]) -> Iterator[None]:
 
 
 def require_sound(database: "duckdb.DuckDBPyConnection", rules: Sequence[OwnRule], table: str) -> None:
-    """Hold conditions against the columns of a table, which may be empty.
+    """Hold conditions against the columns of a table, which may be empty; none may look at other rows.
 
     Raises:
         PluginError: one is no condition over these.
@@ -97,9 +97,8 @@ def require_sound(database: "duckdb.DuckDBPyConnection", rules: Sequence[OwnRule
     columns = ", ".join(COLUMNS)
     for rule in rules:
         try:
-            asked = duckdb.extract_statements(
-                f"SELECT ({rule.condition})::BOOLEAN FROM (SELECT {columns} FROM {table})"
-            )
+            query = f"SELECT 1 FROM (SELECT {columns} FROM {table}) WHERE ({rule.condition})::BOOLEAN"
+            asked = duckdb.extract_statements(query)
             if len(asked) != 1:
                 raise duckdb.ParserException("it is more than one statement")
             database.execute(asked[0])

@@ -111,7 +111,7 @@ def rank(  # long: what it promises, and its steps in order
     own = own_rules(settings.gates.own)
     inputs = _digests(facecaption, laion, safeguards, blocklist, detections)
     if own:
-        inputs["own_gates"] = {rule.gate.name: rule.gate.source for rule in own}
+        inputs["own_gates"] = list(dict.fromkeys(f"{rule.gate.name}: {rule.gate.source}" for rule in own))
     work_id = rank_work(settings, inputs)
     with claimed(target, RANK, work_id, recipe) as lease:
         before = read_manifest(target, RANK.name) if (target / MANIFEST_NAME).is_file() else None

@@ -149,7 +149,7 @@ def test_the_record_says_what_was_judged_by_whom_and_what_is_not_here(made: tupl
         "clip": "stand-in", "dino": "stand-in", "mobilefacenet_insightface_128d": "real", "mobileface": "held-out",
     }  # fmt: skip
     assert {judge["name"] for judge in record["judges"] if "size" in judge} == {"clip", "dino"}
-    assert sum("NOT a published size" in note for note in record["notes"]) == 2
+    assert sum("NOT the size of the published rows' judge" in note for note in record["notes"]) == 2
     assert all(len(judge["sha256"]) == 64 for judge in record["judges"])
     absent = {entry["name"]: entry["how"] for entry in record["absent"]}
     unknown = {"fid_inception", "celeba_attributes", "vlm"}

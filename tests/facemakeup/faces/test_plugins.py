@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facemakeup.config import Recogniser
+from facemakeup.config import ModelConfig, Recogniser
 from facemakeup.faces.recognisers import (
     RecogniserError,
     build_recogniser,
     load_recogniser,
     recogniser_names,
     require_usable,
+    terms_of,
 )
 from facemakeup.inference.generate import FaceFinder
+from facemakeup.inference.model_card import _inherited
 from filters.plugins import RECOGNISERS, PluginError
 from tests.filters.test_plugins import bring
 
@@ -36,6 +38,14 @@ def with_terms(device):
     return Mean()
 
 with_terms.TERMS = "for research alone"
+
+class Fixed(Mean):
+    @property
+    def identity(self):
+        return Recogniser(name="fixed", width=3, sha256="{SHA256}")
+
+def fixed(device):
+    return Fixed()
 """
 
 
@@ -79,3 +89,18 @@ def test_who_finds_faces_is_asked_for_by_a_name_that_there_is() -> None:
     assert FaceFinder(detector="centerface", weights="centerface").measure.detector == "centerface"
     with pytest.raises(ValueError, match="'owl' is none; choose one of yolov5-face"):
         FaceFinder(detector="owl")
+
+
+def test_an_identity_that_cannot_be_set_is_told_and_terms_stand_in_a_card(site: Path) -> None:
+    bring(site, "means", f"[{RECOGNISERS}]\nmean = means_of_ours:with_terms\nfixed = means_of_ours:fixed\n")
+    with pytest.raises(PluginError, match=r"entry point fixed .*whose `identity` cannot be set"):
+        build_recogniser("fixed", accept_noncommercial=False)
+    assert (terms_of("mean"), terms_of("fixed"), terms_of("owl")) == ("for research alone", None, None)
+    recogniser = Recogniser(name="mean", width=3, sha256=SHA256, brought_by="means 1.0")
+    row = _inherited(ModelConfig(base="sd", recogniser=recogniser))[-1]
+    assert row[:2] == ("recogniser", "mean of means 1.0") and row[2].endswith("; for research alone")
+
+
+def test_a_detector_of_ours_without_weights_is_refused_before_anything_is_drawn() -> None:
+    with pytest.raises(ValueError, match="detector yolov5-face needs `weights`"):
+        FaceFinder(weights="")

@@ -6,6 +6,7 @@ import pytest
 
 from curation.commands.doctor.plugins import KINDS, plugins
 from filters.plugins import DETECTORS, FILTERS, GATES, HASH_MATCHERS, RECOGNISERS
+from tests.filters.test_plugins import bring
 
 OTHERS = {
     DETECTORS: "owl = own_matcher:detector\ncenterface = own_matcher:another\n",
@@ -40,3 +41,15 @@ def test_plugins_are_told_with_what_they_offer_and_what_offers_them(
     assert told["knower"] == (True, "a face recogniser (own_matcher:recogniser) of own-things 1.2")
     assert told["tall"] == (False, "a gate of metadata (not_here:gate) of own-things 1.2")
     assert told["centerface"][0] is False and told["centerface"][1].endswith("this program's own of that name is used")
+
+
+def test_a_package_that_cannot_be_imported_is_told_and_stops_no_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boom_of_ours").mkdir()
+    (tmp_path / "boom_of_ours" / "__init__.py").write_text("raise RuntimeError('no licence key')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = f"[{DETECTORS}]\nboom = boom_of_ours.det:make\n[{FILTERS}]\nfilters = boom_of_ours.inner\n"
+    bring(tmp_path, "boom", points)
+    told = {name: is_there for name, is_there, _, _ in plugins()}
+    assert told["boom"] is False and told["filters"] is False

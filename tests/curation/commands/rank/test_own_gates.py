@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from curation.commands.rank.own_gates import own_rules
+from curation.commands.rank.own_gates import own_rules, told_of
 from curation.commands.rank.stage import Safeguards, rank
+from curation.errors import UsageError
 from curation.recipe.settings import GateSettings, RankSettings
 from filters.plugins import GATES, PluginError
 from tests.curation.shards import recipe_from
@@ -27,6 +29,9 @@ def asks(table):
 
 def says_nothing(table):
     return [3]
+
+def yields(table):
+    yield table["sql"], "so"
 """
 
 
@@ -34,7 +39,11 @@ def says_nothing(table):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "gates_of_ours.py").write_text(MODULE)
-    bring(tmp_path, "gates", f"[{GATES}]\nasks = gates_of_ours:asks\nempty = gates_of_ours:says_nothing\n")
+    bring(
+        tmp_path,
+        "gates",
+        f"[{GATES}]\nasks = gates_of_ours:asks\nempty = gates_of_ours:says_nothing\nyields = gates_of_ours:yields\n",
+    )
     return tmp_path
 
 
@@ -50,7 +59,17 @@ def test_what_a_condition_holds_for_is_left_out_under_the_gates_name(folder: Pat
     assert ranked(folder, "asks", 'sql = "NULL"', "another") == {}
 
 
-@pytest.mark.parametrize("sql", ["no_such_column > 3", "width >", "1); DROP TABLE joined; --", "rank_key > 3"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "no_such_column > 3",
+        "width >",
+        "1); DROP TABLE joined; --",
+        "rank_key > 3",
+        "count(*) > 5",
+        "row_number() OVER () > 5",
+    ],
+)
 def test_what_is_no_condition_over_a_joined_image_is_refused_before_anything_is_written(folder: Path, sql: str) -> None:
     with pytest.raises(PluginError, match=r"entry point asks .* of gates 1\.0 asks .*no condition over a joined image"):
         ranked(folder, "asks", f'sql = "{sql}"')
@@ -65,10 +84,16 @@ def test_a_condition_that_fails_on_a_row_is_told_with_its_gate(folder: Path) -> 
 @pytest.mark.parametrize(
     ("gate", "table", "said"),
     [
-        ("owl", "", "rank.gates.own.owl: no installed distribution brings a gate of this name; there are: asks, empty"),
+        (
+            "owl",
+            "",
+            "own.owl: no installed distribution brings a gate of this name; there are: asks, empty, yields",
+        ),
         ("empty", "", "gives no pairs of a condition and a reason"),
-        ("asks", 'sql = "TRUE"\nreason = "So It Is"', "gives the reason 'own_asks_So It Is'"),
+        ("asks", 'sql = "TRUE"\nreason = "So It Is"', "gives the reason 'So It Is'"),
         ("asks", "", "cannot be built: KeyError"),
+        ("yields", "", "entry point yields .*cannot be built: KeyError"),
+        ("Asks-2", "", "no name of a gate"),
     ],
 )
 def test_a_gate_that_is_none_is_told_by_its_name(folder: Path, gate: str, table: str, said: str) -> None:
@@ -80,3 +105,18 @@ def test_a_recipe_without_such_gates_asks_nobody_and_is_known_as_before_there_we
     assert own_rules({}) == () and "own" not in RankSettings().model_dump(mode="json")["gates"]
     asks = GateSettings(own={"asks": {}})
     assert RankSettings(gates=asks).model_dump(mode="json")["gates"]["own"] == {"asks": {}}
+
+
+def test_the_order_of_gates_is_part_of_the_selection(folder: Path) -> None:
+    both = "sql = 'width > 1'\n[rank.gates.own.yields]\nsql = 'width > 1'"
+    assert ranked(folder, "asks", both) == {"own_asks_so": 6}
+    with pytest.raises(UsageError, match="other work"):
+        ranked(folder, "yields", both.replace("yields", "asks"))
+
+
+def test_what_the_machine_lacks_is_no_gates_fault(folder: Path) -> None:
+    (rule,) = own_rules({"asks": {"sql": "TRUE"}})
+    with pytest.raises(duckdb.IOException), told_of([rule]):
+        raise duckdb.IOException("no space left")
+    with pytest.raises(PluginError), told_of([rule]):
+        raise duckdb.ConversionException("no number")
