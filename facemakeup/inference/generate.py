@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from curation.errors import UsageError
 from curation.images.decode import UnreadableError, decode
@@ -43,14 +43,9 @@ class FaceFinder(Settings):
     accept_noncommercial: bool = False
     """Set by someone who has read the recogniser's terms and accepts them."""
 
-    @field_validator("detector")
-    @classmethod
-    def _detector_is_known(cls, name: str) -> str:
-        return faces.known_detector(name)
-
     @model_validator(mode="after")
-    def _is_sound(self) -> Self:
-        faces.Measure(detector=self.detector, weights=self.weights)
+    def _detector_is_known(self) -> Self:
+        faces.require_detector(self.detector, self.weights)
         return self
 
     @property

@@ -67,7 +67,7 @@ def test_nobody_takes_the_place_of_a_detector_of_the_project(site: Path) -> None
 
 
 def test_a_detector_that_nobody_brings_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="'owl' is none; choose one of yolov5-face"):
+    with pytest.raises(ValueError, match="detector 'owl' is none; choose one of yolov5-face"):
         faces.Measure(detector="owl")
     with pytest.raises(ValueError, match="detector centerface needs `weights`"):
         faces.Measure(detector="centerface", weights="")

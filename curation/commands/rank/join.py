@@ -191,9 +191,6 @@ def join(  # long: its arguments, and the statements of one bucket in order
         (folder / name).mkdir()
     if has_release:
         list_released(database, folder, num_buckets)
-    if own:
-        _join_bucket(database, EMPTY, has_release=False, has_blocklist=False)
-        require_sound(database, own, "joined")
     for bucket in range(num_buckets):
         sources = {name: source(folder, name, bucket) for name in ("facecaption", "laion", "listed")}
         _join_bucket(database, sources, has_release, has_blocklist)
@@ -208,6 +205,17 @@ def join(  # long: its arguments, and the statements of one bucket in order
         database.execute(CANDIDATES_SQL.format(target=quoted(folder / "candidates" / f"{bucket:03d}.parquet")))
     for name in ("images", "candidates"):
         database.read_parquet(pattern(folder / name, "*.parquet"), hive_partitioning=False).create_view(name)
+
+
+def hold_own(database: "duckdb.DuckDBPyConnection", own: Sequence[OwnRule]) -> None:
+    """Hold conditions that other distributions bring against the columns of joined images, without any.
+
+    Raises:
+        PluginError: one is no condition over these.
+    """
+    if own:
+        _join_bucket(database, EMPTY, has_release=False, has_blocklist=False)
+        require_sound(database, own, "joined")
 
 
 def _join_bucket(

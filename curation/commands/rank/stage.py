@@ -23,7 +23,7 @@ from curation.commands.rank.blindness import look
 from curation.commands.rank.cleaning import Counts, clean_facecaption, clean_laion, clean_release, num_buckets_for
 from curation.commands.rank.gates import Blocklist, read_blocklist
 from curation.commands.rank.growth import GROWN, Generation, generations, grown_before, require_growing, require_grown
-from curation.commands.rank.join import Cut, join, names_owners, opened, rest, selected
+from curation.commands.rank.join import Cut, hold_own, join, names_owners, opened, rest, selected
 from curation.commands.rank.own_gates import own_rules
 from curation.commands.rank.streams import file_digests, left_out, num_rows_of
 from curation.dataset.ledger import BASE_FIELDS, LEDGER_SCHEMA_VERSION
@@ -126,6 +126,7 @@ def rank(  # long: what it promises, and its steps in order
         temp.mkdir(parents=True)
         try:
             with opened(temp) as database:
+                hold_own(database, own)
                 cleaned = _clean(database, temp, facecaption, laion, safeguards.release, detections)
                 sight = look(database, temp, settings.gates, safeguards.waiver)
                 join(database, temp, settings, blocklist, cleaned.num_buckets, cleaned.has_release, sight.blind, own)

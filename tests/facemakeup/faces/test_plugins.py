@@ -80,6 +80,12 @@ def test_terms_are_accepted_first_and_one_of_another_name_is_none(site: Path) ->
         build_recogniser("other", accept_noncommercial=True)
 
 
+def test_a_recogniser_whose_distribution_is_not_here_is_told_with_what_brings_it() -> None:
+    gone = Recogniser(name="mean", width=3, sha256=SHA256, brought_by="means 0.4")
+    with pytest.raises(RecogniserError, match=r"comes with means 0\.4, which is not installed here: .*means==0\.4"):
+        load_recogniser(gone, accept_noncommercial=True)
+
+
 def test_what_says_nothing_of_a_distribution_is_told_as_before() -> None:
     ours = Recogniser(name="mean", width=3, sha256=SHA256)
     assert ours.model_dump() == {"name": "mean", "width": 3, "sha256": SHA256}
@@ -87,7 +93,7 @@ def test_what_says_nothing_of_a_distribution_is_told_as_before() -> None:
 
 def test_who_finds_faces_is_asked_for_by_a_name_that_there_is() -> None:
     assert FaceFinder(detector="centerface", weights="centerface").measure.detector == "centerface"
-    with pytest.raises(ValueError, match="'owl' is none; choose one of yolov5-face"):
+    with pytest.raises(ValueError, match="detector 'owl' is none; choose one of yolov5-face"):
         FaceFinder(detector="owl")
 
 

@@ -76,6 +76,14 @@ def test_what_is_no_condition_over_a_joined_image_is_refused_before_anything_is_
     assert not (folder / "out" / "manifest.json").exists()
 
 
+def test_conditions_are_held_before_a_table_is_read(folder: Path) -> None:
+    recipe = recipe_from(folder, RECIPE % ("asks", 'sql = "no_such_column > 3"'))
+    faces, laion = write_metadata(folder, 3)
+    laion.write_bytes(b"no table")
+    with pytest.raises(PluginError, match="no condition over a joined image"):
+        rank(faces, laion, folder / "out", recipe, Safeguards(waiver="drawn"))
+
+
 def test_a_condition_that_fails_on_a_row_is_told_with_its_gate(folder: Path) -> None:
     with pytest.raises(PluginError, match=r"entry point asks .*: a condition cannot be asked of a row: .*Conversion"):
         ranked(folder, "asks", 'sql = "caption::INTEGER > 3"')
