@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from filters.plugins import FILTERS
+from tests.distributions import bring
 from tests.places import ROOT
 
 
 def offer(folder: Path, *lines: str) -> Path:
-    """Write the metadata of an installed distribution that offers filters."""
-    metadata = folder / "broken-1.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("\n".join(["[facecaptionhq.filters]", *lines]) + "\n")
+    """Bring a distribution that offers filters."""
+    bring(folder, "broken", "\n".join([f"[{FILTERS}]", *lines]) + "\n")
     return folder
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from filters import faces
 from filters.plugins import DETECTORS, PluginError, bringer_of, names, offered, plugin
+from tests.distributions import bring
 
 MODULE = """
 from filters.detectors.base import FaceDetector
@@ -18,14 +19,6 @@ class Blind(FaceDetector):
     def detect_all(self, images):
         return [() for _ in images]
 """
-
-
-def bring(folder: Path, distribution: str, points: str, version: str = "1.0") -> None:
-    """Write the metadata of an installed distribution with these entry points."""
-    metadata = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-    (metadata / "entry_points.txt").write_text(points)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from facemakeup.faces.recognisers import (
 from facemakeup.inference.generate import FaceFinder
 from facemakeup.inference.model_card import _inherited
 from filters.plugins import RECOGNISERS, PluginError
-from tests.filters.test_plugins import bring
+from tests.distributions import bring
 
 SHA256 = "ab" * 32
 MODULE = f"""

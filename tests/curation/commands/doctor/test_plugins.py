@@ -6,7 +6,7 @@ import pytest
 
 from curation.commands.doctor.plugins import KINDS, plugins
 from filters.plugins import DETECTORS, FILTERS, GATES, HASH_MATCHERS, RECOGNISERS
-from tests.filters.test_plugins import bring
+from tests.distributions import bring
 
 OTHERS = {
     DETECTORS: "owl = own_matcher:detector\ncenterface = own_matcher:another\n",
@@ -24,12 +24,9 @@ def test_plugins_are_told_with_what_they_offer_and_what_offers_them(
     for name in ("__init__", "sharp", "bright"):
         (tmp_path / "own_filters_of_mine" / f"{name}.py").write_text("")
     (tmp_path / "own_matcher.py").write_text("")
-    metadata = tmp_path / "own_things-1.2.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: own-things\nVersion: 1.2\n")
     filters = f"[{FILTERS}]\nmine = own_filters_of_mine\ngone = never_there_at_all\n"
     others = "".join(f"[{group}]\n{names}" for group, names in OTHERS.items())
-    (metadata / "entry_points.txt").write_text(f"{filters}[{HASH_MATCHERS}]\nhashes = own_matcher:make\n{others}")
+    bring(tmp_path, "own-things", f"{filters}[{HASH_MATCHERS}]\nhashes = own_matcher:make\n{others}", "1.2")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("FACECAPTIONHQ_FILTERS", str(tmp_path / "own_filters_of_mine"))
     told = {name: (is_there, fact) for name, is_there, fact, _ in plugins()}

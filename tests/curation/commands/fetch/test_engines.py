@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,6 @@ from curation.commands.fetch.direct import directly
 from curation.commands.fetch.download import download
 from curation.commands.fetch.stage import fetch_work
 from curation.recipe.settings import FetchSettings
-from demo.server import serve
 from tests.curation.commands.fetch.hostile import Connection, HostileServer, Script, answer, hostile, ok, stays
 from tests.curation.commands.fetch.test_stage import ranked
 from tests.curation.shards import bytes_of, colourful, recipe_from
@@ -155,10 +155,16 @@ WAIVER = "the test drew every picture itself"
 def test_what_was_killed_under_the_direct_engine_ends_with_the_bytes_of_a_whole_run_under_either(
     tmp_path: Path, then: str
 ) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for seed in range(40):
-        (pictures / f"picture-{seed:02d}.jpg").write_bytes(colourful(seed))
+    dead = threading.Event()
+
+    def picture(number: int) -> Script:
+        def gives(connection: Connection) -> None:
+            assert number < 30 or dead.wait(120)  # the last shard has to wait until a run was killed
+            connection.send(ok(colourful(number), "Content-Type: image/jpeg"))
+
+        return gives
+
+    scripts = {f"/{number}.jpg": picture(number) for number in range(40)}
 
     def started(target: str, engine: str) -> "subprocess.Popen[bytes]":
         (tmp_path / f"{engine}.toml").write_text(RECIPE.format(engine=engine))
@@ -166,14 +172,15 @@ def test_what_was_killed_under_the_direct_engine_ends_with_the_bytes_of_a_whole_
         program = [sys.executable, "-m", "cli", "fetch", *words, "--waiver", WAIVER, "--allow-loopback"]
         return subprocess.Popen(program, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    with serve(pictures) as server:
-        source = ranked(tmp_path, [f"{server.base_url}/images/picture-{n:02d}.jpg" for n in range(40)], 10)
+    with hostile({"/robots.txt": ROUTES["missing"], **scripts}) as server:
+        source = ranked(tmp_path, [server.url(path) for path in scripts], 10)
         killed = started("killed", "direct")
         deadline = time.monotonic() + 120
         while not list((tmp_path / "killed").glob("*_stats.json")) and time.monotonic() < deadline:
             time.sleep(0.01)
         os.killpg(killed.pid, signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
+        dead.set()
         assert 1 <= len(list((tmp_path / "killed").glob("*_stats.json"))) < 4
         assert started("killed", then).wait() == 0
         assert started("whole", "direct").wait() == 0

@@ -32,6 +32,7 @@ from demo.server import DemoServer, serve
 from tests.curation.commands.fetch.test_stage import RECIPE, WAIVER
 from tests.curation.images.test_reservations import PLUS, jpeg_with, packet, png_with
 from tests.curation.shards import colourful, recipe_from
+from tests.distributions import bring
 
 LIMITS = DecodeLimits()
 
@@ -366,9 +367,6 @@ def test_a_matcher_that_is_installed_while_a_process_lives_is_asked_from_the_nex
     monkeypatch.syspath_prepend(str(tmp_path))
     assert load_matchers([]) == load_matchers([]) == []
     (tmp_path / "late_matcher.py").write_text("class make:\n    name, digest, match = 'late', 'd', bool\n")
-    metadata = tmp_path / "late_things-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: late-things\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[facecaptionhq.hash_matchers]\nlate = late_matcher:make\n")
+    bring(tmp_path, "late-things", "[facecaptionhq.hash_matchers]\nlate = late_matcher:make\n")
     assert [matcher.name for matcher in load_matchers([])] == ["late"]
     assert [matcher.name for matcher in load_matchers([])] == ["late"]

@@ -1,8 +1,10 @@
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -334,9 +336,14 @@ def test_a_killed_upload_goes_on_and_datasets_reads_what_came(made: Path, tmp_pa
         variables = environment(server, tmp_path)
         first = subprocess.Popen(command, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
+        puts = itertools.count(1)
+
         def kill(line: str) -> None:
-            if line.startswith("PUT /lfs/") and len(server.objects) == 3:
-                first.send_signal(signal.SIGKILL)
+            if line.startswith("PUT /lfs/") and next(puts) == 4:  # its answer comes when nobody is there
+                while len(server.objects) < 3:  # the others come side by side
+                    time.sleep(0.01)
+                first.kill()
+                first.wait()
 
         server.on_request = kill
         first.communicate()

@@ -12,7 +12,7 @@ from curation.recipe.settings import GateSettings, RankSettings
 from filters.plugins import GATES, PluginError
 from tests.curation.shards import recipe_from
 from tests.curation.whole_run import write_metadata
-from tests.filters.test_plugins import bring
+from tests.distributions import bring
 
 RECIPE = """
 schema_version = 1
