@@ -31,7 +31,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.commands.curate import curate
+    from curation.commands.curate.stage import curate
     from curation.commands.decide.preview import Preview
     from curation.commands.decide.stage import decide, foresee
     from curation.commands.fetch.stage import fetch
@@ -81,7 +81,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "commands.curate": ("curate",),
+    "commands.curate.stage": ("curate",),
     "commands.decide.preview": ("Preview",),
     "commands.decide.stage": ("decide", "foresee"),
     "commands.fetch.stage": ("fetch",),

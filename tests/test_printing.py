@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.commands.report.page import _environment
 from curation.dataset.manifest import ShardReport

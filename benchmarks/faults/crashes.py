@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import RESULTS, ROOT, commit, machine
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import MANIFEST_NAME, read_manifest
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.runner import Spread

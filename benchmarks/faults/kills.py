@@ -23,7 +23,7 @@ from typing import Any
 
 import filters
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import read_manifest
 from curation.recipe.recipe import load_recipe
 from curation.run.runner import Spread

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from curation.commands.curate import source_shards
+from curation.commands.curate.origin import source_shards
 from curation.dataset.sample import Sample
 from curation.dataset.tar import read_samples, write_tar
 from curation.errors import UsageError

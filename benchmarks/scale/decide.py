@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest, read_report

@@ -132,7 +132,7 @@ def _download(kind: Kind, folder: Path, engine: Engine = "direct") -> int:
 
 
 def _part(kind: Kind, folder: Path, engine: Engine = "direct") -> int:
-    from curation.commands.fetch.stage import FetchJob, fetch_part
+    from curation.commands.fetch.part import FetchJob, fetch_part
     from curation.dataset.manifest import read_manifest
     from curation.recipe.settings import CurateSettings, DecodeLimits, FetchSettings
 

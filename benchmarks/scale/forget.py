@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import Request, read_requests

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate_work, curate_work_id
+from curation.commands.curate.work import curate_work, curate_work_id
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests

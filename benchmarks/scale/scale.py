@@ -23,7 +23,8 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate, source_shards
+from curation.commands.curate.origin import source_shards
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest
 from curation.dataset.tar import write_tar
 from curation.recipe.recipe import Recipe, recipe_of

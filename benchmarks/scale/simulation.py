@@ -26,7 +26,7 @@ from unittest import mock
 
 from benchmarks.provenance import RESULTS, commit, machine
 from benchmarks.scale.scale import OPERATIONS
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack

@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks.provenance import RESULTS, commit, machine
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import ShardReport
 from curation.dataset.tar import write_tar
 from curation.recipe.recipe import load_recipe

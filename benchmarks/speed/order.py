@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.pictures.pieces import first_samples, write_shards
 from benchmarks.provenance import RESULTS, origin
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.order.observe import sample_of
 from curation.commands.order.proposal import Proposal, propose
 from curation.dataset.ledger import read_ledger

@@ -15,7 +15,7 @@ from benchmarks.speed.floor import Floor
 from benchmarks.speed.obvious import Obvious
 from benchmarks.speed.outcomes import keep, place_of
 from benchmarks.variants import variant
-from curation.commands.curate import CurateJob, curate_shard
+from curation.commands.curate.shard import CurateJob, curate_shard
 from curation.dataset.sources import TarShard
 from curation.measure.filter_set import weights_of
 from curation.sandbox.parent import CELL

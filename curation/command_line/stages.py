@@ -180,7 +180,7 @@ def curate(  # long: its options
     """Measure every picture, judge it by the recipe, keep its bytes or record why not."""
     loaded = load(recipe, changes)
     without_pandas()
-    from curation.commands.curate import curate as run
+    from curation.commands.curate.stage import curate as run
     from curation.run.shares import Share
 
     with progress("curate", log_json, metrics=metrics) as on_outcome:

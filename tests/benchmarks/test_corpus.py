@@ -11,7 +11,7 @@ from benchmarks.pictures import sources
 from benchmarks.pictures.corpus import BEFORE_TEXT, MANIFEST, MIX, build, planned
 from benchmarks.pictures.photos import Photo, photos_of, read, stratified
 from benchmarks.verdicts import lettering
-from curation.commands.curate import source_shards
+from curation.commands.curate.origin import source_shards
 from curation.dataset.tar import read_samples
 from curation.errors import UsageError
 from curation.images.decode import decode

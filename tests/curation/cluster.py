@@ -20,7 +20,7 @@ from tests.third_party.poison import NAP
 RUN = """
 import sys
 from pathlib import Path
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.recipe.recipe import load_recipe
 from curation.run.runner import Spread
 source, target, recipe, address = sys.argv[1:]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.commands.curate import curate_work, curate_work_id_of
+from curation.commands.curate.work import curate_work, curate_work_id_of
 from curation.dataset.manifest import Manifest, ShardReport
 from curation.dataset.stages import CURATE
 from curation.images.decode import Picture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify
 from curation.dataset.ledger import read_ledger

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import read_manifest
 from curation.run.runner import Spread
 from tests.curation.cluster import (

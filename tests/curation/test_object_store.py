@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.pack.stage import pack
 from curation.dataset.manifest import read_manifest

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.rows import LEDGER_SCHEMA
-from curation.commands.fetch.stage import fetch, fetch_work, fetch_work_id
+from curation.commands.fetch.stage import fetch
+from curation.commands.fetch.work import fetch_work, fetch_work_id
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
 from curation.dataset.ledger import base_row, count_rejections, write_ledger

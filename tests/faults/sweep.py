@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import MANIFEST_NAME, read_manifest
 from curation.errors import FaceCaptionError
 from curation.recipe.recipe import Recipe, load_recipe

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.faults.odd_inputs.case import Case
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.repair.stage import repair
 from curation.dataset.ledger import read_ledger
 from curation.dataset.tar import write_tar

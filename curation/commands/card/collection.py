@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curation.commands.card.origin import Origin
-from curation.commands.fetch.stage import ROBOTS_WAIVER
+from curation.commands.fetch.work import ROBOTS_WAIVER
 from curation.dataset.manifest import read_manifest
 from curation.dataset.stages import FETCH
 

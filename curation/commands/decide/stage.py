@@ -16,18 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.commands.curate import (
-    MAX_BATCH_BYTES,
-    ORIGIN,
-    TARGET,
-    clean,
-    curate_work,
-    curate_work_id,
-    members_as,
-    origin_of,
-    run_facts,
-    source_shards,
-)
+from curation.commands.curate.examine import MAX_BATCH_BYTES, clean, members_as
+from curation.commands.curate.origin import ORIGIN, TARGET, origin_of, source_shards
+from curation.commands.curate.shard import run_facts
+from curation.commands.curate.work import curate_work, curate_work_id
 from curation.commands.decide.preview import Opinion, Preview, add, opinion, preview_of
 from curation.dataset.ledger import read_ledger, write_ledger
 from curation.dataset.manifest import HISTORY, Manifest, ShardReport, committed, read_report, stats_path

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from curation.commands.caption.arrived import files_of, lines_without
 from curation.commands.caption.shard import caption_work_id
-from curation.commands.curate import curate_work_id_of
+from curation.commands.curate.work import curate_work_id_of
 from curation.commands.fetch.placeholders import found_in
-from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work_id
+from curation.commands.fetch.work import ROBOTS_WAIVER, fetch_work_id
 from curation.commands.pack.members import picture_offsets
 from curation.dataset.ledger import LEDGER_SCHEMA_VERSION, read_ledger, write_table, write_tables
 from curation.dataset.manifest import (

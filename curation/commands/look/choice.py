@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.commands.curate import curate_work
+from curation.commands.curate.work import curate_work
 from curation.measure.filter_set import lacking_weights, weights_of
 from curation.recipe.recipe import Recipe, load_recipe
 from curation.run.target import work_of

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.look.choice import Chosen, choose
 from curation.commands.report.write import write_report
 from curation.dataset.manifest import Manifest
@@ -44,7 +44,7 @@ def look(
     hears of it before anything is measured. The same call again goes on where the last one ended.
 
     Raises:
-        UsageError: as `curation.commands.curate.curate`.
+        UsageError: as `curation.commands.curate.stage.curate`.
         WeightsError: there are no weights that anything could look with.
     """
     chosen = choose(run / CURATE.name) if recipe is None else Chosen(recipe)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.commands.curate import source_shards
+from curation.commands.curate.origin import source_shards
 from curation.commands.decide.preview import Opinion
 from curation.commands.decide.stage import DecideJob, read, recipes_of
 from curation.commands.order.replay import Observed

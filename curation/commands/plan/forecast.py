@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.again import num_asked_again
 from curation.commands.fetch.blocked import blocked_by
-from curation.commands.fetch.stage import UNREACHABLE, fetch
+from curation.commands.fetch.part import UNREACHABLE
+from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import LEDGER
 from curation.dataset.ledger import read_ledger

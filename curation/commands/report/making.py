@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.commands.curate import ORIGIN, TARGET
+from curation.commands.curate.origin import ORIGIN, TARGET
 from curation.commands.report.flow import FinishedStage
 from curation.run.folders import done_records
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from curation.commands.curate import origin_of, source_shards
+from curation.commands.curate.origin import origin_of, source_shards
 from curation.dataset.sample import Sample
 from curation.dataset.sources import SourceShard, source_samples
 from curation.dataset.sources.made import FileShard

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from curation.commands.curate import clean
+from curation.commands.curate.examine import clean
 from curation.commands.report.choice import RowPlace
 from curation.commands.report.origins import CuratedFrom
 from curation.dataset.captions import clean_caption

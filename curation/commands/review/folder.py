@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.commands.curate import source_shards
+from curation.commands.curate.origin import source_shards
 from curation.commands.decide.stage import places_of
 from curation.dataset.manifest import Manifest, read_manifest
 from curation.dataset.sources import SourceShard

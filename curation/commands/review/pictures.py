@@ -14,7 +14,7 @@ from typing import IO
 
 import pyarrow as pa
 
-from curation.commands.curate import clean
+from curation.commands.curate.examine import clean
 from curation.commands.review.archives import BytesPlace, Found, samples_in_folder, samples_in_tar
 from curation.commands.review.folder import CuratedShard, Reviewed
 from curation.commands.review.table import NEVER_SHOWN, RowTable

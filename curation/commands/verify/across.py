@@ -9,7 +9,7 @@ from curation.commands.caption.beside import places_of
 from curation.commands.caption.shard import caption_work, caption_work_id
 from curation.commands.caption.stage import captions_of_folder
 from curation.commands.fetch.again import asked_before, num_asked_again
-from curation.commands.fetch.stage import ROBOTS_WAIVER, fetch_work, fetch_work_id
+from curation.commands.fetch.work import ROBOTS_WAIVER, fetch_work, fetch_work_id
 from curation.commands.pack.plan import chosen, planned
 from curation.commands.pack.stage import CAPTIONS_FROM, pack_jobs, pack_work, pack_work_id
 from curation.commands.verify.faults import Fault

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.commands.caption.arrived import REPLIES
-from curation.commands.curate import curate_work, curate_work_id
+from curation.commands.curate.work import curate_work, curate_work_id
 from curation.commands.rank.stage import rank_work
 from curation.commands.verify.faults import Fault, Note
 from curation.commands.verify.shards import as_values

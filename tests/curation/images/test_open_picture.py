@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.dataset.tar import read_samples
 from curation.recipe.settings import DecodeLimits

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.report.contents import read_report, report_values
 from curation.dataset.manifest import read_manifest
 from curation.run.costs import costs, profile, total

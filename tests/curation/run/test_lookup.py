@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.run import lookup
 from curation.run.folders import stages_of
 from curation.run.lookup import find_images

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import ShardReport
 from curation.errors import StorageError
 from curation.run.metrics import METRICS, RayMetrics

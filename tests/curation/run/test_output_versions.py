@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.commands.caption.stage import caption
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
 from curation.commands.rank.stage import rank
@@ -110,7 +110,7 @@ def test_a_folder_with_output_of_another_version_is_refused_by_name(
     recipe = recipe_from(tmp_path, RECIPE)
     write_shard(tmp_path / "in", "00000", [_members(0, PICTURES[0])])
     with monkeypatch.context() as patch:
-        patch.setattr("curation.commands.curate.CURATE", replace(CURATE, output_since="0.0.9"))
+        patch.setattr("curation.commands.curate.work.CURATE", replace(CURATE, output_since="0.0.9"))
         curate(tmp_path / "in", tmp_path / "out", recipe, ALONE)
     with pytest.raises(UsageError, match="holds the output of other work"):
         curate(tmp_path / "in", tmp_path / "out", recipe, ALONE)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import CurateJob, curate, curate_shard
+from curation.commands.curate.shard import CurateJob, curate_shard
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import ShardReport
 from curation.errors import ClusterError, ShardError, UsageError
 from curation.run.runner import START_WAIT_VARIABLE, ShardFailure, Spread, _start, run_shards
@@ -148,7 +149,7 @@ def test_a_ray_worker_killed_in_the_middle_of_a_shard_loses_and_doubles_nothing(
 ) -> None:
     source, recipe = mixed_source(tmp_path / "in", 4), recipe_from(tmp_path)
     curate(source, tmp_path / "whole", recipe, Spread(0))
-    monkeypatch.setattr("curation.commands.curate.curate_shard", killed_in_the_middle)
+    monkeypatch.setattr("curation.commands.curate.shard.curate_shard", killed_in_the_middle)
     manifest = curate(source, tmp_path / "out", recipe, Spread(2, ray_address))
     assert (tmp_path / "out" / "killed").exists()
     assert (manifest.num_seen, manifest.failed) == (32, {})

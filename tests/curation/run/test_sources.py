@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import Manifest
 from curation.errors import UsageError
 from curation.run.runner import Outcome, Spread

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import read_report
 from curation.errors import RecipeError
 from curation.recipe.recipe import Recipe, load_recipe
@@ -86,7 +86,7 @@ def test_tars_and_ledgers_are_those_of_a_run_without_a_server_with_one_worker_an
     source = photos(tmp_path / "in", 2, 10)
     curate(source, tmp_path / "plain", recipe("curate.num_batch_samples=16"), ALONE)
     curate(source, tmp_path / "one", recipe(*SERVED), ALONE)
-    monkeypatch.setattr("curation.commands.curate.MAX_FEW_SHARDS", 0)
+    monkeypatch.setattr("curation.commands.curate.stage.MAX_FEW_SHARDS", 0)
     curate(source, tmp_path / "two", recipe(*SERVED), Spread(num_workers=2))
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "plain")
     assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "plain")

@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.curate import curate
-from curation.commands.fetch.stage import fetch, fetch_work_id
+from curation.commands.curate.stage import curate
+from curation.commands.fetch.stage import fetch
+from curation.commands.fetch.work import fetch_work_id
 from curation.commands.pack.stage import pack
 from curation.commands.report.write import write_report
 from curation.commands.verify.check import verify

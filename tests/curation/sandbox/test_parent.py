@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate, curate_work_id
+from curation.commands.curate.stage import curate
+from curation.commands.curate.work import curate_work_id
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_report
 from curation.dataset.tar import read_samples
@@ -269,7 +270,7 @@ def test_the_log_of_intent_tells_who_was_in_work_when_a_worker_was_lost(log: str
 RUN = """
 import sys
 from pathlib import Path
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.recipe.recipe import load_recipe
 from curation.run.runner import Spread
 curate(Path(sys.argv[1]), Path(sys.argv[2]), load_recipe(sys.argv[3]), Spread(int(sys.argv[4])))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import CurateJob, curate, curate_shard
+from curation.commands.curate.shard import CurateJob, curate_shard
+from curation.commands.curate.stage import curate
 from curation.dataset.manifest import MANIFEST_NAME, RECIPE_NAME
 from curation.dataset.sources import TarShard
 from curation.dataset.stages import CURATE

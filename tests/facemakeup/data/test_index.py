@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.dataset.tar import read_samples
 from curation.dataset.tombstones import Tombstones, write_tombstones

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.dataset.labels import Label, line_of
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import read_manifest

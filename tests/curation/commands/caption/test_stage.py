@@ -15,7 +15,7 @@ from cli import app
 from curation.commands.caption.arrived import files_of
 from curation.commands.caption.endpoint import KEY_VARIABLE
 from curation.commands.caption.stage import caption
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests

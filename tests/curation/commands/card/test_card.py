@@ -23,7 +23,7 @@ from curation.commands.card.samples import row_of, schema_of
 from curation.commands.card.stage import check_card, write_card
 from curation.commands.card.statements import stated
 from curation.commands.card.text import tell_faults
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.stage import pack

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide, foresee
 from curation.commands.pack.stage import pack
 from curation.commands.verify.check import verify

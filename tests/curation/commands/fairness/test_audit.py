@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fairness.audit import Audit, FilterMasks, SliceFigures, audit, slices_of
 from curation.commands.fairness.slices import Attribute
 from curation.commands.fairness.text import tell, values

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.again import PASSING, num_asked_again, reasons_of
 from curation.commands.fetch.stage import fetch
 from curation.commands.forget.stage import forget

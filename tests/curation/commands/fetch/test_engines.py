@@ -17,7 +17,7 @@ import pytest
 from curation.commands.fetch.bodies import Bodies
 from curation.commands.fetch.direct import directly
 from curation.commands.fetch.download import download
-from curation.commands.fetch.stage import fetch_work
+from curation.commands.fetch.work import fetch_work
 from curation.recipe.settings import FetchSettings
 from tests.curation.commands.fetch.hostile import Connection, HostileServer, Script, answer, hostile, ok, stays
 from tests.curation.commands.fetch.test_stage import ranked

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.forget.stage import foresee, forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.importing.convert import import_metadata

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.launch.job import FleetJob
 from curation.commands.launch.stage import files_of, submit, write
 from curation.recipe.recipe import load_recipe

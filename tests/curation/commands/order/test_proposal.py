@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.order.observe import OrderSample, sample_of
 from curation.commands.order.proposal import exact, improved, propose

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.pack.plan import chosen

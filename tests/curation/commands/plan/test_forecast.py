@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.stage import fetch
 from curation.commands.pack.stage import pack
 from curation.commands.plan.forecast import _sampled, plan, score, score_run, share

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from cli import app
 from curation.commands.card.stage import write_card
 from curation.commands.card.statements import stated
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests

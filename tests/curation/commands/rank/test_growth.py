@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.fetch.again import PASSING
 from curation.commands.fetch.stage import fetch
 from curation.commands.forget.stage import forget

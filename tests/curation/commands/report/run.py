@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import BASE_FIELDS, base_row, count_rejections, write_ledger
 from curation.dataset.manifest import MANIFEST_NAME, ShardReport, read_manifest

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.forget.reach import reach
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_list

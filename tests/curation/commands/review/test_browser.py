@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.review.app import build_app
 from curation.commands.review.desk import Choices, open_desk
 from curation.dataset.labels import read_labels

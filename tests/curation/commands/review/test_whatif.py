@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.review.folder import CuratedShard, Reviewed, open_curated
 from curation.commands.review.gallery import Query, page, uids_of

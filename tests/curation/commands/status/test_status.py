@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.status.stage import DAMAGED, DEAD, FAILED, FINISHED, RUNNING, StageStatus, status
 from curation.commands.status.text import tell, values

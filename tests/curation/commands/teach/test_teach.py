@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests
 from curation.commands.review.desk import Choices, open_desk

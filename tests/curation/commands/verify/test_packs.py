@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.decide.stage import decide
 from curation.commands.forget.stage import forget
 from curation.commands.forget.takedowns import read_requests

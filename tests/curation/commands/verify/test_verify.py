@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.report.write import write_report
 from curation.commands.verify.check import living_faults, verify
 from curation.commands.verify.faults import Verification

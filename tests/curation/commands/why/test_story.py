@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.commands.curate import curate
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.commands.why.story import Story, why
 from curation.commands.why.text import tell

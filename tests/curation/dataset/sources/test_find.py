@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.curate import curate, source_shards
+from curation.commands.curate.origin import source_shards
+from curation.commands.curate.stage import curate
 from curation.dataset.ledger import read_ledger
 from curation.dataset.sources import shards_in, source_samples
 from curation.dataset.tar import read_samples, write_tar

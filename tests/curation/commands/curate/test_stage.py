@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-import curation.commands.curate
-from curation.commands.curate import CurateJob, curate, curate_shard
+from curation.commands.curate import examine
+from curation.commands.curate.shard import CurateJob, curate_shard
+from curation.commands.curate.stage import curate
 from curation.commands.pack.stage import pack
 from curation.dataset.ledger import read_ledger
 from curation.dataset.manifest import Manifest, ShardReport, read_manifest
@@ -172,15 +173,15 @@ def test_a_batch_holds_no_more_bytes_than_it_may_and_that_changes_no_byte(
     source, recipe = mixed_source(tmp_path / "in", 1), recipe_from(tmp_path)
     curate(source, tmp_path / "one", recipe, ALONE)
     sizes: list[list[int]] = []
-    batches = curation.commands.curate._batches
+    batches = examine._batches
 
     def watched(*arguments: Any) -> Iterator[Any]:
         for batch in batches(*arguments):
             sizes.append([len(sample.image_bytes) for _, sample in batch])
             yield batch
 
-    monkeypatch.setattr("curation.commands.curate._batches", watched)
-    monkeypatch.setattr("curation.commands.curate.MAX_BATCH_BYTES", 2400)
+    monkeypatch.setattr(examine, "_batches", watched)
+    monkeypatch.setattr(examine, "MAX_BATCH_BYTES", 2400)
     curate(source, tmp_path / "two", recipe, ALONE)
     assert all(sum(batch) <= 2400 or len(batch) == 1 for batch in sizes) and max(map(len, sizes)) > 1
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
