@@ -149,7 +149,7 @@ def test_a_ray_worker_killed_in_the_middle_of_a_shard_loses_and_doubles_nothing(
 ) -> None:
     source, recipe = mixed_source(tmp_path / "in", 4), recipe_from(tmp_path)
     curate(source, tmp_path / "whole", recipe, Spread(0))
-    monkeypatch.setattr("curation.commands.curate.shard.curate_shard", killed_in_the_middle)
+    monkeypatch.setattr("curation.commands.curate.stage.curate_shard", killed_in_the_middle)
     manifest = curate(source, tmp_path / "out", recipe, Spread(2, ray_address))
     assert (tmp_path / "out" / "killed").exists()
     assert (manifest.num_seen, manifest.failed) == (32, {})
