@@ -1,6 +1,5 @@
 """What 0.2.0 curated and packed is read by every command today: `run-0.2.0.tar.gz` is its work, of made-up pictures."""
 
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from curation.run.runner import Spread
 from facemakeup.data.index import build_index
 from facemakeup.data.members import read_members
 from facemakeup.data.shards import ShardStore, find_shards
+from tests.curation.older_run import unpack_older_run
 
 ALONE = Spread(num_workers=0)
 
@@ -26,9 +26,7 @@ ALONE = Spread(num_workers=0)
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """The run as 0.2.0 left it."""
-    with tarfile.open(Path(__file__).with_name("run-0.2.0.tar.gz")) as tar:
-        tar.extractall(tmp_path, filter="data")
-    return tmp_path / "run"
+    return unpack_older_run(tmp_path)
 
 
 def samples(pack: Path) -> dict[str, bytes]:

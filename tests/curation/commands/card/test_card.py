@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from curation.commands.pack.stage import pack
 from curation.commands.verify.faults import Fault
 from curation.errors import VerificationError
 from curation.storage.publish import publish_sealed, read_sealed
+from tests.curation.older_run import unpack_older_run
 from tests.curation.shards import colourful, recipe_from, write_shard
 from tests.curation.whole_run import ALONE, url_of, write_run
 from tests.places import ROOT
@@ -259,9 +259,9 @@ def test_no_text_makes_markup(text: str) -> None:
 
 
 def test_a_pack_of_an_older_release_has_a_configuration_per_series(tmp_path: Path) -> None:
-    with tarfile.open(ROOT / "tests/curation/run/run-0.2.0.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    card = write_card(tmp_path / "run", tmp_path / "card", stated(date=DAY, form="pixels", rights="drawn here"))
+    card = write_card(
+        unpack_older_run(tmp_path), tmp_path / "card", stated(date=DAY, form="pixels", rights="drawn here")
+    )
     front = (tmp_path / "card/README.md").read_text().split("---\n")[1]
     assert re.findall(r"config_name: (\w+)", front) == ["jpg", "png"] and 'path: "pixels/png-*.tar"' in front
     assert (card.values["num_samples"], card.values["num_without_licence"]) == (8, None)
