@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Path(folder, "run")
         write_run(run)
         write_report(run)
-        paths = sorted(path for path in run.rglob("*") if path.is_file())
+        paths = sorted(path for path in run.rglob("*") if path.is_file() and path.stat().st_size)
         sizes = [path.stat().st_size for path in paths]
         was_whole = verify(run, ALONE).ok
         started = time.monotonic()
