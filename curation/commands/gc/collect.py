@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Container, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -72,7 +72,7 @@ def collect(run: Path, *, dry_run: bool = False) -> Collection:
     places = stages_of(run)
     for place in places:
         with nullcontext() if dry_run else hold(place.folder):
-            for removal, target in _leavings(place):
+            for removal, target in leavings(place):
                 if target is None:
                     left.append(removal.file)
                     continue
@@ -86,8 +86,8 @@ def collect(run: Path, *, dry_run: bool = False) -> Collection:
     return Collection((*removed, *_abandoned(dry_run)), tuple(left))
 
 
-def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
-    """Yield what nobody needs with how to remove it; None stands where it is not ours to remove."""
+def leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
+    """Yield what is there and nobody needs with how to remove it; None stands where it is not ours to remove."""
     named, names = _named(place.folder), names_in(place.folder)
     shards = {report.shard for report in reports_of(place.folder)[1]}
     stray = {f"{LEASE_FOLDER}/{name}" for name in strays(place.folder)}
@@ -109,7 +109,7 @@ def _leavings(place: StageFolder) -> Iterator[tuple[Removal, Any]]:
             yield Removal(shown, "a temporary file of a dead run", num_bytes), partial(remove, path)
         elif _is_own(place.stage, name, path, shards):
             yield Removal(shown, "named by no manifest and no done record", num_bytes), partial(remove, path)
-        else:
+        elif path.exists():
             yield Removal(shown, "not of our kind", num_bytes), None
     if not is_local(place.folder):
         yield from _uploads(place)
@@ -136,12 +136,16 @@ def _age_s(path: Path) -> float:
 
 
 def _is_own(stage: str, name: str, path: Path, shards: Container[str]) -> bool:
-    """Whether a file has the name and the form of one that this stage writes; `shards` are those that it knows."""
+    """Whether a file has the name and the form of one that this stage writes; `shards` are those that it knows.
+
+    One that has gone meanwhile is nobody's.
+    """
     rewritten = OF_ANY_SHARD.fullmatch(name)
     if not STAGES[stage].may_write(name, WALKERS) and (rewritten is None or rewritten[1] not in shards):
         return False
-    with local_copy(path) as copy:
+    with suppress(FileNotFoundError), local_copy(path) as copy:
         return has_our_form(copy) if name.endswith(".tar") else _is_own_table(stage, copy)
+    return False
 
 
 def _is_own_table(stage: str, path: Path) -> bool:

@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.commands.gc.collect import collect
+from curation.commands.gc.collect import collect, leavings
 from curation.commands.verify.check import verify
 from curation.dataset.ledger import BASE_FIELDS, write_ledger
 from curation.dataset.tar import write_tar
 from curation.errors import LeaseError, VerificationError
+from curation.run.folders import stages_of
 from curation.storage.lease import hold
 from curation.storage.paths import filesystem
 from tests.curation.buckets import put_run, s3_bucket
@@ -145,6 +146,17 @@ def test_a_shard_whose_done_record_is_rotten_stays(run: Path) -> None:
     flip_a_bit(run / "pack" / "00001_stats.json", random.Random(1))
     assert not [one.file for one in collect(run).removed if "00001" in one.file]
     assert (run / "pack" / "00001.tar").exists()
+
+
+@pytest.mark.parametrize("name", ["00010.tar", "00010.parquet", "notes.txt"])
+def test_what_somebody_else_removes_meanwhile_is_neither_an_error_nor_left(run: Path, name: str) -> None:
+    leave_leavings(run)
+    goes = leave(run / "pack" / name, b"half of a table")
+    (pack,) = (place for place in stages_of(run) if place.stage == "pack")
+    found = leavings(pack)
+    assert next(found)[0].file == "pack/00009.tar"
+    goes.unlink()
+    assert f"pack/{name}" not in [removal.file for removal, _ in found]
 
 
 def test_where_a_manifest_is_broken_nothing_is_removed(run: Path) -> None:
