@@ -33,6 +33,8 @@ from tests.faults.sweep import data_of
 SYSCALLS = ("write", "pwrite64", "fsync", "rename", "link", "unlink", "mkdir", "ftruncate")
 SHIM = ROOT / "tests" / "faults" / "shim.c"
 PROGRAM = str(Path(sys.executable).with_name("facecaptionhq"))
+CELL_S = 0.7
+"""About what a cell takes to start, in which the pictures are looked at that a killed run had in work."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,18 +88,9 @@ def random_kills(source: Path, recipe: Recipe, folder: Path, num_kills: int) -> 
     whole = folder / "whole"
     manifest = curate(source, whole, recipe, Spread(0))
     expected, target, faults = data_of(whole), folder / "0", []
-    seconds = _seconds(source, recipe, folder / "timed")
+    seconds = _seconds(source, recipe, folder / "timed") + CELL_S
     while counts["killed"] < num_kills:
-        pid = os.fork()
-        if pid == 0:
-            os.setpgid(0, 0)
-            os._exit(1 if curate(source, target, recipe, Spread(0)).failed else 0)
-        os.setpgid(pid, pid)  # whoever of the two comes first
-        time.sleep(dice.uniform(0, 1.1 * seconds))
-        was_alive = os.waitpid(pid, os.WNOHANG) == (0, 0)
-        if was_alive:
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        was_alive = _killed_after(dice.uniform(0, 1.1 * seconds), source, recipe, target)
         counts["killed" if was_alive else "finished"] += 1
         if corrupt := [name for name, content in data_of(target).items() if content != expected[name]]:
             faults.append(f"kill {counts['killed']}: {corrupt} visible and corrupt")
@@ -109,6 +102,20 @@ def random_kills(source: Path, recipe: Recipe, folder: Path, num_kills: int) -> 
             shutil.rmtree(target)
             target = folder / str(counts["killed"] + counts["finished"])
     return {**counts, "faults": faults, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _killed_after(seconds: float, source: Path, recipe: Recipe, target: Path) -> bool:
+    """Begin a run in a fork and kill its group after a while; return whether it was still at work."""
+    if (pid := os.fork()) == 0:
+        os.setpgid(0, 0)
+        os._exit(1 if curate(source, target, recipe, Spread(0)).failed else 0)
+    os.setpgid(pid, pid)  # whoever of the two comes first
+    time.sleep(seconds)
+    was_alive = os.waitpid(pid, os.WNOHANG) == (0, 0)
+    if was_alive:
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    return was_alive
 
 
 def strace_sweep(source: Path, recipe: Recipe, folder: Path, num_points: int) -> dict[str, Any] | None:
